@@ -1,0 +1,83 @@
+# Set-up, checks and training with one command each, on a fresh machine too: every target that needs packages first makes
+# .venv and installs the versions of constraints.txt. A second run installs nothing until pyproject.toml or constraints.txt
+# changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# torch's default wheel for Linux on x86-64 is a CUDA build of several gigabytes. Without an NVIDIA GPU the CPU build is
+# enough: set TORCH_INDEX to the address of PyTorch's package index for CPU wheels (the install selector on PyTorch's web
+# site shows it), or let pip find a wheel on disk: make test PIP_EXTRA_ARGS="--find-links DIR". Of two builds of one
+# version pip prefers the one with a label such as "+cpu", so an extra index is all that is needed.
+TORCH_INDEX ?=
+# More options for every call of pip install.
+PIP_EXTRA_ARGS ?=
+
+TRAIN_ARGS ?=
+PYTEST_ARGS ?= -n auto --dist loadfile
+
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(PIP_EXTRA_ARGS)
+# The small tensors of the tests gain nothing from threads inside an operation, and workers would fight over the cores.
+PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: help train test test-slow lint format install clean distclean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@echo "torchgym: make TARGET [VARIABLE=value]"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r t d; do printf '%-14s %s\n' "$$t" "$$d"; done
+	@echo
+	@echo "  PYTHON=python3.11    interpreter that makes .venv (3.10 or newer; 3.11 is the one the pins are tested with)"
+	@echo "  TORCH_INDEX=URL      package index with CPU wheels of torch, for a machine without an NVIDIA GPU"
+	@echo "  PIP_EXTRA_ARGS=...   more options for every pip install, such as --find-links DIR"
+	@echo "  TRAIN_ARGS=...       options of examples/train_ppo.py"
+	@echo "  PYTEST_ARGS=...      options of pytest (default: $(PYTEST_ARGS))"
+
+train: $(VENV)/.stamp-train ## train the first PPO agent
+	$(BIN)/python examples/train_ppo.py $(TRAIN_ARGS)
+
+test: lint ## all checks: format, lint, types, then tests, doctests and examples (not the slow ones)
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.stamp-dev ## the slow tests alone
+	$(PYTEST) -m slow
+
+lint: $(VENV)/.stamp-dev ## format, lint and types, changing nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.stamp-dev ## format the code and mend what the linter can
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+install: $(VENV)/.stamp-dev ## set up .venv with everything a developer needs
+
+clean: ## remove caches and build output
+	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	rm -rf $(VENV)
+
+$(VENV)/.stamp-venv:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "torchgym needs Python 3.10 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch first and alone: the one package whose source a machine may choose.
+$(VENV)/.stamp-torch: constraints.txt | $(VENV)/.stamp-venv
+	@if [ -z "$(TORCH_INDEX)" ] && [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
+		echo "No NVIDIA GPU found. Should pip now fetch CUDA packages, stop it and say: make TORCH_INDEX=URL (see make help)"; fi
+	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	@touch $@
+
+$(VENV)/.stamp-train: pyproject.toml constraints.txt | $(VENV)/.stamp-torch
+	$(PIP_INSTALL) --editable '.[examples]'
+	@touch $@
+
+# The developer's set contains the training set, so it marks both as done.
+$(VENV)/.stamp-dev: pyproject.toml constraints.txt | $(VENV)/.stamp-torch
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $(VENV)/.stamp-train $@

@@ -1,0 +1,49 @@
+"""Agent-based stock markets as batched torch operations, for reinforcement learning."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from torchgym.config import PRESETS, MarketConfig, preset
+
+if TYPE_CHECKING:
+    from torchgym.envs.gymnasium import TradingEnv
+    from torchgym.envs.sb3 import SB3VecEnv
+    from torchgym.envs.torchrl import MarketEnv
+    from torchgym.envs.vector import TradingVectorEnv
+    from torchgym.market import Market, StepResult
+
+__version__ = "0.1.0"
+
+# Loaded when first touched, so that `import torchgym` stays light.
+_LAZY = {
+    "Market": "torchgym.market",
+    "StepResult": "torchgym.market",
+    "MarketEnv": "torchgym.envs.torchrl",
+    "TradingEnv": "torchgym.envs.gymnasium",
+    "TradingVectorEnv": "torchgym.envs.vector",
+    "SB3VecEnv": "torchgym.envs.sb3",
+}
+
+__all__ = [
+    "PRESETS",
+    "Market",
+    "MarketConfig",
+    "MarketEnv",
+    "SB3VecEnv",
+    "StepResult",
+    "TradingEnv",
+    "TradingVectorEnv",
+    "preset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'torchgym' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

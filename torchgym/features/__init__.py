@@ -1,0 +1,128 @@
+"""What the learner sees: observations of the market by the table of features, and its own account.
+
+Every bit is the same eager, compiled, alone or in a batch: mids are integers, so sums over windows of them are exact in any
+order; sums of real numbers go pairwise in a fixed order; roots, logarithms and exponentials come from `torchgym.exact`.
+(tests/test_features.py)
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from torchgym.config import MarketConfig
+from torchgym.features.screen import Screen
+from torchgym.features.table import FEATURE_SETS, FEATURES, LIMIT, Feature
+from torchgym.state import MarketState
+
+__all__ = [
+    "FEATURES",
+    "FEATURE_SETS",
+    "LIMIT",
+    "Feature",
+    "account",
+    "account_names",
+    "bounds",
+    "names",
+    "observe",
+    "size",
+]
+
+
+def _places(names: tuple[str, ...]) -> tuple[tuple[Feature, slice | None], ...]:
+    """Where each name is: its row, and the run of the row's columns (None for all of them), neighbours together."""
+    places = {name: (row, at) for row, feature in enumerate(FEATURES) for at, name in enumerate(feature.names)}
+    found = [places[name] for name in names]
+    runs = itertools.groupby(enumerate(found), key=lambda entry: (entry[1][0], entry[1][1] - entry[0]))
+    plan: list[tuple[Feature, slice | None]] = []
+    for (row, _), run in runs:
+        columns = [at for _, (_, at) in run]
+        whole = len(columns) == len(FEATURES[row].names)
+        plan.append((FEATURES[row], None if whole else slice(columns[0], columns[-1] + 1)))
+    return tuple(plan)
+
+
+_PLANS = {name: _places(names) for name, names in FEATURE_SETS.items()}  # made once: the tick only follows them
+
+
+def _known(config: MarketConfig) -> str:
+    if config.features not in FEATURE_SETS:
+        raise ValueError(f"unknown features {config.features!r}: choose one of {', '.join(FEATURE_SETS)}")
+    return config.features
+
+
+def _per_symbol(config: MarketConfig, plain: tuple[str, ...]) -> list[str]:
+    if config.num_symbols == 1:
+        return list(plain)
+    return [f"{name}@{symbol}" for symbol in range(config.num_symbols) for name in plain]
+
+
+def names(config: MarketConfig) -> list[str]:
+    """Names of the features of one observation, in order; with several symbols `name@symbol`, symbol by symbol.
+
+    Raises:
+        ValueError: for an unknown set, listing the known ones; so do `size`, `bounds` and `observe`.
+
+    >>> names(MarketConfig(num_symbols=2))[54]
+    'f_mid_price@1'
+    """
+    return _per_symbol(config, FEATURE_SETS[_known(config)])
+
+
+def size(config: MarketConfig) -> int:
+    """Length of one observation: symbols × features."""
+    return config.num_symbols * len(FEATURE_SETS[_known(config)])
+
+
+def bounds(config: MarketConfig) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Lowest and highest value of each feature, [S·F] float64 each, infinite where it has none; ±LIMIT when relative."""
+    if config.scaling == "relative":
+        high = np.full(size(config), LIMIT)
+        return -high, high
+    ranges = {name: (feature.low, feature.high) for feature in FEATURES for name in feature.names}
+    table = np.array([ranges[name] for name in FEATURE_SETS[_known(config)]] * config.num_symbols, dtype=np.float64)
+    return table[:, 0].copy(), table[:, 1].copy()
+
+
+def observe(config: MarketConfig, state: MarketState) -> Tensor:
+    """What the learner sees of each market at the end of a tick.
+
+    Returns:
+        [N, S·F] float64, named by `names`, within `bounds`, never NaN or infinite. Raw features are in the units of the table;
+        relative ones don't change when every price and the list price, or the point size, double.
+    """
+    screen = Screen(config, state)
+    relative = config.scaling == "relative"
+    columns = []
+    for feature, run in _PLANS[_known(config)]:
+        block = feature.relative(screen) if relative else feature.raw(screen)
+        columns.append(block if run is None else block[..., run])
+    table = torch.cat(columns, -1)
+    return (table.clamp(-LIMIT, LIMIT) if relative else table).flatten(1)
+
+
+def account_names(config: MarketConfig) -> list[str]:
+    """Names of what `account` returns, in order.
+
+    >>> account_names(MarketConfig())
+    ['position', 'cash', 'equity', 'time_left']
+    """
+    return [*_per_symbol(config, ("position",)), "cash", "equity", "time_left"]
+
+
+def account(config: MarketConfig, state: MarketState) -> Tensor:
+    """What the learner knows of itself, [N, S + 3] float64.
+
+    Per symbol the position as a fraction of the limit, -1 to 1; cash and marked equity as fractions above the starting cash,
+    so 0 at the start; and the share of the episode that is left, 1 to 0.
+    """
+    accounts, start, last = state.accounts, config.starting_cash, config.max_ticks
+    position = accounts.learner_shares.to(torch.float64) * (1.0 / config.position_limit)
+    cash = (accounts.learner_cash - start).to(torch.float64) * (1.0 / start)
+    equity = (accounts.half_equity - 2 * start).to(torch.float64) * (0.5 / start)
+    left = (last - state.clock.tick).clamp(0, last).to(torch.float64) * (1.0 / last)
+    return torch.cat([position, torch.stack([cash, equity, left], -1)], -1)

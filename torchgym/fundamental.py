@@ -1,0 +1,171 @@
+"""Phase: the latent value moves, and news happens.
+
+Log-volatility is a sum of three mean-reverting processes with different half-lives, correlated with the value's own moves
+(leverage); the value follows a random walk with that volatility, weak reversion to its long-run level, and public events
+that move it at once and by a drift.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from torchgym import exact
+from torchgym.config import MarketConfig, NewsKind
+from torchgym.noise import Noise, StartNoise
+from torchgym.state import EVENTS, MarketParams, Value
+
+
+def start(config: MarketConfig, noise: StartNoise) -> Value:
+    """A value drawn around the list price, volatilities from their stationary law, no news. Shapes as in `Value`."""
+    shape = noise.value[..., 0].shape
+    device = noise.value.device
+    floats = torch.zeros((*shape, EVENTS), dtype=torch.float64, device=device)
+    integers = torch.zeros((*shape, EVENTS), dtype=torch.int64, device=device)
+    zero = floats[..., 0].clone()
+    scales = config.fundamentals.volatility_scales
+    return Value(
+        level=noise.value[..., 0] * config.fundamentals.spread_of_start,
+        log_volatility=torch.stack([noise.value[..., 1 + k] * scales[k] for k in range(3)], dim=-1),
+        estimate_error=noise.value[..., 4] * config.estimate_error,
+        public_move=zero.clone(),
+        arrived=torch.zeros(shape, dtype=torch.bool, device=device),
+        headline=zero,
+        sentiment=floats,
+        magnitude=floats.clone(),
+        drift=floats.clone(),
+        duration=integers,
+        remaining=integers.clone(),
+    )
+
+
+def advance(config: MarketConfig, params: MarketParams, value: Value, noise: Noise) -> Value:
+    """One tick of value, volatility, news and the public estimate's error.
+
+    With e the standardised move, sigma = volatility * exp(h - var h), h = h1 + h2 + h3:
+
+        h_k <- phi_k h_k + sqrt(1 - phi_k^2) s_k (lev e + sqrt(1 - lev^2) z_k)
+        x   <- x - kappa x + sigma e + immediate effect of news + drifts of the active events
+
+    `public_move` is what every market maker sees of it: sigma sqrt(public share) e_public, and a part of the headline.
+
+    Invariant: market i depends on row i alone; no sum of floats is left to the order of a reduction.
+    Source: multi-scale log-volatility, Calvet and Fisher (2004) in spirit; leverage, Bouchaud, Matacz and Potters (2001).
+    """
+    fundamentals = config.fundamentals
+    common = _common_move(config, noise)
+    public_weight = exact.sqrt(params.public_share)
+    private_weight = exact.sqrt(1.0 - params.public_share)
+    move = public_weight * common + private_weight * noise.value[..., 1]
+
+    log_volatility = value.log_volatility
+    sigma = params.value_volatility * exact.exp(total_log_volatility(value) - log_volatility_variance(config))
+    residual = math.sqrt(1.0 - fundamentals.leverage**2)
+    shocks = fundamentals.leverage * move.unsqueeze(-1) + residual * noise.value[..., 2:5]
+    log_volatility = params.volatility_decay * log_volatility + params.volatility_shock * shocks
+
+    arrived, sentiment, magnitude, scale, duration, immediate = _news(config, params, noise)
+    headline = scale * sentiment * magnitude
+    true_effect = headline * exact.exp(0.3 * noise.value[..., 5] - 0.045)
+    now = true_effect * immediate
+    active = value.remaining > 0
+    drifts = _halving_sum(torch.where(active, value.drift, 0.0))
+    kappa = math.log(2.0) / fundamentals.reversion_half_life
+    level = value.level - kappa * value.level + sigma * move + now + drifts
+
+    keep = 2.0 ** (-1.0 / config.estimate_half_life)
+    spread = math.sqrt(1.0 - keep * keep) * config.estimate_error
+    lasting = torch.where(arrived, duration, 1).to(torch.float64)
+    remaining = torch.clamp(value.remaining - 1, min=0)
+    return Value(
+        level=level,
+        log_volatility=log_volatility,
+        estimate_error=keep * value.estimate_error + spread * noise.value[..., 6],
+        public_move=sigma * public_weight * common + fundamentals.headline_pass_through * headline * immediate,
+        arrived=arrived,
+        headline=headline,
+        sentiment=_push(value.sentiment, sentiment, arrived),
+        magnitude=_push(value.magnitude, magnitude, arrived),
+        drift=_push(value.drift, (true_effect - now) / lasting, arrived),
+        duration=_push(value.duration, duration, arrived),
+        remaining=_push(remaining, duration, arrived),
+    )
+
+
+def total_log_volatility(value: Value) -> Tensor:
+    """H = h1 + h2 + h3, [N, S] float64, added in a fixed order."""
+    return value.log_volatility[..., 0] + value.log_volatility[..., 1] + value.log_volatility[..., 2]
+
+
+def log_volatility_variance(config: MarketConfig) -> float:
+    """Stationary variance of h."""
+    return sum(scale * scale for scale in config.fundamentals.volatility_scales)
+
+
+def _common_move(config: MarketConfig, noise: Noise) -> Tensor:
+    """Standard normal public move [N, S]: market factor, sector factor and the symbol's own."""
+    market, sector = config.fundamentals.market_loading, config.fundamentals.sector_loading
+    own = math.sqrt(1.0 - market * market - sector * sector)
+    return market * noise.factors[:, :1] + sector * _of_sector(config, noise.factors[:, 1:]) + own * noise.value[..., 0]
+
+
+def _of_sector(config: MarketConfig, per_sector: Tensor) -> Tensor:
+    """[N, sectors] -> [N, S]: symbol s belongs to sector s modulo the number of sectors."""
+    sectors = per_sector.shape[1]
+    repeats = -(-config.num_symbols // sectors)
+    return per_sector.repeat(1, repeats)[:, : config.num_symbols]
+
+
+def _news(config: MarketConfig, params: MarketParams, noise: Noise) -> tuple[Tensor, ...]:
+    """At most one event per symbol and tick; the wider audience goes first: market, sector, the symbol's own.
+
+    Returns arrived [N, S] bool, and zero where nothing arrived: sentiment, magnitude, scale (log) [N, S] float64, duration
+    [N, S] int64, immediate share [N, S] float64.
+    """
+    fundamentals = config.fundamentals
+    shape = noise.news[..., 0].shape
+    market = [noise.factor_news[:, :1, k].expand(shape) for k in range(3)]
+    sector = [_of_sector(config, noise.factor_news[:, 1:, k]) for k in range(3)]
+    own = [noise.news[..., k] for k in range(3)]
+    rate = params.news_rate
+    is_macro = market[0] < fundamentals.macro.probability * rate
+    is_sector = ~is_macro & (sector[0] < fundamentals.sector.probability * rate)
+    either = fundamentals.earnings.probability + fundamentals.guidance.probability
+    is_own = ~is_macro & ~is_sector & (own[0] < either * rate)
+    is_earnings = own[0] < fundamentals.earnings.probability * rate
+
+    def pick(macro: Tensor | float, of_sector: Tensor | float, of_own: Tensor | float) -> Tensor:
+        rest = torch.where(is_own, of_own, 0.0)
+        return torch.where(is_macro, macro, torch.where(is_sector, of_sector, rest)).to(torch.float64)
+
+    def by_kind(read: str) -> Tensor:
+        def number(kind: NewsKind) -> float:
+            return float(getattr(kind, read))
+
+        of_own = torch.where(is_earnings, number(fundamentals.earnings), number(fundamentals.guidance))
+        return pick(number(fundamentals.macro), number(fundamentals.sector), of_own)
+
+    return (
+        is_macro | is_sector | is_own,
+        pick(2.0 * market[1] - 1.0, 2.0 * sector[1] - 1.0, 2.0 * own[1] - 1.0),
+        pick(0.2 + 0.8 * market[2], 0.2 + 0.8 * sector[2], 0.2 + 0.8 * own[2]),
+        by_kind("scale"),
+        by_kind("duration").to(torch.int64),
+        by_kind("immediate"),
+    )
+
+
+def _push(ring: Tensor, new: Tensor, arrived: Tensor) -> Tensor:
+    """Shift the newest event in where one arrived; the oldest place falls out."""
+    shifted = torch.cat([ring[..., 1:], new.to(ring.dtype).unsqueeze(-1)], dim=-1)
+    return torch.where(arrived.unsqueeze(-1), shifted, ring)
+
+
+def _halving_sum(values: Tensor) -> Tensor:
+    """Sum of a power-of-two last axis by pairwise halves: the same additions in every mode and batch."""
+    while values.shape[-1] > 1:
+        half = values.shape[-1] // 2
+        values = values[..., :half] + values[..., half:]
+    return values[..., 0]

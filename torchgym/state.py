@@ -1,0 +1,314 @@
+"""The tensors of a batch of markets: parameters, state, and what one phase of the tick hands to the next.
+
+Letters in shapes: N markets, S symbols, A owners (background traders of one symbol), K slots of the book (one per trader, two
+per maker: bids, then asks). Every tensor starts with N. Prices are int64 points, quantities int64 shares (positive buys),
+money int64 points x shares; "half" marks doubled units, so that a mid between two points stays an integer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from torchgym.config import MarketConfig
+
+T = TypeVar("T")
+
+LOOKBACK = 64  # ticks of mid history behind the newest one
+VOLUME_LOOKBACK = 8
+FLOW_LOOKBACK = 8
+EVENTS = 8  # news events remembered per symbol, newest last
+HALF_LIVES_VARIANCE = (15.0, 150.0, 800.0)  # ticks
+HALF_LIVES_ACTIVITY = (3.0, 30.0, 200.0)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each trader family sits on the owner axis [A] and on the slot axis [K]."""
+
+    symbols: int
+    sectors: int
+    families: dict[str, slice]  # single-order traders; the same places on both axes
+    singles: int
+    makers: int
+
+    @property
+    def owners(self) -> int:
+        return self.singles + self.makers
+
+    @property
+    def slots(self) -> int:
+        return self.singles + 2 * self.makers
+
+    @property
+    def maker_owners(self) -> slice:
+        return slice(self.singles, self.owners)
+
+
+def layout(config: MarketConfig) -> Layout:
+    """Places of the families: fixed by the configuration, the same in every market.
+
+    >>> layout(MarketConfig()).slots
+    210
+    """
+    families: dict[str, slice] = {}
+    start = 0
+    for entry in dataclasses.fields(config.population):
+        name, count = entry.name, getattr(config.population, entry.name).count
+        absent = (name == "pairs" and config.num_symbols < 2) or (
+            name == "rotator" and cast(int, config.num_sectors) < 2
+        )
+        if name != "maker" and count > 0 and not absent:
+            families[name] = slice(start, start + count)
+            start += count
+    return Layout(
+        symbols=config.num_symbols,
+        sectors=cast(int, config.num_sectors),
+        families=families,
+        singles=start,
+        makers=config.population.maker.count,
+    )
+
+
+@dataclass
+class MarketParams:
+    """Numbers that may differ between markets. Per symbol [N, 1] float64, per trader [N, 1, 1] float32."""
+
+    value_volatility: Tensor  # per tick
+    public_share: Tensor
+    news_rate: Tensor  # multiplies the chance of every kind of news
+    base_width: Tensor  # points
+    volatility_width: Tensor
+    surprise_gain: Tensor
+    value_rate: Tensor  # multiplies each trader's own rate
+    trend_rate: Tensor
+    reversion_rate: Tensor
+    noise_rate: Tensor  # chance to act per tick
+    executor_rate: Tensor
+    news_reactor_rate: Tensor
+    stop_rate: Tensor
+    variance_decay: Tensor  # [N, 1, 3] float64
+    activity_decay: Tensor  # [N, 1, 3] float64
+    volatility_decay: Tensor  # [N, 1, 3] float64
+    volatility_shock: Tensor  # [N, 1, 3] float64
+
+
+def make_params(config: MarketConfig, num_envs: int, device: torch.device) -> MarketParams:
+    """The same parameters for every market, from the configuration."""
+    fundamentals, population = config.fundamentals, config.population
+
+    def per_symbol(*values: float) -> Tensor:
+        shape = (num_envs, 1) if len(values) == 1 else (num_envs, 1, len(values))
+        return torch.tensor(values, dtype=torch.float64, device=device).expand(shape).contiguous()
+
+    def per_trader(value: float) -> Tensor:
+        return torch.full((num_envs, 1, 1), value, dtype=torch.float32, device=device)
+
+    keep = [2.0 ** (-1.0 / half_life) for half_life in fundamentals.volatility_half_lives]
+    shock = [(1.0 - k * k) ** 0.5 * scale for k, scale in zip(keep, fundamentals.volatility_scales, strict=True)]
+    return MarketParams(
+        value_volatility=per_symbol(fundamentals.volatility),
+        public_share=per_symbol(fundamentals.public_share),
+        news_rate=per_symbol(1.0),
+        base_width=per_symbol(population.maker.base_width),
+        volatility_width=per_symbol(population.maker.volatility_width),
+        surprise_gain=per_symbol(population.maker.surprise_gain),
+        value_rate=per_trader(1.0),
+        trend_rate=per_trader(1.0),
+        reversion_rate=per_trader(1.0),
+        noise_rate=per_trader(population.noise.rate),
+        executor_rate=per_trader(population.executor.rate),
+        news_reactor_rate=per_trader(population.news.rate),
+        stop_rate=per_trader(population.stop.rate),
+        variance_decay=per_symbol(*(1.0 - 2.0 ** (-1.0 / h) for h in HALF_LIVES_VARIANCE)),
+        activity_decay=per_symbol(*(1.0 - 2.0 ** (-1.0 / h) for h in HALF_LIVES_ACTIVITY)),
+        volatility_decay=per_symbol(*keep),
+        volatility_shock=per_symbol(*shock),
+    )
+
+
+@dataclass
+class Clock:
+    """Which episode this is and how far it has come. [N] int64 each, but the key."""
+
+    seed: Tensor
+    episode: Tensor  # how many automatic resets since the seed was set
+    tick: Tensor  # 0 at the end of the warm-up; negative before
+    key: Tensor  # [N, 2] int32: the random numbers' address, mixed from seed and episode
+
+
+@dataclass
+class Value:
+    """The latent fundamental value, its volatility, and the news. Nobody in the market sees `level` exactly."""
+
+    level: Tensor  # [N, S] float64, log(value / list price)
+    log_volatility: Tensor  # [N, S, 3] float64, three time scales
+    estimate_error: Tensor  # [N, S] float64, log: public estimate = level + error
+    public_move: Tensor  # [N, S] float64, log: the part of this tick's move that everybody saw
+    arrived: Tensor  # [N, S] bool: an event began this tick
+    headline: Tensor  # [N, S] float64, log: its publicly implied effect (0 without)
+    sentiment: Tensor  # [N, S, EVENTS] float64, -1 to 1
+    magnitude: Tensor  # [N, S, EVENTS] float64, 0 to 1
+    drift: Tensor  # [N, S, EVENTS] float64, log per tick while the event lasts; hidden
+    duration: Tensor  # [N, S, EVENTS] int64 ticks, 0 in an unused place
+    remaining: Tensor  # [N, S, EVENTS] int64 ticks
+
+
+@dataclass
+class Book:
+    """Resting limit orders, one place per owner (two per maker). A size of 0 is an empty place."""
+
+    price: Tensor  # [N, S, K] int64 points
+    size: Tensor  # [N, S, K] int64 shares, positive bids, negative asks
+    expiry: Tensor  # [N, S, K] int64: gone at the end of this tick
+
+
+@dataclass
+class Orders:
+    """Orders of this tick, float32 holding integers; size 0 where the trader rests. [N, S, ...] each."""
+
+    price: Tensor  # points
+    size: Tensor  # shares, positive buys
+    life: Tensor  # ticks beyond this one; 0 is immediate-or-cancel
+
+
+@dataclass
+class Execution:
+    """The learner's order against the standing book."""
+
+    filled: Tensor  # [N, S] int64 shares, signed
+    paid: Tensor  # [N, S] int64 points x shares, positive when bought
+    last_price: Tensor  # [N, S] int64 points: the worst level it reached; 0 without a fill
+    fills: Tensor  # [N, S, K] int64 shares of the resting orders, signed by their side
+    remainder: Tensor  # [N, S] int64 shares, signed: what goes on to the auction
+    limit: Tensor  # [N, S] int64 points
+
+
+@dataclass
+class Auction:
+    """One call auction per symbol."""
+
+    price: Tensor  # [N, S] int64 points; meaningless where volume is 0
+    volume: Tensor  # [N, S] int64 shares
+    fills: Tensor  # [N, S, K + 1] int64 shares, signed; the learner's remainder last
+
+
+@dataclass
+class Tape:
+    """What everybody knows at the end of a tick."""
+
+    bid: Tensor  # [N, S] int64 points: best bid
+    ask: Tensor  # [N, S] int64 points: best ask
+    bid_depth: Tensor  # [N, S] int64 shares resting within 10 points of the best bid
+    ask_depth: Tensor  # [N, S] int64 shares
+    close: Tensor  # [N, S] int64 points: last price traded at
+    log_mid: Tensor  # [N, S] float64: log(mid / list price)
+    last_return: Tensor  # [N, S] float64: change of log_mid over the tick
+    half_mids: Tensor  # [N, S, LOOKBACK + 1] int64 half points (bid + ask), newest last
+    volumes: Tensor  # [N, S, VOLUME_LOOKBACK + 1] int64 shares, newest last
+    buys: Tensor  # [N, S, FLOW_LOOKBACK] int64 shares bought by orders that came in that tick
+    sells: Tensor  # [N, S, FLOW_LOOKBACK] int64 shares sold by them
+    orders_filled: Tensor  # [N, S] int64 orders with a fill this tick
+    variance: Tensor  # [N, S, 3] float64: exponential means of squared returns
+    busy_volume: Tensor  # [N, S, 3] float64: exponential means of relative volume
+    busy_return: Tensor  # [N, S, 3] float64: of relative absolute returns
+    ema_8: Tensor  # [N, S] float64 points, as the six below
+    ema_16: Tensor
+    macd_signal: Tensor
+    rsi_gain: Tensor
+    rsi_loss: Tensor
+    atr_8: Tensor
+
+
+@dataclass
+class Accounts:
+    """Who owns what. Inventories are measured from each owner's endowment, so all of them sum to zero."""
+
+    cash: Tensor  # [N, S, A] int64 points x shares, background traders
+    shares: Tensor  # [N, S, A] int64
+    learner_cash: Tensor  # [N] int64
+    learner_shares: Tensor  # [N, S] int64
+    fees: Tensor  # [N] int64: commission taken so far
+    borrow: Tensor  # [N] int64: charge for short positions taken so far
+    borrow_accrued: Tensor  # [N] int64: charge not yet due, in 1e-9 of a point x share
+    basis: Tensor  # [N, S] int64: signed cost of the learner's open position
+    realized: Tensor  # [N] int64: profit of closed positions less fees and borrow
+    half_equity: Tensor  # [N] int64: twice the learner's marked equity
+    filled: Tensor  # [N, S] int64 shares the learner traded this tick, signed
+    turnover: Tensor  # [N] int64 points x shares the learner traded this tick, both sides positive
+
+
+@dataclass
+class RewardMemory:
+    """What path-dependent rewards remember."""
+
+    half_peak: Tensor  # [N] int64: twice the highest equity so far
+    drawdown: Tensor  # [N] float64: fraction below the peak
+    mean_return: Tensor  # [N] float64: exponential mean of returns
+    mean_square: Tensor  # [N] float64: of squared returns
+
+
+@dataclass
+class MarketState:
+    """Everything that changes. `traders` holds one memory dataclass per family that has one."""
+
+    clock: Clock
+    value: Value
+    book: Book
+    tape: Tape
+    accounts: Accounts
+    traders: dict[str, Any]
+    reward: RewardMemory
+
+
+def leaves(tree: object) -> Iterator[tuple[str, Tensor]]:
+    """All tensors of nested dataclasses and dicts with their dotted names, always in the same order.
+
+    >>> [name for name, _ in leaves({"a": {"b": torch.zeros(1)}, "c": torch.zeros(1)})]
+    ['a.b', 'c']
+    """
+    for key, child in _children(tree):
+        if isinstance(child, Tensor):
+            yield key, child
+        else:
+            yield from ((f"{key}.{name}", leaf) for name, leaf in leaves(child))
+
+
+def map_tensors(function: Callable[..., Tensor], tree: T, *others: T) -> T:
+    """The same tree with `function` applied to each tensor (and the ones at its place in the others)."""
+    if isinstance(tree, Tensor):
+        return cast(T, function(tree, *others))
+    mapped = {
+        key: map_tensors(function, child, *(_child(other, key) for other in others)) for key, child in _children(tree)
+    }
+    return cast(T, mapped if isinstance(tree, dict) else type(tree)(**mapped))
+
+
+def _children(tree: object) -> list[tuple[str, Any]]:
+    if isinstance(tree, dict):
+        return list(tree.items())
+    return [(entry.name, getattr(tree, entry.name)) for entry in dataclasses.fields(cast(Any, tree))]
+
+
+def _child(tree: object, key: str) -> Any:
+    return tree[key] if isinstance(tree, dict) else getattr(tree, key)
+
+
+def rows(tree: T, index: Tensor) -> T:
+    """The markets at `index` [n] int64, copied."""
+    return map_tensors(lambda tensor: tensor.index_select(0, index), tree)
+
+
+def put_rows(tree: T, index: Tensor, part: T) -> T:
+    """A copy of the tree with `part` at the markets `index`; the other rows keep every bit."""
+    return map_tensors(lambda tensor, new: tensor.index_copy(0, index, new), tree, part)
+
+
+def clone(tree: T) -> T:
+    """A copy that shares no memory."""
+    return map_tensors(lambda tensor: tensor.clone(), tree)

@@ -1,0 +1,173 @@
+"""One tick of a batch of markets, phase by phase; how a market opens; when an episode ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from torchgym import accounts, actions, exact, fundamental, matching, noise, tape, traders
+from torchgym.config import MarketConfig
+from torchgym.noise import Lanes, Noise
+from torchgym.state import Accounts, Book, Clock, Layout, MarketParams, MarketState, Orders, RewardMemory
+from torchgym.traders import maker
+
+Watch = Callable[[str, dict[str, object]], None]
+
+
+def tick(
+    config: MarketConfig,
+    params: MarketParams,
+    state: MarketState,
+    *,
+    places: Layout,
+    action: Tensor,
+    draws: Noise,
+    watch: Watch | None = None,
+) -> MarketState:
+    """Advance every market by one tick.
+
+    Everybody decides on the end of the last tick. The learner's order executes first, against the book it saw; then the
+    background traders' orders replace their old ones, the makers move their quotes, and all of them meet in the auction.
+    Afterwards value and news move, the makers learn and quote anew, and the tape records what everybody can see.
+
+    Args:
+        action: [N, S] int64, a choice of the configured action scheme.
+        draws: this tick's random numbers.
+        watch: called after each phase with its name and products, for checks; None costs nothing.
+
+    Returns:
+        The new state; the given one is untouched.
+    """
+    now = state.clock.tick + 1
+    half_mid = state.tape.half_mids[..., -1]
+    reference = state.traders["maker"].reference
+    view = traders.see(config, params, state, reference)
+
+    shares, limit = actions.order(config, state, action)
+    book, execution = matching.EXECUTIONS[config.execution](config, state.book, shares, limit, half_mid)
+    _tell(watch, "execute", state=state, book=book, execution=execution)
+
+    orders, memories = traders.decide(config, params, state, places=places, view=view, noise=draws)
+    book, fresh = _submit(places, book, orders, now)
+    book = maker.reprice(places, memories["maker"], book)
+    book, auction = matching.clear(config, book, execution.remainder, limit, half_mid, draws.coin)
+    _tell(watch, "clear", state=state, book=book, auction=auction)
+
+    balances = accounts.settle(
+        config, places, state.accounts, execution=execution, auction=auction, standing_price=state.book.price
+    )
+    _tell(watch, "settle", state=state, accounts=balances)
+
+    log_close = tape.log_price(config, 2 * auction.price)
+    memories = traders.settle(
+        memories, places=places, before=state.accounts, execution=execution, auction=auction, log_close=log_close
+    )
+    value = fundamental.advance(config, params, state.value, draws)
+    _tell(watch, "advance", state=state, value=value)
+
+    surprised = maker.surprise(execution, auction, half_mid)
+    makers = maker.learn(
+        config, params, memories["maker"], view=view, surprised=surprised, public_move=value.public_move
+    )
+    makers, book = maker.quote(
+        config,
+        places,
+        makers,
+        half_spread=view.maker_half_spread,
+        shares=balances.shares[..., places.maker_owners],
+        book=matching.expire(book, now),
+    )
+    memories["maker"] = makers
+    _tell(watch, "quote", state=state, book=book)
+
+    seen = tape.measure(
+        config,
+        params,
+        state.tape,
+        book=book,
+        execution=execution,
+        auction=auction,
+        fresh=fresh,
+        reference=makers.reference,
+    )
+    _tell(watch, "measure", state=state, tape=seen)
+    balances = _mark(config, balances, book, seen.half_mids[..., -1])
+    _tell(watch, "mark", state=state, accounts=balances)
+    return MarketState(
+        clock=replace(state.clock, tick=now),
+        value=value,
+        book=book,
+        tape=seen,
+        accounts=balances,
+        traders=memories,
+        reward=state.reward,
+    )
+
+
+def _tell(watch: Watch | None, phase: str, **products: object) -> None:
+    if watch is not None:
+        watch(phase, products)
+
+
+def _submit(places: Layout, book: Book, orders: Orders, now: Tensor) -> tuple[Book, Tensor]:
+    """Put this tick's orders into the book; also which slots are fresh, [N, S, K] bool."""
+    size = orders.size.to(torch.int64)
+    price = orders.price.to(torch.int64)
+    expiry = now[:, None, None] + orders.life.to(torch.int64)
+    quiet = torch.zeros_like(size[..., :1], dtype=torch.bool).expand(*size.shape[:-1], 2 * places.makers)
+    return matching.replace_orders(book, price, size, expiry), torch.cat([size != 0, quiet], dim=-1)
+
+
+def _mark(config: MarketConfig, balances: Accounts, book: Book, half_mid: Tensor) -> Accounts:
+    liquidation = None
+    if config.mark == "liquidation":
+        liquidation = matching.liquidation_value(config, book, balances.learner_shares, half_mid)
+    return accounts.mark(config, balances, half_mid, liquidation)
+
+
+def start(
+    config: MarketConfig, params: MarketParams, *, places: Layout, lanes: Lanes, seed: Tensor, episode: Tensor
+) -> MarketState:
+    """A market as it opens, before its warm-up: traits, inventories, opening quotes; seed and episode [N] int64."""
+    key = noise.make_key(seed, episode)
+    draws = noise.draw_start(places, lanes, key)
+    value = fundamental.start(config, draws)
+    memories, shares, _ = traders.start(config, places, value, draws)
+    hidden = fundamental.total_log_volatility(value)
+    variance = config.opening_volatility * config.opening_volatility * exact.exp(hidden)
+    reference = memories["maker"].reference
+
+    empty = torch.zeros((*shares.shape[:2], places.slots), dtype=torch.int64, device=shares.device)
+    book = Book(price=empty + 1, size=empty, expiry=empty.clone())
+    balances = accounts.start(config, shares)
+    half_equity = balances.half_equity
+    nothing = torch.zeros_like(half_equity, dtype=torch.float64)
+    state = MarketState(
+        clock=Clock(seed=seed, episode=episode, tick=torch.zeros_like(seed) - config.warmup_ticks, key=key),
+        value=value,
+        book=book,
+        tape=tape.start(config, params, book, reference, variance),
+        accounts=balances,
+        traders=memories,
+        reward=RewardMemory(
+            half_peak=half_equity.clone(), drawdown=nothing, mean_return=nothing.clone(), mean_square=nothing.clone()
+        ),
+    )
+    width = traders.see(config, params, state, reference).maker_half_spread
+    memories["maker"], book = maker.quote(
+        config, places, memories["maker"], half_spread=width, shares=shares[..., places.maker_owners], book=book
+    )
+    return replace(state, book=book, tape=tape.start(config, params, book, reference, variance))
+
+
+def terminated(config: MarketConfig, state: MarketState) -> Tensor:
+    """Ruin, [N] bool: the learner's equity is at or below the maintenance level."""
+    return state.accounts.half_equity <= 2 * config.maintenance
+
+
+def truncated(config: MarketConfig, state: MarketState) -> Tensor:
+    """Time is up, [N] bool."""
+    return state.clock.tick >= config.max_ticks

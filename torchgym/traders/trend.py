@@ -1,0 +1,74 @@
+"""Trend followers: moving averages crossing, and the signal-line variant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from torchgym import exact
+from torchgym.config import MarketConfig
+from torchgym.noise import Draws, StartDraws
+from torchgym.state import MarketParams, Orders
+from torchgym.traders.view import View, log_uniform, toward_target, uniform_between
+
+_SLOW = 3.5  # the slow average's lookback, in lookbacks
+_SIGNAL = 0.7
+
+
+@dataclass
+class TrendMemory:
+    """[N, S, n] float32 each; averages of log prices."""
+
+    rate: Tensor
+    gain: Tensor  # per unit of volatility x sqrt(lookback)
+    fast_weight: Tensor
+    slow_weight: Tensor
+    signal_weight: Tensor
+    uses_signal: Tensor  # 1 for odd traders, else 0
+    fast: Tensor
+    slow: Tensor
+    signal: Tensor
+
+
+def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[TrendMemory, Tensor]:
+    """Traits from the seed; averages at the opening price (log_mid [N, S, 1] float32); no inventory."""
+    family = config.population.trend
+    lookback = log_uniform(family.lookback, draws.u1)
+    level = log_mid.expand_as(lookback).clone()
+    odd = torch.arange(lookback.shape[-1], device=lookback.device) % 2
+    memory = TrendMemory(
+        rate=log_uniform(family.rate, draws.u0),
+        gain=uniform_between(family.gain, draws.u2) / exact.sqrt(lookback),
+        fast_weight=_ema_weight(lookback),
+        slow_weight=_ema_weight(_SLOW * lookback),
+        signal_weight=_ema_weight(_SIGNAL * lookback),
+        uses_signal=odd.to(torch.float32).expand_as(lookback).clone(),
+        fast=level,
+        slow=level.clone(),
+        signal=torch.zeros_like(level),
+    )
+    return memory, torch.zeros_like(level)
+
+
+def _ema_weight(lookback: Tensor) -> Tensor:
+    return 1.0 - exact.exp(-torch.ones_like(lookback) / lookback)
+
+
+def decide(
+    config: MarketConfig, params: MarketParams, memory: TrendMemory, *, view: View, shares: Tensor, draws: Draws
+) -> tuple[Orders, TrendMemory]:
+    """Hold what the trend's strength suggests, beyond a dead zone, up to the capacity."""
+    family = config.population.trend
+    fast = memory.fast + memory.fast_weight * (view.log_mid - memory.fast)
+    slow = memory.slow + memory.slow_weight * (view.log_mid - memory.slow)
+    line = fast - slow
+    signal = memory.signal + memory.signal_weight * (line - memory.signal)
+    score = memory.gain * (line - memory.uses_signal * signal) / view.volatility
+    strength = torch.clamp(score.abs() - family.dead_zone, 0.0, 1.0)
+    target = family.capacity * torch.sign(score) * strength
+    acts = draws.u0 < memory.rate * params.trend_rate * view.attention
+    takes = draws.u2 < family.market_share
+    placed = toward_target(view, target, shares, acts, takes, max_size=family.max_size, life=4.0)
+    return placed, replace(memory, fast=fast, slow=slow, signal=signal)

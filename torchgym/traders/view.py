@@ -1,0 +1,155 @@
+"""What the background traders see: the market at the end of the last tick, ready for per-trader arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchgym import exact
+from torchgym.config import MarketConfig
+from torchgym.state import MarketParams, MarketState, Orders
+
+MARKETABLE = 0.01  # a market order's limit, as a fraction of the mid
+
+
+@dataclass
+class View:
+    """Per symbol [N, S, 1] float32 for traders, [N, S] float64 for the makers' reference price."""
+
+    mid: Tensor  # points
+    bid: Tensor  # points
+    ask: Tensor  # points
+    log_mid: Tensor  # log(mid / list price)
+    last_return: Tensor
+    value: Tensor  # log; a trader sees it only through its own error
+    volatility: Tensor  # standard deviation of one-tick returns, as traders estimate it
+    half_spread: Tensor  # points, the makers' unit of width
+    activity: Tensor  # 1 is normal
+    attention: Tensor  # square root of activity
+    buy_limit: Tensor  # points, of a market order
+    sell_limit: Tensor
+    arrived: Tensor  # bool: news at the end of the last tick
+    headline: Tensor  # log
+    duration: Tensor  # ticks, of the newest event
+    sector_mood: Tensor  # decayed news sentiment
+    reference_mid: Tensor  # [N, S] float64 points
+    maker_volatility: Tensor  # [N, S] float64
+    maker_half_spread: Tensor  # [N, S] float64 points
+
+
+def see(config: MarketConfig, params: MarketParams, state: MarketState, reference: Tensor) -> View:
+    """Gather the view.
+
+    Args:
+        reference: [N, S] float64 points, the makers' reference price.
+    """
+    tape, value = state.tape, state.value
+    mid = tape.half_mids[..., -1].to(torch.float64) * 0.5
+    short, middle, long = (tape.variance[..., k] for k in range(3))
+    roots = exact.sqrt(torch.stack([0.5 * short + 0.5 * middle, 0.5 * short + 0.4 * middle + 0.1 * long], dim=-1))
+    maker_volatility = torch.clamp(roots[..., 1], 2e-4, 0.02)
+    activity = activity_of(config, state)
+    powers = exact.exp(0.7 * exact.log(torch.clamp(activity, 0.4, 4.0)))
+    width = (params.base_width + params.volatility_width * maker_volatility * reference) * powers
+    share_left = value.remaining.to(torch.float64) / torch.clamp(value.duration, min=1).to(torch.float64)
+    decayed = value.sentiment * share_left
+    mood = (decayed[..., 0::2] + decayed[..., 1::2])[..., :4]
+    mood = mood[..., :2] + mood[..., 2:]
+
+    def trader(tensor: Tensor) -> Tensor:
+        return tensor.to(torch.float32).unsqueeze(-1)
+
+    return View(
+        mid=trader(mid),
+        bid=trader(tape.bid),
+        ask=trader(tape.ask),
+        log_mid=trader(tape.log_mid),
+        last_return=trader(tape.last_return),
+        value=trader(value.level),
+        volatility=trader(roots[..., 0]),
+        half_spread=trader(width),
+        activity=trader(activity),
+        attention=trader(exact.sqrt(activity)),
+        buy_limit=trader(torch.floor(mid * (1.0 + MARKETABLE))),
+        sell_limit=trader(torch.ceil(mid * (1.0 - MARKETABLE))),
+        arrived=value.arrived.unsqueeze(-1),
+        headline=trader(value.headline),
+        duration=trader(value.duration[..., -1]),
+        sector_mood=trader(mood[..., 0] + mood[..., 1]),
+        reference_mid=mid,
+        maker_volatility=maker_volatility,
+        maker_half_spread=width,
+    )
+
+
+def activity_of(config: MarketConfig, state: MarketState) -> Tensor:
+    """How busy the market is, [N, S] float64 in [0.25, 5]: self-exciting in volume and returns, and with hidden volatility.
+
+    Source: Hawkes-like feedback at three half-lives, Hardiman, Bercot and Bouchaud (2013).
+    """
+    volume, size = state.tape.busy_volume, state.tape.busy_return
+    excited = 0.20 + 0.15 * (volume[..., 0] + volume[..., 1] + volume[..., 2])
+    excited = excited + (0.10 * (size[..., 0] + size[..., 1]) + 0.15 * size[..., 2])
+    hidden = state.value.log_volatility
+    total = hidden[..., 0] + hidden[..., 1] + hidden[..., 2]
+    half_variance = 0.5 * sum(scale * scale for scale in config.fundamentals.volatility_scales)
+    return torch.clamp(excited * exact.exp(total - half_variance), 0.25, 5.0)
+
+
+def market_limit(view: View, side: Tensor) -> Tensor:
+    """Limit price of a marketable order on `side` (+1 buys, -1 sells)."""
+    return torch.where(side > 0.0, view.buy_limit, view.sell_limit)
+
+
+def touch(view: View, side: Tensor) -> Tensor:
+    """Best price of one's own side."""
+    return torch.where(side > 0.0, view.bid, view.ask)
+
+
+def price_of(config: MarketConfig, log_price: Tensor, side: Tensor) -> Tensor:
+    """Points of a log price, rounded away from trading: down for buys, up for sells."""
+    return side * torch.floor(side * (float(config.list_price) * exact.exp(log_price)))
+
+
+def worse(side: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """The price less likely to trade: the lower for buys, the higher for sells."""
+    return side * torch.minimum(side * first, side * second)
+
+
+def coin_side(uniform: Tensor, chance_to_buy: Tensor | float) -> Tensor:
+    """+1 with the given chance, else -1."""
+    return torch.where(uniform < chance_to_buy, 1.0, -1.0)
+
+
+def orders(acts: Tensor, side: Tensor, size: Tensor, price: Tensor, life: Tensor | float) -> Orders:
+    """Orders of those who act; the others' sizes are 0. A price is never below one point."""
+    lives = life if isinstance(life, Tensor) else torch.full_like(price, life)
+    return Orders(price=torch.clamp(price, min=1.0), size=torch.where(acts, side * size, 0.0), life=lives)
+
+
+def toward_target(
+    view: View, target: Tensor, shares: Tensor, acts: Tensor, takes: Tensor, *, max_size: int, life: float
+) -> Orders:
+    """Close the gap to a target inventory: at market where `takes`, else at the touch for `life` ticks; gaps below 3 rest."""
+    gap = target - shares
+    side = torch.sign(gap)
+    size = torch.floor(torch.clamp(gap.abs(), max=float(max_size)))
+    price = torch.where(takes, market_limit(view, side), touch(view, side))
+    return orders(acts & (gap.abs() >= 3.0), side, size, price, torch.where(takes, 0.0, life))
+
+
+def log_uniform(low_high: tuple[float, float], uniform: Tensor) -> Tensor:
+    """Log-uniform between the two bounds."""
+    low, high = low_high
+    if low <= 0.0:
+        return uniform_between(low_high, uniform)
+    return low * exact.exp(math.log(high / low) * uniform)
+
+
+def uniform_between(low_high: tuple[float, float], uniform: Tensor) -> Tensor:
+    """Uniform between the two bounds."""
+    low, high = low_high
+    return low + (high - low) * uniform
