@@ -1,6 +1,7 @@
 """The elementary functions: as accurate as they say, and the same bits eager, compiled, batched and alone."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torchgym import exact
 
 FUNCTIONS = {name: getattr(exact, name) for name in ("sqrt", "log", "exp", "tanh", "normal")}
 DTYPES = (torch.float32, torch.float64)
-NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+NUMPY: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 EXP_RANGE = {torch.float32: (-87.33, 88.37), torch.float64: (-708.39, 709.4)}
 MAX_ULPS = {"sqrt": (2, 3), "log": (3, 5), "exp": (3, 3), "tanh": (5, 5)}  # float32, float64
 ALL_UNIFORMS = (torch.arange(2**23, dtype=torch.float64) + 0.5) * 2.0**-23
@@ -99,8 +100,9 @@ def test_tanh_is_odd_and_bounded(dtype: torch.dtype) -> None:
 
 
 def test_compiled_equals_eager_in_every_bit() -> None:
-    cases = [(name, dtype, (64, 211)) for name in FUNCTIONS for dtype in DTYPES]
-    cases += [("normal", torch.float32, (1,)), ("tanh", torch.float32, (7,)), ("exp", torch.float64, (7,))]
+    whole = [name for name in FUNCTIONS if name != "log"]  # which `normal` contains
+    cases: list[tuple[str, torch.dtype, tuple[int, ...]]] = [(name, t, (64, 211)) for name in whole for t in DTYPES]
+    cases += [("normal", torch.float32, (1,)), ("tanh", torch.float32, (7,)), ("log", torch.float64, (7,))]
     x = [arguments(name, dtype, math.prod(shape)).reshape(shape) for name, dtype, shape in cases]
 
     def everything(x: list[Tensor]) -> list[Tensor]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
+
 from torchgym.config import PRESETS, MarketConfig, preset
 
 if TYPE_CHECKING:
@@ -37,6 +39,13 @@ __all__ = [
     "TradingVectorEnv",
     "preset",
 ]
+
+
+gymnasium.register(
+    id="torchgym/Trading-v0",
+    entry_point="torchgym.envs.gymnasium:TradingEnv",
+    vector_entry_point="torchgym.envs.vector:TradingVectorEnv",
+)
 
 
 def __getattr__(name: str) -> Any:

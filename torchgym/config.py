@@ -17,6 +17,8 @@ from typing import Any, get_type_hints
 
 _MAX_SHARES = 2**24  # integer-valued float32 is exact below this, and the auction sums shares in float32
 _MAX_CASH = 2**53  # integer-valued float64 is exact below this
+# Settings of the families that are divided by, or whose law needs it.
+_LOWEST = {"capacity": 10.0, "lookback": 1.0, "limit": 1.0, "depth": 0.01, "parent": 1.0, "exponent": 1.01}
 
 
 def _require(condition: bool, message: str) -> None:
@@ -58,11 +60,11 @@ class Family:
         _check_count(f"{type(self).__name__}.count", self.count)
         _check_count(f"{type(self).__name__}.max_size", self.max_size, low=1)
         for entry in dataclasses.fields(self):
-            value = getattr(self, entry.name)
+            value, low = getattr(self, entry.name), _LOWEST.get(entry.name, 0.0)
             if isinstance(value, tuple):
-                _check_range(f"{type(self).__name__}.{entry.name}", value, 0.0)
+                _check_range(f"{type(self).__name__}.{entry.name}", value, low)
             else:
-                _check_number(f"{type(self).__name__}.{entry.name}", value, 0.0)
+                _check_number(f"{type(self).__name__}.{entry.name}", value, low)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +200,7 @@ class Makers(Family):
     surprise_gain: float = 0.87
     fast_weight: float = 0.35  # share of the recent mean surprise (half-life 1) that was to be expected
     slow_weight: float = 0.7  # same, half-life 40
+    taker_weight: float = 2.0  # of a share the learner takes from standing quotes, against one traded in the auction
     inventory_shift: float = 6.0
     start_inventory: float = 170.0
 
@@ -216,6 +219,11 @@ class Population:
     pairs: PairsTraders = field(default_factory=PairsTraders)
     rotator: SectorRotators = field(default_factory=SectorRotators)
     maker: Makers = field(default_factory=Makers)
+
+    def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):
+            family = getattr(self, entry.name)
+            _require(isinstance(family, Family), f"Population.{entry.name} must be a family's settings, got {family!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,9 +266,19 @@ class Fundamentals:
         _check_number("Fundamentals.leverage", self.leverage, -1.0, 1.0)
         _check_number("Fundamentals.public_share", self.public_share, 0.0, 1.0)
         _check_number("Fundamentals.reversion_half_life", self.reversion_half_life, 1.0)
-        for half_life, scale in zip(self.volatility_half_lives, self.volatility_scales, strict=True):
-            _check_number("Fundamentals.volatility_half_lives", half_life, 1e-3)
-            _check_number("Fundamentals.volatility_scales", scale, 0.0, 2.0)
+        _check_number("Fundamentals.spread_of_start", self.spread_of_start, 0.0, 1.0)
+        _check_number("Fundamentals.market_loading", self.market_loading, -1.0, 1.0)
+        _check_number("Fundamentals.sector_loading", self.sector_loading, -1.0, 1.0)
+        _check_number("Fundamentals.headline_pass_through", self.headline_pass_through, 0.0, 1.0)
+        for name, low, high in (("volatility_half_lives", 1e-3, math.inf), ("volatility_scales", 0.0, 2.0)):
+            values = getattr(self, name)
+            three = isinstance(values, tuple) and len(values) == 3
+            _require(three, f"Fundamentals.{name} must be a tuple of three numbers, got {values!r}")
+            for value in values:
+                _check_number(f"Fundamentals.{name}", value, low, high)
+        for name in ("earnings", "guidance", "sector", "macro"):
+            kind = getattr(self, name)
+            _require(isinstance(kind, NewsKind), f"Fundamentals.{name} must be a NewsKind, got {kind!r}")
         shared = self.market_loading**2 + self.sector_loading**2
         _require(
             shared <= 1.0,
@@ -361,6 +379,9 @@ class MarketConfig:
             _require(value in known, f"unknown {name} {value!r}: choose one of {', '.join(known)}")
         for name in ("action", "features"):
             _require(isinstance(getattr(self, name), str), f"{name} must be a name, got {getattr(self, name)!r}")
+        for name, kind in (("fundamentals", Fundamentals), ("population", Population)):
+            value = getattr(self, name)
+            _require(isinstance(value, kind), f"{name} must be of the class {kind.__name__}, got {value!r}")
         _require(isinstance(self.reward, (str, Mapping)), f"reward must be a name or a mapping, got {self.reward!r}")
         if isinstance(self.reward, Mapping):
             _require(len(self.reward) > 0, "reward must name at least one term, got an empty mapping")
@@ -391,6 +412,11 @@ class MarketConfig:
         )
         _require(self.population.maker.count >= 1, "population.maker.count must be >= 1: without makers nobody quotes")
         families = [getattr(self.population, entry.name) for entry in dataclasses.fields(self.population)]
+        everywhere = [family for family in families if not isinstance(family, (Makers, PairsTraders, SectorRotators))]
+        _require(
+            sum(family.count for family in everywhere) >= 1,
+            "population has no trader beside makers, pairs traders and sector rotators: add at least one",
+        )
         shares = sum(2 * family.count * family.max_size for family in families) + 2 * self.position_limit
         _require(
             shares < _MAX_SHARES,
@@ -443,6 +469,7 @@ class MarketConfig:
 
 def _from_dict(kind: type[Any], values: Mapping[str, Any]) -> Any:
     hints = get_type_hints(kind)
+    _require(isinstance(values, Mapping), f"the settings of {kind.__name__} must be a mapping, got {values!r}")
     unknown = sorted(set(values) - set(hints))
     _require(not unknown, f"unknown setting {', '.join(unknown)} of {kind.__name__}: choose from {', '.join(hints)}")
     read = {}

@@ -144,7 +144,8 @@ def _news(config: MarketConfig, params: MarketParams, noise: Noise) -> tuple[Ten
         def number(kind: NewsKind) -> float:
             return float(getattr(kind, read))
 
-        of_own = torch.where(is_earnings, number(fundamentals.earnings), number(fundamentals.guidance))
+        earnings = torch.full_like(own[0], number(fundamentals.earnings))
+        of_own = torch.where(is_earnings, earnings, number(fundamentals.guidance))
         return pick(number(fundamentals.macro), number(fundamentals.sector), of_own)
 
     return (

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,13 +17,14 @@ from torchgym import actions, checks, features, noise, rewards
 from torchgym import tick as ticking
 from torchgym.config import MarketConfig
 from torchgym.noise import Lanes
-from torchgym.state import Layout, MarketParams, MarketState, clone, layout, leaves, make_params, map_tensors, put_rows
+from torchgym.state import Layout, MarketParams, MarketState, layout, leaves, make_params, map_tensors, put_rows
 from torchgym.state import rows as take_rows
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
 CHECKPOINT_VERSION = 1
+T = TypeVar("T")
 Seeds = Sequence[int] | Tensor
 # Materialise what several reductions over orders read, instead of recomputing it in each of them.
 _COMPILE_OPTIONS: dict[str, Any] = {
@@ -130,14 +131,11 @@ class Market:
             raise ValueError(f"config must be a MarketConfig, got {type(config).__name__}")
         if not isinstance(num_envs, int) or isinstance(num_envs, bool) or num_envs < 1:
             raise ValueError(f"num_envs must be an integer >= 1, got {num_envs!r}")
-        if compile and debug:
-            raise ValueError("compile=True and debug=True contradict each other: the checks look at every phase")
         self.scheme = actions.scheme(self.config)
         self.feature_names = features.names(self.config)
         rewards.weights(self.config)
         self.num_envs = num_envs
         self.device = torch.device(device)
-        self.compile = compile
         self.debug = debug
 
         self._state: MarketState | None = None
@@ -149,7 +147,8 @@ class Market:
         self._first_seeds = consecutive_seeds(seed, num_envs).to(self.device)
         step = functools.partial(decision, watch=checks.watch) if debug else decision
         self._eager: Callable[..., tuple[MarketState, Outcome]] = step
-        self._step = _compiled(step) if compile else step
+        self._step = step
+        self.compile = compile
 
     @property
     def state(self) -> MarketState:
@@ -161,6 +160,40 @@ class Market:
         if self._state is None:
             raise RuntimeError("the market has not been opened yet: call reset() first")
         return self._state
+
+    @property
+    def opened(self) -> bool:
+        """Whether there has been a reset."""
+        return self._state is not None
+
+    @property
+    def compile(self) -> bool:
+        """Whether a step runs as one compiled graph. May be switched at any time.
+
+        Raises:
+            ValueError: when switched on together with `debug`.
+        """
+        return self._step is not self._eager
+
+    @compile.setter
+    def compile(self, on: bool) -> None:
+        if on and self.debug:
+            raise ValueError("compile=True and debug=True contradict each other: the checks look at every phase")
+        if on != self.compile:
+            self._step = _compiled(self._eager) if on else self._eager
+
+    def reseed(self, seeds: Seeds) -> None:
+        """Give every market a new seed: its next reset without a seed opens the first episode of it. Running episodes go on.
+
+        Raises:
+            ValueError: for bad seeds; nothing has changed then.
+        """
+        given = check_seeds(seeds, self.num_envs).to(self.device)
+        if self._state is None:
+            self._first_seeds = given
+        else:
+            clock = replace(self._state.clock, seed=given, episode=torch.full_like(given, -1))
+            self._state = replace(self._state, clock=clock)
 
     def reset(self, seeds: Seeds | None = None, mask: Tensor | None = None) -> StepResult:
         """Open new episodes, warmed up, in all markets or in those of the mask. The other markets keep every bit.
@@ -201,12 +234,13 @@ class Market:
                 self._state = put_rows(self.state, index, opened)
         return self.observe()
 
-    def step(self, action: Tensor | None = None) -> StepResult:
+    def step(self, action: Tensor | None = None, mask: Tensor | None = None) -> StepResult:
         """One decision: the order goes in at the first of `ticks_per_action` ticks.
 
         Args:
             action: [N] (the same choice in every symbol) or [N, S] int64, choices of the action scheme ("discrete": 0 sells, 1
                 holds, 2 buys); None holds.
+            mask: [N] bool, which markets move; None is all. The others keep every bit and are shown as `observe` shows them.
 
         Returns:
             The market after the last of these ticks; the reward covers all of them. `info` holds tick [N] int64; equity,
@@ -214,16 +248,20 @@ class Market:
             [N, S] int64 shares (filled: in this step); and `reward_<term>` [N] for each reward term, before its weight.
 
         Raises:
-            ValueError: for an action of the wrong shape, dtype or value, naming it; no market has moved then.
+            ValueError: for an action or mask of the wrong shape, dtype or value, naming it; no market has moved then.
             RuntimeError: before the first reset.
         """
         state = self.state
         chosen = self._hold if action is None else self._check_action(action)
+        moving = None if mask is None else check_mask(mask, self.num_envs, self.device)
         with torch.no_grad():
-            self._state, outcome = self._step(
+            after, outcome = self._step(
                 self.config, self._params, state, chosen, places=self._places, lanes=self._lanes
             )
-            return self._result(self._state, outcome)
+            if moving is not None:
+                after, outcome = _where(moving, after, state), _where(moving, outcome, self._standing(state))
+            self._state = after
+            return self._result(after, outcome)
 
     def observe(self) -> StepResult:
         """The current observation, without moving: rewards, what was filled and turned over are zero.
@@ -233,17 +271,7 @@ class Market:
         """
         state = self.state
         with torch.no_grad():
-            nothing = torch.zeros_like(state.accounts.half_equity, dtype=torch.float64)
-            outcome = Outcome(
-                observation=features.observe(self.config, state),
-                account=features.account(self.config, state),
-                reward=nothing,
-                terms={name: torch.zeros_like(nothing) for name in rewards.weights(self.config)},
-                terminated=ticking.terminated(self.config, state),
-                filled=torch.zeros_like(state.accounts.filled),
-                turnover=torch.zeros_like(state.accounts.turnover),
-            )
-            return self._result(state, outcome)
+            return self._result(state, self._standing(state))
 
     def run(
         self, num_ticks: int, policy: Callable[[StepResult], Tensor] | None = None, *, progress: bool = False
@@ -296,11 +324,21 @@ class Market:
             "borrow": {"cash": accounts.borrow.clone(), "shares": none.clone()},
         }
 
-    def fork(self) -> Market:
-        """An independent copy at the same moment: both go on alike until they are treated differently."""
+    def fork(self, device: torch.device | str | None = None) -> Market:
+        """An independent copy at the same moment: both go on alike until they are treated differently.
+
+        Args:
+            device: where the copy lives; None is the same device.
+        """
         twin = copy.copy(self)
-        twin._state = None if self._state is None else clone(self._state)
-        twin._first_seeds = self._first_seeds.clone()
+        twin.device = self.device if device is None else torch.device(device)
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(twin.device, copy=True)
+
+        twin._state = None if self._state is None else map_tensors(moved, self._state)
+        twin._first_seeds, twin._hold = moved(self._first_seeds), moved(self._hold)
+        twin._lanes, twin._params = map_tensors(moved, self._lanes), map_tensors(moved, self._params)
         return twin
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -320,29 +358,30 @@ class Market:
         """A market that goes on where the saved one stood.
 
         Raises:
-            ValueError: when the file is no checkpoint, or of another version, or its tensors do not fit its configuration.
+            ValueError: when the file is no checkpoint, damaged or of another version, or its tensors do not fit its
+                configuration.
         """
-        saved = torch.load(path, map_location=device, weights_only=True)
-        if not isinstance(saved, Mapping) or "torchgym_checkpoint" not in saved:
-            raise ValueError(f"{os.fspath(path)} is not a torchgym checkpoint")
-        version = saved["torchgym_checkpoint"]
-        if version != CHECKPOINT_VERSION:
-            raise ValueError(
-                f"{os.fspath(path)} is a checkpoint of version {version}, this torchgym reads version"
-                f" {CHECKPOINT_VERSION}: load it with the torchgym that wrote it"
-            )
-        tensors = saved["state"]
-        seed = tensors["clock.seed"]
-        market = cls(
-            MarketConfig.from_dict(saved["config"]), seed.shape[0], seed=0, device=device, compile=compile, debug=debug
-        )
-        blank = market._blank(seed)
-        expected = {name: leaf.shape for name, leaf in leaves(blank)}
-        if expected != {name: leaf.shape for name, leaf in tensors.items()}:
-            raise ValueError(f"the tensors of {os.fspath(path)} do not fit its configuration: the file is damaged")
-        named = iter(tensors[name] for name in expected)
-        market._state = map_tensors(lambda _: next(named).clone(), blank)
+        settings, tensors = _read_checkpoint(path)
+        config = MarketConfig.from_dict(settings)
+        market = cls(config, tensors["clock.seed"].shape[0], seed=0, device=device, compile=compile, debug=debug)
+        market.restore(tensors)
         return market
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on where the market of these tensors stood.
+
+        Args:
+            tensors: what `torchgym.state.leaves` gives of its state, by name; copied.
+
+        Raises:
+            ValueError: when they belong to another configuration or another number of markets; nothing has changed then.
+        """
+        blank = self._blank(self._first_seeds)
+        expected = {name: (leaf.shape, leaf.dtype) for name, leaf in leaves(blank)}
+        if expected != {name: (leaf.shape, leaf.dtype) for name, leaf in tensors.items()}:
+            raise ValueError("the saved tensors do not fit this market: another configuration, batch size or version")
+        named = iter(tensors[name] for name in expected)
+        self._state = map_tensors(lambda _: next(named).to(self.device, copy=True), blank)
 
     def _blank(self, seed: Tensor) -> MarketState:
         """A market that has not been warmed up: the right shapes."""
@@ -365,6 +404,19 @@ class Market:
         for _ in range(config.warmup_ticks // config.ticks_per_action):
             state, _ = step(config, params, state, hold, places=places, lanes=lanes)
         return replace(state, reward=opened.reward)
+
+    def _standing(self, state: MarketState) -> Outcome:
+        """The outcome of no decision at all."""
+        nothing = torch.zeros_like(state.accounts.half_equity, dtype=torch.float64)
+        return Outcome(
+            observation=features.observe(self.config, state),
+            account=features.account(self.config, state),
+            reward=nothing,
+            terms={name: torch.zeros_like(nothing) for name in rewards.weights(self.config)},
+            terminated=ticking.terminated(self.config, state),
+            filled=torch.zeros_like(state.accounts.filled),
+            turnover=torch.zeros_like(state.accounts.turnover),
+        )
 
     def _check_action(self, action: Tensor) -> Tensor:
         shapes = ((self.num_envs,), (self.num_envs, self.config.num_symbols))
@@ -400,7 +452,7 @@ class Market:
             "turnover": currency(outcome.turnover),
             "position": accounts.learner_shares.clone(),
             "filled": outcome.filled.clone(),
-            **{f"reward_{name}": term for name, term in outcome.terms.items()},
+            **{f"reward_{name}": term.clone() for name, term in outcome.terms.items()},
         }
         return StepResult(
             observation=outcome.observation,
@@ -430,6 +482,41 @@ class Market:
             "position": state.accounts.learner_shares.clone(),
             "equity": state.accounts.half_equity.to(torch.float64) * (0.5 * point),
         }
+
+
+def _read_checkpoint(path: str | os.PathLike[str]) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+    """Settings and tensors of a file that `Market.save` wrote, on the CPU.
+
+    Raises:
+        ValueError: when it is not such a file, damaged, or of another version.
+    """
+    name = os.fspath(path)
+    with open(path, "rb") as file:
+        try:
+            saved = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # what a damaged file raises depends on where it is damaged
+            raise ValueError(f"{name} cannot be read: it is damaged, or not a torchgym checkpoint") from error
+    if not isinstance(saved, Mapping) or "torchgym_checkpoint" not in saved:
+        raise ValueError(f"{name} is not a torchgym checkpoint")
+    version = saved["torchgym_checkpoint"]
+    if version != CHECKPOINT_VERSION:
+        raise ValueError(
+            f"{name} is a checkpoint of version {version}, this torchgym reads version {CHECKPOINT_VERSION}:"
+            " load it with the torchgym that wrote it"
+        )
+    settings, tensors = saved.get("config", {}), saved.get("state", {})
+    if "clock.seed" not in tensors or not all(isinstance(leaf, Tensor) for leaf in tensors.values()):
+        raise ValueError(f"{name} is a damaged checkpoint: its settings or tensors are missing")
+    return settings, tensors
+
+
+def _where(mask: Tensor, tree: T, other: T) -> T:
+    """The markets of the mask [N] bool from the first tree, the rest from the other."""
+
+    def choose(new: Tensor, old: Tensor) -> Tensor:
+        return torch.where(mask.reshape(-1, *[1] * (new.dim() - 1)), new, old)
+
+    return map_tensors(choose, tree, other)
 
 
 def _compiled(step: Callable[..., Any]) -> Callable[..., Any]:

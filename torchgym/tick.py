@@ -52,7 +52,7 @@ def tick(
 
     orders, memories = traders.decide(config, params, state, places=places, view=view, noise=draws)
     book, fresh = _submit(places, book, orders, now)
-    book = maker.reprice(places, memories["maker"], book)
+    book = maker.renew(places, memories["maker"], book, state.book)
     book, auction = matching.clear(config, book, execution.remainder, limit, half_mid, draws.coin)
     _tell(watch, "clear", state=state, book=book, auction=auction)
 
@@ -68,9 +68,10 @@ def tick(
     value = fundamental.advance(config, params, state.value, draws)
     _tell(watch, "advance", state=state, value=value)
 
-    surprised = maker.surprise(execution, auction, half_mid)
+    makers = memories["maker"]
+    surprised, report = maker.surprise(config, makers, execution=execution, auction=auction, half_mid=half_mid)
     makers = maker.learn(
-        config, params, memories["maker"], view=view, surprised=surprised, public_move=value.public_move
+        config, params, makers, view=view, surprised=surprised, report=report, public_move=value.public_move
     )
     makers, book = maker.quote(
         config,

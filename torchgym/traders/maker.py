@@ -29,6 +29,7 @@ class MakerMemory:
     reference: Tensor  # points: what makers take the price to be
     fast_surprise: Tensor  # points, exponential means of past surprises
     slow_surprise: Tensor
+    reported: Tensor  # points: surprise in the learner's trades of the last tick, not yet learnt from
     centre: Tensor  # points: reference shifted for the common inventory
     depth: Tensor  # [N, S, M] float64: distance of a maker's quote, half-spreads
     size: Tensor  # [N, S, M] float64: shares of a full quote, whole
@@ -52,6 +53,7 @@ def start(config: MarketConfig, draws: StartDraws, reference: Tensor) -> tuple[M
         reference=reference,
         fast_surprise=zero,
         slow_surprise=zero.clone(),
+        reported=zero.clone(),
         centre=reference.clone(),
         depth=depth,
         size=torch.clamp(size, max=float(family.max_size)),
@@ -60,18 +62,34 @@ def start(config: MarketConfig, draws: StartDraws, reference: Tensor) -> tuple[M
     return memory, inventory
 
 
-def reprice(places: Layout, memory: MakerMemory, book: Book) -> Book:
-    """Move the makers' resting quotes to where they want them, crossing stale orders if need be."""
-    return replace(book, price=torch.cat([book.price[..., : places.singles], memory.wanted], dim=-1))
+def renew(places: Layout, memory: MakerMemory, book: Book, standing: Book) -> Book:
+    """Cancel and replace the quotes before the auction, at the prices that were wanted, crossing stale orders if need be.
+
+    Their sizes are those of the `standing` book again, also where the learner has taken some of it.
+    """
+    singles = places.singles
+    return replace(
+        book,
+        price=torch.cat([book.price[..., :singles], memory.wanted], dim=-1),
+        size=torch.cat([book.size[..., :singles], standing.size[..., singles:]], dim=-1),
+    )
 
 
-def surprise(execution: Execution, auction: Auction, half_mid: Tensor) -> Tensor:
-    """How far from the mid this tick traded, [N, S] float64 points: volume-weighted over the auction and the learner."""
+def surprise(
+    config: MarketConfig, memory: MakerMemory, *, execution: Execution, auction: Auction, half_mid: Tensor
+) -> tuple[Tensor, Tensor]:
+    """How far from the mid the market traded, [N, S] float64 points.
+
+    The first is this tick's: the auction's price, plus what was reported of the learner's trades a tick ago. The second is the
+    report for the next tick: the volume-weighted distance at which the learner took standing quotes, each of its shares
+    counting `taker_weight` times. The delay keeps a taker from moving, within the tick, the quotes it will trade against next.
+    """
+    weight = config.population.maker.taker_weight
+    in_auction = torch.where(auction.volume > 0, 2 * auction.price - half_mid, 0).to(torch.float64) * 0.5
     taken = execution.filled.abs()
-    volume = auction.volume + taken
-    against_book = 2 * execution.paid.abs() - taken * half_mid
-    excess = auction.volume * (2 * auction.price - half_mid) + against_book
-    return 0.5 * excess.to(torch.float64) / torch.clamp(volume, min=1).to(torch.float64)
+    against_book = (2 * execution.paid.abs() - taken * half_mid).to(torch.float64) * (0.5 * weight)
+    volume = torch.clamp(auction.volume.to(torch.float64) + weight * taken.to(torch.float64), min=1.0)
+    return in_auction + memory.reported, against_book / volume
 
 
 def learn(
@@ -81,6 +99,7 @@ def learn(
     *,
     view: View,
     surprised: Tensor,
+    report: Tensor,
     public_move: Tensor,
 ) -> MakerMemory:
     """New reference price: follow the part of the surprise that recent ones did not announce, stay near the mid, take in news.
@@ -101,6 +120,7 @@ def learn(
         reference=reference * exact.exp(public_move),
         fast_surprise=memory.fast_surprise + _FAST_DECAY * (signal - memory.fast_surprise),
         slow_surprise=memory.slow_surprise + _SLOW_DECAY * (signal - memory.slow_surprise),
+        reported=report,
     )
 
 

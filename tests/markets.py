@@ -1,0 +1,61 @@
+"""What several test files need: small markets, actions from a seed, comparison of every bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchgym import Market, MarketConfig, preset
+from torchgym.actions import scheme
+from torchgym.market import StepResult
+from torchgym.state import leaves
+
+_WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+
+def toy(**changes: Any) -> MarketConfig:
+    """A market of few traders."""
+    return preset("toy", **changes)
+
+
+def opened(config: MarketConfig, num_envs: int, *, seed: int = 0, **options: Any) -> Market:
+    """A market after its first reset."""
+    market = Market(config, num_envs, seed=seed, **options)
+    market.reset()
+    return market
+
+
+def cold(config: MarketConfig, num_envs: int, *, seed: int = 0, **options: Any) -> Market:
+    """A market at its first opening quotes, without the 64 ticks of warm-up: enough for what must hold at any time."""
+    market = Market(config, num_envs, seed=seed, **options)
+    market._state = market._blank(market._first_seeds)
+    return market
+
+
+def random_actions(config: MarketConfig, num_ticks: int, num_envs: int, *, seed: int = 0) -> Tensor:
+    """[T, N, S] int64, every choice of the action scheme alike."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (num_ticks, num_envs, config.num_symbols)
+    return torch.randint(0, scheme(config).choices, shape, generator=generator)
+
+
+def same_bits(first: Tensor, second: Tensor) -> bool:
+    """Equal in dtype, shape and every bit; so -0 differs from 0, and NaN equals itself."""
+    if first.dtype != second.dtype or first.shape != second.shape:
+        return False
+    word = _WORDS.get(first.dtype, first.dtype)
+    return torch.equal(first.contiguous().view(word), second.contiguous().view(word))
+
+
+def differences(first: Any, second: Any) -> list[str]:
+    """Names of the tensors of two trees that differ in any bit."""
+    named = dict(leaves(second))
+    return [name for name, leaf in leaves(first) if not same_bits(leaf, named.pop(name))] + list(named)
+
+
+def seen(result: StepResult) -> dict[str, Any]:
+    """All tensors of a result, as a tree."""
+    parts = {name: value for name, value in vars(result).items() if name != "info"}
+    return {**parts, "info": dict(result.info)}

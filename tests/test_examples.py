@@ -1,0 +1,77 @@
+"""Every example runs at toy size, and so does every Python block of the README."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README_BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", ROOT / "examples" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_tested():
+    tested = {"train_ppo", "sb3_ppo", "sklearn_episodes"}
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == tested
+
+
+def test_train_ppo(tmp_path):
+    example = load("train_ppo")
+    args = example.Args(
+        preset="toy",
+        total_frames=120,
+        num_envs=6,
+        max_ticks=50,
+        rollout=10,
+        validation_episodes=2,
+        validations=1,
+        test_episodes=4,
+        threads=1,
+        device="cpu",
+        output=tmp_path,
+    )
+    summary = example.main(args)
+    assert list(summary) == ["agent", "hold", "random", "always buy", "momentum", "value follower"]
+    assert summary["hold"]["profit"] == 0.0
+    assert summary["always buy"]["turnover"] > 0.0
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"agent.pt", "evaluation.csv", "learning_curve.csv", "train_ppo.png"}
+    assert (tmp_path / "evaluation.csv").read_text().count("\n") == 7
+    assert (tmp_path / "train_ppo.png").stat().st_size > 10_000
+
+
+def test_sb3_ppo():
+    example = load("sb3_ppo")
+    result = example.main(
+        example.Args(preset="toy", total_steps=40, num_envs=4, max_ticks=50, test_episodes=3, threads=1)
+    )
+    assert result["standard_error"] > 0.0
+
+
+def test_sklearn_episodes():
+    example = load("sklearn_episodes")
+    result = example.main(example.Args(episodes=8, max_ticks=60, horizon=10, stride=2))
+    assert 0.0 <= result["accuracy"] <= 1.0
+    assert 0.0 <= result["majority"] <= 1.0
+
+
+@pytest.mark.parametrize("index", range(len(README_BLOCKS)))
+def test_readme_block(index):
+    exec(compile(README_BLOCKS[index], f"README block {index}", "exec"), {"__name__": f"readme_{index}"})
+
+
+def test_readme_has_a_block_for_each_face():
+    text = "\n".join(README_BLOCKS)
+    for face in ("MarketEnv", "gym.make(", "gym.make_vec(", "SB3VecEnv", "tg.Market(", "PyTradingEnv"):
+        assert face in text

@@ -1,0 +1,206 @@
+"""`TradingEnv`: gymnasium's contract, held to gymnasium's and stable-baselines3's own checkers."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env
+
+import torchgym as tg
+from torchgym.envs.gymnasium import TradingEnv, check_action
+from torchgym.rewards import weights
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "one symbol": {},
+    "two symbols, target, account": {"num_symbols": 2, "action": "target", "include_account": True},
+    "sized, relative, two ticks": {"action": "sized", "scaling": "relative", "ticks_per_action": 2},
+}
+BAD_ACTIONS = [3, -1, 2**70, 1.0, 0.5, True, None, "2", np.nan, [1], np.array([1]), np.bool_(True), torch.tensor(1.0)]
+GOOD_ACTIONS = [2, np.int64(2), np.uint8(2), np.array(2), torch.tensor(2)]
+
+
+def toy(**settings: Any) -> TradingEnv:
+    return TradingEnv(**{"preset": "toy", "max_ticks": 8, **settings})
+
+
+@pytest.fixture(scope="module")
+def opened() -> TradingEnv:
+    """An environment in its first episode, for tests that leave it where it is."""
+    env = toy()
+    env.reset(seed=3)
+    return env
+
+
+def tick(env: TradingEnv) -> list[int]:
+    return env.market.state.clock.tick.tolist()
+
+
+# What both checkers say of any feature without bounds, prices among them.
+@pytest.mark.filterwarnings(r"ignore:.*A Box observation space minimum value is -infinity\. This is probably too low\.")
+@pytest.mark.filterwarnings(r"ignore:.*A Box observation space maximum value is infinity\. This is probably too high\.")
+@pytest.mark.filterwarnings(
+    r"ignore:.*Not able to test alternative render modes due to the environment not having a spec"
+)
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+def test_gymnasium_finds_nothing_wrong(settings: dict[str, Any]) -> None:
+    check_env(
+        gymnasium.make("torchgym/Trading-v0", preset="toy", max_ticks=8, **settings).unwrapped if settings else toy()
+    )
+
+
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+def test_stable_baselines3_finds_nothing_wrong(settings: dict[str, Any]) -> None:
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    checker.check_env(toy(**settings))
+
+
+def test_an_episode_from_reset_to_the_end() -> None:
+    env = toy(num_symbols=2, include_account=True, information="privileged")
+    first, opening = env.reset(seed=1)
+    assert (opening["tick"], opening["equity"], opening["information"]) == (0, 100_000.0, "privileged")
+    total, terminated, truncated, info = 0.0, False, False, opening
+    env.action_space.seed(1)
+    while not (terminated or truncated):
+        observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        assert observation in env.observation_space
+        assert (type(reward), type(terminated), type(truncated)) == (float, bool, bool)
+        total += reward
+    assert (info["tick"], terminated, truncated) == (8, False, True)
+    assert list(info) == list(opening)
+    assert info["equity"] == pytest.approx(100_000.0 + total, rel=1e-12)
+    assert observation.shape == first.shape == (len(env.feature_names),) == (2 * 54 + 5,)
+    for name, value in info.items():
+        kind = {"tick": int, "information": str, "position": np.ndarray, "filled": np.ndarray}.get(name, float)
+        assert type(value) is kind, name
+    assert info["position"].shape == info["filled"].shape == (2,)
+    with pytest.raises(ResetNeeded, match=r"ended: call reset\(\)"):
+        env.step([1, 1])
+    assert tick(env) == [8]
+
+
+def test_it_is_the_market_itself() -> None:
+    env, market = toy(include_account=True, reward={"pnl": 1.0, "log_return": 2.0}), tg.Market(tg.preset("toy"), 1)
+    observation, _ = env.reset(seed=9)
+    seen = market.reset(seeds=[9])
+    for action in (2, 2, 0):
+        result = market.step(torch.tensor([action]))
+        after, reward, *_, info = env.step(action)
+        np.testing.assert_array_equal(after[:54], result.observation[0].numpy())
+        assert info["equity"] == result.info["equity"].item()
+        assert info["position"].tolist() == result.info["position"][0].tolist()
+        terms = [weight * info[f"reward_{name}"] for name, weight in weights(env.config).items()]
+        assert reward == pytest.approx(sum(terms), rel=1e-12)
+    np.testing.assert_array_equal(observation[:54], seen.observation[0].numpy())
+
+
+def test_the_seed_decides_the_episode() -> None:
+    env = toy(seed=5)
+    by_constructor = env.reset()[0]
+    then = env.reset()[0]
+    by_reset = env.reset(seed=np.int64(5))[0]
+    again = env.reset()[0]
+    assert env.np_random_seed == 5
+    np.testing.assert_array_equal(by_constructor, by_reset)
+    np.testing.assert_array_equal(then, again)
+    assert not np.array_equal(then, by_reset)
+
+
+def test_a_seed_at_reset_comes_before_the_constructors() -> None:
+    env = toy(seed=5)
+    env.reset(seed=6)
+    drawn = env.reset()[1], env.market.state.clock.seed.tolist()
+    assert drawn[1] == [int(np.random.default_rng(6).integers(2**63))]
+
+
+def test_without_any_seed_episodes_differ() -> None:
+    assert not np.array_equal(toy().reset()[0], toy().reset()[0])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.0, "7", True])
+def test_a_bad_seed_changes_nothing(opened: TradingEnv, seed: Any) -> None:
+    key, generator = opened.market.state.clock.key.tolist(), opened.np_random.bit_generator.state
+    with pytest.raises(ValueError, match=r"seed .* got"):
+        opened.reset(seed=seed)
+    with pytest.raises(ValueError, match=r"seed .* got"):
+        toy(seed=seed)
+    assert opened.market.state.clock.key.tolist() == key
+    assert opened.np_random.bit_generator.state == generator
+
+
+@pytest.mark.parametrize("action", BAD_ACTIONS, ids=repr)
+def test_a_bad_action_changes_nothing(opened: TradingEnv, action: Any) -> None:
+    before = tick(opened)
+    with pytest.raises(ValueError, match=r"^action must "):
+        opened.step(action)
+    assert tick(opened) == before
+
+
+@pytest.mark.parametrize("action", GOOD_ACTIONS, ids=repr)
+def test_integers_of_any_kind_are_actions(action: Any) -> None:
+    assert check_action(action, (), 3) == 2
+
+
+@pytest.mark.parametrize(
+    ("action", "complaint"),
+    [
+        ([0, 3], r"0 to 2, got 3 at \(1,\)"),
+        ([0], r"shape \(2,\), got \(1,\)"),
+        (1, r"shape \(2,\), got \(\)"),
+        ([True, 1], r"integers, got \[True, 1\]"),
+        ([[0], [1, 2]], "integers"),
+        (np.array([0.0, 1.0]), "integers"),
+        (torch.tensor([0, -1]), r"0 to 2, got -1 at \(1,\)"),
+        ({0, 1}, "integers"),
+    ],
+    ids=repr,
+)
+def test_a_bad_action_of_several_symbols_is_named(action: Any, complaint: str) -> None:
+    assert check_action((0, np.int64(2)), (2,), 3).tolist() == [0, 2]
+    with pytest.raises(ValueError, match=complaint):
+        check_action(action, (2,), 3)
+
+
+def test_a_step_needs_a_reset() -> None:
+    with pytest.raises(ResetNeeded, match=r"no episode has begun: call reset\(\)"):
+        toy().step(1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"config": tg.MarketConfig(), "preset": "toy"}, "contradict"),
+        ({"preset": "mars"}, "unknown preset 'mars': choose one of default"),
+        ({"config": "toy"}, "config must be a MarketConfig, got 'toy'"),
+        ({"max_tick": 5}, "unknown setting max_tick: choose from .*max_ticks"),
+        ({"action": "shout"}, "unknown action scheme 'shout'"),
+        ({"render_mode": "human"}, "render_mode must be None, got 'human'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_arguments_are_named(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        TradingEnv(**settings)
+
+
+def test_settings_change_the_configuration_given() -> None:
+    env = TradingEnv(tg.preset("toy"), max_ticks=4, num_symbols=2, compile=True)
+    assert env.config == tg.preset("toy", max_ticks=4, num_symbols=2)
+    assert env.market.compile
+    env.close()
+    env.close()
+
+
+def test_what_comes_back_is_the_callers_own() -> None:
+    env = toy()
+    kept = [env.reset(seed=2)] + [env.step(2)[::4] for _ in range(3)]
+    copies = [(observation.copy(), info["position"].copy()) for observation, info in kept]
+    for observation, info in kept[:-1]:
+        observation += 1.0
+        info["position"] += 1
+    np.testing.assert_array_equal(kept[-1][0], copies[-1][0])
+    env.step(2)
+    np.testing.assert_array_equal(kept[-1][0], copies[-1][0])
+    assert kept[-1][1]["position"].tolist() == copies[-1][1].tolist() == [30]

@@ -1,0 +1,247 @@
+"""Reward terms: hand-worked cases, telescoping sums, a scalar recursion, weights, and the same bits everywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from torchgym import rewards
+from torchgym.config import MarketConfig
+from torchgym.state import Accounts, RewardMemory, leaves, rows
+
+ALL = {"pnl": 1.0, "log_return": 2.0, "risk_adjusted": -0.5, "differential_sharpe": 0.25}
+CONFIG = MarketConfig(point_size=0.02, starting_cash=1_000_000)
+
+
+def make_accounts(half_equity: torch.Tensor, turnover: torch.Tensor | None = None) -> Accounts:
+    """Accounts of which only what rewards read is there."""
+    fields = {entry.name: None for entry in dataclasses.fields(Accounts)}
+    own = {"half_equity": half_equity, "turnover": torch.zeros_like(half_equity) if turnover is None else turnover}
+    return Accounts(**(fields | own))  # type: ignore[arg-type]
+
+
+def path(markets: int, ticks: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random half equities [T + 1, N], quiet at first, and turnovers [T, N]."""
+    generator = torch.Generator().manual_seed(seed)
+    steps = torch.randint(-3_000, 3_001, (ticks, markets), generator=generator)
+    steps[: ticks // 4] = 0
+    equity = torch.cat([torch.full((1, markets), 2_000_000), 2_000_000 + steps.cumsum(0)])
+    return equity, torch.randint(0, 100_000, (ticks, markets), generator=generator)
+
+
+def run(
+    config: MarketConfig, equity: torch.Tensor, turnover: torch.Tensor | None = None
+) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor], RewardMemory]]:
+    """Rewards along a path of half equities [T + 1, N]."""
+    memory = rewards.start(config, equity[0])
+    for t in range(len(equity) - 1):
+        accounts = make_accounts(equity[t + 1], None if turnover is None else turnover[t])
+        reward, terms, memory = rewards.total(config, memory, equity[t], accounts)
+        yield reward, terms, memory
+
+
+def along(config: MarketConfig, *half_equity: int, turnover: list[int] | None = None) -> list[float]:
+    """Rewards of one market."""
+    traded = None if turnover is None else torch.tensor(turnover).unsqueeze(-1)
+    return [reward.item() for reward, _, _ in run(config, torch.tensor(half_equity).unsqueeze(-1), traded)]
+
+
+def named(reward: str) -> MarketConfig:
+    return CONFIG.replace(reward=reward)
+
+
+def bits(values: torch.Tensor) -> torch.Tensor:
+    return values.contiguous().view(torch.int64)
+
+
+# --- the table ------------------------------------------------------------------------------------------------------------
+
+
+def test_weights_of_a_name_and_of_a_mapping() -> None:
+    assert rewards.weights(named("log_return")) == {"log_return": 1.0}
+    mixed = rewards.weights(CONFIG.replace(reward={"differential_sharpe": 3, "pnl": -1}))
+    assert list(mixed.items()) == [("pnl", -1.0), ("differential_sharpe", 3.0)]
+
+
+def test_unknown_terms_list_the_known_ones() -> None:
+    known = "pnl, log_return, risk_adjusted, differential_sharpe"
+    for reward in ("profit", {"pnl": 1.0, "profit": 1.0}):
+        config = CONFIG.replace(reward=reward)
+        with pytest.raises(ValueError, match=f"unknown reward 'profit': choose from {known}"):
+            rewards.weights(config)
+        equity = torch.tensor([2_000_000])
+        with pytest.raises(ValueError, match="'profit'"):
+            rewards.total(config, rewards.start(config, equity), equity, make_accounts(equity))
+
+
+@pytest.mark.parametrize("name", rewards.REWARDS)
+def test_standing_still_earns_nothing(name: str) -> None:
+    assert along(named(name), *[2_000_000] * 5) == [0.0] * 4
+
+
+def test_reward_is_the_weighted_sum_of_the_named_terms() -> None:
+    equity, turnover = path(8, 40)
+    mixed = list(run(CONFIG.replace(reward=ALL), equity, turnover))
+    for name in ALL:
+        for (_, terms, _), (alone, only, _) in zip(mixed, run(named(name), equity, turnover), strict=True):
+            assert torch.equal(terms[name], alone)
+            assert list(only) == [name]
+    for reward, terms, _ in mixed:
+        assert list(terms) == list(rewards.REWARDS)
+        assert reward.shape == (8,) and reward.dtype == torch.float64
+        torch.testing.assert_close(reward, sum(ALL[name] * terms[name] for name in ALL), rtol=1e-14, atol=1e-12)
+
+
+def test_order_of_the_mapping_does_not_matter() -> None:
+    equity, turnover = path(8, 40)
+    backwards = dict(reversed(ALL.items()))
+    for one, other in zip(
+        run(CONFIG.replace(reward=ALL), equity, turnover),
+        run(CONFIG.replace(reward=backwards), equity, turnover),
+        strict=True,
+    ):
+        assert torch.equal(bits(one[0]), bits(other[0]))
+
+
+# --- pnl and log_return -------------------------------------------------------------------------------------------------
+
+
+def test_pnl_is_in_currency() -> None:
+    assert along(named("pnl"), 2_000_000, 2_000_300, 1_999_999) == pytest.approx([3.0, -3.01])
+
+
+def test_pnl_adds_up_to_the_change_of_equity() -> None:
+    equity, _ = path(16, 500)
+    total = sum(reward for reward, _, _ in run(named("pnl"), equity))
+    torch.testing.assert_close(total, (equity[-1] - equity[0]).double() * 0.01, rtol=1e-12, atol=1e-9)
+
+
+def test_log_returns_add_up() -> None:
+    equity, _ = path(16, 500)
+    total = sum(reward for reward, _, _ in run(named("log_return"), equity))
+    torch.testing.assert_close(total, torch.log(equity[-1].double() / equity[0]), rtol=1e-9, atol=1e-13)
+
+
+def test_log_return_of_ruin_is_finite_and_adds_up() -> None:
+    floor = 2  # a millionth of the starting cash, in half units
+    seen = along(named("log_return"), 2_000_000, 0, -500, 1, 2_000_000)
+    assert seen == pytest.approx([math.log(floor / 2_000_000), 0.0, 0.0, math.log(2_000_000 / floor)])
+
+
+# --- risk_adjusted ------------------------------------------------------------------------------------------------------
+
+
+def test_new_drawdown_and_turnover_cost() -> None:
+    halves = (2_000_000, 2_010_000, 2_006_000, 2_009_000, 2_000_000, 2_020_000)
+    drawdowns = (0, 4_000, 1_000, 10_000, 0)  # below the peak of 2 010 000
+    turnover = [0, 50_000, 0, 1_000, 0]
+    profit = [(after - before) * 0.01 for before, after in itertools.pairwise(halves)]
+    deeper = [max(after - before, 0) * 0.01 for before, after in zip((0, *drawdowns), drawdowns, strict=False)]
+    expected = [p - 0.5 * d - 1e-4 * t * 0.02 for p, d, t in zip(profit, deeper, turnover, strict=True)]
+    assert along(named("risk_adjusted"), *halves, turnover=turnover) == pytest.approx(expected, rel=1e-12)
+
+
+def test_memory_holds_the_peak_and_the_fraction_below_it() -> None:
+    equity = torch.tensor([[2_000_000], [2_400_000], [1_800_000], [2_100_000]])
+    memories = [memory for _, _, memory in run(named("risk_adjusted"), equity)]
+    assert [memory.half_peak.item() for memory in memories] == [2_400_000] * 3
+    assert [memory.drawdown.item() for memory in memories] == [0.0, 0.25, 0.125]
+
+
+# --- differential_sharpe ------------------------------------------------------------------------------------------------
+
+
+def scalar_sharpe(half_equity: list[int]) -> list[float]:
+    """The recursion of the paper, one number at a time, without the guards."""
+    a = b = 0.0
+    out = []
+    for before, after in itertools.pairwise(half_equity):
+        change = after / before - 1
+        variance = b - a * a
+        out.append((b * (change - a) - 0.5 * a * (change * change - b)) / variance**1.5 if variance > 0 else 0.0)
+        a += 0.01 * (change - a)
+        b += 0.01 * (change * change - b)
+    return out
+
+
+def test_differential_sharpe_equals_the_scalar_recursion() -> None:
+    equity, _ = path(4, 300, seed=3)
+    seen = torch.stack([reward for reward, _, _ in run(named("differential_sharpe"), equity)])
+    limit = rewards.SHARPE_LIMIT
+    for market in range(4):
+        expected = [min(max(d, -limit), limit) for d in scalar_sharpe(equity[:, market].tolist())]
+        assert seen[:, market].tolist() == pytest.approx(expected, rel=1e-8, abs=1e-10)
+    assert (seen.abs()[-200:] < limit / 2).all()  # the limit is far away in steady trade
+    assert (seen[75] == 0.0).all()  # the first return of all meets no variance yet
+    assert (seen[76:80] != 0.0).all()
+
+
+def test_differential_sharpe_stays_bounded() -> None:
+    tiny_then_large = along(named("differential_sharpe"), 2_000_000, 2_000_001, 2_500_000, 1_000_000)
+    assert tiny_then_large[0] == 0.0
+    assert abs(tiny_then_large[1]) == rewards.SHARPE_LIMIT
+    assert all(abs(d) <= rewards.SHARPE_LIMIT for d in tiny_then_large)
+    ruined = along(named("differential_sharpe"), 2_000_000, 0, -5, 3_000_000, 0)
+    assert all(math.isfinite(d) and abs(d) <= 10.0 for d in ruined)
+
+
+def test_differential_sharpe_ignores_variance_that_is_only_rounding() -> None:
+    equity = torch.tensor([2_000_000])
+    unit = torch.ones(1, dtype=torch.float64)
+    for mean, square in ((1e-4, 1e-8 * (1 + 1e-12)), (1e-130, 1e-250), (0.0, 5e-324), (1e-4, 1e-8 * (1 - 1e-15))):
+        memory = RewardMemory(equity, unit * 0.0, unit * mean, unit * square)
+        reward, _, _ = rewards.total(named("differential_sharpe"), memory, equity, make_accounts(equity + 1_000))
+        assert reward.item() == 0.0
+
+
+# --- memory and bits ----------------------------------------------------------------------------------------------------
+
+
+def test_terms_touch_only_the_memory_that_they_need() -> None:
+    equity = torch.tensor([2_000_000, 3_000_000])
+    memory = rewards.start(CONFIG, equity)
+    assert memory.half_peak.tolist() == equity.tolist() and memory.half_peak is not equity
+    changed = {"pnl": set(), "log_return": set(), "risk_adjusted": {"half_peak", "drawdown"}}
+    changed["differential_sharpe"] = {"mean_return", "mean_square"}
+    assert set(changed) == set(rewards.REWARDS)
+    before = {name: tensor.clone() for name, tensor in leaves(memory)}
+    for name, fields in changed.items():
+        _, _, after = rewards.total(named(name), memory, equity, make_accounts(equity + 7))
+        assert {field for field, tensor in leaves(after) if tensor is not getattr(memory, field)} == fields
+    assert all(torch.equal(before[name], tensor) for name, tensor in leaves(memory))
+
+
+def test_a_market_alone_is_the_same_bits_as_its_row_of_a_batch() -> None:
+    config = CONFIG.replace(reward=ALL)
+    equity, turnover = path(64, 60)
+    batch = list(run(config, equity, turnover))
+    for row in (0, 17, 63):
+        for (reward, _, memory), (alone, _, own) in zip(
+            batch, run(config, equity[:, [row]], turnover[:, [row]]), strict=True
+        ):
+            assert torch.equal(bits(alone), bits(reward[[row]]))
+            for (_, one), (_, other) in zip(leaves(own), leaves(rows(memory, torch.tensor([row]))), strict=True):
+                assert torch.equal(bits(one), bits(other))
+
+
+def test_compiled_is_the_same_bits_as_eager() -> None:
+    config = CONFIG.replace(reward=ALL)
+    equity, turnover = path(65, 60)
+
+    def step(memory: RewardMemory, before: torch.Tensor, accounts: Accounts) -> tuple:
+        return rewards.total(config, memory, before, accounts)
+
+    torch.compiler.reset()
+    compiled = torch.compile(step, fullgraph=True, dynamic=False)
+    memory = rewards.start(config, equity[0])
+    for t, (reward, terms, expected) in enumerate(run(config, equity, turnover)):
+        fused, fused_terms, memory = compiled(memory, equity[t], make_accounts(equity[t + 1], turnover[t]))
+        assert torch.equal(bits(fused), bits(reward))
+        assert all(torch.equal(bits(fused_terms[name]), bits(terms[name])) for name in ALL)
+        for (_, one), (_, other) in zip(leaves(memory), leaves(expected), strict=True):
+            assert torch.equal(bits(one), bits(other))

@@ -1,0 +1,223 @@
+"""gymnasium's single environment: one market, numpy in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from torch import Tensor
+
+from torchgym import actions, features
+from torchgym.config import MarketConfig
+from torchgym.config import preset as named_preset
+from torchgym.market import Market, StepResult, check_seeds
+
+Observation = npt.NDArray[np.float64]
+
+
+class TradingEnv(gymnasium.Env[Any, Any]):
+    """One market and one learner, as gymnasium has it; registered as `torchgym/Trading-v0`.
+
+    Observation: float64 [F], the features of `torchgym.features.names`, symbol by symbol; with `include_account` the S + 3
+    numbers of `torchgym.features.account` follow. `feature_names` names them all.
+
+    Action: with one symbol an integer ("discrete" actions: 0 sells, 1 holds, 2 buys), with several an array [S] of them.
+
+    Info: the step's `tick` (int), `equity`, `realized_pnl`, `cash`, `fees`, `borrow`, `turnover` and each `reward_<term>` (float,
+    currency; see `Market.step`), `position` and `filled` ([S] int64 shares), and `information`, how the value features were made.
+
+    Episodes: `reset(seed=n)` opens the market of seed n, the same bits as any other face with that seed. A reset without a seed
+    draws one from `np_random`, so it is decided by the last seed given and the number of resets since; the very first takes
+    `seed` of the constructor.
+
+    Args:
+        config: what kind of market; the default is a liquid stock.
+        preset: a named configuration instead of `config`.
+        seed: of the first episode, unless the first reset is given one.
+        render_mode: there are none; only None is accepted.
+        include_account: append the learner's account to the observation.
+        device: where the market lives.
+        compile: run a step as one compiled graph; the numbers are the same.
+        debug: check the market's books after every phase (slow).
+        **overrides: settings of `MarketConfig` to change in it, such as `max_ticks=1000`.
+
+    Raises:
+        ValueError: for impossible or contradictory arguments, naming the remedy.
+
+    >>> env = TradingEnv(preset="toy", max_ticks=50)
+    >>> observation, info = env.reset(seed=1)
+    >>> observation, reward, terminated, truncated, info = env.step(2)
+    >>> observation.shape, info["tick"], info["position"].tolist()
+    ((54,), 1, [10])
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}
+
+    def __init__(
+        self,
+        config: MarketConfig | None = None,
+        *,
+        preset: str | None = None,
+        seed: int | None = None,
+        render_mode: str | None = None,
+        include_account: bool = False,
+        device: torch.device | str = "cpu",
+        compile: bool = False,
+        debug: bool = False,
+        **overrides: Any,
+    ) -> None:
+        refuse_rendering(render_mode)
+        self.config = make_config(config, preset, overrides)
+        self.include_account = include_account
+        self.market = Market(self.config, 1, device=device, compile=compile, debug=debug)
+        self.feature_names = observation_names(self.config, include_account)
+        self.observation_space = observation_space(self.config, include_account)
+        self.action_space = action_space(self.config)
+        self._action_shape = () if self.config.num_symbols == 1 else (self.config.num_symbols,)
+        self._first_seed = None if seed is None else check_seed(seed)
+        self._ended: bool | None = None  # None until the first reset
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Open the next episode.
+
+        Args:
+            seed: decides the episode; None goes on from the seed before.
+            options: none are known, all are ignored.
+
+        Returns:
+            The first observation and its info.
+
+        Raises:
+            ValueError: when the seed is not an integer from 0 to 2**63 - 1.
+        """
+        given = self._first_seed if seed is None else check_seed(seed)
+        self._first_seed = None
+        result = self.market.reset(seeds=[episode_seed(self, given)])
+        self._ended = False
+        return self._observation(result), self._info(result)
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Trade, and let `ticks_per_action` ticks pass.
+
+        Returns:
+            Observation, reward, terminated (ruined), truncated (out of time), info; all of them the caller's own.
+
+        Raises:
+            ValueError: for an action outside the action space, naming it; the market has not moved then.
+            gymnasium.error.ResetNeeded: before the first reset, and after the end of an episode.
+        """
+        if self._ended is not False:
+            raise ResetNeeded(
+                "the episode has ended: call reset() before the next step()"
+                if self._ended
+                else "no episode has begun: call reset() before step()"
+            )
+        chosen = check_action(action, self._action_shape, self.market.scheme.choices)
+        result = self.market.step(torch.from_numpy(chosen.reshape(1, -1)))
+        terminated, truncated = bool(result.terminated), bool(result.truncated)
+        self._ended = terminated or truncated
+        return self._observation(result), result.reward.item(), terminated, truncated, self._info(result)
+
+    def _observation(self, result: StepResult) -> Observation:
+        return observation_array(result, self.include_account)[0]
+
+    def _info(self, result: StepResult) -> dict[str, Any]:
+        info = {
+            name: value.item() if value.dim() == 1 else value[0].cpu().numpy() for name, value in result.info.items()
+        }
+        return {**info, "information": self.config.information}
+
+
+def make_config(config: MarketConfig | None, preset: str | None, overrides: dict[str, Any]) -> MarketConfig:
+    """The configuration that a face's arguments mean.
+
+    Raises:
+        ValueError: when `config` is no MarketConfig or comes with a preset; for unknown or impossible settings.
+    """
+    if config is not None and preset is not None:
+        raise ValueError(
+            f"config and preset={preset!r} contradict each other: give one, and change its settings by name"
+        )
+    if preset is not None:
+        return named_preset(preset, **overrides)
+    if config is not None and not isinstance(config, MarketConfig):
+        raise ValueError(f"config must be a MarketConfig, got {config!r}: a named one is preset=...")
+    return (MarketConfig() if config is None else config).replace(**overrides)
+
+
+def refuse_rendering(render_mode: str | None) -> None:
+    """Raises ValueError for any render mode but None."""
+    if render_mode is not None:
+        raise ValueError(f"render_mode must be None, got {render_mode!r}: this environment draws nothing")
+
+
+def observation_names(config: MarketConfig, include_account: bool) -> list[str]:
+    """Names of the numbers of one observation, in order."""
+    return features.names(config) + (features.account_names(config) if include_account else [])
+
+
+def observation_space(config: MarketConfig, include_account: bool) -> spaces.Box:
+    """Box float64 [F], with finite bounds where a feature has them."""
+    low, high = features.bounds(config)
+    if include_account:
+        held = np.ones(config.num_symbols)
+        low = np.concatenate([low, -held, [-np.inf, -np.inf, 0.0]])
+        high = np.concatenate([high, held, [np.inf, np.inf, 1.0]])
+    return spaces.Box(low, high, dtype=np.float64)
+
+
+def action_space(config: MarketConfig) -> spaces.Discrete | spaces.MultiDiscrete:
+    """Discrete with one symbol, else MultiDiscrete with an entry per symbol; the number of choices is the action scheme's."""
+    choices = actions.scheme(config).choices
+    if config.num_symbols == 1:
+        return spaces.Discrete(choices)
+    return spaces.MultiDiscrete([choices] * config.num_symbols)
+
+
+def observation_array(result: StepResult, include_account: bool) -> Observation:
+    """[N, F] float64, the market's features and, if wanted, the learner's account."""
+    seen = torch.cat([result.observation, result.account], -1) if include_account else result.observation
+    return seen.cpu().numpy()
+
+
+def check_seed(seed: Any) -> int:
+    """The seed as a Python int; raises ValueError when it is not an integer from 0 to 2**63 - 1."""
+    return int(check_seeds([seed], 1)[0])
+
+
+def episode_seed(env: gymnasium.Env[Any, Any], seed: int | None) -> int:
+    """The core seed of the next episode of `env`, whose generator is seeded or, without a seed, asked for the next number."""
+    gymnasium.Env.reset(env, seed=seed)
+    return int(env.np_random.integers(2**63)) if seed is None else seed
+
+
+def check_action(action: Any, shape: tuple[int, ...], choices: int) -> npt.NDArray[np.int64]:
+    """The action as an array of the shape.
+
+    Raises:
+        ValueError: for anything but integers (bools and whole floats are not), another shape, or a choice that does not exist.
+    """
+    if isinstance(action, Tensor):
+        action = action.detach().cpu().numpy()
+    if isinstance(action, (np.ndarray, np.generic)):
+        array, whole = np.asarray(action), action.dtype.kind in "iu"
+    else:
+        array = np.array(action, dtype=object)  # as they are: numpy would make numbers of bools, and round nothing up
+        whole = all(isinstance(cell, (int, np.integer)) and not isinstance(cell, bool) for cell in array.flat)
+    if not whole:
+        raise ValueError(f"action must be made of integers, got {action!r}")
+    if array.shape != shape:
+        raise ValueError(f"action must have shape {shape}, got {array.shape}: {action!r}")
+    wrong = (array < 0) | (array >= choices)
+    if wrong.any():
+        place = tuple(int(index) for index in np.argwhere(wrong)[0])
+        where = f" at {place}" if place else ""
+        raise ValueError(f"action must be 0 to {choices - 1}, got {array[place]}{where}")
+    return array.astype(np.int64)

@@ -1,0 +1,199 @@
+"""`SB3VecEnv`: a batch of markets as one stable-baselines3 vectorised environment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+
+from torchgym.config import MarketConfig
+from torchgym.envs.gymnasium import (
+    action_space,
+    check_action,
+    make_config,
+    observation_array,
+    observation_names,
+    observation_space,
+)
+from torchgym.market import Market, StepResult
+
+try:
+    from stable_baselines3.common.vec_env import VecEnv
+except ImportError as missing:
+    raise ImportError('SB3VecEnv needs stable-baselines3: pip install "torchgym[sb3]"') from missing
+
+Array = npt.NDArray[Any]
+Indices = int | Iterable[int] | None
+
+
+class SB3VecEnv(VecEnv):
+    """N markets with a learner each, stepped as one batch, for `PPO(policy, env)` and its kin.
+
+    Observations [N, F] of `obs_dtype`, rewards [N] float32, dones [N] bool; all of them the caller's own. A market whose episode
+    ends opens its next one in the same step: `infos[i]["terminal_observation"]` is the last observation, `["episode"]` the
+    episode's return, its length in steps and the seconds since the environment was made, just as `VecMonitor` gives them. At
+    every step `"TimeLimit.truncated"` tells running out of time from ruin. The rest of an info is that of `TradingEnv`.
+
+    The markets share everything but their state: `get_attr` and `env_method` ask this object, once, and repeat the answer.
+
+    stable-baselines3 computes the value of each last observation one by one, and all markets run out of time in the same step:
+    above some hundred markets that step takes long.
+
+    Args:
+        config: what kind of market; the default is a liquid stock.
+        num_envs: N.
+        preset: a named configuration instead of `config`.
+        seed: market i gets seed + i; None draws a fresh one. `env.seed(s)` gives s + i at the next `reset()`.
+        include_account: append the learner's account to the observation.
+        obs_dtype: float32 or float64.
+        device: where the markets live; stable-baselines3 itself takes numpy.
+        compile: run a step as one compiled graph; the numbers are the same.
+        **overrides: settings of `MarketConfig` to change in it, such as `max_ticks=1000`.
+
+    Raises:
+        ValueError: for impossible or contradictory arguments, naming the remedy.
+
+    >>> env = SB3VecEnv(preset="toy", num_envs=3, seed=0)
+    >>> env.reset().shape
+    (3, 54)
+    >>> observations, rewards, dones, infos = env.step(np.array([0, 1, 2]))
+    >>> [info["position"].tolist() for info in infos]
+    [[-10], [0], [10]]
+    """
+
+    def __init__(
+        self,
+        config: MarketConfig | None = None,
+        num_envs: int = 1,
+        *,
+        preset: str | None = None,
+        seed: int | None = None,
+        include_account: bool = False,
+        obs_dtype: npt.DTypeLike = np.float32,
+        device: torch.device | str = "cpu",
+        compile: bool = False,
+        **overrides: Any,
+    ) -> None:
+        self.config = make_config(config, preset, overrides)
+        self.include_account = include_account
+        self.obs_dtype = np.dtype(obs_dtype)
+        if self.obs_dtype not in (np.float32, np.float64):
+            raise ValueError(f"obs_dtype must be float32 or float64, got {self.obs_dtype}")
+        self.market = Market(self.config, num_envs, seed=seed, device=device, compile=compile)
+        self.feature_names = observation_names(self.config, include_account)
+        self.render_mode = None  # VecEnv asks for it while it is made
+        seen = observation_space(self.config, include_account)
+        low, high = seen.low.astype(self.obs_dtype), seen.high.astype(self.obs_dtype)
+        super().__init__(num_envs, spaces.Box(low, high, dtype=self.obs_dtype.type), action_space(self.config))
+        symbols = self.config.num_symbols
+        self._action_shape = (num_envs,) if symbols == 1 else (num_envs, symbols)
+        self._actions: torch.Tensor | None = None
+        self._returns = np.zeros(num_envs)
+        self._lengths = np.zeros(num_envs, dtype=np.int64)
+        self._made = time.time()
+
+    def reset(self) -> Array:
+        """Open an episode in every market: the first of its new seed after `seed()`, else the next one.
+
+        Raises:
+            ValueError: for a bad seed, or for options: there are none.
+        """
+        seeds, options = self._seeds, self._options
+        self._reset_seeds()
+        self._reset_options()
+        if any(options):
+            raise ValueError(f"reset options must be empty, got {options}: the market has none")
+        result = self.market.reset([seed for seed in seeds if seed is not None] or None)
+        self._actions = None
+        self._returns[:] = 0.0
+        self._lengths[:] = 0
+        self.reset_infos = self._infos(result)
+        return self._observations(result)
+
+    def step_async(self, actions: Array) -> None:
+        """Take the actions of the next `step_wait`: [N] integers, with several symbols [N, S].
+
+        Raises:
+            ValueError: for actions outside the action space, naming one.
+        """
+        self._actions = torch.from_numpy(check_action(actions, self._action_shape, self.market.scheme.choices))
+
+    def step_wait(self) -> tuple[Array, Array, Array, list[dict[str, Any]]]:
+        """Trade, let `ticks_per_action` ticks pass, and open the next episode where one has ended.
+
+        Raises:
+            RuntimeError: before the first reset, or without actions.
+        """
+        if self._actions is None:
+            raise RuntimeError("there are no actions to wait for: call reset() and then step_async()")
+        actions, self._actions = self._actions, None
+        result = self.market.step(actions)
+        rewards = result.reward.cpu().numpy()
+        terminated = result.terminated.cpu().numpy()
+        ended = terminated | result.truncated.cpu().numpy()
+        observations, infos = self._observations(result), self._infos(result)
+        self._returns += rewards
+        self._lengths += 1
+        for info, over, ruined in zip(infos, ended.tolist(), terminated.tolist(), strict=True):
+            info["TimeLimit.truncated"] = over and not ruined
+        if ended.any():
+            observations = self._next_episodes(ended, observations, infos)
+        return observations, rewards.astype(np.float32), ended, infos
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
+        """The attribute of this object, once per market asked for."""
+        return [getattr(self, attr_name)] * len(self._rows(indices))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
+        """Set an attribute of this object.
+
+        Raises:
+            ValueError: for some of the markets only: they share their attributes.
+        """
+        if len(set(self._rows(indices))) != self.num_envs:
+            raise ValueError(f"{attr_name!r} is one for all markets: set it without indices")
+        setattr(self, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """What the method of this object returns, called once, and given once per market asked for."""
+        return [getattr(self, method_name)(*method_args, **method_kwargs)] * len(self._rows(indices))
+
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: Indices = None) -> list[bool]:
+        """False for each market asked for: there are no single environments inside that could be wrapped."""
+        return [False] * len(self._rows(indices))
+
+    def _next_episodes(self, ended: Array, observations: Array, infos: list[dict[str, Any]]) -> Array:
+        """Open them, and tell the infos how the last ones ended; the observations to go on from."""
+        opened = self.market.reset(mask=torch.from_numpy(ended))
+        reset_infos = self._infos(opened)
+        elapsed = round(time.time() - self._made, 6)
+        for row in np.flatnonzero(ended).tolist():
+            infos[row]["terminal_observation"] = observations[row]
+            infos[row]["episode"] = {"r": float(self._returns[row]), "l": int(self._lengths[row]), "t": elapsed}
+            self.reset_infos[row] = reset_infos[row]
+        self._returns[ended] = 0.0
+        self._lengths[ended] = 0
+        return np.where(ended[:, None], self._observations(opened), observations)
+
+    def _observations(self, result: StepResult) -> Array:
+        return observation_array(result, self.include_account).astype(self.obs_dtype)
+
+    def _infos(self, result: StepResult) -> list[dict[str, Any]]:
+        columns = [value.tolist() if value.dim() == 1 else list(value.cpu().numpy()) for value in result.info.values()]
+        return [
+            {**dict(zip(result.info, row, strict=True)), "information": self.config.information}
+            for row in zip(*columns, strict=True)
+        ]
+
+    def _rows(self, indices: Indices) -> list[int]:
+        return [int(row) for row in self._get_indices(indices)]

@@ -1,0 +1,220 @@
+"""`MarketEnv`: a batch of markets as one batch-locked TorchRL environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Bounded, Categorical, Composite, MultiCategorical, Unbounded
+from torchrl.envs import EnvBase
+
+from torchgym import features, rewards
+from torchgym.config import MarketConfig
+from torchgym.market import Market, StepResult, consecutive_seeds
+from torchgym.state import leaves
+
+
+class MarketEnv(EnvBase):
+    """N markets, stepped together.
+
+    | key | shape | dtype | |
+    |---|---|---|---|
+    | `"action"` | [N], or [N, S] with several symbols | int64 | a choice of the action scheme |
+    | `"observation"` | [N, S·F] | `dtype` | what `torchgym.features.observe` shows; bounded when `scaling="relative"` |
+    | `"account"` | [N, S + 3] | `dtype` | the learner's position, cash, equity, time left |
+    | `"reward"` | [N, 1] | `dtype` | over all ticks of the decision |
+    | `"terminated"` | [N, 1] | bool | ruined, and nothing else |
+    | `"truncated"` | [N, 1] | bool | out of time |
+    | `"done"` | [N, 1] | bool | either |
+    | `("info", key)` | [N, 1], or [N, S] per symbol | float64, int64 | one for each of `info_keys`, in full precision |
+    | `("info", "privileged")` | [N, 1] | bool | always true; there only with `information="privileged"` |
+
+    The last entry marks data that were collected with the exact value in sight, wherever they are taken. Every tensor is fresh.
+
+    The market lives in `env.market`, not in the TensorDict: to branch, `env.market.fork()`; to resume, `state_dict()` holds it in
+    every bit once it is open. Resets follow TorchRL's `"_reset"` mask and steps its `"_step"` mask; markets outside the mask keep
+    every bit. The observation of the last step of an episode stays in `("next", "observation")`.
+
+    `set_seed(seed)` gives market i the seed `seed + i` at its next reset, whole or partial; what runs goes on.
+
+    Args:
+        config: what kind of market; the default is a liquid stock.
+        num_envs: N, how many markets.
+        device: where everything lives.
+        seed: market i gets seed + i; None draws a fresh one.
+        dtype: of observations, account and rewards: float32 or float64.
+        info_keys: entries of `StepResult.info` to give along, such as "equity"; see `info_layout`.
+        compile: True runs each step of the market as one compiled graph, with the same numbers in every bit (see `compile`).
+
+    Raises:
+        ValueError: for an impossible argument; in `step`, for an action that is not in the specification, naming it. No market
+            has moved then.
+
+    >>> env = MarketEnv(MarketConfig(max_ticks=100), num_envs=2, seed=0)
+    >>> env.rollout(3, break_when_any_done=False)["next", "observation"].shape
+    torch.Size([2, 3, 54])
+    """
+
+    batch_locked = True
+
+    # No argument `compile` here: the metaclass of EnvBase takes it out and calls `self.compile()` once the object is made.
+    def __init__(
+        self,
+        config: MarketConfig | None = None,
+        num_envs: int = 1,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        info_keys: Sequence[str] = (),
+    ) -> None:
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+        market = Market(config, num_envs, seed=seed, device=device)
+        super().__init__(device=market.device, batch_size=[num_envs])
+        self.market = market
+        self.config = market.config
+        self.num_envs = num_envs
+        self.dtype = dtype
+        self.info_keys = _known_keys(market.config, info_keys)
+        self.observation_spec = self._observation_spec()
+        self.action_spec = self._action_spec()
+        self.reward_spec = Unbounded((num_envs, 1), dtype=dtype, device=self.device)
+        flags = {name: self._flag_spec() for name in ("done", "terminated", "truncated")}
+        self.full_done_spec = Composite(flags, shape=self.batch_size, device=self.device)
+
+    def compile(self, **options: Any) -> MarketEnv:
+        """Run each step of the market as one compiled graph from now on; `compile=True` at construction does the same.
+
+        What TorchRL means by `compile` elsewhere, its own bookkeeping of a step, is left as it is: the market is where the time
+        goes, and its options are chosen for it. The first step then takes minutes. `eager()` undoes it.
+
+        Raises:
+            ValueError: for options of torch.compile.
+        """
+        if options:
+            raise ValueError(f"the market is compiled with options of its own: give compile=True, not {options}")
+        self.market.compile = True
+        return self
+
+    def eager(self) -> MarketEnv:
+        """Run the market uncompiled from now on."""
+        self.market.compile = False
+        return self
+
+    def to(self, device: torch.device | str) -> MarketEnv:
+        """Move the markets and the specifications to a device; what runs goes on there."""
+        if torch.device(device) != self.market.device:
+            self.market = self.market.fork(device)
+            super().to(device)
+        return self
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """What `state_dict` saves: every tensor of the market, or nothing before the first reset."""
+        return dict(leaves(self.market.state)) if self.market.opened else {}
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Go on where the saved markets stood.
+
+        Raises:
+            ValueError: when the state belongs to another configuration or number of markets.
+        """
+        if state:
+            self.market.restore(state)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        action = tensordict.get("action")
+        if action.shape != self.action_spec.shape:
+            raise ValueError(f"action must have shape {tuple(self.action_spec.shape)}, got {tuple(action.shape)}")
+        mask = tensordict.get("_step", None)
+        result = self.market.step(action, mask=None if mask is None else mask.reshape(self.num_envs))
+        stepped = self._seen(result)
+        stepped.set("reward", result.reward.to(self.dtype).unsqueeze(-1))
+        return stepped
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
+        mask = None if tensordict is None else tensordict.get("_reset", None)
+        return self._seen(self.market.reset(mask=None if mask is None else mask.reshape(self.num_envs)))
+
+    def _set_seed(self, seed: int | None) -> None:
+        self.market.reseed(consecutive_seeds(seed, self.num_envs))
+
+    def _seen(self, result: StepResult) -> TensorDict:
+        """Everything but the reward."""
+        terminated, truncated = result.terminated.unsqueeze(-1), result.truncated.unsqueeze(-1)
+        seen: dict[str, Any] = {
+            "observation": result.observation.to(self.dtype),
+            "account": result.account.to(self.dtype),
+            "done": terminated | truncated,
+            "terminated": terminated,
+            "truncated": truncated,
+        }
+        info = {key: result.info[key].reshape(self.num_envs, -1) for key in self.info_keys}
+        if self.config.information == "privileged":
+            info["privileged"] = torch.ones_like(terminated)
+        if info:
+            seen["info"] = info
+        return TensorDict(seen, batch_size=self.batch_size, device=self.device)
+
+    def _observation_spec(self) -> Composite:
+        def real(width: int, bound: float | None = None) -> Bounded | Unbounded:
+            shape = (self.num_envs, width)
+            if bound is None:
+                return Unbounded(shape, dtype=self.dtype, device=self.device)
+            return Bounded(-bound, bound, shape=shape, dtype=self.dtype, device=self.device)
+
+        layout = info_layout(self.config)
+        info = {
+            key: Unbounded((self.num_envs, layout[key][1]), dtype=layout[key][0], device=self.device)
+            for key in self.info_keys
+        }
+        if self.config.information == "privileged":
+            info["privileged"] = self._flag_spec()
+        specs = {
+            "observation": real(
+                features.size(self.config), features.LIMIT if self.config.scaling == "relative" else None
+            ),
+            "account": real(len(features.account_names(self.config))),
+        }
+        if info:
+            specs["info"] = Composite(info, shape=self.batch_size, device=self.device)
+        return Composite(specs, shape=self.batch_size, device=self.device)
+
+    def _action_spec(self) -> Categorical | MultiCategorical:
+        choices, symbols = self.market.scheme.choices, self.config.num_symbols
+        if symbols == 1:
+            return Categorical(choices, shape=self.batch_size, dtype=torch.int64, device=self.device)
+        shape = (self.num_envs, symbols)
+        return MultiCategorical([choices] * symbols, shape=shape, dtype=torch.int64, device=self.device)
+
+    def _flag_spec(self) -> Categorical:
+        return Categorical(2, shape=(self.num_envs, 1), dtype=torch.bool, device=self.device)
+
+
+def info_layout(config: MarketConfig) -> dict[str, tuple[torch.dtype, int]]:
+    """Each entry of `StepResult.info` under this configuration: its dtype, and its width beside the batch.
+
+    >>> info_layout(MarketConfig(num_symbols=2))["position"]
+    (torch.int64, 2)
+    """
+    money = ("equity", "realized_pnl", "cash", "fees", "borrow", "turnover")
+    terms = (f"reward_{term}" for term in rewards.weights(config))
+    return {
+        "tick": (torch.int64, 1),
+        **dict.fromkeys((*money, *terms), (torch.float64, 1)),
+        "position": (torch.int64, config.num_symbols),
+        "filled": (torch.int64, config.num_symbols),
+    }
+
+
+def _known_keys(config: MarketConfig, keys: Sequence[str]) -> tuple[str, ...]:
+    known = info_layout(config)
+    if isinstance(keys, str):
+        raise ValueError(f"info_keys must be a sequence of names, got the string {keys!r}")
+    unknown = [repr(key) for key in keys if key not in known]
+    if unknown:
+        raise ValueError(f"unknown info {', '.join(unknown)}: choose from {', '.join(known)}")
+    return tuple(keys)

@@ -1,0 +1,273 @@
+"""gymnasium's vector environment over one batched market."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from torchgym.config import MarketConfig
+from torchgym.envs.gymnasium import (
+    Observation,
+    action_space,
+    check_action,
+    check_seed,
+    episode_seed,
+    make_config,
+    observation_array,
+    observation_names,
+    observation_space,
+    refuse_rendering,
+)
+from torchgym.market import Market, StepResult
+
+Mask = npt.NDArray[np.bool_]
+Step = tuple[Observation, npt.NDArray[np.float64], Mask, Mask, dict[str, Any]]
+
+
+class TradingVectorEnv(VectorEnv[Any, Any, Any]):
+    """N markets with a learner each, stepped as one batch; `torchgym/Trading-v0` of `gymnasium.make_vec`.
+
+    Every number, flag, info and mask equals that of gymnasium's SyncVectorEnv over N `TradingEnv`s with the same seeds, in each
+    autoreset mode, at the cost of one batch. Observations are float64 [N, F], rewards float64 [N], infos arrays [N] or [N, S]
+    with a mask `_<key>`; what they hold is told at `TradingEnv`.
+
+    Two things are stricter than in SyncVectorEnv: an action is checked in every row, ended ones too, and nothing has moved when
+    one is refused; `options` is left as it was given.
+
+    Args:
+        config: what kind of market; the default is a liquid stock.
+        num_envs: N.
+        autoreset_mode: what happens to the environments whose episode has ended, an AutoresetMode or its value. "NextStep": their
+            next step ignores the action and opens an episode; "SameStep": the step that ends one opens the next, the last
+            observation and info being `final_obs` and `final_info`; "Disabled": the caller resets them, by
+            `options={"reset_mask": ...}`.
+        preset: a named configuration instead of `config`.
+        seed: environment i's first episode has seed + i, unless the first reset is given seeds.
+        render_mode: there are none; only None is accepted.
+        include_account: append the learner's account to the observation.
+        device: where the markets live.
+        compile: run a step as one compiled graph; the numbers are the same.
+        debug: check the markets' books after every phase (slow).
+        **overrides: settings of `MarketConfig` to change in it.
+
+    Raises:
+        ValueError: for impossible or contradictory arguments, naming the remedy.
+
+    >>> env = TradingVectorEnv(preset="toy", num_envs=3, autoreset_mode="SameStep")
+    >>> observations, infos = env.reset(seed=1)
+    >>> observations.shape, infos["equity"].tolist()
+    ((3, 54), [100000.0, 100000.0, 100000.0])
+    """
+
+    def __init__(
+        self,
+        config: MarketConfig | None = None,
+        num_envs: int = 1,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        preset: str | None = None,
+        seed: int | None = None,
+        render_mode: str | None = None,
+        include_account: bool = False,
+        device: torch.device | str = "cpu",
+        compile: bool = False,
+        debug: bool = False,
+        **overrides: Any,
+    ) -> None:
+        refuse_rendering(render_mode)
+        self.config = make_config(config, preset, overrides)
+        self.autoreset_mode = check_autoreset_mode(autoreset_mode)
+        self.metadata = {"render_modes": [], "autoreset_mode": self.autoreset_mode}
+        self.include_account = include_account
+        self.market = Market(self.config, num_envs, device=device, compile=compile, debug=debug)
+        self.feature_names = observation_names(self.config, include_account)
+
+        self.num_envs = num_envs
+        self.single_observation_space = observation_space(self.config, include_account)
+        self.single_action_space = action_space(self.config)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        symbols = self.config.num_symbols
+        self._action_shape = (num_envs,) if symbols == 1 else (num_envs, symbols)
+
+        self._advance: Callable[[Tensor], Step] = {
+            AutoresetMode.NEXT_STEP: self._next_step,
+            AutoresetMode.SAME_STEP: self._same_step,
+            AutoresetMode.DISABLED: self._plain_step,
+        }[self.autoreset_mode]
+        self._generators = [gymnasium.Env() for _ in range(num_envs)]  # only for their np_random
+        self._no_seeds: list[int | None] = [None] * num_envs
+        self._first_seeds = self._no_seeds if seed is None else self._seeds(seed)
+        self._all = np.ones(num_envs, dtype=np.bool_)
+        self._ended: Mask | None = None  # None until the first reset
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Open the next episode of all environments, or of some.
+
+        Args:
+            seed: environment i gets seed + i, or the i-th of a list; None goes on from its seed before.
+            options: `reset_mask`, [N] bool numpy array with at least one True, chooses the environments; the others stay as they
+                are.
+
+        Returns:
+            The current observation of every environment; the info of those that were reset.
+
+        Raises:
+            TypeError: when the mask is no numpy array of bools.
+            ValueError: for a mask of another shape, one without any True, or bad seeds.
+            gymnasium.error.ResetNeeded: when the first reset leaves some out.
+        """
+        chosen = self._reset_mask(options)
+        seeds = self._no_seeds if seed is None else self._seeds(seed)
+        if self._ended is None and not chosen.all():
+            raise ResetNeeded("no episode has begun: the first reset() must be without a reset_mask")
+        seeds = [first if given is None else given for given, first in zip(seeds, self._first_seeds, strict=True)]
+        self._first_seeds = self._no_seeds
+        result = self._open(chosen, seeds)
+        self._ended = ~chosen if self._ended is None else self._ended & ~chosen
+        return observation_array(result, self.include_account), self._infos(result, chosen)
+
+    def step(self, actions: Any) -> Step:
+        """Trade in every market, and let `ticks_per_action` ticks pass.
+
+        Args:
+            actions: [N] integers, with several symbols [N, S].
+
+        Returns:
+            Observations, rewards, terminations (ruined), truncations (out of time), infos; all of them the caller's own.
+
+        Raises:
+            ValueError: for an action outside the action space, naming it.
+            gymnasium.error.ResetNeeded: before the first reset and, when autoreset is disabled, while an ended episode is not
+                reset. After any error no market has moved.
+        """
+        if self._ended is None:
+            raise ResetNeeded("no episode has begun: call reset() before step()")
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._ended.any():
+            raise ResetNeeded(
+                f"the episodes of environments {np.flatnonzero(self._ended).tolist()} have ended: reset them with"
+                " options={'reset_mask': ...} before the next step()"
+            )
+        return self._advance(torch.from_numpy(check_action(actions, self._action_shape, self.market.scheme.choices)))
+
+    def _plain_step(self, actions: Tensor) -> Step:
+        return self._out(self.market.step(actions))
+
+    def _next_step(self, actions: Tensor) -> Step:
+        """Ended rows open an episode instead of stepping."""
+        ended = self._ended
+        assert ended is not None
+        if not ended.any():
+            return self._plain_step(actions)
+        if ended.all():
+            return self._out(self._open(ended, self._no_seeds))
+        stepped = self.market.step(actions)  # the ended rows too, which are opened anew right after
+        return self._out(_choose(ended, self._open(ended, self._no_seeds), stepped))
+
+    def _same_step(self, actions: Tensor) -> Step:
+        """Rows that end open an episode at once; their last observation and info go along."""
+        last = self.market.step(actions)
+        ended = (last.terminated | last.truncated).cpu().numpy()
+        if not ended.any():
+            return self._out(last)
+        opened = _choose(ended, self._open(ended, self._no_seeds), last)
+        shown = replace(opened, reward=last.reward, terminated=last.terminated, truncated=last.truncated)
+        observations, rewards, terminations, truncations, infos = self._out(shown)
+        last_observations = observation_array(last, self.include_account)
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for row in np.flatnonzero(ended):
+            final_obs[row] = last_observations[row].copy()  # who keeps a row does not keep the batch
+        infos |= {"final_obs": final_obs, "final_info": self._infos(last, ended)}
+        infos |= {"_final_obs": ended.copy(), "_final_info": ended.copy()}
+        return observations, rewards, terminations, truncations, infos
+
+    def _open(self, chosen: Mask, seeds: list[int | None]) -> StepResult:
+        """Open the next episode of the chosen rows; what is seen of all rows afterwards."""
+        drawn = np.zeros(self.num_envs, dtype=np.int64)
+        for row in np.flatnonzero(chosen):
+            drawn[row] = episode_seed(self._generators[row], seeds[row])
+        return self.market.reset(torch.from_numpy(drawn), torch.from_numpy(chosen))
+
+    def _out(self, result: StepResult) -> Step:
+        terminations, truncations = result.terminated.cpu().numpy(), result.truncated.cpu().numpy()
+        self._ended = terminations | truncations
+        observations, infos = observation_array(result, self.include_account), self._infos(result, self._all)
+        return observations, result.reward.cpu().numpy(), terminations, truncations, infos
+
+    def _infos(self, result: StepResult, chosen: Mask) -> dict[str, Any]:
+        """The info in gymnasium's vector form: an array per key, zero (or None) outside the mask of the same name."""
+        arrays: dict[str, Any] = {name: value.cpu().numpy() for name, value in result.info.items()}
+        if not chosen.all():
+            arrays = {name: np.where(_broad(chosen, array.ndim), array, 0) for name, array in arrays.items()}
+        arrays["information"] = np.full(self.num_envs, None, dtype=object)
+        arrays["information"][chosen] = self.config.information
+        masks = {f"_{name}": chosen.copy() for name in arrays}
+        return {**arrays, **masks}
+
+    def _reset_mask(self, options: dict[str, Any] | None) -> Mask:
+        """[N] bool, all True when none is given."""
+        if options is None or "reset_mask" not in options:
+            return self._all
+        mask = options["reset_mask"]  # left in place: gymnasium's wrappers read it after us
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            got = f"dtype {mask.dtype}" if isinstance(mask, np.ndarray) else type(mask).__name__
+            raise TypeError(f"options['reset_mask'] must be a numpy array of bools, got {got}")
+        if mask.shape != (self.num_envs,):
+            raise ValueError(f"options['reset_mask'] must have shape ({self.num_envs},), got {mask.shape}")
+        if not mask.any():
+            raise ValueError("options['reset_mask'] must have at least one True: it chooses no environment")
+        return mask
+
+    def _seeds(self, seed: Any) -> list[int | None]:
+        """One per environment.
+
+        Raises:
+            ValueError: for another number of them, or one that is not an integer from 0 to 2**63 - 1.
+        """
+        if hasattr(seed, "__len__"):
+            if len(seed) != self.num_envs:
+                raise ValueError(f"expected {self.num_envs} seeds, one per environment, got {len(seed)}")
+            return [None if given is None else check_seed(given) for given in seed]
+        first = check_seed(seed)
+        return [check_seed(first + row) for row in range(self.num_envs)]
+
+
+def check_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    """Raises ValueError for an unknown mode, listing the known ones."""
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        known = ", ".join(repr(known.value) for known in AutoresetMode)
+        raise ValueError(f"unknown autoreset_mode {mode!r}: choose one of {known}") from None
+
+
+def _broad(mask: Mask, ndim: int) -> Mask:
+    return mask.reshape(-1, *(1,) * (ndim - 1))
+
+
+def _choose(mask: Mask, chosen: StepResult, others: StepResult) -> StepResult:
+    """The rows of the mask from `chosen`, the rest from `others`."""
+
+    def pick(one: Tensor, other: Tensor) -> Tensor:
+        return torch.where(torch.from_numpy(_broad(mask, one.dim())).to(one.device), one, other)
+
+    return StepResult(
+        observation=pick(chosen.observation, others.observation),
+        account=pick(chosen.account, others.account),
+        reward=pick(chosen.reward, others.reward),
+        terminated=pick(chosen.terminated, others.terminated),
+        truncated=pick(chosen.truncated, others.truncated),
+        info={name: pick(value, others.info[name]) for name, value in chosen.info.items()},
+    )
