@@ -43,7 +43,7 @@ VALIDATION_SEED, TEST_SEED = 10_000_000, 20_000_000  # far from the training see
 class Args:
     preset: str = "default"
     """which market: default, calm, volatile, illiquid or toy"""
-    total_frames: int = 230_400
+    total_frames: int = 204_800
     """decisions over all markets"""
     num_envs: int = 128
     max_ticks: int = 1000
@@ -57,13 +57,13 @@ class Args:
     gamma: float = 0.98
     gae_lambda: float = 0.9
     clip: float = 0.2
-    entropy: float = 0.003
+    entropy: float = 0.01
     reward_scale: float = 0.05
     """of the reward in currency"""
     validation_episodes: int = 32
     validations: int = 6
     """how often the agent is tried on the validation episodes while it learns"""
-    test_episodes: int = 400
+    test_episodes: int = 256
     seed: int = 0
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     compile: bool = False
@@ -82,8 +82,10 @@ def main(args: Args) -> dict[str, dict[str, float]]:
     actor, curve = train(args, config, console)
 
     console.print(f"Testing on {args.test_episodes} episodes that no policy has seen, the same for all ...")
-    agent = policy_of(actor)
-    runs = {name: play(args, config, policy) for name, policy in {"agent": agent, **baselines(args, config)}.items()}
+    runs = {}
+    for name, policy in {"agent": policy_of(actor), **baselines(args, config)}.items():
+        runs[name] = play(args, config, policy)
+        console.print(f"  {name}: {runs[name]['profit'].mean():+.1f} per episode", highlight=False)
     summary = {name: summarise(run, runs["agent"]) for name, run in runs.items()}
     console.print(table_of(summary))
     write_csv(args.output / "evaluation.csv", [{"policy": name, **row} for name, row in summary.items()])
@@ -262,10 +264,11 @@ def summarise(run: dict[str, Tensor], agent: dict[str, Tensor]) -> dict[str, flo
 
 def table_of(summary: dict[str, dict[str, float]]) -> Table:
     table = Table(title="Held-out episodes, currency per episode")
-    for column in ("policy", "profit ± s.e.", "Sharpe", "drawdown", "turnover", "agent leads", "p"):
-        table.add_column(column, justify="left" if column == "policy" else "right", no_wrap=True)
+    for column in ("policy", "profit ± s.e.", "Sharpe", "drawdown", "turnover", "lead", "p"):
+        width = max(len(column), 14 if column in ("policy", "profit ± s.e.") else 6)
+        table.add_column(column, justify="left" if column == "policy" else "right", no_wrap=True, min_width=width)
     for name, row in summary.items():
-        lead = ("", "") if name == "agent" else (f"{row['agent_lead']:+.1f}", f"{row['p_value']:.1e}")
+        lead = ("", "") if name == "agent" else (f"{row['agent_lead']:+.1f}", f"{row['p_value']:.0e}")
         table.add_row(
             name,
             f"{row['profit']:+.1f} ± {row['standard_error']:.1f}",

@@ -43,6 +43,7 @@ def _execute(state: MarketState, book: Book, execution: Execution) -> dict[str, 
     side = torch.sign(execution.filled).unsqueeze(-1)
     return {
         "shares taken equal shares received": execution.fills.sum(-1) == -execution.filled,
+        "what is taken leaves the book": book.size == state.book.size - execution.fills,
         "no resting order changes side": book.size * state.book.size >= 0,
         "no fill beyond the limit": ~touched | (side * price <= side * limit),
     }

@@ -213,7 +213,7 @@ class Tape:
     volumes: Tensor  # [N, S, VOLUME_LOOKBACK + 1] int64 shares, newest last
     buys: Tensor  # [N, S, FLOW_LOOKBACK] int64 shares bought by orders that came in that tick
     sells: Tensor  # [N, S, FLOW_LOOKBACK] int64 shares sold by them
-    orders_filled: Tensor  # [N, S] int64 orders with a fill this tick
+    orders_filled: Tensor  # [N, S] int64 fills of orders this tick, against the learner and in the auction
     variance: Tensor  # [N, S, 3] float64: exponential means of squared returns
     busy_volume: Tensor  # [N, S, 3] float64: exponential means of relative volume
     busy_return: Tensor  # [N, S, 3] float64: of relative absolute returns

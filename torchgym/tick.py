@@ -11,7 +11,7 @@ from torch import Tensor
 from torchgym import accounts, actions, exact, fundamental, matching, noise, tape, traders
 from torchgym.config import MarketConfig
 from torchgym.noise import Lanes, Noise
-from torchgym.state import Accounts, Book, Clock, Layout, MarketParams, MarketState, Orders, RewardMemory
+from torchgym.state import Accounts, Book, Clock, Layout, MarketParams, MarketState, Orders, RewardMemory, map_tensors
 from torchgym.traders import maker
 
 Watch = Callable[[str, dict[str, object]], None]
@@ -161,7 +161,9 @@ def start(
     memories["maker"], book = maker.quote(
         config, places, memories["maker"], half_spread=width, shares=shares[..., places.maker_owners], book=book
     )
-    return replace(state, book=book, tape=tape.start(config, params, book, reference, variance))
+    state = replace(state, book=book, tape=tape.start(config, params, book, reference, variance))
+    # The layout in memory that every later tick has too; with another one the tick would be compiled twice.
+    return map_tensors(lambda leaf: leaf.contiguous(), state)
 
 
 def terminated(config: MarketConfig, state: MarketState) -> Tensor:

@@ -35,7 +35,7 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[Sto
         entry=log_mid.expand_as(draws.u0).clone(),
         leaving=torch.zeros_like(draws.u0, dtype=torch.bool),
     )
-    holds = torch.where(draws.u2 < 0.5, _START_SIZE, 0.0)
+    holds = torch.full_like(draws.u2, _START_SIZE) * (draws.u2 < 0.5)
     return memory, holds * coin_side(draws.u3, family.long_share)
 
 

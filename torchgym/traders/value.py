@@ -48,7 +48,7 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[Val
         threshold=uniform_between(family.threshold, draws.u1),
         error_scale=error_scale,
         capacity=torch.floor(family.capacity * exact.exp(0.5 * draws.normal_2) + 0.5),
-        quiet_size=torch.floor(uniform_between(family.size, draws.u2) + 0.5),
+        quiet_size=torch.clamp(torch.floor(uniform_between(family.size, draws.u2) + 0.5), max=float(family.max_size)),
         error=error_scale * draws.normal_3,
     )
     return memory, torch.floor(family.start_inventory * draws.normal_4 + 0.5)

@@ -1,0 +1,894 @@
+"""The market in plain Python: one market at a time, loops over traders and orders, one number at a time.
+
+Slow and obvious on purpose. `Market.tick` is what the tensor tick has to equal, trader by trader and bit by bit
+(tests/test_reference.py); it imports no phase of the engine and carries a state of its own.
+
+Integers are Python integers. Real numbers are numpy scalars of the engine's width, because a float32 that is rounded differently
+can tip a floor; a Python constant takes the width of what it meets (numpy 2). The four elementary functions are the engine's, on
+one number: library versions round differently, and tests/test_exact.py answers for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torchgym import exact
+from torchgym.config import MarketConfig
+from torchgym.noise import Noise
+from torchgym.state import MarketParams, MarketState, layout
+
+f32, f64 = np.float32, np.float64
+Real = Any  # a numpy float32 or float64 scalar
+Levels = list[tuple[int, int, int]]  # (level, place, shares), better levels being lower numbers
+
+
+def one_by_one(function: Callable[[Tensor], Tensor]) -> Callable[[Real], Real]:
+    """An elementary function of the engine as a function of one number, in its own width."""
+    return lambda x: function(torch.from_numpy(np.array([x]))).numpy()[0]
+
+
+exp, log, sqrt, tanh = (one_by_one(getattr(exact, name)) for name in ("exp", "log", "sqrt", "tanh"))
+
+
+def clip(x: Any, low: float, high: float) -> Any:
+    """x, no lower than `low` and no higher than `high`, in the width of x."""
+    kind = type(x)
+    return min(max(x, kind(low)), kind(high))
+
+
+def sign(x: Any) -> int:
+    """-1, 0 or 1."""
+    return int(x > 0) - int(x < 0)
+
+
+# --- orders meet ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Order:
+    """A limit order: whole points, shares (positive buys), and the tick at whose end it is gone."""
+
+    price: int
+    size: int
+    expiry: int
+
+
+def pro_rata(sizes: list[int], share: int) -> list[int]:
+    """Cut sizes down to `share` in all: order i gets what the rounded-down running total grows by at i."""
+    total, before, cut = sum(sizes), 0, []
+    for size in sizes:
+        after = before + size
+        cut.append(after * share // total - before * share // total)
+        before = after
+    return cut
+
+
+def take(queue: Levels, wanted: int) -> dict[int, int]:
+    """Fill `wanted` shares from the queue, level after level, pro rata in the order of places within one.
+
+    Returns what each place gives.
+    """
+    given: dict[int, int] = {}
+    for level in sorted({level for level, _, _ in queue}):
+        here = sorted((place, size) for at, place, size in queue if at == level)
+        share = min(wanted, sum(size for _, size in here))
+        for (place, _), cut in zip(here, pro_rata([size for _, size in here], share), strict=True):
+            given[place] = cut
+        wanted -= share
+    return given
+
+
+def walk(band: int, book: dict[int, Order], shares: int, limit: int, half_mid: int) -> SimpleNamespace:
+    """A market-like order against the resting ones, each at its own limit, within the order's limit and the band.
+
+    Returns filled (signed), paid (positive when bought), last_price (0 without a fill), and what each place gave.
+    """
+    side, base = sign(shares), half_mid // 2
+    queue = []
+    for place, order in book.items():
+        distance = (order.price - base) * side
+        if order.size * side < 0 and order.price * side <= limit * side and distance <= band:
+            queue.append((distance, place, abs(order.size)))
+    given = {place: shares for place, shares in take(queue, abs(shares)).items() if shares > 0}
+    prices = [book[place].price * side for place in given]
+    return SimpleNamespace(
+        filled=side * sum(given.values()),
+        paid=side * sum(book[place].price * shares for place, shares in given.items()),
+        last_price=side * max(prices) if prices else 0,
+        fills={place: -side * shares for place, shares in given.items()},
+    )
+
+
+def auction(band: int, orders: list[tuple[int, int]], half_mid: int, coin: int) -> tuple[int, int, list[int]]:
+    """Price, volume and signed fills of (limit, size) orders: every price of the band is tried.
+
+    The largest volume wins, then the smallest imbalance, then the nearest to the mid (rounded up if the coin is 1). A limit
+    keener than the band is cut to it; one further from trading than the band waits.
+    """
+    base = half_mid // 2
+    lowest, highest = base - band, base + band
+    mid = base + half_mid % 2 * coin
+    bids = [(min(limit, highest), place, size) for place, (limit, size) in enumerate(orders) if size > 0]
+    asks = [(max(limit, lowest), place, -size) for place, (limit, size) in enumerate(orders) if size < 0]
+    bids = [bid for bid in bids if bid[0] >= lowest]
+    asks = [ask for ask in asks if ask[0] <= highest]
+
+    def preference(price: int) -> tuple[int, int, int]:
+        demand = sum([size for limit, _, size in bids if limit >= price])
+        supply = sum([size for limit, _, size in asks if limit <= price])
+        return -min(demand, supply), abs(demand - supply), abs(price - mid)
+
+    price = min(range(lowest, highest + 1), key=preference)
+    volume = -preference(price)[0]
+    fills = [0] * len(orders)
+    if volume == 0:
+        return mid, 0, fills
+    for place, cut in take([(-limit, place, size) for limit, place, size in bids if limit >= price], volume).items():
+        fills[place] = cut
+    for place, cut in take([(limit, place, size) for limit, place, size in asks if limit <= price], volume).items():
+        fills[place] = -cut
+    return price, volume, fills
+
+
+# --- what traders see ----------------------------------------------------------------------------------------------------
+
+
+def total_log_volatility(value: SimpleNamespace) -> Real:
+    return value.log_volatility[0] + value.log_volatility[1] + value.log_volatility[2]
+
+
+def see(config: MarketConfig, params: SimpleNamespace, symbol: SimpleNamespace) -> SimpleNamespace:
+    """One symbol at the end of the last tick: float32 for the traders, float64 for the makers."""
+    tape, value = symbol.tape, symbol.value
+    mid = f64(tape.half_mids[-1]) * 0.5
+    short, middle, long = tape.variance
+    maker_volatility = clip(sqrt(0.5 * short + 0.4 * middle + 0.1 * long), 2e-4, 0.02)
+
+    volumes, returns = tape.busy_volume, tape.busy_return
+    excited = 0.20 + 0.15 * (volumes[0] + volumes[1] + volumes[2])
+    excited = excited + (0.10 * (returns[0] + returns[1]) + 0.15 * returns[2])
+    half_variance = 0.5 * sum(scale * scale for scale in config.fundamentals.volatility_scales)
+    activity = clip(excited * exp(total_log_volatility(value) - half_variance), 0.25, 5.0)
+
+    powers = exp(0.7 * log(clip(activity, 0.4, 4.0)))
+    width = (params.base_width + params.volatility_width * maker_volatility * symbol.maker.reference) * powers
+    fading = [event.sentiment * (f64(event.remaining) / max(event.duration, 1)) for event in value.events]
+    first, second, third, fourth = (fading[i] + fading[i + 1] for i in (0, 2, 4, 6))
+    return SimpleNamespace(
+        mid=f32(mid),
+        bid=f32(tape.bid),
+        ask=f32(tape.ask),
+        log_mid=f32(tape.log_mid),
+        last_return=f32(tape.last_return),
+        value=f32(value.level),
+        volatility=f32(sqrt(0.5 * short + 0.5 * middle)),
+        half_spread=f32(width),
+        activity=f32(activity),
+        attention=f32(sqrt(activity)),
+        buy_limit=f32(min(np.floor(mid * (1.0 + 0.01)), np.floor(mid) + config.band)),
+        sell_limit=f32(max(np.ceil(mid * (1.0 - 0.01)), np.floor(mid) - config.band)),
+        arrived=value.arrived,
+        headline=f32(value.headline),
+        duration=f32(value.events[-1].duration),
+        mood=f32((first + third) + (second + fourth)),
+        reference_mid=mid,
+        maker_volatility=maker_volatility,
+        maker_half_spread=width,
+    )
+
+
+def market_limit(view: SimpleNamespace, side: int) -> Real:
+    return view.buy_limit if side > 0 else view.sell_limit
+
+
+def touch(view: SimpleNamespace, side: int) -> Real:
+    return view.bid if side > 0 else view.ask
+
+
+def lower_for_buys(side: int, first: Real, second: Real) -> Real:
+    """The limit less likely to trade."""
+    return min(first, second) if side > 0 else max(first, second)
+
+
+def away_from_trading(side: int, price: Real) -> Real:
+    """Rounded to a whole point: down for buys, up for sells."""
+    return np.floor(price) if side > 0 else np.ceil(price)
+
+
+# --- traders: each gives a wish (limit, signed shares, life in ticks) or rests (None), and changes its own memory ----------
+
+Wish = tuple[Real, Real, Real] | None
+
+
+def value_trader(task: SimpleNamespace) -> Wish:
+    config, family, view, me, draw = task.config, task.family, task.view, task.me, task.draw
+    if not draw.u0 < me.rate * task.params.value_rate * view.attention:
+        return None
+    keep = family.belief_memory
+    me.error = keep * me.error + math.sqrt(1.0 - keep * keep) * me.error_scale * draw.normal
+    gap = view.value + me.error - view.log_mid - 0.03 * task.shares / me.capacity
+
+    if abs(gap) > me.threshold:
+        side, margin = sign(gap), 0.5 * me.threshold
+        size = np.ceil(min((0.35 / 0.03) * me.capacity * abs(gap), f32(family.max_size)))
+    else:
+        side = 1 if draw.u1 < 0.5 + 0.5 * gap / me.threshold else -1
+        margin, size = me.threshold, me.quiet_size
+    worth = config.list_price * exp(view.log_mid + gap - side * margin)
+    limit = lower_for_buys(side, away_from_trading(side, worth), market_limit(view, side))
+    passive = 20.0 + 100.0 * draw.u2
+    if abs(gap) <= me.threshold:
+        return limit, side * size, np.floor(passive)
+    if draw.u2 < family.aggressive:
+        return limit, side * size, f32(0)
+    distance = -log(draw.u1) * 5.0 * view.half_spread
+    behind = away_from_trading(side, touch(view, side) - side * distance)
+    return lower_for_buys(side, limit, behind), side * size, np.floor(0.3 * passive)
+
+
+def toward_target(task: SimpleNamespace, target: Real, life: int) -> Wish:
+    """Close the gap to a target inventory, at market with the family's chance, else at the touch for some ticks."""
+    family, gap = task.family, target - task.shares
+    if abs(gap) < 3.0:
+        return None
+    side, size = sign(gap), np.floor(min(abs(gap), f32(family.max_size)))
+    if task.draw.u2 < family.market_share:
+        return market_limit(task.view, side), side * size, f32(0)
+    return touch(task.view, side), side * size, f32(life)
+
+
+def trend_follower(task: SimpleNamespace) -> Wish:
+    family, view, me, draw = task.family, task.view, task.me, task.draw
+    me.fast = me.fast + me.fast_weight * (view.log_mid - me.fast)
+    me.slow = me.slow + me.slow_weight * (view.log_mid - me.slow)
+    line = me.fast - me.slow
+    me.signal = me.signal + me.signal_weight * (line - me.signal)
+    if me.uses_signal:
+        line = line - me.signal
+    score = me.gain * line / view.volatility
+    target = family.capacity * f32(sign(score)) * clip(abs(score) - family.dead_zone, 0.0, 1.0)
+    if not draw.u0 < me.rate * task.params.trend_rate * view.attention:
+        return None
+    return toward_target(task, target, life=4)
+
+
+def reversion_trader(task: SimpleNamespace) -> Wish:
+    family, view, me, draw = task.family, task.view, task.me, task.draw
+    me.mean = me.mean + me.weight * (view.log_mid - me.mean)
+    me.up = me.up + me.weight * (max(view.last_return, f32(0)) - me.up)
+    me.down = me.down + me.weight * (max(-view.last_return, f32(0)) - me.down)
+    if me.uses_runs:
+        score = 4.0 * (me.up - me.down) / (me.up + me.down + 1e-7)
+    else:
+        score = (view.log_mid - me.mean) * me.scale / view.volatility
+    target = -family.capacity * f32(sign(score)) * clip(abs(score) - me.entry, 0.0, 1.0)
+    if not draw.u0 < me.rate * task.params.reversion_rate * view.attention:
+        return None
+    return toward_target(task, target, life=6)
+
+
+def noise_trader(task: SimpleNamespace) -> Wish:
+    family, view, draw = task.family, task.view, task.draw
+    rate = task.params.noise_rate * view.activity
+    if not draw.u0 < rate:
+        return None
+    lean = 0.45 * clip(task.shares * (1.0 / 300.0), -1.0, 1.0)
+    side = 1 if draw.u1 < 0.5 - lean else -1
+    size = np.ceil(min(family.size * exp(draw.normal), f32(family.max_size)))
+    if draw.u2 < family.market_share:
+        return market_limit(view, side), side * size, f32(0)
+    rest = (draw.u2 - family.market_share) * (1.0 / max(1.0 - family.market_share, 1e-6))
+    tail = -log(max(rest, f32(1e-6)))
+    distance = 1.5 * view.volatility * view.mid * tail - 0.25 * (view.ask - view.bid)
+    behind = away_from_trading(side, touch(view, side) - side * distance)
+    inside = touch(view, -side) - side
+    return lower_for_buys(side, behind, inside), side * size, np.floor(2.0 + 10.0 * draw.u0 / rate)
+
+
+def pareto(config: MarketConfig, uniform: Real) -> Real:
+    family = config.population.executor
+    low, high = family.parent
+    span = 1.0 - (low / high) ** family.exponent
+    return np.floor(low * exp(log(1.0 - span * uniform) * (-1.0 / family.exponent)))
+
+
+def executor(task: SimpleNamespace) -> Wish:
+    family, view, me, draw = task.family, task.view, task.me, task.draw
+    if me.remaining == 0.0:
+        if draw.u0 < family.start_rate:
+            buys = draw.u1 < 0.5 - 0.45 * tanh(task.shares * (1.0 / 800.0))
+            me.remaining = (1 if buys else -1) * pareto(task.config, draw.u2)
+        return None
+    if not draw.u0 < task.params.executor_rate * view.activity:
+        return None
+    side = sign(me.remaining)
+    piece = min(np.ceil(me.child * exp(0.4 * draw.normal)), f32(family.max_size))
+    size = min(abs(me.remaining), piece)
+    if draw.u1 < family.market_share:
+        return market_limit(view, side), side * size, f32(0)
+    return touch(view, side), side * size, f32(2)
+
+
+def news_reactor(task: SimpleNamespace) -> Wish:
+    config, family, view, me, draw = task.config, task.family, task.view, task.me, task.draw
+    if view.arrived:
+        me.anchor = view.log_mid
+        me.perceived = view.headline * (1.0 + family.misjudgement * draw.normal)
+        me.timer = np.floor(view.duration * (0.5 + draw.u2))
+    interested = me.timer > 0.0
+    me.timer = max(me.timer - 1.0, f32(0))
+    if interested:
+        gap = me.anchor + me.perceived - view.log_mid - (0.02 / family.capacity) * task.shares
+        if not (abs(gap) > 0.002 and draw.u0 < task.params.news_reactor_rate):
+            return None
+        side = sign(gap)
+        worth = config.list_price * exp(view.log_mid + gap - side * 0.001)
+        limit = lower_for_buys(side, away_from_trading(side, worth), market_limit(view, side))
+        size = np.ceil(min((0.3 * family.capacity / 0.02) * abs(gap), f32(family.max_size)))
+        return limit, side * size, f32(0)
+    if task.shares != 0.0 and draw.u0 < family.unwind_rate:
+        side = -sign(task.shares)
+        size = np.floor(min(abs(task.shares), f32(family.max_size * 0.5)))
+        return market_limit(view, side), side * size, f32(0)
+    return None
+
+
+def stop_trader(task: SimpleNamespace) -> Wish:
+    config, family, view, me, draw = task.config, task.family, task.view, task.me, task.draw
+    if task.shares == 0.0:
+        me.leaving = False
+        if not draw.u0 < task.params.stop_rate * view.activity:
+            return None
+        side = 1 if draw.u1 < family.long_share else -1
+        size = np.ceil(min(family.size * exp(0.5 * draw.normal), f32(family.max_size)))
+        return market_limit(view, side), side * size, f32(0)
+    profit = sign(task.shares) * (view.log_mid - me.entry)
+    stretch = clip(view.volatility * (1.0 / (1.2 * config.usual_return)), 0.6, 2.5)
+    hit = bool(profit < -me.stop_loss * stretch or profit > me.take_profit * stretch)
+    me.leaving = me.leaving or hit
+    if not me.leaving:
+        return None
+    side = -sign(task.shares)
+    return market_limit(view, side), side * min(abs(task.shares), f32(family.max_size)), f32(0)
+
+
+def pairs_trader(task: SimpleNamespace) -> Wish:
+    """One leg of a pair; the legs agree because both look at the same spread and at the same number."""
+    config, family, view, me = task.config, task.family, task.view, task.me
+    legs = [symbol.traders[task.place].leg for symbol in task.symbols]
+    first, second = legs.index(1.0), legs.index(-1.0)
+    away = task.views[first].log_mid - task.views[second].log_mid - me.mean
+    score = away / sqrt(me.variance + 1e-10)
+    me.mean = me.mean + me.weight * away
+    me.variance = me.variance + me.weight * (away * away - me.variance)
+    if abs(score) > family.entry:
+        me.bet = f32(-sign(score))
+    elif abs(score) < family.exit:
+        me.bet = f32(0)
+    if me.leg == 0.0 or not task.first_draw.u0 < family.rate:
+        return None
+    # A number over a tensor is the number times the reciprocal.
+    notional = np.floor((1.0 / view.mid) * (family.capacity * config.list_price) + 0.5)
+    gap = me.bet * me.leg * notional - task.shares
+    if abs(gap) < 3.0:
+        return None
+    side = sign(gap)
+    return market_limit(view, side), side * np.floor(min(abs(gap), f32(family.max_size))), f32(0)
+
+
+def rotator(task: SimpleNamespace) -> Wish:
+    """Hold more where the sector's score is better; `follow_returns` has brought all its drifts up to date."""
+    config, family, view = task.config, task.family, task.view
+    if not task.draw.u0 < family.rate:
+        return None
+    points: dict[int, list[int]] = {sector: [] for sector in range(config.num_sectors)}
+    for s in range(config.num_symbols):
+        own = (50.0 * task.symbols[s].traders[task.place].drift + 0.01 * task.views[s].mood) * 1e6
+        points[s % config.num_sectors].append(int(np.floor(own)))
+    score = {sector: sum(own) // len(own) for sector, own in points.items()}
+    mine = score[task.symbol % config.num_sectors]
+    beats = sum(sign(mine - score[s % config.num_sectors]) for s in range(config.num_symbols))
+    gap = np.floor(family.capacity * family.tilt * (f32(beats) * (1.0 / max(config.num_symbols - 1, 1)))) - task.shares
+    if gap == 0.0:
+        return None
+    side = sign(gap)
+    return market_limit(view, side), side * min(np.ceil(abs(gap) * 0.1), f32(family.max_size)), f32(0)
+
+
+def follow_returns(me: SimpleNamespace, view: SimpleNamespace) -> None:
+    """A rotator's mean return of one symbol."""
+    me.drift = me.drift + (1.0 - 2.0 ** (-1.0 / 50.0)) * (view.last_return - me.drift)
+
+
+TRADERS = {
+    "value": value_trader,
+    "trend": trend_follower,
+    "reversion": reversion_trader,
+    "noise": noise_trader,
+    "executor": executor,
+    "news": news_reactor,
+    "stop": stop_trader,
+    "pairs": pairs_trader,
+    "rotator": rotator,
+}
+
+
+def remember_fills(family: str, me: SimpleNamespace, shares_before: int, fill: int, log_close: Real) -> None:
+    """Executors count down their parent order, never past zero; stop traders note where they came in."""
+    if family == "executor":
+        left = me.remaining - f32(fill)
+        me.remaining = f32(0) if sign(left) * sign(me.remaining) < 0 else left
+    if family == "stop" and shares_before == 0 and fill != 0:
+        me.entry = f32(log_close)
+
+
+# --- makers --------------------------------------------------------------------------------------------------------------
+
+
+def learn(
+    config: MarketConfig, params: SimpleNamespace, maker: SimpleNamespace, view: SimpleNamespace, e: Real, news: Real
+) -> None:
+    """The reference price follows the surprise e (points) that recent ones did not announce, the mid, and the news."""
+    family = config.population.maker
+    cap = 5.0 * view.maker_volatility * maker.reference + 1.0
+    es = cap * tanh(e / cap)
+    unannounced = es - family.fast_weight * maker.fast_surprise - family.slow_weight * maker.slow_surprise
+    gap = maker.centre - view.reference_mid
+    beyond = gap - clip(gap, -3.0 * view.maker_half_spread, 3.0 * view.maker_half_spread)
+    moved = maker.reference + params.surprise_gain * unannounced - 0.04 * gap - 0.5 * beyond
+    maker.reference = moved * exp(news)
+    maker.fast_surprise = maker.fast_surprise + 0.5 * (es - maker.fast_surprise)
+    maker.slow_surprise = maker.slow_surprise + (1.0 - 2.0 ** (-1.0 / 40.0)) * (es - maker.slow_surprise)
+
+
+def quote(config: MarketConfig, symbol: SimpleNamespace, singles: int, delta: Real) -> None:
+    """Cancel and replace every maker's bid and ask, post-only against the orders of everybody else."""
+    family, maker, count = config.population.maker, symbol.maker, config.population.maker.count
+    others = [order for place, order in symbol.book.items() if place < singles]
+    best_bid = max((order.price for order in others if order.size > 0), default=-(2**40))
+    best_ask = min((order.price for order in others if order.size < 0), default=2**40)
+    limit = int(family.limit)
+    held = [clip(shares, -limit, limit) for shares in symbol.shares[singles:]]
+    common = f64(sum(held)) * (1.0 / (limit * count))
+    shift = family.inventory_shift * common * (1.0 + family.inventory_shift * common * common)
+    maker.centre = maker.reference - shift * delta
+    for i in range(count):
+        load = f64(held[i]) * (1.0 / limit)
+        skew = 2.0 * (load - 0.5 * common) * delta
+        reach = maker.depth[i] * delta
+        bid = max(int(min(np.floor(maker.centre - reach - skew), np.ceil(maker.centre) - 1.0)), 1)
+        ask = max(int(max(np.ceil(maker.centre + reach - skew), np.floor(maker.centre) + 1.0)), 2)
+        maker.wanted[i], maker.wanted[count + i] = bid, ask
+        buys = int(np.ceil(maker.size[i] * (1.0 - max(load, f64(0))) - 1e-3))
+        sells = int(np.ceil(maker.size[i] * (1.0 + min(load, f64(0))) - 1e-3))
+        post(symbol.book, singles + i, Order(min(bid, best_ask - 1), buys, 2**40))
+        post(symbol.book, singles + count + i, Order(max(ask, best_bid + 1), -sells, 2**40))
+
+
+def post(book: dict[int, Order], place: int, order: Order) -> None:
+    """Replace what was at this place; a price below one point, or no shares, is no order."""
+    book.pop(place, None)
+    if order.price >= 1 and order.size != 0:
+        book[place] = order
+
+
+# --- value and news ------------------------------------------------------------------------------------------------------
+
+
+def happening(config: MarketConfig, params: SimpleNamespace, draws: SimpleNamespace, s: int) -> tuple[Any, Real, Real]:
+    """The kind of news, its sentiment and its magnitude: the market's, else the sector's, else the symbol's, else None."""
+    kinds = config.fundamentals
+    macro, sector, own = draws.factor_news[0], draws.factor_news[1 + s % config.num_sectors], draws.news[s]
+    if macro[0] < kinds.macro.probability * params.news_rate:
+        kind, drawn = kinds.macro, macro
+    elif sector[0] < kinds.sector.probability * params.news_rate:
+        kind, drawn = kinds.sector, sector
+    elif own[0] < kinds.earnings.probability * params.news_rate:
+        kind, drawn = kinds.earnings, own
+    elif own[0] < (kinds.earnings.probability + kinds.guidance.probability) * params.news_rate:
+        kind, drawn = kinds.guidance, own
+    else:
+        return None, f64(0), f64(0)
+    return kind, 2.0 * drawn[1] - 1.0, 0.2 + 0.8 * drawn[2]
+
+
+def advance(
+    config: MarketConfig, params: SimpleNamespace, value: SimpleNamespace, draws: SimpleNamespace, s: int
+) -> None:
+    """One tick of a symbol's value, volatility, news and public estimate."""
+    law, z = config.fundamentals, draws.value[s]
+    own = math.sqrt(1.0 - law.market_loading * law.market_loading - law.sector_loading * law.sector_loading)
+    factors = law.market_loading * draws.factors[0] + law.sector_loading * draws.factors[1 + s % config.num_sectors]
+    common = factors + own * z[0]
+    public = sqrt(params.public_share)
+    move = public * common + sqrt(1.0 - params.public_share) * z[1]
+    variance = sum(scale * scale for scale in law.volatility_scales)
+    sigma = params.value_volatility * exp(total_log_volatility(value) - variance)
+    for k in range(3):
+        shock = law.leverage * move + math.sqrt(1.0 - law.leverage**2) * z[2 + k]
+        value.log_volatility[k] = (
+            params.volatility_decay[k] * value.log_volatility[k] + params.volatility_shock[k] * shock
+        )
+
+    kind, sentiment, magnitude = happening(config, params, draws, s)
+    immediate = f64(kind.immediate) if kind else f64(0)
+    value.arrived = kind is not None
+    value.headline = f64(kind.scale) * sentiment * magnitude if kind else f64(0)
+    effect = value.headline * exp(0.3 * z[5] - 0.045)
+    d = [event.drift if event.remaining > 0 else f64(0) for event in value.events]
+    drifts = ((d[0] + d[4]) + (d[2] + d[6])) + ((d[1] + d[5]) + (d[3] + d[7]))
+    kappa = math.log(2.0) / law.reversion_half_life
+    value.level = value.level - kappa * value.level + sigma * move + effect * immediate + drifts
+    value.public_move = sigma * public * common + law.headline_pass_through * value.headline * immediate
+
+    for event in value.events:
+        event.remaining = max(event.remaining - 1, 0)
+    if kind:
+        drift = (effect - effect * immediate) / kind.duration
+        born = SimpleNamespace(
+            sentiment=sentiment, magnitude=magnitude, drift=drift, duration=kind.duration, remaining=kind.duration
+        )
+        value.events = [*value.events[1:], born]
+    keep = 2.0 ** (-1.0 / config.estimate_half_life)
+    spread = math.sqrt(1.0 - keep * keep) * config.estimate_error
+    value.estimate_error = keep * value.estimate_error + spread * z[6]
+
+
+# --- the tape ------------------------------------------------------------------------------------------------------------
+
+
+def measure(config: MarketConfig, params: SimpleNamespace, symbol: SimpleNamespace, done: SimpleNamespace) -> None:
+    """What everybody can see after the tick; `done` is what traded."""
+    tape, book = symbol.tape, symbol.book.values()
+    centre = int(np.floor(symbol.maker.reference))
+    bids = [order for order in book if order.size > 0]
+    asks = [order for order in book if order.size < 0]
+    bid = max((order.price for order in bids), default=None)
+    ask = min((order.price for order in asks), default=None)
+    if ask is None:
+        ask = centre + 20 if bid is None else max(centre + 20, bid + 1)
+    if bid is None:
+        bid = min(centre - 20, ask - 1)
+    tape.bid, tape.ask = bid, ask
+    tape.bid_depth = sum(order.size for order in bids if order.price >= bid - 10)
+    tape.ask_depth = -sum(order.size for order in asks if order.price <= ask + 10)
+
+    if done.volume > 0:
+        tape.close = done.price
+    elif done.walked.filled != 0:
+        tape.close = done.walked.last_price
+    volume = done.volume + abs(done.walked.filled)
+    learner = done.fills[-1] + done.walked.filled
+    incoming = [fill for place, fill in enumerate(done.fills[:-1]) if place in done.fresh] + [learner]
+    tape.volumes = [*tape.volumes[1:], volume]
+    tape.buys = [*tape.buys[1:], sum(fill for fill in incoming if fill > 0)]
+    tape.sells = [*tape.sells[1:], -sum(fill for fill in incoming if fill < 0)]
+    touched = sum(fill != 0 for fill in done.fills) + len(done.walked.fills)
+    tape.orders_filled = touched + int(done.walked.filled != 0)
+
+    half_mid, before = bid + ask, f64(tape.half_mids[-1]) * 0.5
+    tape.half_mids = [*tape.half_mids[1:], half_mid]
+    log_mid = log(f64(half_mid) * (0.5 / config.list_price))
+    change = log_mid - tape.log_mid
+    tape.log_mid, tape.last_return = log_mid, change
+    size = min(abs(change), f64(0.02))
+    relative_volume = min(volume * f64(1.0 / config.usual_volume), f64(6))
+    relative_return = min(abs(change) * (1.0 / config.usual_return), f64(8))
+    for k in range(3):
+        tape.variance[k] = blend(tape.variance[k], params.variance_decay[k], size * size)
+        tape.busy_volume[k] = blend(tape.busy_volume[k], params.activity_decay[k], relative_volume)
+        tape.busy_return[k] = blend(tape.busy_return[k], params.activity_decay[k], relative_return)
+
+    now = f64(half_mid) * 0.5
+    traded = f64(tape.close) if volume > 0 else now
+    tape.ema_8 = blend(tape.ema_8, 2.0 / 9.0, now)
+    tape.ema_16 = blend(tape.ema_16, 2.0 / 17.0, now)
+    tape.macd_signal = blend(tape.macd_signal, 0.4, tape.ema_8 - tape.ema_16)
+    tape.rsi_gain = (7.0 * tape.rsi_gain + max(now - before, f64(0))) * 0.125
+    tape.rsi_loss = (7.0 * tape.rsi_loss + max(before - now, f64(0))) * 0.125
+    tape.atr_8 = (7.0 * tape.atr_8 + (max(now, traded, before) - min(now, traded, before))) * 0.125
+
+
+def blend(mean: Real, weight: float, new: Real) -> Real:
+    return mean + weight * (new - mean)
+
+
+# --- the learner ---------------------------------------------------------------------------------------------------------
+
+
+def wanted_shares(config: MarketConfig, action: int, held: int) -> int:
+    """What a choice of the configured scheme asks for, before the position limit."""
+    order = config.order_size
+    if config.action == "discrete":
+        return {0: -order, 1: 0, 2: order}[action]
+    if config.action == "sized":
+        tenth = max(1, order // 10)
+        return {0: -3 * order, 1: -order, 2: -tenth, 3: 0, 4: tenth, 5: order, 6: 3 * order}[action]
+    half, whole = config.position_limit // 2, config.position_limit
+    target = {0: -whole, 1: -half, 2: 0, 3: half, 4: whole}[action]
+    return min(max(target - held, -order), order)
+
+
+def average_cost(held: int, basis: int, fill: int, paid: int) -> tuple[int, int]:
+    """New basis and realised profit: what closes the position takes its part of basis and proceeds, rounded down."""
+    closed = min(abs(fill), abs(held)) if fill * held < 0 else 0
+    cost = basis * closed // abs(held) if closed else 0
+    money = paid * closed // abs(fill) if closed else 0
+    return basis - cost + (paid - money), -money - cost
+
+
+# --- one market ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Market:
+    """One market. Each symbol has value, book, tape, cash, shares, traders, maker, and the learner's holding in it."""
+
+    config: MarketConfig
+    params: SimpleNamespace
+    families: list[str]  # of the single-order traders, by place
+    tick_number: int
+    symbols: list[SimpleNamespace]
+    account: SimpleNamespace  # the learner's, over all symbols
+
+    def tick(self, action: list[int], draws: SimpleNamespace) -> None:
+        """Advance by one tick: action [S], this tick's random numbers."""
+        config, now = self.config, self.tick_number + 1
+        views = [see(config, self.params, symbol) for symbol in self.symbols]
+        done = [self.learner_walks(symbol, action[s]) for s, symbol in enumerate(self.symbols)]
+        for view, symbol in zip(views, self.symbols, strict=True):
+            for family, me in zip(self.families, symbol.traders, strict=True):
+                if family == "rotator":
+                    follow_returns(me, view)
+        wishes = [self.wishes(views, draws, s) for s in range(config.num_symbols)]
+        fees = turnover = 0
+        for s, symbol in enumerate(self.symbols):
+            self.submit(symbol, wishes[s], done[s], now)
+            self.hold_auction(symbol, done[s], draws.coin[s])
+            turned, fee = self.settle(symbol, done[s])
+            turnover, fees = turnover + turned, fees + fee
+            advance(config, self.params, symbol.value, draws, s)
+            learn(config, self.params, symbol.maker, views[s], self.surprise(symbol, done[s]), symbol.value.public_move)
+            symbol.book = {place: order for place, order in symbol.book.items() if order.expiry > now}
+            quote(config, symbol, len(self.families), views[s].maker_half_spread)
+            measure(config, self.params, symbol, done[s])
+        self.account.fees += fees
+        self.account.learner_cash -= fees
+        self.account.realized -= fees
+        self.account.turnover = turnover
+        self.mark()
+        self.tick_number = now
+
+    def learner_walks(self, symbol: SimpleNamespace, action: int) -> SimpleNamespace:
+        """The learner's order against the standing book; what is left of it waits for the auction."""
+        config, half_mid, held = self.config, symbol.tape.half_mids[-1], symbol.learner_shares
+        bound = config.position_limit
+        shares = min(max(held + wanted_shares(config, action, held), -bound), bound) - held
+        if shares > 0:
+            limit = int(np.floor(f64(half_mid) * (0.5 * (1.0 + config.collar))))
+        else:
+            limit = int(np.ceil(f64(half_mid) * (0.5 * (1.0 - config.collar))))
+        quoted = {place: order.size for place, order in symbol.book.items() if place >= len(self.families)}
+        goes_first = shares if config.execution == "book" else 0
+        walked = walk(config.band, symbol.book, goes_first, limit, half_mid)
+        walked.prices = {place: symbol.book[place].price for place in walked.fills}
+        for place, fill in walked.fills.items():
+            symbol.book[place].size -= fill
+        return SimpleNamespace(walked=walked, quoted=quoted, remainder=shares - walked.filled, limit=limit)
+
+    def wishes(self, views: list[SimpleNamespace], draws: SimpleNamespace, s: int) -> list[Wish]:
+        """What every single-order trader of a symbol wants, seeing the end of the last tick."""
+        symbol, wishes = self.symbols[s], list[Wish]()
+        for place, family in enumerate(self.families):
+            task = SimpleNamespace(
+                config=self.config,
+                params=self.params,
+                family=getattr(self.config.population, family),
+                view=views[s],
+                me=symbol.traders[place],
+                shares=f32(symbol.shares[place]),
+                draw=draws.traders[s][place],
+                place=place,
+                symbol=s,
+                symbols=self.symbols,
+                views=views,
+                first_draw=draws.traders[0][place],
+            )
+            wishes.append(TRADERS[family](task))
+        return wishes
+
+    def submit(self, symbol: SimpleNamespace, wishes: list[Wish], done: SimpleNamespace, now: int) -> None:
+        """New orders take the place of their owners' old ones; makers renew theirs, whole, where they want them."""
+        done.fresh = set()
+        for place, wish in enumerate(wishes):
+            if wish is not None and int(wish[1]) != 0:
+                price, size, life = wish
+                symbol.book[place] = Order(max(int(price), 1), int(size), now + int(life))
+                done.fresh.add(place)
+        for place, size in done.quoted.items():
+            symbol.book[place] = Order(symbol.maker.wanted[place - len(self.families)], size, 2**40)
+
+    def hold_auction(self, symbol: SimpleNamespace, done: SimpleNamespace, coin: int) -> None:
+        """Everybody meets; the learner's remainder stands last."""
+        slots = len(self.families) + 2 * self.config.population.maker.count
+        orders = [(symbol.book[i].price, symbol.book[i].size) if i in symbol.book else (1, 0) for i in range(slots)]
+        orders.append((done.limit, done.remainder))
+        done.half_mid = symbol.tape.half_mids[-1]
+        done.price, done.volume, done.fills = auction(self.config.band, orders, done.half_mid, coin)
+        for place, fill in enumerate(done.fills[:-1]):
+            if fill:
+                symbol.book[place].size -= fill
+        symbol.book = {place: order for place, order in symbol.book.items() if order.size != 0}
+
+    def settle(self, symbol: SimpleNamespace, done: SimpleNamespace) -> tuple[int, int]:
+        """Move shares and cash, owner by owner; returns the learner's turnover and commission in this symbol."""
+        singles, makers = len(self.families), self.config.population.maker.count
+        log_close = log(f64(2 * done.price) * (0.5 / self.config.list_price))
+        for place in range(singles + 2 * makers):
+            owner = place if place < singles else singles + (place - singles) % makers
+            before, at_limit = symbol.shares[owner], done.walked.fills.get(place, 0)
+            symbol.shares[owner] += at_limit + done.fills[place]
+            symbol.cash[owner] -= at_limit * done.walked.prices.get(place, 0) + done.fills[place] * done.price
+            if place < singles:
+                fill = at_limit + done.fills[place]
+                remember_fills(self.families[place], symbol.traders[place], before, fill, log_close)
+
+        fill = done.walked.filled + done.fills[-1]
+        paid = done.walked.paid + done.fills[-1] * done.price
+        symbol.basis, profit = average_cost(symbol.learner_shares, symbol.basis, fill, paid)
+        symbol.learner_shares += fill
+        symbol.filled = fill
+        self.account.learner_cash -= paid
+        self.account.realized += profit
+        hundredths = round(self.config.commission_bps * 100)  # of a basis point
+        return abs(paid), -(-abs(paid) * hundredths // 1_000_000)
+
+    def surprise(self, symbol: SimpleNamespace, done: SimpleNamespace) -> Real:
+        """How far from the old mid the tick traded, in points: the auction now, what the learner took a tick later.
+
+        The makers note its distance by volume, each share of it counting `taker_weight` times.
+        """
+        weight, taken = self.config.population.maker.taker_weight, abs(done.walked.filled)
+        heard = symbol.maker.reported
+        against_book = f64(2 * abs(done.walked.paid) - taken * done.half_mid) * (0.5 * weight)
+        symbol.maker.reported = against_book / max(done.volume + weight * f64(taken), f64(1))
+        return f64(2 * done.price - done.half_mid) * 0.5 + heard if done.volume > 0 else heard
+
+    def mark(self) -> None:
+        """Charge for short positions, then value the learner's holdings."""
+        account, config = self.account, self.config
+        worth = owed = 0
+        for symbol in self.symbols:
+            held, half_mid = symbol.learner_shares, symbol.tape.half_mids[-1]
+            owed += max(-held, 0) * half_mid
+            worth += held * half_mid if config.mark == "mid" else self.unwound(symbol)
+        account.borrow_accrued += owed * config.borrow_ppb
+        due = account.borrow_accrued // 2_000_000_000
+        account.borrow_accrued -= due * 2_000_000_000
+        account.borrow += due
+        account.learner_cash -= due
+        account.realized -= due
+        account.half_equity = 2 * account.learner_cash + worth
+
+    def unwound(self, symbol: SimpleNamespace) -> int:
+        """Half units of money that closing the position against the standing book would bring."""
+        held, half_mid = symbol.learner_shares, symbol.tape.half_mids[-1]
+        edge = max(half_mid // 2 - sign(held) * self.config.band, 1)
+        out = walk(self.config.band, symbol.book, -held, edge, half_mid)
+        left_at = 2 * out.last_price if out.filled else half_mid
+        return -2 * out.paid + (held + out.filled) * left_at
+
+
+# --- from tensors --------------------------------------------------------------------------------------------------------
+
+
+def plain(tensor: Tensor) -> Any:
+    """A tensor as nested lists of Python integers and booleans, or of numpy floats of its width."""
+
+    def unpack(array: Any) -> Any:
+        return list(array) if array.ndim == 1 else [unpack(part) for part in array]
+
+    if not tensor.is_floating_point():
+        return tensor.tolist()
+    return unpack(tensor.numpy()) if tensor.dim() else tensor.numpy()[()]
+
+
+def columns(tree: Any, *place: int) -> SimpleNamespace:
+    """A dataclass of tensors [N, ...] at one market, and there perhaps at one symbol."""
+    return SimpleNamespace(**{field.name: plain(getattr(tree, field.name)[place]) for field in fields(tree)})
+
+
+def one_each(lists: SimpleNamespace) -> list[SimpleNamespace]:
+    """Lists by name -> their entries, one after the other, by name."""
+    names = vars(lists).keys()
+    return [
+        SimpleNamespace(**dict(zip(names, entry, strict=True))) for entry in zip(*vars(lists).values(), strict=True)
+    ]
+
+
+def read_params(params: MarketParams, row: int) -> SimpleNamespace:
+    """One market's parameters."""
+    numbers = columns(params, row, 0)
+    return SimpleNamespace(**{name: x[0] if np.ndim(x) and len(x) == 1 else x for name, x in vars(numbers).items()})
+
+
+def read_noise(draws: Noise, row: int) -> SimpleNamespace:
+    """One market's random numbers of a tick."""
+    noise = columns(draws, row)
+    u0, u1, u2, normal = noise.traders
+    by_symbol = zip(u0, u1, u2, normal, strict=True)
+    noise.traders = [one_each(SimpleNamespace(u0=a, u1=b, u2=c, normal=d)) for a, b, c, d in by_symbol]
+    return noise
+
+
+def read(config: MarketConfig, params: MarketParams, state: MarketState, row: int) -> Market:
+    """One market of the batch in plain numbers."""
+    families = [name for name, place in layout(config).families.items() for _ in range(place.stop - place.start)]
+    accounts, by_symbol = columns(state.accounts, row), []
+    per_symbol = ("cash", "shares", "learner_shares", "basis", "filled")
+    for s in range(config.num_symbols):
+        by_symbol.append(
+            SimpleNamespace(
+                **{name: getattr(accounts, name)[s] for name in per_symbol},
+                value=read_value(state, row, s),
+                tape=columns(state.tape, row, s),
+                book=read_book(state, row, s),
+                traders=read_traders(config, state, row, s),
+                maker=columns(state.traders["maker"], row, s),
+            )
+        )
+    whole = SimpleNamespace(**{name: x for name, x in vars(accounts).items() if name not in per_symbol})
+    return Market(config, read_params(params, row), families, plain(state.clock.tick[row]), by_symbol, whole)
+
+
+def read_value(state: MarketState, row: int, s: int) -> SimpleNamespace:
+    """Value and news, the events one by one."""
+    value = columns(state.value, row, s)
+    names = ("sentiment", "magnitude", "drift", "duration", "remaining")
+    value.events = one_each(SimpleNamespace(**{name: vars(value).pop(name) for name in names}))
+    return value
+
+
+def read_book(state: MarketState, row: int, s: int) -> dict[int, Order]:
+    """The orders that are there, by place."""
+    slots = one_each(columns(state.book, row, s))
+    return {place: Order(**vars(slot)) for place, slot in enumerate(slots) if slot.size != 0}
+
+
+def read_traders(config: MarketConfig, state: MarketState, row: int, s: int) -> list[SimpleNamespace | None]:
+    """Memories of the single-order traders by place; None for those that have none."""
+    memories: list[SimpleNamespace | None] = []
+    for name, place in layout(config).families.items():
+        memory = state.traders.get(name)
+        memories += [None] * (place.stop - place.start) if memory is None else one_each(columns(memory, row, s))
+    return memories
+
+
+def differences(mine: Any, theirs: Any, path: str = "") -> Iterator[str]:
+    """Where two plain things differ: the path, and both numbers. Nothing is close enough: numbers are equal or differ."""
+    if isinstance(mine, (SimpleNamespace, Order)):
+        mine, theirs = vars(mine), vars(theirs)
+    if isinstance(mine, list) and len(mine) == len(theirs):
+        mine, theirs = dict(enumerate(mine)), dict(enumerate(theirs))
+    if isinstance(mine, dict) and mine.keys() == theirs.keys():
+        for key in mine:
+            yield from differences(mine[key], theirs[key], f"{path}.{key}" if path else str(key))
+    elif mine != theirs:
+        yield f"{path}: {mine!r} != {theirs!r}"
+
+
+def compare(mine: Market, theirs: Market) -> list[str]:
+    """Everything that differs between two plain markets."""
+
+    def whole(market: Market) -> dict[str, Any]:
+        return {"tick": market.tick_number, "symbols": market.symbols, "account": market.account}
+
+    return [] if whole(mine) == whole(theirs) else list(differences(whole(mine), whole(theirs)))

@@ -1,0 +1,266 @@
+"""The tensor tick equals the plain-Python market of tests/reference.py: every trader, every order, every bit, at every tick."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+import torch
+from markets import random_actions
+from torch import Tensor
+
+from torchgym import Market, MarketConfig, noise, preset
+from torchgym import tick as ticking
+from torchgym.config import (
+    PRESETS,
+    Executors,
+    Fundamentals,
+    Makers,
+    NewsKind,
+    NewsReactors,
+    NoiseTraders,
+    PairsTraders,
+    Population,
+    SectorRotators,
+    StopTraders,
+    ValueTraders,
+)
+from torchgym.noise import Lanes, Noise
+from torchgym.state import Layout, MarketParams, MarketState, layout, leaves, make_params, map_tensors
+
+pytestmark = pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="older numpy widens float32 scalars that meet Python numbers"
+)
+
+CPU = torch.device("cpu")
+# Not part of what a tick computes: the address of the random numbers, and what rewards remember.
+NOT_COMPARED = {"clock.seed", "clock.episode", "clock.key"}
+
+
+@dataclasses.dataclass
+class Pair:
+    """A batch of markets in tensors and the same markets in plain Python, advanced with the same noise."""
+
+    config: MarketConfig
+    places: Layout
+    lanes: Lanes
+    params: MarketParams
+    state: MarketState
+    plain: list[reference.Market]
+
+    def tick(self, action: Tensor) -> None:
+        draws = noise.draw(self.places, self.lanes, self.state.clock.key, self.state.clock.tick + 1)
+        self.state = advance(self, self.state, action, draws)
+        for row, market in enumerate(self.plain):
+            market.tick(action[row].tolist(), reference.read_noise(draws, row))
+
+    def assert_equal(self) -> None:
+        for row, market in enumerate(self.plain):
+            found = reference.compare(market, reference.read(self.config, self.params, self.state, row))
+            assert not found, f"plain != tensor, market {row}, tick {market.tick_number}: " + "; ".join(found[:10])
+
+
+def advance(pair: Pair, state: MarketState, action: Tensor, draws: Noise) -> MarketState:
+    with torch.no_grad():
+        return ticking.tick(pair.config, pair.params, state, places=pair.places, action=action, draws=draws)
+
+
+def open_pair(
+    config: MarketConfig, markets: int, *, seed: int = 0, change: Callable[[MarketParams], None] | None = None
+) -> Pair:
+    """Both forms of markets before their warm-up."""
+    places, lanes, params = layout(config), noise.lanes(layout(config), CPU), make_params(config, markets, CPU)
+    if change is not None:
+        change(params)
+    seeds = torch.arange(seed, seed + markets)
+    with torch.no_grad():
+        state = ticking.start(config, params, places=places, lanes=lanes, seed=seeds, episode=torch.zeros_like(seeds))
+    plain = [reference.read(config, params, state, row) for row in range(markets)]
+    return Pair(config, places, lanes, params, state, plain)
+
+
+@functools.cache
+def warmed_up(name: str, symbols: int, markets: int) -> MarketState:
+    """Markets of a preset at tick 0, by the engine."""
+    market = Market(preset(name, num_symbols=symbols), markets, seed=0)
+    market.reset()
+    return market.state
+
+
+def warm_pair(name: str, symbols: int, markets: int, **terms: Any) -> Pair:
+    """Both forms of markets at tick 0; `terms` are settings that make no difference while the learner holds."""
+    config = preset(name, num_symbols=symbols, **terms)
+    pair = open_pair(config, markets)
+    pair.state = warmed_up(name, symbols, markets)
+    pair.plain = [reference.read(config, pair.params, pair.state, row) for row in range(markets)]
+    return pair
+
+
+def run(pair: Pair, ticks: int, *, seed: int = 0) -> Iterator[Tensor]:
+    """Random actions of the learner, yielded after each tick; compares everything after every tick."""
+    for action in random_actions(pair.config, ticks, len(pair.plain), seed=seed):
+        pair.tick(action)
+        pair.assert_equal()
+        yield action
+
+
+def finish(steps: Iterator[Tensor]) -> None:
+    for _ in steps:
+        pass
+
+
+SCHEMES = ("discrete", "sized", "target")
+TERMS = [(execution, mark) for execution in ("book", "auction") for mark in ("mid", "liquidation")]
+
+
+@pytest.mark.parametrize("symbols", [1, 3])
+@pytest.mark.parametrize(("execution", "mark"), TERMS)
+@pytest.mark.parametrize("action", SCHEMES)
+def test_few_traders(action: str, execution: str, mark: str, symbols: int) -> None:
+    terms = {"action": action, "execution": execution, "mark": mark, "position_limit": 25}
+    finish(run(warm_pair("toy", symbols, 1, **terms), 30))
+
+
+@pytest.mark.parametrize("symbols", [1, 3])
+@pytest.mark.parametrize(
+    ("action", "execution", "mark"), [("target", "book", "liquidation"), ("sized", "auction", "mid")]
+)
+def test_default_traders(action: str, execution: str, mark: str, symbols: int) -> None:
+    finish(run(warm_pair("default", symbols, 1, action=action, execution=execution, mark=mark), 30))
+
+
+@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"toy", "default"}))
+def test_other_presets(name: str) -> None:
+    finish(run(open_pair(preset(name), 1, seed=7), 40))
+
+
+@pytest.mark.parametrize(("name", "symbols"), [("toy", 1), ("toy", 3), ("default", 1)])
+def test_the_warm_up_from_its_first_tick(name: str, symbols: int) -> None:
+    config = preset(name, num_symbols=symbols)
+    pair = open_pair(config, 1)
+    pair.assert_equal()
+    hold = torch.full((1, symbols), 1)
+    for _ in range(config.warmup_ticks):
+        pair.tick(hold)
+        pair.assert_equal()
+    assert pair.plain[0].tick_number == 0
+
+
+def test_an_eventful_market() -> None:
+    """All that is rare: news of every kind, pairs and rotators at work, parent orders, stops, borrow fees, huge orders."""
+    population = dataclasses.replace(
+        preset("toy").population,
+        pairs=PairsTraders(count=5, rate=0.5, lookback=(4.0, 8.0), entry=0.8),
+        rotator=SectorRotators(count=3, rate=0.5, capacity=600.0),
+        news=NewsReactors(count=4, rate=0.7, unwind_rate=0.5, max_size=15),
+        executor=Executors(count=4, start_rate=0.5, parent=(20.0, 100.0)),
+        stop=StopTraders(count=4, rate=0.3),
+        maker=Makers(count=3, limit=30.0),
+    )
+    brief = {
+        name: NewsKind(probability=0.02, scale=0.02, duration=4, immediate=0.4)
+        for name in ("earnings", "guidance", "sector", "macro")
+    }
+    config = preset(
+        "toy",
+        num_symbols=5,
+        action="sized",
+        order_size=400,
+        position_limit=3_000,
+        borrow_ppb=3_000,
+        population=population,
+        fundamentals=Fundamentals(**brief),
+    )
+    pair = open_pair(config, 2)
+    seen: dict[str, int] = dict.fromkeys(
+        ("news", "book exhausted", "borrow", "short", "pairs", "rotator", "parent begun", "stopped", "unquoted"), 0
+    )
+    for action in run(pair, 60):
+        state, families_at = pair.state, pair.places.families
+        shares = state.accounts.shares
+        seen["news"] += int(state.value.arrived.sum())
+        seen["book exhausted"] += int(((state.accounts.filled.abs() < 400) & ((action - 3).abs() > 1)).sum())
+        seen["borrow"] += int((state.accounts.borrow > 0).sum())
+        seen["short"] += int((state.accounts.learner_shares < 0).sum())
+        for family in ("pairs", "rotator"):
+            seen[family] += int((shares[..., families_at[family]] != 0).sum())
+        seen["parent begun"] += int((state.traders["executor"].remaining.abs() >= 20).sum())
+        seen["stopped"] += int(state.traders["stop"].leaving.sum())
+        seen["unquoted"] += int((state.book.size[..., pair.places.singles :] == 0).sum())
+    assert min(seen.values()) > 10, seen
+
+
+def test_an_all_but_empty_market() -> None:
+    """Two traders and a maker that is soon full: sides without an order, ticks without a trade, absent families."""
+    families = {name: dataclasses.replace(family, count=0) for name, family in vars(preset("toy").population).items()}
+    families |= {
+        "value": ValueTraders(count=1),
+        "noise": NoiseTraders(count=1, rate=0.3),
+        "maker": Makers(count=1, limit=3.0, start_inventory=0.0, inventory_shift=0.0),
+    }
+    config = preset("toy", population=Population(**families), mark="liquidation", order_size=2, position_limit=7)
+    pair, seen = open_pair(config, 24), {"no bid": 0, "no ask": 0, "quoted 20 points away": 0, "no trade": 0}
+    for _ in run(pair, 20):
+        size, tape = pair.state.book.size, pair.state.tape
+        no_bid, no_ask = (size <= 0).all(-1), (size >= 0).all(-1)
+        centre = torch.floor(pair.state.traders["maker"].reference)
+        away = (no_bid & (tape.bid == centre - 20)) | (no_ask & (tape.ask == centre + 20))
+        volume = tape.volumes[..., -1]
+        for name, happened in zip(seen, (no_bid, no_ask, away, volume == 0), strict=True):
+            seen[name] += int(happened.sum())
+    assert min(seen.values()) > 10, seen
+
+
+@pytest.mark.parametrize("points", [150, 200_000])
+def test_coarse_and_fine_points(points: int) -> None:
+    """Spreads of many per cent, and prices of which the band covers only a sliver."""
+    finish(run(open_pair(preset("toy", num_symbols=3, list_price=points, action="sized"), 1), 80))
+
+
+def test_parameters_of_their_own() -> None:
+    """Markets of one batch may differ in every parameter."""
+
+    def scatter(params: MarketParams) -> None:
+        generator = torch.Generator().manual_seed(3)
+        for _, leaf in leaves(params):
+            leaf.mul_(0.6 + 0.4 * torch.rand(leaf.shape, generator=generator, dtype=leaf.dtype))
+
+    pair = open_pair(preset("toy", num_symbols=2, usual_return=2e-3), 4, change=scatter)
+    assert pair.plain[0].params.news_rate != pair.plain[1].params.news_rate
+    finish(run(pair, 40))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("execution", ["book", "auction"])
+def test_long_runs(name: str, execution: str) -> None:
+    config = preset(name, num_symbols=3, action="sized", execution=execution, order_size=30)
+    finish(run(open_pair(config, 2, seed=100), 300))
+
+
+def test_nothing_goes_uncompared() -> None:
+    """A change of any tensor of the state, in any place that means something, shows up in the comparison."""
+    pair = warm_pair("toy", 3, 1)
+    names = [name for name, _ in leaves(pair.state)]
+    compared = [name for name in names if name not in NOT_COMPARED and not name.startswith("reward.")]
+    unnoticed = []
+    for changed in compared:
+        each = iter(names)
+
+        def nudge(leaf: Tensor, changed: str = changed, each: Iterator[str] = each) -> Tensor:
+            if next(each) != changed:
+                return leaf
+            if leaf.dtype == torch.bool:
+                return ~leaf
+            return torch.nextafter(leaf, torch.ones_like(leaf) * 1e9) if leaf.is_floating_point() else leaf + 1
+
+        other = reference.read(pair.config, pair.params, map_tensors(nudge, pair.state), 0)
+        if not reference.compare(pair.plain[0], other):
+            unnoticed.append(changed)
+    assert len(compared) > 80
+    assert not unnoticed
