@@ -272,7 +272,7 @@ def table_of(summary: dict[str, dict[str, float]]) -> Table:
         table.add_row(
             name,
             f"{row['profit']:+.1f} ± {row['standard_error']:.1f}",
-            f"{row['sharpe']:+.2f}",
+            "" if math.isnan(row["sharpe"]) else f"{row['sharpe']:+.2f}",
             f"{row['drawdown']:.0f}",
             f"{row['turnover']:,.0f}",
             *lead,
