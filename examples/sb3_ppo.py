@@ -31,7 +31,7 @@ class Args:
     ticks_per_action: int = 5
     test_episodes: int = 100
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
 
 
 def main(args: Args) -> dict[str, float]:

@@ -68,7 +68,8 @@ class Args:
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     compile: bool = False
     """run the market as one compiled graph: faster steps after a minute of compiling"""
-    threads: int = 2
+    threads: int = 1
+    """of torch; two are faster on an idle machine and far slower on a busy one"""
     output: Path = Path("runs/train_ppo")
 
 
