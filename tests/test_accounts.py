@@ -1,0 +1,260 @@
+"""Accounts on paper: who pays whom, commission, average cost through zero, borrow, marks; and money that adds up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from torchgym import MarketConfig, accounts, matching
+from torchgym.checks import total_cash, total_shares
+from torchgym.state import Accounts, Auction, Book, Execution, Layout
+
+# Two single-order traders and one maker: owners 0, 1, M; slots 0, 1, M's bid, M's ask.
+PLACES = Layout(symbols=1, sectors=1, families={"value": slice(0, 2)}, singles=2, makers=1)
+CASH = 1_000_000
+
+
+def config(**changes: Any) -> MarketConfig:
+    return MarketConfig(starting_cash=CASH, **changes)
+
+
+def per_slot(values: list[int]) -> Tensor:
+    return torch.tensor([[values]])
+
+
+def number(value: int) -> Tensor:
+    return torch.tensor([[value]])
+
+
+def execution(fills: list[int], prices: list[int]) -> Execution:
+    """The learner against resting orders: what it got is what they gave, each at its own price."""
+    filled = -sum(fills)
+    paid = -sum(fill * price for fill, price in zip(fills, prices, strict=True))
+    return Execution(
+        filled=number(filled),
+        paid=number(paid),
+        last_price=number(0),
+        fills=per_slot(fills),
+        remainder=number(0),
+        limit=number(0),
+    )
+
+
+def auction(fills: list[int], price: int) -> Auction:
+    return Auction(price=number(price), volume=number(sum(max(fill, 0) for fill in fills)), fills=per_slot(fills))
+
+
+NO_EXECUTION, NO_AUCTION = execution([0] * 4, [0] * 4), auction([0] * 5, 1)
+
+
+def opening(settings: MarketConfig, shares: list[int] | None = None) -> Accounts:
+    return accounts.start(settings, per_slot(shares or [0, 0, 0]))
+
+
+def trade(settings: MarketConfig, before: Accounts, shares: int, price: int) -> Accounts:
+    """The learner trades with trader 0 at a price."""
+    return accounts.settle(
+        settings,
+        PLACES,
+        before,
+        execution=execution([-shares, 0, 0, 0], [price, 0, 0, 0]),
+        auction=NO_AUCTION,
+        standing_price=per_slot([price, 1, 1, 1]),
+    )
+
+
+def test_opening_balances() -> None:
+    start = opening(config(), [7, -9, 2])
+    assert start.cash.flatten().tolist() == [0, 0, 0]
+    assert start.shares.flatten().tolist() == [7, -9, 2]
+    assert (start.learner_cash.item(), start.half_equity.item()) == (CASH, 2 * CASH)
+
+
+def test_every_owner_of_a_tick_by_hand() -> None:
+    settings = config(commission_bps=2.0)
+    prices = [101, 90, 97, 103]
+    after = accounts.settle(
+        settings,
+        PLACES,
+        opening(settings),
+        execution=execution([-3, 0, 0, -2], prices),  # the learner buys 3 from trader 0 at 101, 2 from the maker at 103
+        auction=auction([0, -4, 5, -2, 1], 100),  # trader 1 sells 4, the maker buys 5 and sells 2, the learner buys 1
+        standing_price=per_slot(prices),
+    )
+    assert after.shares.flatten().tolist() == [-3, -4, 5 - 2 - 2]
+    assert after.cash.flatten().tolist() == [303, 400, -500 + 200 + 206]
+    traded = 3 * 101 + 2 * 103 + 100
+    fee = 1  # 609 * 2 / 10000 = 0.1218, rounded up
+    assert after.learner_shares.item() == after.filled.item() == 6
+    assert after.turnover.item() == traded == 609
+    assert (after.learner_cash.item(), after.fees.item()) == (CASH - traded - fee, fee)
+    assert (after.basis.item(), after.realized.item()) == (609, -fee)
+    assert total_cash(after).item() == CASH
+    assert total_shares(after).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("bps", "shares", "price", "fee"),
+    [
+        (2.0, 0, 100, 0),  # no trade, no fee
+        (2.0, 1, 1, 1),  # a whole unit at least
+        (2.0, 1, 5_000, 1),  # exactly one
+        (2.0, 1, 5_001, 2),
+        (2.0, -100, 10_000, 200),  # sales pay alike
+        (0.0, 100, 10_000, 0),
+        (0.25, 10, 10_000, 3),  # 2.5
+        (10_000.0, 7, 13, 91),  # the whole amount
+        (0.004, 1_000, 10_000, 0),  # a rate is resolved to a hundredth of a basis point
+    ],
+)
+def test_commission_is_rounded_up(bps: float, shares: int, price: int, fee: int) -> None:
+    settings = config(commission_bps=bps)
+    after = trade(settings, opening(settings), shares, price)
+    assert after.fees.item() == fee
+    assert after.learner_cash.item() == CASH - shares * price - fee
+
+
+def test_commission_is_rounded_per_symbol() -> None:
+    settings = config(num_symbols=2, commission_bps=2.0)
+    fills = torch.tensor([[[-1, 0, 0, 0], [1, 0, 0, 0]]])
+    both = Execution(
+        filled=torch.tensor([[1, -1]]),
+        paid=torch.tensor([[5_001, -100]]),
+        last_price=torch.zeros(1, 2, dtype=torch.int64),
+        fills=fills,
+        remainder=torch.zeros(1, 2, dtype=torch.int64),
+        limit=torch.zeros(1, 2, dtype=torch.int64),
+    )
+    quiet = torch.zeros(1, 2, 5, dtype=torch.int64)
+    after = accounts.settle(
+        settings,
+        PLACES,
+        accounts.start(settings, torch.zeros(1, 2, 3, dtype=torch.int64)),
+        execution=both,
+        auction=Auction(price=quiet[..., 0] + 1, volume=quiet[..., 0], fills=quiet),
+        standing_price=torch.tensor([[[5_001, 1, 1, 1], [100, 1, 1, 1]]]),
+    )
+    assert after.fees.tolist() == [2 + 1]
+    assert after.turnover.tolist() == [5_101]
+    assert total_cash(after).tolist() == [CASH]
+
+
+def test_average_cost_through_zero() -> None:
+    settings = config(commission_bps=0.0)
+    steps = [  # shares, price; position, basis and realised profit afterwards
+        (10, 100, 10, 1_000, 0),
+        (10, 110, 20, 2_100, 0),  # average 105
+        (-5, 120, 15, 1_575, 75),  # 5 closed at +15
+        (-25, 90, -10, -900, 75 - 225),  # 15 closed at -15, 10 opened short at 90
+        (4, 95, -6, -540, -150 - 20),  # 4 covered at -5
+        (6, 80, 0, 0, -170 + 60),  # the rest covered at +10
+        (-1, 70, -1, -70, -110),
+        (2, 71, 1, 71, -111),  # covered at -1, and long again
+    ]
+    now = opening(settings)
+    for shares, price, held, basis, realized in steps:
+        now = trade(settings, now, shares, price)
+        assert (now.learner_shares.item(), now.basis.item(), now.realized.item()) == (held, basis, realized)
+
+
+@settings(deadline=None, derandomize=True)
+@given(trades=st.lists(st.tuples(st.integers(-60, 60), st.integers(1, 20_000)), min_size=1, max_size=30))
+def test_profit_and_basis_explain_the_cash(trades: list[tuple[int, int]]) -> None:
+    """Whatever is rounded in a partial close: cash = start + realised - basis, and a flat position costs nothing."""
+    settings = config(commission_bps=2.0)
+    now = opening(settings)
+    for shares, price in trades:
+        now = trade(settings, now, shares, price)
+        assert now.learner_cash.item() == CASH + now.realized.item() - now.basis.item()
+        assert total_cash(now).item() == CASH
+        assert total_shares(now).item() == 0
+        if now.learner_shares.item() == 0:
+            assert now.basis.item() == 0
+        else:  # the average cost lies among the prices paid, up to the rounding of each close
+            average = now.basis.item() / now.learner_shares.item()
+            assert min(p for _, p in trades) - len(trades) <= average <= max(p for _, p in trades) + len(trades)
+
+
+def test_a_makers_two_slots_are_one_owner() -> None:
+    assert accounts.by_owner(PLACES, per_slot([1, 20, 300, 4_000])).flatten().tolist() == [1, 20, 4_300]
+    two = Layout(symbols=1, sectors=1, families={}, singles=1, makers=2)
+    assert accounts.by_owner(two, per_slot([1, 10, 20, 300, 400])).flatten().tolist() == [1, 310, 420]
+
+
+def test_borrow_falls_due_in_whole_units() -> None:
+    settings = config(commission_bps=0.0, borrow_ppb=30_000_000)  # 3 % a tick
+    short = trade(settings, opening(settings), -1, 100)
+    marks = [200, 201, 202, 190, 210, 0]  # half points
+    owed, charged = 0.0, 0
+    for half_mid in marks:
+        short = accounts.mark(settings, short, number(half_mid), None)
+        owed += 0.03 * half_mid / 2
+        charged = int(owed + 1e-9)
+        assert short.borrow.item() == charged
+        assert short.learner_cash.item() == CASH + 100 - charged
+        assert short.realized.item() == -charged
+        assert short.half_equity.item() == 2 * (CASH + 100 - charged) - half_mid
+        assert total_cash(short).item() == CASH
+    assert charged == 15  # of 15.045
+
+
+def test_only_short_positions_pay() -> None:
+    settings = config(num_symbols=2, borrow_ppb=500_000_000)
+    both = accounts.start(settings, torch.zeros(1, 2, 3, dtype=torch.int64))
+    both.learner_shares = torch.tensor([[10, -4]])
+    marked = accounts.mark(settings, both, torch.tensor([[2_000, 300]]), None)
+    assert marked.borrow.tolist() == [300]  # half of 4 x 150
+    assert marked.half_equity.tolist() == [2 * (CASH - 300) + 20_000 - 1_200]
+    both.learner_shares = torch.tensor([[10, 4]])
+    assert accounts.mark(settings, both, torch.tensor([[2_000, 300]]), None).borrow.tolist() == [0]
+
+
+def test_default_borrow_is_about_half_a_percent_a_year() -> None:
+    settings = config()
+    short = opening(settings)
+    short.learner_shares = number(-50)
+    ticks = 98_280  # minutes of 252 sessions
+    yearly = ticks * 50 * 10_000 * settings.borrow_ppb * 1e-9
+    assert yearly / (50 * 10_000) == pytest.approx(0.005, rel=0.02)
+    for _ in range(80):  # 0.025 a tick
+        short = accounts.mark(settings, short, number(20_000), None)
+    assert (short.borrow.item(), short.borrow_accrued.item()) == (2, 0)
+
+
+def book(bids: list[tuple[int, int]], asks: list[tuple[int, int]]) -> Book:
+    """Levels of (price, shares)."""
+    price = per_slot([p for p, _ in bids + asks] or [1])
+    size = per_slot([s for _, s in bids] + [-s for _, s in asks] or [0])
+    return Book(price=price, size=size, expiry=torch.zeros_like(size))
+
+
+@pytest.mark.parametrize(
+    ("held", "worth"),
+    [
+        (0, 0),
+        (3, 3 * 99),
+        (8, 5 * 99 + 3 * 98),
+        (20, 5 * 99 + 10 * 98 + 5 * 98),  # what the book cannot take counts at its worst price
+        (-2, -2 * 102),
+        (-9, -(4 * 102 + 5 * 105)),
+        (-30, -(4 * 102 + 6 * 105 + 20 * 105)),
+    ],
+)
+def test_liquidation_walks_the_book(held: int, worth: int) -> None:
+    standing = book([(99, 5), (98, 10)], [(102, 4), (105, 6)])
+    settings = config(mark="liquidation", borrow_ppb=0)
+    value = matching.liquidation_value(settings, standing, number(held), number(201))
+    assert value.item() == 2 * worth
+    owner = opening(settings)
+    owner.learner_shares = number(held)
+    assert accounts.mark(settings, owner, number(201), value).half_equity.item() == 2 * (CASH + worth)
+
+
+def test_liquidation_of_an_empty_book_is_the_mid() -> None:
+    value = matching.liquidation_value(config(mark="liquidation"), book([], []), number(7), number(201))
+    assert value.item() == 7 * 201

@@ -1,0 +1,93 @@
+"""The learner's action becomes an order: the table's rows by hand, the position limit, the collar."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torchgym import Market, MarketConfig
+from torchgym.actions import ACTIONS, order, scheme
+
+
+def ask_for(config: MarketConfig, actions: list[int], held: list[int], half_mid: int = 20_000) -> tuple[Any, Any]:
+    """Shares and limits of one market per action."""
+    state = SimpleNamespace(
+        accounts=SimpleNamespace(learner_shares=torch.tensor(held).unsqueeze(-1)),
+        tape=SimpleNamespace(half_mids=torch.full((len(held), 1, 2), half_mid)),
+    )
+    shares, limit = order(config, state, torch.tensor(actions).unsqueeze(-1))  # type: ignore[arg-type]
+    assert shares.dtype == limit.dtype == torch.int64
+    return shares.flatten().tolist(), limit.flatten().tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "order_size", "wanted"),
+    [
+        ("discrete", 10, [-10, 0, 10]),
+        ("sized", 10, [-30, -10, -1, 0, 1, 10, 30]),
+        ("sized", 45, [-135, -45, -4, 0, 4, 45, 135]),
+        ("sized", 3, [-9, -3, -1, 0, 1, 3, 9]),
+    ],
+)
+def test_sizes_of_a_flat_learner(name: str, order_size: int, wanted: list[int]) -> None:
+    config = MarketConfig(action=name, order_size=order_size)
+    count = len(wanted)
+    assert ask_for(config, list(range(count)), [0] * count)[0] == wanted
+    assert ACTIONS[name].choices == count
+
+
+def test_targets_are_approached_by_one_order_at_a_time() -> None:
+    config = MarketConfig(action="target")  # limit 50: targets -50, -25, 0, 25, 50
+    assert ask_for(config, [0, 1, 2, 3, 4], [0] * 5)[0] == [-10, -10, 0, 10, 10]
+    assert ask_for(config, [0, 1, 2, 3, 4], [22] * 5)[0] == [-10, -10, -10, 3, 10]
+    assert ask_for(config, [1, 3], [-25, 25])[0] == [0, 0]
+
+
+def test_halves_of_an_odd_limit_are_symmetric() -> None:
+    config = MarketConfig(action="target", order_size=100, position_limit=101)
+    assert ask_for(config, [1, 3], [0, 0])[0] == [-50, 50]
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_holding_asks_for_nothing(name: str) -> None:
+    config = MarketConfig(action=name)
+    held = [0] if name == "target" else [-50, -3, 0, 7, 50]
+    assert ask_for(config, [ACTIONS[name].hold] * len(held), held)[0] == [0] * len(held)
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    name=st.sampled_from(list(ACTIONS)),
+    order_size=st.integers(1, 40),
+    limit=st.integers(40, 200),
+    place=st.floats(-1, 1),
+    data=st.data(),
+)
+def test_the_position_limit_holds(name: str, order_size: int, limit: int, place: float, data: st.DataObject) -> None:
+    config = MarketConfig(action=name, order_size=order_size, position_limit=limit)
+    held = round(place * limit)
+    choices = list(range(ACTIONS[name].choices))
+    shares, _ = ask_for(config, choices, [held] * len(choices))
+    assert all(abs(held + size) <= limit for size in shares)
+    assert sorted(shares) == shares  # a higher choice never buys less
+    if name == "discrete":
+        assert shares == [max(-order_size, -limit - held), 0, min(order_size, limit - held)]
+
+
+def test_the_collar_is_rounded_towards_the_mid() -> None:
+    config = MarketConfig(collar=0.01)
+    assert ask_for(config, [0, 2], [0, 0], half_mid=20_000)[1] == [9_900, 10_100]
+    assert ask_for(config, [0, 2], [0, 0], half_mid=20_001)[1] == [9_901, 10_100]  # 9900.495 and 10100.505
+    assert ask_for(config, [0, 2], [0, 0], half_mid=19_999)[1] == [9_900, 10_099]  # 9899.505 and 10099.495
+
+
+def test_unknown_schemes_list_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"unknown action scheme 'greedy': choose one of discrete, sized, target"):
+        scheme(MarketConfig(action="greedy"))
+    with pytest.raises(ValueError, match=r"unknown action scheme 'greedy'"):
+        Market(MarketConfig(action="greedy"))

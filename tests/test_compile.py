@@ -1,0 +1,217 @@
+"""The tick compiles to one graph, never waits for a device, and has the same bits eager and compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from markets import cold, differences, opened, random_actions, seen, toy
+from sentinel import HostSync, SyncSentinel
+from torch import Tensor
+from torch._dynamo.testing import CompileCounter
+
+from torchgym import Market, MarketConfig, market
+from torchgym.market import decision
+from torchgym.state import map_tensors, rows
+
+CONFIGS: dict[str, MarketConfig] = {
+    "default": MarketConfig(),
+    "toy": toy(),
+    "two": toy(num_symbols=2, num_sectors=2, action="target", information="none", reward="log_return"),
+    "everything": toy(
+        num_symbols=3,
+        num_sectors=2,
+        ticks_per_action=2,
+        execution="auction",
+        mark="liquidation",
+        action="sized",
+        scaling="relative",
+        information="privileged",
+        reward={"pnl": 1.0, "risk_adjusted": 0.5, "differential_sharpe": 0.1, "log_return": 2.0},
+    ),
+}
+
+
+def decide(one: Market, action: Tensor, step: Callable[..., Any] = decision) -> Any:
+    """The function that is compiled, called as `Market.step` does."""
+    with torch.no_grad():
+        return step(one.config, one._params, one.state, action, places=one._places, lanes=one._lanes)
+
+
+# --- no host synchronisation
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_decision_never_waits(name: str) -> None:
+    one = cold(CONFIGS[name], 3)
+    for action in random_actions(one.config, 2, 3):
+        with SyncSentinel():
+            state, _ = decide(one, action)
+        one._state = state
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool(x.any()),
+        lambda x: int(x[0, 0]),
+        lambda x: x[x > 0],
+        lambda x: x.nonzero(),
+        lambda x: x.masked_select(x > 0),
+        lambda x: torch.equal(x, x),
+        lambda x: x.unique(),
+        lambda x: torch.where(x > 0),
+        lambda x: x.clone().index_put_((x > 0,), torch.arange(3.0)),
+    ],
+)
+def test_the_sentinel_sees_what_waits(wait: Callable[[Tensor], Any]) -> None:
+    numbers = torch.tensor([[1.0, -1.0], [2.0, 3.0]])
+    with SyncSentinel(), pytest.raises(HostSync):
+        wait(numbers)
+
+
+# --- one graph
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
+    """From now on compiled markets run their graph with the eager backend, which counts the graphs and takes seconds."""
+    counter = CompileCounter()
+
+    def trace(step: Callable[..., Any]) -> Callable[..., Any]:
+        return torch.compile(step, fullgraph=True, dynamic=False, backend=counter)
+
+    torch.compiler.reset()
+    monkeypatch.setattr(market, "_compiled", trace)
+    return counter
+
+
+def walk(one: Market, actions: Tensor) -> list[Any]:
+    """A story of all that a market can do."""
+    told = [seen(one.reset())]
+    half = len(actions) // 2
+    told += [seen(one.step(action)) for action in actions[:half]]
+    mask = torch.arange(one.num_envs) % 2 == 1
+    told.append(seen(one.reset(mask=mask)))
+    told += [seen(one.step(action, mask=~mask)) for action in actions[half:]]
+    told.append(seen(one.reset(seeds=range(one.num_envs))))
+    told.append(seen(one.step()))
+    return told
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["toy", "everything", pytest.param("default", marks=pytest.mark.slow), pytest.param("two", marks=pytest.mark.slow)],
+)
+def test_one_graph_serves_all(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fullgraph=True refuses graph breaks; one frame means that neither resets, masks nor a fork recompile."""
+    counter = counted(monkeypatch)
+    config = CONFIGS[name]
+    actions = random_actions(config, 6, 3)
+    compiled, eager = Market(config, 3, seed=4, compile=True), Market(config, 3, seed=4)
+    for first, second in zip(walk(compiled, actions), walk(eager, actions), strict=True):
+        assert differences(first, second) == []
+    assert differences(compiled.state, eager.state) == []
+    assert counter.frame_count == 1
+    twin = compiled.fork()
+    twin.step()
+    assert counter.frame_count == 1
+    assert counter.op_count > 500
+
+
+# --- eager and compiled
+
+
+def same_story(config: MarketConfig, markets: int, ticks: int, device: str = "cpu") -> None:
+    """Compiled and eager tell the same story in every bit, and the second half of it compiles nothing."""
+    compiled = Market(config, markets, seed=4, compile=True, device=device)
+    eager = Market(config, markets, seed=4, device=device)
+    assert differences(seen(compiled.reset()), seen(eager.reset())) == []
+    mask = torch.arange(markets, device=device) % 2 == 1
+    for at, action in enumerate(random_actions(config, ticks, markets)):
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            assert differences(seen(compiled.step(action)), seen(eager.step(action))) == []
+        assert differences(compiled.state, eager.state) == []
+        if at == ticks // 2:
+            compiled.reset(mask=mask)
+            eager.reset(mask=mask)
+    assert differences(compiled.state, eager.state) == []
+
+
+def test_compiled_is_eager_in_every_bit() -> None:
+    """Generated code, not just a traced graph: most of a minute of compiling on a cold cache."""
+    torch.compiler.reset()
+    same_story(toy(), 2, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["default", "two", "everything"])
+def test_every_configuration_is_eager_in_every_bit(name: str) -> None:
+    torch.compiler.reset()
+    same_story(CONFIGS[name], 3, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["toy", "default"])
+def test_compiled_batches_of_1_7_and_64_agree(name: str) -> None:
+    """Row 5 of 64, row 5 of 7 and the market alone."""
+    config = CONFIGS[name]
+    actions = random_actions(config, 40, 64)
+    stories = []
+    for first, markets in ((0, 64), (0, 7), (5, 1)):
+        torch.compiler.reset()
+        one = Market(config, markets, seed=first, compile=True)
+        one.reset()
+        row = torch.tensor([5 - first])
+        told = []
+        for action in actions[:, first : first + markets]:
+            told.append(rows({"seen": seen(one.step(action)), "state": one.state}, row))
+        stories.append(told)
+    for alone, few, many in zip(*reversed(stories), strict=True):
+        assert differences(alone, few) == []
+        assert differences(few, many) == []
+
+
+# --- a GPU, where there is one
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def moved(one: Market) -> Any:
+    return map_tensors(lambda leaf: leaf.cpu(), one.state)
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_gpu_has_the_same_bits(name: str) -> None:
+    config = CONFIGS[name]
+    here, there = opened(config, 7, seed=4), opened(config, 7, seed=4, device="cuda")
+    for action in random_actions(config, 20, 7):
+        first, second = seen(here.step(action)), seen(there.step(action.cuda()))
+        assert differences(first, map_tensors(lambda leaf: leaf.cpu(), second)) == []
+    assert differences(here.state, moved(there)) == []
+
+
+@needs_gpu
+def test_a_gpu_is_never_waited_for() -> None:
+    one = opened(toy(), 7, device="cuda")
+    actions = random_actions(one.config, 4, 7).cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for action in actions:
+            one._state, _ = decide(one, action)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@needs_gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["default", "everything"])
+def test_a_compiled_gpu_is_eager_in_every_bit(name: str) -> None:
+    torch.compiler.reset()
+    same_story(CONFIGS[name], 7, 40, device="cuda")
+    torch.compiler.reset()
+    compiled = opened(CONFIGS[name], 7, seed=4, device="cuda", compile=True)
+    assert differences(opened(CONFIGS[name], 7, seed=4).state, moved(compiled)) == []

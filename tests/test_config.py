@@ -1,0 +1,235 @@
+"""Settings: derived defaults, refusals that name value and remedy, presets, plain-value round trips."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import torchgym as tg
+from torchgym.config import (
+    Executors,
+    Fundamentals,
+    Makers,
+    MarketConfig,
+    NewsKind,
+    Population,
+    TrendFollowers,
+    ValueTraders,
+)
+
+FAMILIES = [entry.name for entry in dataclasses.fields(Population)]
+
+
+def test_derived_defaults() -> None:
+    config = MarketConfig(num_symbols=5, order_size=7, list_price=2_000)
+    assert (config.num_sectors, config.position_limit, config.starting_cash) == (3, 35, 1_400_000)
+
+
+def test_replace_moves_derived_settings_but_not_explicit_ones() -> None:
+    derived = MarketConfig().replace(order_size=30, num_symbols=4)
+    assert (derived.num_sectors, derived.position_limit, derived.starting_cash) == (2, 150, 30_000_000)
+    explicit = MarketConfig(position_limit=99, starting_cash=123_456, num_symbols=3, num_sectors=1)
+    changed = explicit.replace(order_size=30, num_symbols=4)
+    assert (changed.num_sectors, changed.position_limit, changed.starting_cash) == (1, 99, 123_456)
+    assert explicit.order_size == 10
+
+
+def test_replace_lists_the_known_settings() -> None:
+    with pytest.raises(ValueError, match=r"unknown setting ordersize: choose from num_symbols, .*order_size"):
+        MarketConfig().replace(ordersize=3)
+
+
+@pytest.mark.parametrize("part", [MarketConfig(), Fundamentals(), Population(), Makers(), Fundamentals().macro])
+def test_frozen(part: Any) -> None:
+    name = dataclasses.fields(part)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(part, name, getattr(part, name))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_symbols": 0}, r"num_symbols must be an integer >= 1, got 0"),
+        ({"num_symbols": 2.0}, r"num_symbols must be an integer >= 1, got 2\.0"),
+        ({"num_symbols": True}, r"num_symbols must be an integer >= 1, got True"),
+        ({"max_ticks": 0}, r"max_ticks must be an integer >= 1, got 0"),
+        ({"ticks_per_action": 0}, r"ticks_per_action must be an integer >= 1"),
+        ({"ticks_per_action": 3}, r"max_ticks = 10000 must be a multiple of ticks_per_action = 3"),
+        ({"warmup_ticks": 63}, r"warmup_ticks = 63 is below 64"),
+        ({"band": 7}, r"band must be an integer >= 8"),
+        ({"list_price": 99}, r"list_price must be an integer >= 100"),
+        ({"list_price": 2**18}, r"list_price = 262144 must be below 2\*\*18 points: use larger points"),
+        ({"num_sectors": 2}, r"num_sectors = 2 exceeds num_symbols = 1: every sector needs a symbol"),
+        ({"num_sectors": 0}, r"num_sectors must be an integer >= 1"),
+        ({"point_size": 0.0}, r"point_size must be a finite number in"),
+        ({"point_size": float("nan")}, r"point_size must be a finite number .* got nan"),
+        ({"usual_volume": 0}, r"usual_volume must be a finite number"),
+        ({"usual_return": -1.0}, r"usual_return must be a finite number"),
+        ({"opening_volatility": 2.0}, r"opening_volatility must be a finite number"),
+        ({"order_size": 0}, r"order_size must be an integer >= 1"),
+        ({"order_size": "10"}, r"order_size must be an integer >= 1, got '10'"),
+        ({"position_limit": 9}, r"position_limit = 9 is below order_size = 10: no order could ever be sent"),
+        ({"starting_cash": 0}, r"starting_cash must be an integer >= 1"),
+        (
+            {"maintenance": 10**7},
+            r"starting_cash = 10000000 is not above maintenance = 10000000: ruined from the start",
+        ),
+        ({"maintenance": 0.5}, r"maintenance must be an integer, got 0\.5"),
+        ({"starting_cash": 2**47}, r"too large for exact accounts"),
+        ({"commission_bps": -1.0}, r"commission_bps must be a finite number in \[0\.0, 10000\.0\], got -1\.0"),
+        ({"borrow_ppb": -1}, r"borrow_ppb must be an integer >= 0"),
+        ({"borrow_ppb": 2**50}, r"borrow_ppb = \d+ times the position limit's value overflows the accounts"),
+        ({"collar": 0.6}, r"collar must be a finite number in \[0\.0, 0\.5\], got 0\.6"),
+        ({"estimate_error": 2.0}, r"estimate_error must be a finite number"),
+        ({"estimate_half_life": 0.0}, r"estimate_half_life must be a finite number"),
+        ({"execution": "dark"}, r"unknown execution 'dark': choose one of book, auction"),
+        ({"mark": "last"}, r"unknown mark 'last': choose one of mid, liquidation"),
+        ({"scaling": "log"}, r"unknown scaling 'log': choose one of raw, relative"),
+        ({"information": "all"}, r"unknown information 'all': choose one of public, privileged, none"),
+        ({"action": 3}, r"action must be a name, got 3"),
+        ({"features": None}, r"features must be a name, got None"),
+        ({"fundamentals": {}}, r"fundamentals must be of the class Fundamentals, got \{\}"),
+        ({"population": 3}, r"population must be of the class Population, got 3"),
+        ({"reward": 1.0}, r"reward must be a name or a mapping, got 1\.0"),
+        ({"reward": {}}, r"reward must name at least one term"),
+        ({"reward": {"pnl": float("inf")}}, r"the weight of reward term 'pnl' must be a finite number"),
+    ],
+)
+def test_impossible_settings_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MarketConfig(**changes)
+    with pytest.raises(ValueError, match=message):
+        MarketConfig().replace(**changes)
+
+
+def test_too_many_shares_for_exact_sums() -> None:
+    crowd = Population(value=ValueTraders(count=400_000, max_size=25))
+    with pytest.raises(
+        ValueError, match=r"could add up to \d+ shares, not below 2\*\*24: use fewer or smaller traders"
+    ):
+        MarketConfig(population=crowd)
+
+
+def test_a_market_needs_makers() -> None:
+    with pytest.raises(ValueError, match=r"population\.maker\.count must be >= 1"):
+        MarketConfig(population=Population(maker=Makers(count=0)))
+
+
+def test_a_market_needs_traders_beside_makers() -> None:
+    none = {name: dataclasses.replace(getattr(Population(), name), count=0) for name in FAMILIES if name != "maker"}
+    none["pairs"] = Population().pairs  # absent in a market of one symbol
+    with pytest.raises(ValueError, match=r"no trader beside makers, pairs traders and sector rotators"):
+        MarketConfig(population=Population(**none))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: ValueTraders(count=-1), r"ValueTraders\.count must be an integer >= 0, got -1"),
+        (lambda: ValueTraders(max_size=0), r"ValueTraders\.max_size must be an integer >= 1, got 0"),
+        (lambda: ValueTraders(belief_error=-0.1), r"ValueTraders\.belief_error must be a finite number in \[0"),
+        (lambda: ValueTraders(rate=(0.2, 0.1)), r"ValueTraders\.rate\[1\] must be a finite number in \[0\.2"),
+        (lambda: ValueTraders(rate=(0.1,)), r"ValueTraders\.rate must be a \(low, high\) pair"),
+        (lambda: ValueTraders(size="8"), r"ValueTraders\.size must be a finite number"),
+        (lambda: NewsKind(probability=1.1, scale=0.1, duration=9, immediate=0.5), r"NewsKind\.probability"),
+        (lambda: NewsKind(probability=0.1, scale=-0.1, duration=9, immediate=0.5), r"NewsKind\.scale"),
+        (lambda: NewsKind(probability=0.1, scale=0.1, duration=0, immediate=0.5), r"NewsKind\.duration"),
+        (lambda: NewsKind(probability=0.1, scale=0.1, duration=9, immediate=1.5), r"NewsKind\.immediate"),
+        (lambda: Fundamentals(leverage=-1.5), r"Fundamentals\.leverage must be a finite number in \[-1\.0, 1\.0\]"),
+        (lambda: Fundamentals(public_share=1.5), r"Fundamentals\.public_share"),
+        (
+            lambda: Fundamentals(volatility_half_lives=(1.0, 2.0)),
+            r"volatility_half_lives must be a tuple of three numbers",
+        ),
+        (lambda: Fundamentals(volatility_scales=(0.1, 0.1, -0.1)), r"volatility_scales must be a finite number in \[0"),
+        (lambda: Fundamentals(spread_of_start=float("nan")), r"spread_of_start must be a finite number"),
+        (lambda: Fundamentals(headline_pass_through=2.0), r"headline_pass_through must be a finite number in \[0"),
+        (lambda: Fundamentals(macro=None), r"Fundamentals\.macro must be a NewsKind, got None"),
+        (lambda: Population(trend=None), r"Population\.trend must be a family's settings, got None"),
+        (lambda: Makers(limit=0), r"Makers\.limit must be a finite number in \[1"),
+        (lambda: Makers(depth=(0.0, 8.0)), r"Makers\.depth\[0\] must be a finite number in \[0\.01"),
+        (lambda: ValueTraders(capacity=0), r"ValueTraders\.capacity must be a finite number in \[10"),
+        (lambda: TrendFollowers(lookback=(0.0, 60.0)), r"TrendFollowers\.lookback\[0\] must be"),
+        (lambda: Executors(exponent=1.0), r"Executors\.exponent must be a finite number in \[1\.01"),
+        (lambda: Fundamentals(market_loading=0.9, sector_loading=0.9), r"lower one of the loadings"),
+        (
+            lambda: Fundamentals(
+                earnings=NewsKind(probability=0.6, scale=0.1, duration=9, immediate=0.5),
+                guidance=NewsKind(probability=0.6, scale=0.1, duration=9, immediate=0.5),
+            ),
+            r"earnings and guidance probabilities must add up to <= 1, got 1\.2",
+        ),
+    ],
+)
+def test_impossible_parts_are_refused(build: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+@pytest.mark.parametrize("name", tg.PRESETS)
+def test_presets_survive_json(name: str) -> None:
+    config = tg.preset(name, num_symbols=3, reward={"pnl": 1.0, "log_return": 0.5})
+    assert MarketConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_presets_differ_and_take_changes() -> None:
+    configs = [tg.preset(name, max_ticks=600) for name in tg.PRESETS]
+    assert all(config.max_ticks == 600 for config in configs)
+    assert all(first != second for at, first in enumerate(configs) for second in configs[:at])
+    assert tg.preset("default") == MarketConfig()
+
+
+def test_unknown_preset_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"unknown preset 'wild': choose one of default, calm, volatile"):
+        tg.preset("wild")
+    with pytest.raises(ValueError, match=r"unknown setting wildness"):
+        tg.preset("calm", wildness=3)
+
+
+def test_from_dict_names_what_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match=r"unknown setting speed of MarketConfig: choose from num_symbols"):
+        MarketConfig.from_dict({"speed": 3})
+    with pytest.raises(ValueError, match=r"unknown setting speed of TrendFollowers: choose from count"):
+        MarketConfig.from_dict({"population": {"trend": {"speed": 3}}})
+    with pytest.raises(ValueError, match=r"the settings of Population must be a mapping, got 3"):
+        MarketConfig.from_dict({"population": 3})
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    symbols=st.integers(1, 6),
+    order_size=st.integers(1, 50),
+    limit=st.integers(50, 500),
+    rate=st.tuples(st.floats(0.001, 0.1), st.floats(0.1, 1.0)),
+    count=st.integers(0, 40),
+    half_lives=st.tuples(*[st.floats(1.0, 1e4)] * 3),
+)
+def test_dictionaries_are_the_configuration(
+    symbols: int,
+    order_size: int,
+    limit: int,
+    rate: tuple[float, float],
+    count: int,
+    half_lives: tuple[float, float, float],
+) -> None:
+    config = MarketConfig(
+        num_symbols=symbols,
+        order_size=order_size,
+        position_limit=limit,
+        fundamentals=Fundamentals(volatility_half_lives=half_lives),
+        population=Population(trend=TrendFollowers(count=count, rate=rate)),
+    )
+    assert MarketConfig.from_dict(config.to_dict()) == config
+    assert MarketConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_has_its_settings(name: str) -> None:
+    family = getattr(MarketConfig().population, name)
+    with pytest.raises(ValueError, match=r"count must be an integer >= 0, got -3"):
+        dataclasses.replace(family, count=-3)

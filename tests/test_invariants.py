@@ -1,0 +1,223 @@
+"""What holds in every market at every tick, whatever the settings, the seeds and the learner: money, shares, books, costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from markets import cold, opened, random_actions, toy
+from torch import Tensor
+
+from torchgym import MarketConfig, matching
+from torchgym.actions import ACTIONS
+from torchgym.checks import total_cash, total_shares
+from torchgym.config import Fundamentals, NewsKind, Population
+from torchgym.market import StepResult
+from torchgym.rewards import REWARDS
+from torchgym.state import Book, MarketState, leaves
+
+MARKETS = 3
+
+
+def examples(count: int) -> settings:
+    return settings(max_examples=count, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> MarketConfig:
+    """Small markets of every kind."""
+    defaults = Population()
+    counts = {
+        entry.name: draw(st.integers(1 if entry.name in ("value", "maker") else 0, 6))
+        for entry in dataclasses.fields(defaults)
+    }
+    population = Population(
+        **{name: dataclasses.replace(getattr(defaults, name), count=count) for name, count in counts.items()}
+    )
+    often = NewsKind(probability=draw(st.sampled_from([0.0, 0.1])), scale=0.02, duration=12, immediate=0.5)
+    symbols = draw(st.integers(1, 3))
+    order_size = draw(st.integers(1, 60))
+    return MarketConfig(
+        num_symbols=symbols,
+        num_sectors=draw(st.integers(1, symbols)),
+        list_price=draw(st.sampled_from([1_000, 10_000, 30_000])),
+        point_size=draw(st.sampled_from([0.01, 0.25, 1.0])),
+        max_ticks=600,
+        ticks_per_action=draw(st.sampled_from([1, 1, 2])),
+        order_size=order_size,
+        position_limit=draw(st.integers(order_size, 300)),
+        commission_bps=draw(st.sampled_from([0.0, 2.0, 37.5])),
+        borrow_ppb=draw(st.sampled_from([0, 50, 10_000_000])),
+        collar=draw(st.sampled_from([0.001, 0.01, 0.05])),
+        execution=draw(st.sampled_from(list(matching.EXECUTIONS))),
+        mark=draw(st.sampled_from(["mid", "liquidation"])),
+        action=draw(st.sampled_from(list(ACTIONS))),
+        reward=draw(st.sampled_from(list(REWARDS))),
+        fundamentals=Fundamentals(earnings=often, sector=often),
+        population=population,
+    )
+
+
+def crossed(book: Book) -> Tensor:
+    bid = torch.where(book.size > 0, book.price, 0).amax(-1)
+    ask = torch.where(book.size < 0, book.price, 2**40).amin(-1)
+    return bid >= ask
+
+
+def check(config: MarketConfig, before: MarketState, after: MarketState, result: StepResult) -> None:
+    """What one step must leave behind."""
+    own, tape = after.accounts, after.tape
+    assert total_cash(own).tolist() == [config.starting_cash] * MARKETS
+    assert not total_shares(own).any()
+    assert (own.fees >= before.accounts.fees).all()
+    assert (own.borrow >= before.accounts.borrow).all()
+    assert (own.learner_shares.abs() <= config.position_limit).all()
+    assert torch.equal(own.learner_shares - before.accounts.learner_shares, result.info["filled"])
+    assert torch.equal(own.learner_cash, config.starting_cash + own.realized - own.basis.sum(-1))
+    if config.mark == "mid":
+        worth = (own.learner_shares * tape.half_mids[..., -1]).sum(-1)
+        assert torch.equal(own.half_equity, 2 * own.learner_cash + worth)
+
+    assert not crossed(after.book).any()
+    assert ((after.book.size == 0) | (after.book.price >= 1)).all()
+    assert (tape.ask > tape.bid).all()
+    assert torch.equal(tape.bid + tape.ask, tape.half_mids[..., -1])
+    assert (tape.volumes >= 0).all()
+    assert (torch.maximum(tape.buys[..., -1], tape.sells[..., -1]) <= tape.volumes[..., -1]).all()
+
+    assert all(leaf.isfinite().all() for _, leaf in leaves(after))
+    assert result.observation.isfinite().all()
+    assert result.reward.isfinite().all()
+
+
+@examples(25)
+@given(config=configurations(), seed=st.integers(0, 2**63 - 1), choices=st.integers(0, 2**31))
+def test_every_market_keeps_its_books(config: MarketConfig, seed: int, choices: int) -> None:
+    market = cold(config, MARKETS, seed=seed, debug=True)
+    for action in random_actions(config, 10, MARKETS, seed=choices):
+        before = market.state
+        result = market.step(action)
+        check(config, before, market.state, result)
+
+
+@examples(15)
+@given(config=configurations(), seed=st.integers(0, 2**63 - 1))
+def test_the_learner_never_pays_beyond_its_collar(config: MarketConfig, seed: int) -> None:
+    config = config.replace(ticks_per_action=1)
+    market = cold(config, MARKETS, seed=seed)
+    for action in random_actions(config, 8, MARKETS, seed=seed % 1000):
+        half_mid = market.state.tape.half_mids[..., -1].double()
+        before = market.state.accounts
+        market.step(action)
+        after = market.state.accounts
+        # Both are sums over symbols: the dearest and the cheapest that its fills could have come to.
+        filled = after.filled.double()
+        slack = filled.abs() * half_mid * 0.5 * config.collar
+        paid = before.learner_cash - after.learner_cash - (after.fees - before.fees) - (after.borrow - before.borrow)
+        fair = (filled * half_mid * 0.5).sum(-1)
+        assert (paid.double() <= fair + slack.sum(-1)).all()
+        assert after.turnover.ge(0).all()
+
+
+def standing_books(config: MarketConfig, markets: int) -> tuple[Book, Tensor, Tensor, Tensor]:
+    """Books of a living market, its mids, and the collar on both sides."""
+    state = opened(config, markets).state
+    half_mid = state.tape.half_mids[..., -1]
+    mid = half_mid.double() * 0.5
+    return state.book, half_mid, torch.floor(mid * 1.01).long(), torch.ceil(mid * 0.99).long()
+
+
+@pytest.mark.parametrize("config", [toy(), MarketConfig()], ids=["toy", "default"])
+def test_larger_orders_pay_no_better_price(config: MarketConfig) -> None:
+    book, half_mid, up, down = standing_books(config, 24)
+    for side, limit in ((1, up), (-1, down)):
+        filled, paid = [], []
+        for size in range(1, 260, 3):
+            _, execution = matching.execute(config, book, torch.full_like(limit, side * size), limit, half_mid)
+            filled.append(execution.filled.abs())
+            paid.append(execution.paid.abs())
+            assert (execution.filled * side >= 0).all()
+            assert torch.equal(execution.filled + execution.remainder, torch.full_like(limit, side * size))
+        shares, money = torch.stack(filled), torch.stack(paid)
+        more = shares[1:] > shares[:-1]
+        assert more.any()
+        # paid / shares never improves: cross-multiplied, exact in integers.
+        worse = side * (money[1:] * shares[:-1] - money[:-1] * shares[1:])
+        assert (worse[more] >= 0).all()
+        assert (worse > 0).any()
+        # Each further share costs no less than the last.
+        assert torch.equal(shares, torch.cummax(shares, 0).values)
+        marginal = side * (money[1:] - money[:-1]).double() / (shares[1:] - shares[:-1]).clamp(min=1).double()
+        for first, second, grew in zip(marginal[:-1], marginal[1:], more[1:] & more[:-1], strict=True):
+            assert (second[grew] >= first[grew] - 1e-9).all()
+
+
+def test_costs_grow_with_the_order_through_the_whole_market() -> None:
+    """The same markets, learners who differ only in the size of their order."""
+    sizes, markets = (1, 10, 30, 60), 24
+    prices, worlds = [], []
+    for size in sizes:
+        config = toy(order_size=size, position_limit=300, starting_cash=10**9)
+        market = opened(config, markets)
+        worlds.append(market.state)
+        book, half_mid = market.state.book, market.state.tape.half_mids[..., -1:]
+        reachable = (book.size < 0) & (2 * book.price <= half_mid * (1.0 + config.collar))
+        depth = torch.where(reachable, -book.size, 0).sum(-1)
+        result = market.step(torch.full((markets,), 2))
+        filled = result.info["filled"][:, 0]
+        whole = (filled == size) & (depth[:, 0] >= size)
+        prices.append(torch.where(whole, result.info["turnover"] / filled, torch.inf))
+    for world in worlds[1:]:
+        assert torch.equal(world.tape.half_mids, worlds[0].tape.half_mids)
+    for first, second in itertools.pairwise(prices):
+        both = second.isfinite() & first.isfinite()
+        assert both.sum() > markets // 4
+        assert (second[both] >= first[both] - 1e-9).all()
+    finite = prices[-1].isfinite()
+    assert (prices[-1][finite] > prices[0][finite]).any()
+
+
+@pytest.mark.parametrize("config", [toy(order_size=1), MarketConfig(order_size=1)], ids=["toy", "default"])
+def test_there_and_back_costs_the_spread_and_two_commissions(config: MarketConfig) -> None:
+    """Two forks of one moment, of which one buys and the other sells a share: exactly what a round trip would cost there."""
+    buyer = opened(config, 24)
+    seller = buyer.fork()
+    tape = buyer.state.tape
+    spread = (tape.ask - tape.bid).sum(-1)
+    buyer.step(torch.full((24,), 2))
+    seller.step(torch.full((24,), 0))
+    paid = config.starting_cash - buyer.state.accounts.learner_cash
+    got = seller.state.accounts.learner_cash - config.starting_cash
+    fees = buyer.state.accounts.fees + seller.state.accounts.fees
+    assert torch.equal(paid - got, spread + fees)
+    assert spread.min() >= 1
+    assert fees.min() >= 2
+
+
+def test_a_book_taken_from_both_sides_costs_at_least_its_spread() -> None:
+    book, half_mid, up, down = standing_books(MarketConfig(), 24)
+    spread = torch.where(book.size < 0, book.price, 2**40).amin(-1) - torch.where(book.size > 0, book.price, 0).amax(-1)
+    for size in (1, 7, 40):
+        shares = torch.full_like(half_mid, size)
+        _, bought = matching.execute(MarketConfig(), book, shares, up, half_mid)
+        _, sold = matching.execute(MarketConfig(), book, -shares, down, half_mid)
+        both = (bought.filled == size) & (sold.filled == -size)
+        cost = bought.paid + sold.paid
+        assert both.any()
+        assert (cost[both] >= size * spread[both]).all()
+        if size == 1:
+            assert torch.equal(cost[both], spread[both])
+
+
+def test_a_learner_who_holds_keeps_its_money() -> None:
+    market = opened(toy(num_symbols=2), MARKETS)
+    for _ in range(10):
+        result = market.step()
+        assert result.reward.tolist() == [0.0] * MARKETS
+    own = market.state.accounts
+    assert own.learner_cash.tolist() == [market.config.starting_cash] * MARKETS
+    assert not (own.fees.any() or own.borrow.any() or own.realized.any())
