@@ -22,6 +22,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 import tyro
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from tensordict import TensorDict
@@ -264,10 +265,12 @@ def summarise(run: dict[str, Tensor], agent: dict[str, Tensor]) -> dict[str, flo
 
 
 def table_of(summary: dict[str, dict[str, float]]) -> Table:
-    table = Table(title="Held-out episodes, currency per episode")
+    table = Table(
+        title="Held-out episodes, currency per episode", box=box.SIMPLE, pad_edge=False, collapse_padding=True
+    )
+    table.caption = "lead: of the agent over that policy, paired by episode"
     for column in ("policy", "profit ± s.e.", "Sharpe", "drawdown", "turnover", "lead", "p"):
-        width = max(len(column), 14 if column in ("policy", "profit ± s.e.") else 6)
-        table.add_column(column, justify="left" if column == "policy" else "right", no_wrap=True, min_width=width)
+        table.add_column(column, justify="left" if column == "policy" else "right", no_wrap=True)
     for name, row in summary.items():
         lead = ("", "") if name == "agent" else (f"{row['agent_lead']:+.1f}", f"{row['p_value']:.0e}")
         table.add_row(

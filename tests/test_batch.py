@@ -139,3 +139,19 @@ def test_a_larger_batch_continues_the_smaller_one() -> None:
         two: Tensor = torch.arange(2)
         assert differences(seen(first), rows(seen(second), two)) == []
         assert differences(small.state, rows(large.state, two)) == []
+
+
+def test_the_default_dtype_does_not_matter() -> None:
+    plain = cold(toy(num_symbols=2), 2)
+    actions = random_actions(plain.config, 12, 2)
+    for action in actions:
+        plain.step(action)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        wide = cold(plain.config, 2)
+        for action in actions:
+            wide.step(action)
+    finally:
+        torch.set_default_dtype(before)
+    assert differences(plain.state, wide.state) == []

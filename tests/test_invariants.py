@@ -221,3 +221,12 @@ def test_a_learner_who_holds_keeps_its_money() -> None:
     own = market.state.accounts
     assert own.learner_cash.tolist() == [market.config.starting_cash] * MARKETS
     assert not (own.fees.any() or own.borrow.any() or own.realized.any())
+
+
+@pytest.mark.parametrize("config", [toy(band=8), MarketConfig(list_price=2**17)], ids=["narrow band", "high price"])
+def test_no_book_stays_crossed_beyond_the_band(config: MarketConfig) -> None:
+    """Prices that move further in a tick than the auction can price in."""
+    market = cold(config, 16, debug=True)
+    for action in random_actions(config, 60, 16):
+        market.step(action)
+    assert not crossed(market.state.book).any()

@@ -106,7 +106,7 @@ def clear(
         coin: [N, S] int64, 0 or 1.
 
     Returns:
-        The uncrossed book, and the auction (fills of the K slots and the learner).
+        The uncrossed book, limits keener than the band cut to it; and the auction (fills of the K slots and the learner).
 
     Invariants: fills sum to zero; no other price trades more; nobody trades beyond a limit; best bid < best ask afterwards.
 
@@ -135,7 +135,11 @@ def clear(
     taken = _ration(keen, bids, asks, side, price, volume)
     fills = (side * taken).to(torch.int64)
     auction = Auction(price=base + price.to(torch.int64), volume=volume.to(torch.int64), fills=fills)
-    return replace(book, size=book.size - fills[..., :-1]), auction
+    # A limit keener than the band stays cut: two orders left beyond the same edge could else stay crossed.
+    top, bottom = (base + config.band).unsqueeze(-1), (base - config.band).unsqueeze(-1)
+    limits = torch.where(book.size > 0, torch.minimum(book.price, top), torch.maximum(book.price, bottom))
+    limits = torch.where(book.size != 0, limits, book.price)
+    return replace(book, price=limits, size=book.size - fills[..., :-1]), auction
 
 
 def _best_price(offset: Tensor, bids: Tensor, asks: Tensor, low: Tensor, mid: Tensor) -> tuple[Tensor, Tensor]:

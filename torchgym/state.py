@@ -235,7 +235,7 @@ class Accounts:
     learner_shares: Tensor  # [N, S] int64
     fees: Tensor  # [N] int64: commission taken so far
     borrow: Tensor  # [N] int64: charge for short positions taken so far
-    borrow_accrued: Tensor  # [N] int64: charge not yet due, in 1e-9 of a point x share
+    borrow_accrued: Tensor  # [N] int64: charge not yet due, in 1e-9 of half a point x share
     basis: Tensor  # [N, S] int64: signed cost of the learner's open position
     realized: Tensor  # [N] int64: profit of closed positions less fees and borrow
     half_equity: Tensor  # [N] int64: twice the learner's marked equity

@@ -59,11 +59,6 @@ def see(config: MarketConfig, params: MarketParams, state: MarketState, referenc
     mood = (decayed[..., 0::2] + decayed[..., 1::2])[..., :4]
     mood = mood[..., :2] + mood[..., 2:]
 
-    # Within the band, so that no unfilled order is ever left crossed with one that the auction could not see.
-    centre, band = torch.floor(mid), float(config.band)
-    buy_limit = torch.minimum(torch.floor(mid * (1.0 + MARKETABLE)), centre + band)
-    sell_limit = torch.maximum(torch.ceil(mid * (1.0 - MARKETABLE)), centre - band)
-
     def trader(tensor: Tensor) -> Tensor:
         return tensor.to(torch.float32).unsqueeze(-1)
 
@@ -78,8 +73,8 @@ def see(config: MarketConfig, params: MarketParams, state: MarketState, referenc
         half_spread=trader(width),
         activity=trader(activity),
         attention=trader(exact.sqrt(activity)),
-        buy_limit=trader(buy_limit),
-        sell_limit=trader(sell_limit),
+        buy_limit=trader(torch.floor(mid * (1.0 + MARKETABLE))),
+        sell_limit=trader(torch.ceil(mid * (1.0 - MARKETABLE))),
         arrived=value.arrived.unsqueeze(-1),
         headline=trader(value.headline),
         duration=trader(value.duration[..., -1]),
