@@ -12,8 +12,8 @@ from sentinel import HostSync, SyncSentinel
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
-from torchgym import Market, MarketConfig, market
-from torchgym.market import decision
+from torchgym import Market, MarketConfig
+from torchgym.market import decision, engine
 from torchgym.state import map_tensors, rows
 
 CONFIGS: dict[str, MarketConfig] = {
@@ -84,7 +84,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
         return torch.compile(step, fullgraph=True, dynamic=False, backend=counter)
 
     torch.compiler.reset()
-    monkeypatch.setattr(market, "_compiled", trace)
+    monkeypatch.setattr(engine, "_compiled", trace)
     return counter
 
 
@@ -155,23 +155,33 @@ def test_every_configuration_is_eager_in_every_bit(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["toy", "default"])
-def test_compiled_batches_of_1_7_and_64_agree(name: str) -> None:
-    """Row 5 of 64, row 5 of 7 and the market alone."""
+def test_rows_of_64_of_7_and_alone_agree_eager_and_compiled(name: str) -> None:
+    """Markets 0, 3 and 63, with resets of market 3 and of market 63 on the way, each in a different batch and mode."""
     config = CONFIGS[name]
     actions = random_actions(config, 40, 64)
-    stories = []
-    for first, markets in ((0, 64), (0, 7), (5, 1)):
+    chosen = (0, 3, 63)
+
+    def stories(seeds: list[int], compiled: bool) -> list[Any]:
         torch.compiler.reset()
-        one = Market(config, markets, seed=first, compile=True)
-        one.reset()
-        row = torch.tensor([5 - first])
+        one = Market(config, len(seeds), seed=0, compile=compiled)
+        one.reset(seeds=seeds)
+        row = torch.tensor([seeds.index(seed) for seed in chosen if seed in seeds])
         told = []
-        for action in actions[:, first : first + markets]:
+        for at, action in enumerate(actions[:, seeds]):
             told.append(rows({"seen": seen(one.step(action)), "state": one.state}, row))
-        stories.append(told)
-    for alone, few, many in zip(*reversed(stories), strict=True):
-        assert differences(alone, few) == []
-        assert differences(few, many) == []
+            ended = torch.tensor([(seed == 3 and at == 11) or (seed == 63 and at == 24) for seed in seeds])
+            if ended.any():
+                one.reset(mask=ended)
+        return told
+
+    reference = stories(list(range(64)), compiled=False)
+    for compiled in (False, True):
+        for seeds in (list(range(64)), [5, 63, 0, 9, 3, 1, 30]):
+            for expected, found in zip(reference, stories(seeds, compiled), strict=True):
+                assert differences(expected, found) == []
+        for place, seed in enumerate(chosen):
+            for expected, found in zip(reference, stories([seed], compiled), strict=True):
+                assert differences(rows(expected, torch.tensor([place])), found) == []
 
 
 # --- a GPU, where there is one

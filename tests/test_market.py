@@ -20,6 +20,7 @@ from torchgym.checks import BrokenInvariant, total_cash, total_shares
 from torchgym.features import FEATURE_SETS
 from torchgym.rewards import REWARDS
 from torchgym.state import clone, leaves
+from torchgym.state import rows as take_rows
 
 MARKETS, SYMBOLS = 3, 2
 CONFIG = toy(num_symbols=SYMBOLS)
@@ -215,7 +216,7 @@ def test_masked_steps_move_the_masked_markets_only(one: Market) -> None:
     for at, moved in enumerate(mask.tolist()):
         here = torch.tensor([at])
         expected = whole.state if moved else before
-        assert differences(market.take_rows(one.state, here), market.take_rows(expected, here)) == []
+        assert differences(take_rows(one.state, here), take_rows(expected, here)) == []
     assert result.info["filled"].ne(0).any(-1).tolist() == mask.tolist()
     assert result.reward[1] == 0.0
     assert torch.equal(result.observation[mask], full.observation[mask])

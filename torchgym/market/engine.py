@@ -1,4 +1,4 @@
-"""`Market`: a batch of markets that can be reset, stepped, observed, saved and forked. The one mutable object."""
+"""The one mutable object."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import copy
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -16,82 +16,22 @@ from torch import Tensor
 from torchgym import actions, checks, features, noise, rewards
 from torchgym import tick as ticking
 from torchgym.config import MarketConfig
-from torchgym.noise import Lanes
-from torchgym.state import Layout, MarketParams, MarketState, layout, leaves, make_params, map_tensors, put_rows
+from torchgym.market.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
+from torchgym.market.checkpoint import CHECKPOINT_VERSION, read_checkpoint
+from torchgym.market.step import Outcome, StepResult, decision, result, snapshot, standing
+from torchgym.state import MarketParams, MarketState, layout, leaves, make_params, map_tensors, put_rows
 from torchgym.state import rows as take_rows
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-CHECKPOINT_VERSION = 1
 T = TypeVar("T")
-Seeds = Sequence[int] | Tensor
 # Materialise what several reductions over orders read, instead of recomputing it in each of them.
 _COMPILE_OPTIONS: dict[str, Any] = {
     "realize_opcount_threshold": 8,
     "realize_reads_threshold": 2,
     "max_pointwise_cat_inputs": 1,
 }
-
-
-@dataclass
-class StepResult:
-    """The market at the end of a step, as the learner sees it. Fresh tensors."""
-
-    observation: Tensor  # [N, S * F] float64
-    account: Tensor  # [N, S + 3] float64
-    reward: Tensor  # [N] float64
-    terminated: Tensor  # [N] bool: ruined
-    truncated: Tensor  # [N] bool: out of time
-    info: dict[str, Tensor]  # [N] or [N, S]; see `Market.step`
-
-
-@dataclass
-class Outcome:
-    """What one decision brought, over all its ticks."""
-
-    observation: Tensor  # [N, S * F] float64
-    account: Tensor  # [N, S + 3] float64
-    reward: Tensor  # [N] float64
-    terms: dict[str, Tensor]  # [N] float64 each, before their weights
-    terminated: Tensor  # [N] bool
-    filled: Tensor  # [N, S] int64 shares
-    turnover: Tensor  # [N] int64 points x shares
-
-
-def decision(
-    config: MarketConfig,
-    params: MarketParams,
-    state: MarketState,
-    action: Tensor,
-    *,
-    places: Layout,
-    lanes: Lanes,
-    watch: ticking.Watch | None = None,
-) -> tuple[MarketState, Outcome]:
-    """The ticks of one decision and what the learner gets to see of them: a pure function, and the one that is compiled.
-
-    The order goes in at the first tick; the action scheme's hold follows. A market ruined at any of the ticks is terminated.
-    """
-
-    def one(state: MarketState, chosen: Tensor) -> tuple[MarketState, Tensor, dict[str, Tensor]]:
-        draws = noise.draw(places, lanes, state.clock.key, state.clock.tick + 1)
-        before = state.accounts.half_equity
-        state = ticking.tick(config, params, state, places=places, action=chosen, draws=draws, watch=watch)
-        gained, gained_terms, memory = rewards.total(config, state.reward, before, state.accounts)
-        return replace(state, reward=memory), gained, gained_terms
-
-    state, reward, terms = one(state, action)
-    terminated = ticking.terminated(config, state)
-    filled, turnover = state.accounts.filled, state.accounts.turnover
-    for _ in range(config.ticks_per_action - 1):
-        state, gained, gained_terms = one(state, torch.full_like(action, actions.scheme(config).hold))
-        reward = reward + gained
-        terms = {name: term + gained_terms[name] for name, term in terms.items()}
-        terminated = terminated | ticking.terminated(config, state)
-        filled, turnover = filled + state.accounts.filled, turnover + state.accounts.turnover
-    observation, account = features.observe(config, state), features.account(config, state)
-    return state, Outcome(observation, account, reward, terms, terminated, filled, turnover)
 
 
 class Market:
@@ -252,16 +192,16 @@ class Market:
             RuntimeError: before the first reset.
         """
         state = self.state
-        chosen = self._hold if action is None else self._check_action(action)
+        chosen = self._hold if action is None else check_action(self.config, action, self.num_envs, self.device)
         moving = None if mask is None else check_mask(mask, self.num_envs, self.device)
         with torch.no_grad():
             after, outcome = self._step(
                 self.config, self._params, state, chosen, places=self._places, lanes=self._lanes
             )
             if moving is not None:
-                after, outcome = _where(moving, after, state), _where(moving, outcome, self._standing(state))
+                after, outcome = _where(moving, after, state), _where(moving, outcome, standing(self.config, state))
             self._state = after
-            return self._result(after, outcome)
+            return result(self.config, after, outcome)
 
     def observe(self) -> StepResult:
         """The current observation, without moving: rewards, what was filled and turned over are zero.
@@ -271,7 +211,7 @@ class Market:
         """
         state = self.state
         with torch.no_grad():
-            return self._result(state, self._standing(state))
+            return result(self.config, state, standing(self.config, state))
 
     def run(
         self, num_ticks: int, policy: Callable[[StepResult], Tensor] | None = None, *, progress: bool = False
@@ -298,7 +238,7 @@ class Market:
         recorded: list[dict[str, Tensor]] = []
         for index in range(num_ticks // per_step):
             seen = self.step(policy(seen) if policy is not None and seen is not None else None)
-            recorded.append(self._snapshot())
+            recorded.append(snapshot(self.config, self.state))
             if progress and (index + 1) % max(1, num_ticks // per_step // 10) == 0:
                 sys.stderr.write(f"tick {(index + 1) * per_step} of {num_ticks}\n")
         stacked = {name: torch.stack([row[name] for row in recorded], dim=1) for name in recorded[0]}
@@ -361,7 +301,7 @@ class Market:
             ValueError: when the file is no checkpoint, damaged or of another version, or its tensors do not fit its
                 configuration.
         """
-        settings, tensors = _read_checkpoint(path)
+        settings, tensors = read_checkpoint(path)
         config = MarketConfig.from_dict(settings)
         market = cls(config, tensors["clock.seed"].shape[0], seed=0, device=device, compile=compile, debug=debug)
         market.restore(tensors)
@@ -405,110 +345,6 @@ class Market:
             state, _ = step(config, params, state, hold, places=places, lanes=lanes)
         return replace(state, reward=opened.reward)
 
-    def _standing(self, state: MarketState) -> Outcome:
-        """The outcome of no decision at all."""
-        nothing = torch.zeros_like(state.accounts.half_equity, dtype=torch.float64)
-        return Outcome(
-            observation=features.observe(self.config, state),
-            account=features.account(self.config, state),
-            reward=nothing,
-            terms={name: torch.zeros_like(nothing) for name in rewards.weights(self.config)},
-            terminated=ticking.terminated(self.config, state),
-            filled=torch.zeros_like(state.accounts.filled),
-            turnover=torch.zeros_like(state.accounts.turnover),
-        )
-
-    def _check_action(self, action: Tensor) -> Tensor:
-        shapes = ((self.num_envs,), (self.num_envs, self.config.num_symbols))
-        if not isinstance(action, Tensor):
-            raise ValueError(f"action must be a torch.Tensor, got {type(action).__name__}")
-        if tuple(action.shape) not in shapes:
-            raise ValueError(f"action must have shape {shapes[0]} or {shapes[1]}, got {tuple(action.shape)}")
-        if action.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
-            raise ValueError(f"action must be of an integer dtype, got {action.dtype}")
-        action = action.to(device=self.device, dtype=torch.int64)
-        wrong = (action < 0) | (action >= self.scheme.choices)
-        if bool(wrong.any()):
-            market = int(wrong.reshape(self.num_envs, -1).any(-1).nonzero()[0])
-            raise ValueError(
-                f"action of market {market} is {action[market].tolist()}, must be 0 to {self.scheme.choices - 1}"
-                f" ({self.config.action!r} actions)"
-            )
-        return action.unsqueeze(-1).expand(shapes[1]).contiguous() if action.dim() == 1 else action.contiguous()
-
-    def _result(self, state: MarketState, outcome: Outcome) -> StepResult:
-        point, accounts = self.config.point_size, state.accounts
-
-        def currency(money: Tensor) -> Tensor:
-            return money.to(torch.float64) * point
-
-        info = {
-            "tick": state.clock.tick.clone(),
-            "equity": currency(accounts.half_equity) * 0.5,
-            "realized_pnl": currency(accounts.realized),
-            "cash": currency(accounts.learner_cash),
-            "fees": currency(accounts.fees),
-            "borrow": currency(accounts.borrow),
-            "turnover": currency(outcome.turnover),
-            "position": accounts.learner_shares.clone(),
-            "filled": outcome.filled.clone(),
-            **{f"reward_{name}": term.clone() for name, term in outcome.terms.items()},
-        }
-        return StepResult(
-            observation=outcome.observation,
-            account=outcome.account,
-            reward=outcome.reward,
-            terminated=outcome.terminated,
-            truncated=ticking.truncated(self.config, state),
-            info=info,
-        )
-
-    def _snapshot(self) -> dict[str, Tensor]:
-        state, point = self.state, self.config.point_size
-        tape, listed = state.tape, self.config.list_price * self.config.point_size
-        return {
-            "mid": tape.half_mids[..., -1].to(torch.float64) * (0.5 * point),
-            "close": tape.close.to(torch.float64) * point,
-            "bid": tape.bid.to(torch.float64) * point,
-            "ask": tape.ask.to(torch.float64) * point,
-            "volume": tape.volumes[..., -1].clone(),
-            "bid_depth": tape.bid_depth.clone(),
-            "ask_depth": tape.ask_depth.clone(),
-            "buys": tape.buys[..., -1].clone(),
-            "sells": tape.sells[..., -1].clone(),
-            "value": listed * torch.exp(state.value.level),
-            "estimate": listed * torch.exp(state.value.level + state.value.estimate_error),
-            "news": state.value.headline.clone(),
-            "position": state.accounts.learner_shares.clone(),
-            "equity": state.accounts.half_equity.to(torch.float64) * (0.5 * point),
-        }
-
-
-def _read_checkpoint(path: str | os.PathLike[str]) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
-    """Settings and tensors of a file that `Market.save` wrote, on the CPU.
-
-    Raises:
-        ValueError: when it is not such a file, damaged, or of another version.
-    """
-    name = os.fspath(path)
-    with open(path, "rb") as file:
-        try:
-            saved = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # what a damaged file raises depends on where it is damaged
-            raise ValueError(f"{name} cannot be read: it is damaged, or not a torchgym checkpoint") from error
-    if not isinstance(saved, Mapping) or "torchgym_checkpoint" not in saved:
-        raise ValueError(f"{name} is not a torchgym checkpoint")
-    version = saved["torchgym_checkpoint"]
-    if version != CHECKPOINT_VERSION:
-        raise ValueError(
-            f"{name} is a checkpoint of version {version}, this torchgym reads version {CHECKPOINT_VERSION}:"
-            " load it with the torchgym that wrote it"
-        )
-    settings, tensors = saved.get("config", {}), saved.get("state", {})
-    if "clock.seed" not in tensors or not all(isinstance(leaf, Tensor) for leaf in tensors.values()):
-        raise ValueError(f"{name} is a damaged checkpoint: its settings or tensors are missing")
-    return settings, tensors
-
 
 def _where(mask: Tensor, tree: T, other: T) -> T:
     """The markets of the mask [N] bool from the first tree, the rest from the other."""
@@ -523,41 +359,3 @@ def _compiled(step: Callable[..., Any]) -> Callable[..., Any]:
     """One graph without breaks; each market counts its own recompilations."""
     isolated: dict[str, Any] = {"isolate_recompiles": True}  # the type stubs do not know it yet
     return torch.compile(step, fullgraph=True, dynamic=False, options=_COMPILE_OPTIONS, **isolated)
-
-
-def consecutive_seeds(seed: int | None, count: int) -> Tensor:
-    """seed, seed + 1, … [count] int64, counting around at 2**63; a fresh start when None."""
-    first = noise.fresh_seed() if seed is None else int(check_seeds([seed], 1)[0])
-    return torch.tensor([(first + index) % 2**63 for index in range(count)], dtype=torch.int64)
-
-
-def check_seeds(seeds: Seeds, count: int) -> Tensor:
-    """[count] int64.
-
-    Raises:
-        ValueError: for another number of seeds, or one that is not an integer from 0 to 2**63 - 1.
-    """
-    listed = seeds.tolist() if isinstance(seeds, Tensor) else seeds
-    if isinstance(listed, (str, bytes)) or not isinstance(listed, Sequence):
-        listed = list(listed) if hasattr(listed, "__iter__") else [listed]
-    if len(listed) != count:
-        raise ValueError(f"expected {count} seeds, one per market, got {len(listed)}")
-    for index, seed in enumerate(listed):
-        whole = hasattr(seed, "__index__") and not isinstance(seed, bool)
-        if not whole or not 0 <= int(seed) < 2**63:
-            raise ValueError(f"seed {index} must be an integer from 0 to 2**63 - 1, got {seed!r}")
-    return torch.tensor([int(seed) for seed in listed], dtype=torch.int64)
-
-
-def check_mask(mask: Tensor | None, count: int, device: torch.device) -> Tensor:
-    """[count] bool, all of them for None.
-
-    Raises:
-        ValueError: for another shape or dtype.
-    """
-    if mask is None:
-        return torch.ones(count, dtype=torch.bool, device=device)
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != (count,):
-        got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
-        raise ValueError(f"mask must be a bool tensor of shape ({count},), got {got}")
-    return mask.to(device)

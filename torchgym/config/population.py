@@ -1,0 +1,188 @@
+"""Who trades: the settings of each family of background traders."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from torchgym.config.validation import check_count, check_number, check_range, require
+
+# Settings of the families that are divided by, or whose law needs it.
+_LOWEST = {"capacity": 10.0, "lookback": 1.0, "limit": 1.0, "depth": 0.01, "parent": 1.0, "exponent": 1.01}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What every trader family has: how many per symbol, and a bound on the shares of one order."""
+
+    count: int
+    max_size: int
+
+    def __post_init__(self) -> None:
+        check_count(f"{type(self).__name__}.count", self.count)
+        check_count(f"{type(self).__name__}.max_size", self.max_size, low=1)
+        for entry in dataclasses.fields(self):
+            value, low = getattr(self, entry.name), _LOWEST.get(entry.name, 0.0)
+            if isinstance(value, tuple):
+                check_range(f"{type(self).__name__}.{entry.name}", value, low)
+            else:
+                check_number(f"{type(self).__name__}.{entry.name}", value, low)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueTraders(Family):
+    """Trade the gap between their own noisy belief about value and the price."""
+
+    count: int = 50
+    max_size: int = 25
+    rate: tuple[float, float] = (0.02, 0.10)  # chance to act per tick, log-uniform over traders
+    threshold: tuple[float, float] = (0.001, 0.006)  # gap (log) that makes them take a side, uniform
+    belief_error: float = 0.02  # standard deviation of the belief's error (log), times exp(0.4 N(0,1))
+    belief_memory: float = 0.9  # share of the error kept at each act
+    capacity: float = 500.0  # shares held at a 3 % gap, times exp(0.5 N(0,1))
+    size: tuple[float, float] = (4.0, 14.0)  # shares of a two-sided quiet order, uniform
+    aggressive: float = 0.5  # chance that a convinced trader takes liquidity at once
+    start_inventory: float = 60.0  # shares, standard deviation
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrendFollowers(Family):
+    """Moving-average crossing (even traders) and its signal-line variant (odd traders)."""
+
+    count: int = 24
+    max_size: int = 20
+    rate: tuple[float, float] = (0.04, 0.12)
+    lookback: tuple[float, float] = (6.0, 60.0)  # ticks, log-uniform
+    gain: tuple[float, float] = (0.4, 1.0)
+    capacity: float = 150.0
+    dead_zone: float = 0.25
+    market_share: float = 0.6  # chance of a marketable order; else it joins the touch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReversionTraders(Family):
+    """Fade departures from a moving average (even) or a lopsided run of returns (odd)."""
+
+    count: int = 16
+    max_size: int = 20
+    rate: tuple[float, float] = (0.04, 0.12)
+    lookback: tuple[float, float] = (10.0, 60.0)
+    entry: tuple[float, float] = (1.0, 1.8)  # score at which they begin to trade
+    capacity: float = 150.0
+    market_share: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseTraders(Family):
+    """Trade for reasons of their own, in sizes with a long tail."""
+
+    count: int = 50
+    max_size: int = 150
+    rate: float = 0.055
+    size: float = 8.0  # median shares
+    market_share: float = 0.8
+    start_inventory: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executors(Family):
+    """Work large orders of Pareto size in small pieces."""
+
+    count: int = 12
+    max_size: int = 300
+    start_rate: float = 0.02
+    rate: float = 0.5
+    parent: tuple[float, float] = (150.0, 10_000.0)  # shares, truncated Pareto
+    exponent: float = 1.5
+    child: tuple[float, float] = (8.0, 30.0)  # typical shares of one piece, log-uniform
+    market_share: float = 0.9
+    start_inventory: float = 1_450.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewsReactors(Family):
+    """Read the headline, misjudge it a little, and trade on what is left of it."""
+
+    count: int = 10
+    max_size: int = 40
+    rate: float = 0.15
+    misjudgement: float = 0.4
+    capacity: float = 250.0
+    unwind_rate: float = 0.03
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopTraders(Family):
+    """Hold a position between a stop-loss and a take-profit; their exits come all at once."""
+
+    count: int = 24
+    max_size: int = 200
+    rate: float = 0.008
+    long_share: float = 0.6
+    size: float = 40.0
+    stop_loss: tuple[float, float] = (0.008, 0.03)  # log, log-uniform
+    take_profit: tuple[float, float] = (0.01, 0.05)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsTraders(Family):
+    """Bet on two symbols' log-price spread returning to its mean; present with two or more symbols."""
+
+    count: int = 6
+    max_size: int = 20
+    rate: float = 0.05
+    lookback: tuple[float, float] = (100.0, 400.0)
+    capacity: float = 60.0
+    entry: float = 2.0
+    exit: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SectorRotators(Family):
+    """Shift holdings towards the sectors with the better news and returns; present with two or more sectors."""
+
+    count: int = 4
+    max_size: int = 20
+    rate: float = 0.02
+    capacity: float = 200.0
+    tilt: float = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Makers(Family):
+    """Quote both sides every tick around a common reference price that follows the auctions' surprises."""
+
+    count: int = 12
+    max_size: int = 60
+    depth: tuple[float, float] = (1.0, 8.0)  # distance of the quote in half-spread units, geometric grid over makers
+    size: tuple[float, float] = (5.0, 14.0)
+    limit: float = 400.0  # inventory in shares at which a maker stops adding
+    base_width: float = 3.0  # points
+    volatility_width: float = 0.22  # of the one-tick standard deviation in points
+    surprise_gain: float = 0.87
+    fast_weight: float = 0.35  # share of the recent mean surprise (half-life 1) that was to be expected
+    slow_weight: float = 0.7  # same, half-life 40
+    taker_weight: float = 2.0  # of a share the learner takes from standing quotes, against one traded in the auction
+    inventory_shift: float = 6.0
+    start_inventory: float = 170.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """All background traders of one symbol."""
+
+    value: ValueTraders = field(default_factory=ValueTraders)
+    trend: TrendFollowers = field(default_factory=TrendFollowers)
+    reversion: ReversionTraders = field(default_factory=ReversionTraders)
+    noise: NoiseTraders = field(default_factory=NoiseTraders)
+    executor: Executors = field(default_factory=Executors)
+    news: NewsReactors = field(default_factory=NewsReactors)
+    stop: StopTraders = field(default_factory=StopTraders)
+    pairs: PairsTraders = field(default_factory=PairsTraders)
+    rotator: SectorRotators = field(default_factory=SectorRotators)
+    maker: Makers = field(default_factory=Makers)
+
+    def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):
+            family = getattr(self, entry.name)
+            require(isinstance(family, Family), f"Population.{entry.name} must be a family's settings, got {family!r}")

@@ -1,0 +1,21 @@
+"""`Market`: a batch of markets that can be reset, stepped, observed, saved and forked."""
+
+from __future__ import annotations
+
+from torchgym.market.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
+from torchgym.market.checkpoint import CHECKPOINT_VERSION
+from torchgym.market.engine import Market
+from torchgym.market.step import Outcome, StepResult, decision
+
+__all__ = [
+    "CHECKPOINT_VERSION",
+    "Market",
+    "Outcome",
+    "Seeds",
+    "StepResult",
+    "check_action",
+    "check_mask",
+    "check_seeds",
+    "consecutive_seeds",
+    "decision",
+]
