@@ -1,7 +1,7 @@
 """Train stable-baselines3's PPO on a batch of markets.
 
     pip install "torchgym[sb3,examples]"
-    python examples/sb3_ppo.py                  # about five minutes on two CPU cores
+    python examples/sb3_ppo.py                  # about three minutes on one CPU core
 
 `SB3VecEnv` steps all markets as one batch, so no wrapper processes are needed. The policy sees relative features and
 the account.

@@ -1,7 +1,7 @@
 """Collect episodes as plain numpy, and let scikit-learn predict where the price goes.
 
     pip install "torchgym[sklearn,examples]"
-    python examples/sklearn_episodes.py         # about two minutes on two CPU cores
+    python examples/sklearn_episodes.py         # about fifteen seconds on one CPU core
 
 Each row of the data is what the market showed at one tick; its label is whether the price stood higher some ticks later. Whole
 episodes are held out, so that no neighbouring tick of a test row was ever seen in training.

@@ -1,6 +1,6 @@
 """Train a PPO agent to trade in an agent-based market, then measure it against simple rules on episodes it has never seen.
 
-    python examples/train_ppo.py                       # about four minutes on two CPU cores
+    python examples/train_ppo.py                       # about five minutes on one CPU core
     python examples/train_ppo.py --preset volatile --total-frames 1000000 --device cuda
 
 A frame is one decision in one market. The agent sees public features and its own account; it buys, sells or holds. At the end
