@@ -20,6 +20,20 @@ def toy(**changes: Any) -> MarketConfig:
     return preset("toy", **changes)
 
 
+# Every option away from its default at once.
+EVERYTHING = toy(
+    num_symbols=3,
+    num_sectors=2,
+    ticks_per_action=2,
+    execution="auction",
+    mark="liquidation",
+    action="sized",
+    scaling="relative",
+    information="privileged",
+    reward={"pnl": 1.0, "risk_adjusted": 0.5, "differential_sharpe": 0.1, "log_return": 2.0},
+)
+
+
 def opened(config: MarketConfig, num_envs: int, *, seed: int = 0, **options: Any) -> Market:
     """A market after its first reset."""
     market = Market(config, num_envs, seed=seed, **options)

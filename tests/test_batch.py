@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from markets import cold, differences, opened, random_actions, seen, toy
+from markets import EVERYTHING, cold, differences, opened, random_actions, seen, toy
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
@@ -21,16 +21,7 @@ RESETS = {4: [1, 0, 0, 1, 0, 1, 0], 5: [1, 0, 1, 0, 0, 0, 0], 9: [0, 0, 0, 1, 0,
 CONFIGS: dict[str, MarketConfig] = {
     "toy": toy(),
     "default": MarketConfig(),
-    "everything": toy(
-        num_symbols=3,
-        num_sectors=2,
-        ticks_per_action=2,
-        execution="auction",
-        mark="liquidation",
-        action="sized",
-        scaling="relative",
-        reward={"pnl": 1.0, "risk_adjusted": 0.5, "differential_sharpe": 0.1},
-    ),
+    "everything": EVERYTHING,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from markets import cold, differences, opened, random_actions, seen, toy
+from markets import EVERYTHING, cold, differences, opened, random_actions, seen, toy
 from sentinel import HostSync, SyncSentinel
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
@@ -20,17 +20,7 @@ CONFIGS: dict[str, MarketConfig] = {
     "default": MarketConfig(),
     "toy": toy(),
     "two": toy(num_symbols=2, num_sectors=2, action="target", information="none", reward="log_return"),
-    "everything": toy(
-        num_symbols=3,
-        num_sectors=2,
-        ticks_per_action=2,
-        execution="auction",
-        mark="liquidation",
-        action="sized",
-        scaling="relative",
-        information="privileged",
-        reward={"pnl": 1.0, "risk_adjusted": 0.5, "differential_sharpe": 0.1, "log_return": 2.0},
-    ),
+    "everything": EVERYTHING,
 }
 
 

@@ -134,6 +134,14 @@ def normal(u: Tensor) -> Tensor:
     return above.div_(below).mul_(u - half)
 
 
+def halving_sum(values: Tensor) -> Tensor:
+    """Sum over the last axis, whose length is a power of two, in a fixed order: [..., n] to [..., 1]."""
+    while values.shape[-1] > 1:
+        older, newer = values.chunk(2, -1)
+        values = older + newer
+    return values
+
+
 def _polynomial(x: Tensor, leading: Tensor, second: Tensor, *rest: Tensor) -> Tensor:
     """Horner's rule, highest power first, a rounded product and a rounded sum in turn."""
     value = (x * leading).add_(second)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchgym import exact
 from torchgym.config import MarketConfig, NewsKind
 from torchgym.noise import Noise, StartNoise
-from torchgym.state import EVENTS, MarketParams, Value
+from torchgym.state import EVENTS, MarketParams, Value, push, total_log_volatility
 
 
 def start(config: MarketConfig, noise: StartNoise) -> Value:
@@ -61,7 +61,7 @@ def advance(config: MarketConfig, params: MarketParams, value: Value, noise: Noi
     move = public_weight * common + private_weight * noise.value[..., 1]
 
     log_volatility = value.log_volatility
-    sigma = params.value_volatility * exact.exp(total_log_volatility(value) - log_volatility_variance(config))
+    sigma = params.value_volatility * exact.exp(total_log_volatility(value) - fundamentals.log_volatility_variance)
     residual = math.sqrt(1.0 - fundamentals.leverage**2)
     shocks = fundamentals.leverage * move.unsqueeze(-1) + residual * noise.value[..., 2:5]
     log_volatility = params.volatility_decay * log_volatility + params.volatility_shock * shocks
@@ -71,7 +71,7 @@ def advance(config: MarketConfig, params: MarketParams, value: Value, noise: Noi
     true_effect = headline * exact.exp(0.3 * noise.value[..., 5] - 0.045)
     now = true_effect * immediate
     active = value.remaining > 0
-    drifts = _halving_sum(torch.where(active, value.drift, 0.0))
+    drifts = exact.halving_sum(torch.where(active, value.drift, 0.0)).squeeze(-1)
     kappa = math.log(2.0) / fundamentals.reversion_half_life
     level = value.level - kappa * value.level + sigma * move + now + drifts
 
@@ -92,16 +92,6 @@ def advance(config: MarketConfig, params: MarketParams, value: Value, noise: Noi
         duration=_push(value.duration, duration, arrived),
         remaining=_push(remaining, duration, arrived),
     )
-
-
-def total_log_volatility(value: Value) -> Tensor:
-    """H = h1 + h2 + h3, [N, S] float64, added in a fixed order."""
-    return value.log_volatility[..., 0] + value.log_volatility[..., 1] + value.log_volatility[..., 2]
-
-
-def log_volatility_variance(config: MarketConfig) -> float:
-    """Stationary variance of h."""
-    return sum(scale * scale for scale in config.fundamentals.volatility_scales)
 
 
 def _common_move(config: MarketConfig, noise: Noise) -> Tensor:
@@ -160,13 +150,4 @@ def _news(config: MarketConfig, params: MarketParams, noise: Noise) -> tuple[Ten
 
 def _push(ring: Tensor, new: Tensor, arrived: Tensor) -> Tensor:
     """Shift the newest event in where one arrived; the oldest place falls out."""
-    shifted = torch.cat([ring[..., 1:], new.to(ring.dtype).unsqueeze(-1)], dim=-1)
-    return torch.where(arrived.unsqueeze(-1), shifted, ring)
-
-
-def _halving_sum(values: Tensor) -> Tensor:
-    """Sum of a power-of-two last axis by pairwise halves: the same additions in every mode and batch."""
-    while values.shape[-1] > 1:
-        half = values.shape[-1] // 2
-        values = values[..., :half] + values[..., half:]
-    return values[..., 0]
+    return torch.where(arrived.unsqueeze(-1), push(ring, new.to(ring.dtype)), ring)

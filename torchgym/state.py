@@ -312,3 +312,22 @@ def put_rows(tree: T, index: Tensor, part: T) -> T:
 def clone(tree: T) -> T:
     """A copy that shares no memory."""
     return map_tensors(lambda tensor: tensor.clone(), tree)
+
+
+def choose_rows(mask: Tensor, tree: T, other: T) -> T:
+    """The markets of the mask [N] bool from the first tree, the rest from the other."""
+
+    def choose(new: Tensor, old: Tensor) -> Tensor:
+        return torch.where(mask.reshape(-1, *[1] * (new.dim() - 1)), new, old)
+
+    return map_tensors(choose, tree, other)
+
+
+def push(history: Tensor, newest: Tensor) -> Tensor:
+    """[..., L] with the newest entry [...] last; the oldest falls out."""
+    return torch.cat([history[..., 1:], newest.unsqueeze(-1)], dim=-1)
+
+
+def total_log_volatility(value: Value) -> Tensor:
+    """H = h1 + h2 + h3, [N, S] float64, added in a fixed order."""
+    return value.log_volatility[..., 0] + value.log_volatility[..., 1] + value.log_volatility[..., 2]

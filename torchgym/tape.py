@@ -16,6 +16,7 @@ from torchgym.state import (
     Execution,
     MarketParams,
     Tape,
+    push,
 )
 
 DEPTH_POINTS = 10
@@ -116,10 +117,10 @@ def measure(
         close=close,
         log_mid=log_mid,
         last_return=change,
-        half_mids=_push(tape.half_mids, half_mid),
-        volumes=_push(tape.volumes, volume),
-        buys=_push(tape.buys, buys),
-        sells=_push(tape.sells, sells),
+        half_mids=push(tape.half_mids, half_mid),
+        volumes=push(tape.volumes, volume),
+        buys=push(tape.buys, buys),
+        sells=push(tape.sells, sells),
         orders_filled=filled,
         variance=_blend(tape.variance, size * size, params.variance_decay),
         busy_volume=_blend(tape.busy_volume, relative_volume, params.activity_decay),
@@ -177,7 +178,3 @@ def _indicators(tape: Tape, half_mid: Tensor, half_close: Tensor) -> dict[str, T
 def _blend(mean: Tensor, value: Tensor, decay: Tensor) -> Tensor:
     """Exponential means with three half-lives, [N, S, 3]."""
     return mean + decay * (value.unsqueeze(-1) - mean)
-
-
-def _push(history: Tensor, newest: Tensor) -> Tensor:
-    return torch.cat([history[..., 1:], newest.unsqueeze(-1)], dim=-1)

@@ -11,7 +11,18 @@ from torch import Tensor
 from torchgym import accounts, actions, exact, fundamental, matching, noise, tape, traders
 from torchgym.config import MarketConfig
 from torchgym.noise import Lanes, Noise
-from torchgym.state import Accounts, Book, Clock, Layout, MarketParams, MarketState, Orders, RewardMemory, map_tensors
+from torchgym.state import (
+    Accounts,
+    Book,
+    Clock,
+    Layout,
+    MarketParams,
+    MarketState,
+    Orders,
+    RewardMemory,
+    map_tensors,
+    total_log_volatility,
+)
 from torchgym.traders import maker
 
 Watch = Callable[[str, dict[str, object]], None]
@@ -137,7 +148,7 @@ def start(
     draws = noise.draw_start(places, lanes, key)
     value = fundamental.start(config, draws)
     memories, shares, _ = traders.start(config, places, value, draws)
-    hidden = fundamental.total_log_volatility(value)
+    hidden = total_log_volatility(value)
     variance = config.opening_volatility * config.opening_volatility * exact.exp(hidden)
     reference = memories["maker"].reference
 

@@ -68,3 +68,8 @@ class Fundamentals:
         )
         total = self.earnings.probability + self.guidance.probability
         require(total <= 1.0, f"earnings and guidance probabilities must add up to <= 1, got {total}")
+
+    @property
+    def log_volatility_variance(self) -> float:
+        """Stationary variance of the log-volatility, all three scales together."""
+        return sum(scale * scale for scale in self.volatility_scales)

@@ -29,6 +29,7 @@ from torchgym.envs.gymnasium import (
     refuse_rendering,
 )
 from torchgym.market import Market, StepResult
+from torchgym.state import choose_rows
 
 Mask = npt.NDArray[np.bool_]
 Step = tuple[Observation, npt.NDArray[np.float64], Mask, Mask, dict[str, Any]]
@@ -174,7 +175,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         if ended.all():
             return self._out(self._open(ended, self._no_seeds))
         stepped = self.market.step(actions)  # the ended rows too, which are opened anew right after
-        return self._out(_choose(ended, self._open(ended, self._no_seeds), stepped))
+        return self._out(choose_rows(self._rows(ended), self._open(ended, self._no_seeds), stepped))
 
     def _same_step(self, actions: Tensor) -> Step:
         """Rows that end open an episode at once; their last observation and info go along."""
@@ -182,7 +183,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         ended = (last.terminated | last.truncated).cpu().numpy()
         if not ended.any():
             return self._out(last)
-        opened = _choose(ended, self._open(ended, self._no_seeds), last)
+        opened = choose_rows(self._rows(ended), self._open(ended, self._no_seeds), last)
         shown = replace(opened, reward=last.reward, terminated=last.terminated, truncated=last.truncated)
         observations, rewards, terminations, truncations, infos = self._out(shown)
         last_observations = observation_array(last, self.include_account)
@@ -192,6 +193,9 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         infos |= {"final_obs": final_obs, "final_info": self._infos(last, ended)}
         infos |= {"_final_obs": ended.copy(), "_final_info": ended.copy()}
         return observations, rewards, terminations, truncations, infos
+
+    def _rows(self, mask: Mask) -> Tensor:
+        return torch.from_numpy(mask).to(self.market.device)
 
     def _open(self, chosen: Mask, seeds: list[int | None]) -> StepResult:
         """Open the next episode of the chosen rows; what is seen of all rows afterwards."""
@@ -255,19 +259,3 @@ def check_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
 
 def _broad(mask: Mask, ndim: int) -> Mask:
     return mask.reshape(-1, *(1,) * (ndim - 1))
-
-
-def _choose(mask: Mask, chosen: StepResult, others: StepResult) -> StepResult:
-    """The rows of the mask from `chosen`, the rest from `others`."""
-
-    def pick(one: Tensor, other: Tensor) -> Tensor:
-        return torch.where(torch.from_numpy(_broad(mask, one.dim())).to(one.device), one, other)
-
-    return StepResult(
-        observation=pick(chosen.observation, others.observation),
-        account=pick(chosen.account, others.account),
-        reward=pick(chosen.reward, others.reward),
-        terminated=pick(chosen.terminated, others.terminated),
-        truncated=pick(chosen.truncated, others.truncated),
-        info={name: pick(value, others.info[name]) for name, value in chosen.info.items()},
-    )

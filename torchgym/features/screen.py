@@ -37,14 +37,6 @@ def _once(compute: Callable[[Screen], Any]) -> property:
     return property(get, doc=compute.__doc__)
 
 
-def halving_sum(values: Tensor) -> Tensor:
-    """Sum over the last axis, whose length is a power of two, in a fixed order: [..., n] to [..., 1]."""
-    while values.shape[-1] > 1:
-        older, newer = values.chunk(2, -1)
-        values = older + newer
-    return values
-
-
 def ratio(part: Tensor, whole: Tensor, neutral: float) -> Tensor:
     """The quotient, or `neutral` where the whole is not positive."""
     return torch.where(whole > 0.0, part / whole, neutral)
@@ -108,8 +100,8 @@ class Screen:
         short = each[..., -8:] - over[..., _AT_8 : _AT_8 + 1] * 0.125
         long = each - over[..., _AT_32 : _AT_32 + 1] * 0.03125
         both = torch.cat([short, long], -1)
-        blocks = halving_sum((both * both).unflatten(-1, (5, 8))).squeeze(-1)
-        squares = [self.spread_of_mids, blocks[..., :1], halving_sum(blocks[..., 1:])]
+        blocks = exact.halving_sum((both * both).unflatten(-1, (5, 8))).squeeze(-1)
+        squares = [self.spread_of_mids, blocks[..., :1], exact.halving_sum(blocks[..., 1:])]
         mids, vol_8, vol_32 = exact.sqrt(torch.cat(squares, -1)).split(1, -1)
         return mids * (self.config.point_size / 24.0), vol_8 * 7.0**-0.5, vol_32 * 31.0**-0.5
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchgym.features.screen import LOOKBACKS, Screen, halving_sum, ratio
+from torchgym import exact
+from torchgym.features.screen import LOOKBACKS, Screen, ratio
 
 LIMIT = 10.0  # relative features are clipped here, either side
 _STILL = 1e-12  # of the mid: an average range below this is what rounding leaves of a market that stands still
@@ -77,7 +78,7 @@ def _volume_surge(s: Screen) -> Tensor:
 
 
 def _sentiment_price_gap(s: Screen) -> Tensor:
-    return halving_sum(s.decayed) * s.fair_dev
+    return exact.halving_sum(s.decayed) * s.fair_dev
 
 
 def _vol_ratio(s: Screen) -> Tensor:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,13 +19,12 @@ from torchgym.config import MarketConfig
 from torchgym.market.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
 from torchgym.market.checkpoint import CHECKPOINT_VERSION, read_checkpoint
 from torchgym.market.step import Outcome, StepResult, decision, result, snapshot, standing
-from torchgym.state import MarketParams, MarketState, layout, leaves, make_params, map_tensors, put_rows
+from torchgym.state import MarketParams, MarketState, choose_rows, layout, leaves, make_params, map_tensors, put_rows
 from torchgym.state import rows as take_rows
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-T = TypeVar("T")
 # Materialise what several reductions over orders read, instead of recomputing it in each of them.
 _COMPILE_OPTIONS: dict[str, Any] = {
     "realize_opcount_threshold": 8,
@@ -199,7 +198,10 @@ class Market:
                 self.config, self._params, state, chosen, places=self._places, lanes=self._lanes
             )
             if moving is not None:
-                after, outcome = _where(moving, after, state), _where(moving, outcome, standing(self.config, state))
+                after, outcome = (
+                    choose_rows(moving, after, state),
+                    choose_rows(moving, outcome, standing(self.config, state)),
+                )
             self._state = after
             return result(self.config, after, outcome)
 
@@ -344,15 +346,6 @@ class Market:
         for _ in range(config.warmup_ticks // config.ticks_per_action):
             state, _ = step(config, params, state, hold, places=places, lanes=lanes)
         return replace(state, reward=opened.reward)
-
-
-def _where(mask: Tensor, tree: T, other: T) -> T:
-    """The markets of the mask [N] bool from the first tree, the rest from the other."""
-
-    def choose(new: Tensor, old: Tensor) -> Tensor:
-        return torch.where(mask.reshape(-1, *[1] * (new.dim() - 1)), new, old)
-
-    return map_tensors(choose, tree, other)
 
 
 def _compiled(step: Callable[..., Any]) -> Callable[..., Any]:

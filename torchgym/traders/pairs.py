@@ -11,7 +11,7 @@ from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.noise import Draws, StartDraws
 from torchgym.state import MarketParams, Orders
-from torchgym.traders.view import View, log_uniform, toward_target
+from torchgym.traders.view import View, ema_weight, log_uniform, toward_target
 
 _START_VARIANCE = 1e-4
 
@@ -40,7 +40,7 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[Pai
     lookback = log_uniform(config.population.pairs.lookback, draws.u0[:, :1]).expand_as(leg)
     memory = PairsMemory(
         leg=leg,
-        weight=1.0 - exact.exp(-one / lookback),
+        weight=ema_weight(lookback),
         mean=_spread(leg, log_mid),
         variance=_START_VARIANCE * one,
         bet=torch.zeros_like(leg),

@@ -11,7 +11,7 @@ from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.noise import Draws, StartDraws
 from torchgym.state import MarketParams, Orders
-from torchgym.traders.view import View, log_uniform, toward_target, uniform_between
+from torchgym.traders.view import View, ema_weight, log_uniform, toward_target, uniform_between
 
 _START_RUN = 3e-4  # opening mean of up and of down moves
 
@@ -39,7 +39,7 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[Rev
     memory = ReversionMemory(
         rate=log_uniform(family.rate, draws.u0),
         entry=uniform_between(family.entry, draws.u2),
-        weight=1.0 - exact.exp(-one / lookback),
+        weight=ema_weight(lookback),
         scale=one / exact.sqrt(0.5 * lookback),
         uses_runs=(odd == 1).expand_as(lookback).clone(),
         mean=log_mid.expand_as(lookback).clone(),

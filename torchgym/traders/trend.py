@@ -11,7 +11,7 @@ from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.noise import Draws, StartDraws
 from torchgym.state import MarketParams, Orders
-from torchgym.traders.view import View, log_uniform, toward_target, uniform_between
+from torchgym.traders.view import View, ema_weight, log_uniform, toward_target, uniform_between
 
 _SLOW = 3.5  # the slow average's lookback, in lookbacks
 _SIGNAL = 0.7
@@ -41,19 +41,15 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[Tre
     memory = TrendMemory(
         rate=log_uniform(family.rate, draws.u0),
         gain=uniform_between(family.gain, draws.u2) / exact.sqrt(lookback),
-        fast_weight=_ema_weight(lookback),
-        slow_weight=_ema_weight(_SLOW * lookback),
-        signal_weight=_ema_weight(_SIGNAL * lookback),
+        fast_weight=ema_weight(lookback),
+        slow_weight=ema_weight(_SLOW * lookback),
+        signal_weight=ema_weight(_SIGNAL * lookback),
         uses_signal=odd.to(torch.float32).expand_as(lookback).clone(),
         fast=level,
         slow=level.clone(),
         signal=torch.zeros_like(level),
     )
     return memory, torch.zeros_like(level)
-
-
-def _ema_weight(lookback: Tensor) -> Tensor:
-    return 1.0 - exact.exp(-torch.ones_like(lookback) / lookback)
 
 
 def decide(

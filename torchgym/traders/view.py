@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchgym import exact
 from torchgym.config import MarketConfig
-from torchgym.state import MarketParams, MarketState, Orders
+from torchgym.state import MarketParams, MarketState, Orders, total_log_volatility
 
 MARKETABLE = 0.01  # a market order's limit, as a fraction of the mid
 
@@ -93,10 +93,8 @@ def activity_of(config: MarketConfig, state: MarketState) -> Tensor:
     volume, size = state.tape.busy_volume, state.tape.busy_return
     excited = 0.20 + 0.15 * (volume[..., 0] + volume[..., 1] + volume[..., 2])
     excited = excited + (0.10 * (size[..., 0] + size[..., 1]) + 0.15 * size[..., 2])
-    hidden = state.value.log_volatility
-    total = hidden[..., 0] + hidden[..., 1] + hidden[..., 2]
-    half_variance = 0.5 * sum(scale * scale for scale in config.fundamentals.volatility_scales)
-    return torch.clamp(excited * exact.exp(total - half_variance), 0.25, 5.0)
+    half_variance = 0.5 * config.fundamentals.log_volatility_variance
+    return torch.clamp(excited * exact.exp(total_log_volatility(state.value) - half_variance), 0.25, 5.0)
 
 
 def market_limit(view: View, side: Tensor) -> Tensor:
@@ -148,6 +146,11 @@ def log_uniform(low_high: tuple[float, float], uniform: Tensor) -> Tensor:
     if low <= 0.0:
         return uniform_between(low_high, uniform)
     return low * exact.exp(math.log(high / low) * uniform)
+
+
+def ema_weight(lookback: Tensor) -> Tensor:
+    """Weight of the newest value in an exponential mean over `lookback` ticks."""
+    return 1.0 - exact.exp(-torch.ones_like(lookback) / lookback)
 
 
 def uniform_between(low_high: tuple[float, float], uniform: Tensor) -> Tensor:
