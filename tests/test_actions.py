@@ -32,6 +32,9 @@ def ask_for(config: MarketConfig, actions: list[int], held: list[int], half_mid:
         ("sized", 10, [-30, -10, -1, 0, 1, 10, 30]),
         ("sized", 45, [-135, -45, -4, 0, 4, 45, 135]),
         ("sized", 3, [-9, -3, -1, 0, 1, 3, 9]),
+        ("percent", 100, list(range(-100, 101))),
+        ("percent", 1, [-1, *[0] * 199, 1]),
+        ("percent", 2_000, list(range(-2_000, 2_001, 20))),
     ],
 )
 def test_sizes_of_a_flat_learner(name: str, order_size: int, wanted: list[int]) -> None:
@@ -46,6 +49,13 @@ def test_targets_are_approached_by_one_order_at_a_time() -> None:
     assert ask_for(config, [0, 1, 2, 3, 4], [0] * 5)[0] == [-10, -10, 0, 10, 10]
     assert ask_for(config, [0, 1, 2, 3, 4], [22] * 5)[0] == [-10, -10, -10, 3, 10]
     assert ask_for(config, [1, 3], [-25, 25])[0] == [0, 0]
+
+
+def test_hundredths_of_an_order_are_cut_towards_zero() -> None:
+    config = MarketConfig(action="percent", order_size=30)  # a hundredth is 0.3 shares
+    choices = [0, 49, 50, 93, 96, 97, 99, 101, 103, 104, 107, 150, 151, 200]
+    wanted = [-30, -15, -15, -2, -1, 0, 0, 0, 0, 1, 2, 15, 15, 30]
+    assert ask_for(config, choices, [0] * len(choices))[0] == wanted
 
 
 def test_halves_of_an_odd_limit_are_symmetric() -> None:
@@ -87,7 +97,9 @@ def test_the_collar_is_rounded_towards_the_mid() -> None:
 
 
 def test_unknown_schemes_list_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown action scheme 'greedy': choose one of discrete, sized, target"):
+    with pytest.raises(
+        ValueError, match=r"unknown action scheme 'greedy': choose one of discrete, sized, target, percent"
+    ):
         scheme(MarketConfig(action="greedy"))
     with pytest.raises(ValueError, match=r"unknown action scheme 'greedy'"):
         Market(MarketConfig(action="greedy"))

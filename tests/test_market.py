@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from markets import differences, opened, random_actions, seen, toy
+from markets import cold, differences, opened, random_actions, seen, toy
 from torch import Tensor
 
 import torchgym as tg
@@ -275,10 +275,13 @@ def test_paths_are_what_was_seen(one: Market) -> None:
         "bid",
         "ask",
         "volume",
+        "fills",
         "bid_depth",
         "ask_depth",
         "buys",
         "sells",
+        "maker_shares",
+        "maker_cash",
         "position",
         "news",
     ]
@@ -290,8 +293,12 @@ def test_paths_are_what_was_seen(one: Market) -> None:
         tape = twin.state.tape
         assert torch.equal(paths["mid"][:, at], tape.half_mids[..., -1].double() * (0.5 * CONFIG.point_size))
         assert torch.equal(paths["volume"][:, at], tape.volumes[..., -1])
+        assert torch.equal(paths["fills"][:, at], tape.orders_filled)
         assert torch.equal(paths["ask"][:, at], tape.ask.double() * CONFIG.point_size)
         assert torch.equal(paths["position"][:, at], result.info["position"])
+        makers = twin.holdings()["maker"]
+        assert torch.equal(paths["maker_shares"][:, at], makers["shares"])
+        assert torch.allclose(paths["maker_cash"][:, at].sum(-1), makers["cash"].double() * CONFIG.point_size)
         assert torch.equal(paths["equity"][:, at], result.info["equity"])
     assert differences(one.state, twin.state) == []
     assert torch.allclose(paths["mid"], 0.5 * (paths["bid"] + paths["ask"]))
@@ -302,6 +309,49 @@ def test_progress_is_told(one: Market, capsys: pytest.CaptureFixture[str]) -> No
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines()[-1] == "tick 4 of 4"
+    told: list[tuple[int, int]] = []
+    one.run(3, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    one.run(2, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_is_told_now_and_then_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    still = cold(toy(ticks_per_action=2), 1)
+    told: list[int] = []
+    still.step = lambda action=None, mask=None: None  # type: ignore[method-assign, assignment, return-value]
+    still.run(2 * 250, record=["mid"], progress=lambda done, total: told.append(done))
+    assert told == [4 * k for k in range(1, 126)]
+    still.run(2 * 25, record=["mid"], progress=True)
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == [*map(str, range(4, 50, 4)), "50"]
+
+
+def test_paths_hold_what_is_asked_for(one: Market) -> None:
+    twin = one.fork()
+    whole, part = one.run(3), twin.run(3, record=["equity", "fills"])
+    assert list(part.keys()) == ["equity", "fills"]
+    assert all(torch.equal(path, whole[name]) for name, path in part.items())
+    assert whole["fills"].dtype == torch.int64
+    assert whole["fills"].min() >= 0 and whole["fills"].max() > 2
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (["mid", "spread"], r"unknown entry 'spread' of a path: choose from mid, close, .*fills.*, equity"),
+        ("mid", r"record must be a sequence of names, got 'mid': write \['mid'\]"),
+    ],
+)
+def test_unknown_entries_list_the_known_ones(one: Market, record: Any, message: str) -> None:
+    before = clone(one.state)
+    with pytest.raises(ValueError, match=message):
+        one.run(2, record=record)
+    assert differences(one.state, before) == []
+
+
+def test_a_path_takes_its_memory_once(one: Market) -> None:
+    paths = one.run(3)
+    assert all(path.is_contiguous() and path.untyped_storage().nbytes() == path.nbytes for path in paths.values())
 
 
 def test_a_checkpoint_is_the_market(one: Market, tmp_path: Path) -> None:
@@ -676,3 +726,15 @@ def test_presets_are_what_they_are_called() -> None:
     assert moves["calm"] < moves["default"] < moves["volatile"]
     assert spreads["calm"] < spreads["illiquid"]
     assert volumes["illiquid"] < volumes["default"]
+
+
+def test_zero_intelligence_trades_at_random_all_the_time() -> None:
+    """Everybody acts in every tick, whatever happened; nobody follows value or news; and prices move all the same."""
+    market = opened(tg.preset("zero_intelligence"), 4)
+    assert list(market._places.families) == ["noise"]
+    assert (market.params.noise_rate * 0.25 >= 1.0).all()  # the lowest activity
+    path = market.run(30, record=["mid", "volume", "news"])
+    assert path["mid"].std(1).min() > 0
+    assert path["volume"].min() > 0
+    assert not path["news"].any() and not market.state.value.public_move.any()
+    assert not market.state.value.log_volatility.any()

@@ -44,10 +44,16 @@ def _target(config: MarketConfig, action: Tensor, held: Tensor) -> Tensor:
     return torch.clamp(target - held, -config.order_size, config.order_size)
 
 
+def _percent(config: MarketConfig, action: Tensor, held: Tensor) -> Tensor:
+    """0 to 200: trade action - 100 hundredths of a standard order, cut towards zero; order_size = 100 makes them shares."""
+    return torch.div((action - 100) * config.order_size, 100, rounding_mode="trunc")
+
+
 ACTIONS: dict[str, ActionScheme] = {
     "discrete": ActionScheme(choices=3, hold=1, wanted=_discrete),
     "sized": ActionScheme(choices=7, hold=3, wanted=_sized),
     "target": ActionScheme(choices=5, hold=2, wanted=_target),
+    "percent": ActionScheme(choices=201, hold=100, wanted=_percent),
 }
 
 

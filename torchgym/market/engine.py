@@ -6,7 +6,7 @@ import copy
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ from torchgym import tick as ticking
 from torchgym.config import MarketConfig
 from torchgym.market.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
 from torchgym.market.checkpoint import CHECKPOINT_VERSION, read_checkpoint
-from torchgym.market.step import Outcome, StepResult, decision, result, snapshot, standing
+from torchgym.market.paths import Recorder, entries
+from torchgym.market.step import Outcome, StepResult, decision, result, standing
 from torchgym.state import MarketParams, MarketState, choose_rows, layout, leaves, make_params, map_tensors, put_rows
 from torchgym.state import rows as take_rows
 
@@ -80,7 +81,8 @@ class Market:
         self._state: MarketState | None = None
         self._places = layout(self.config)
         self._lanes = noise.lanes(self._places, self.device)
-        self._params = make_params(self.config, num_envs, self.device)
+        self._base = make_params(self.config, num_envs, self.device)
+        self._params = self._base
         shape = (num_envs, self.config.num_symbols)
         self._hold = torch.full(shape, self.scheme.hold, dtype=torch.int64, device=self.device)
         self._first_seeds = consecutive_seeds(seed, num_envs).to(self.device)
@@ -99,6 +101,19 @@ class Market:
         if self._state is None:
             raise RuntimeError("the market has not been opened yet: call reset() first")
         return self._state
+
+    @property
+    def params(self) -> MarketParams:
+        """The numbers of each market's running episode, [N, 1], [N, 1, 1] or [N, 1, 3]; see `torchgym.state.MarketParams`.
+
+        They differ between markets and change with every reset where `MarketConfig.randomize` names them, so that a learner, or
+        whoever judges it, can be told which world it is in. To be read, not written.
+
+        Raises:
+            RuntimeError: before the first reset.
+        """
+        _ = self.state
+        return self._params
 
     @property
     def opened(self) -> bool:
@@ -165,12 +180,14 @@ class Market:
             seed, episode = self._state.clock.seed, self._state.clock.episode + 1
         with torch.no_grad():
             if whole:
-                self._state = self._open(seed, episode, self._params, self._step)
+                params = self._drawn(noise.make_key(seed, episode))
+                self._state, self._params = self._open(seed, episode, params, self._step), params
             elif bool(chosen.any()):
                 index = chosen.nonzero().flatten()
-                params = take_rows(self._params, index)
+                params = take_rows(self._drawn(noise.make_key(seed, episode)), index)
                 opened = self._open(seed[index], episode[index], params, self._eager)
                 self._state = put_rows(self.state, index, opened)
+                self._params = put_rows(self._params, index, params)
         return self.observe()
 
     def step(self, action: Tensor | None = None, mask: Tensor | None = None) -> StepResult:
@@ -216,18 +233,32 @@ class Market:
             return result(self.config, state, standing(self.config, state))
 
     def run(
-        self, num_ticks: int, policy: Callable[[StepResult], Tensor] | None = None, *, progress: bool = False
+        self,
+        num_ticks: int,
+        policy: Callable[[StepResult], Tensor] | None = None,
+        *,
+        record: Sequence[str] | None = None,
+        progress: bool | Callable[[int, int], None] = False,
     ) -> TensorDict:
         """Record paths of the market.
 
+        Memory for the whole path is taken at once, 8 bytes per market, row, symbol and entry; `record` narrows it down.
+
         Args:
-            num_ticks: T, how many ticks; a multiple of `ticks_per_action`, one row per decision.
+            num_ticks: how many ticks; a multiple of `ticks_per_action`. T rows, one per decision, as of its last tick.
             policy: the action for what was seen last, [N] or [N, S] int64; None holds.
-            progress: print a line now and then.
+            record: which entries; None is all of them.
+            progress: True writes about ten lines to stderr; a function is called about a hundred times, and at the end, with
+                the ticks done and the ticks in all.
 
         Returns:
-            TensorDict [N, T], each entry [N, T, S]: mid, close, value, estimate (currency, float64); bid, ask (currency); volume,
-            bid_depth, ask_depth, buys, sells, position (shares, int64); news (headline's log effect, float64); and equity [N, T].
+            TensorDict [N, T], each entry [N, T, S]: mid, close, bid, ask, value, estimate, maker_cash (currency, float64);
+            volume, buys, sells, bid_depth, ask_depth, maker_shares, position (shares, int64); fills (orders filled in the tick,
+            int64); news (headline's log effect, float64); and equity [N, T] (currency, float64).
+
+        Raises:
+            ValueError: for a bad number of ticks or an unknown entry, listing the known ones; nothing has moved then.
+            RuntimeError: before the first reset.
         """
         from tensordict import TensorDict
 
@@ -236,15 +267,16 @@ class Market:
             raise ValueError(
                 f"num_ticks must be a positive multiple of ticks_per_action = {per_step}, got {num_ticks!r}"
             )
+        length = num_ticks // per_step
+        recorder = Recorder(self.config, entries(record), length)
+        tell, times = (progress, 100) if callable(progress) else (_write_progress, 10 if progress else 1)
         seen = self.observe() if policy is not None else None
-        recorded: list[dict[str, Tensor]] = []
-        for index in range(num_ticks // per_step):
+        for index in range(length):
             seen = self.step(policy(seen) if policy is not None and seen is not None else None)
-            recorded.append(snapshot(self.config, self.state))
-            if progress and (index + 1) % max(1, num_ticks // per_step // 10) == 0:
-                sys.stderr.write(f"tick {(index + 1) * per_step} of {num_ticks}\n")
-        stacked = {name: torch.stack([row[name] for row in recorded], dim=1) for name in recorded[0]}
-        return TensorDict(stacked, batch_size=[self.num_envs, len(recorded)], device=self.device)
+            recorder.write(index, self.state)
+            if progress and ((index + 1) % max(1, length // times) == 0 or index + 1 == length):
+                tell((index + 1) * per_step, num_ticks)
+        return TensorDict(recorder.paths, batch_size=[self.num_envs, length], device=self.device)
 
     def holdings(self) -> dict[str, dict[str, Tensor]]:
         """Who owns what: for each class of owner cash [N] int64 points x shares, and shares [N, S] int64.
@@ -280,7 +312,8 @@ class Market:
 
         twin._state = None if self._state is None else map_tensors(moved, self._state)
         twin._first_seeds, twin._hold = moved(self._first_seeds), moved(self._hold)
-        twin._lanes, twin._params = map_tensors(moved, self._lanes), map_tensors(moved, self._params)
+        twin._lanes = map_tensors(moved, self._lanes)
+        twin._base, twin._params = map_tensors(moved, self._base), map_tensors(moved, self._params)
         return twin
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -324,6 +357,12 @@ class Market:
             raise ValueError("the saved tensors do not fit this market: another configuration, batch size or version")
         named = iter(tensors[name] for name in expected)
         self._state = map_tensors(lambda _: next(named).to(self.device, copy=True), blank)
+        self._params = self._drawn(self._state.clock.key)
+
+    def _drawn(self, key: Tensor) -> MarketParams:
+        """The worlds of these episodes: key [N, 2] int32, which also a market that was given a new seed keeps while it runs."""
+        with torch.no_grad():
+            return ticking.draw_params(self.config, self._base, key)
 
     def _blank(self, seed: Tensor) -> MarketState:
         """A market that has not been warmed up: the right shapes."""
@@ -346,6 +385,10 @@ class Market:
         for _ in range(config.warmup_ticks // config.ticks_per_action):
             state, _ = step(config, params, state, hold, places=places, lanes=lanes)
         return replace(state, reward=opened.reward)
+
+
+def _write_progress(done: int, total: int) -> None:
+    sys.stderr.write(f"tick {done} of {total}\n")
 
 
 def _compiled(step: Callable[..., Any]) -> Callable[..., Any]:

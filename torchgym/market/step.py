@@ -115,25 +115,3 @@ def result(config: MarketConfig, state: MarketState, outcome: Outcome) -> StepRe
         truncated=ticking.truncated(config, state),
         info=info,
     )
-
-
-def snapshot(config: MarketConfig, state: MarketState) -> dict[str, Tensor]:
-    """One row of a recorded path; see `Market.run`."""
-    point = config.point_size
-    tape, listed = state.tape, config.list_price * config.point_size
-    return {
-        "mid": tape.half_mids[..., -1].to(torch.float64) * (0.5 * point),
-        "close": tape.close.to(torch.float64) * point,
-        "bid": tape.bid.to(torch.float64) * point,
-        "ask": tape.ask.to(torch.float64) * point,
-        "volume": tape.volumes[..., -1].clone(),
-        "bid_depth": tape.bid_depth.clone(),
-        "ask_depth": tape.ask_depth.clone(),
-        "buys": tape.buys[..., -1].clone(),
-        "sells": tape.sells[..., -1].clone(),
-        "value": listed * torch.exp(state.value.level),
-        "estimate": listed * torch.exp(state.value.level + state.value.estimate_error),
-        "news": state.value.headline.clone(),
-        "position": state.accounts.learner_shares.clone(),
-        "equity": state.accounts.half_equity.to(torch.float64) * (0.5 * point),
-    }
