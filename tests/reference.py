@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, fields
 from types import SimpleNamespace
 from typing import Any
@@ -155,12 +156,14 @@ def see(config: MarketConfig, params: SimpleNamespace, symbol: SimpleNamespace) 
     volumes, returns = tape.busy_volume, tape.busy_return
     excited = 0.20 + 0.15 * (volumes[0] + volumes[1] + volumes[2])
     excited = excited + (0.10 * (returns[0] + returns[1]) + 0.15 * returns[2])
-    half_variance = 0.5 * sum(scale * scale for scale in config.fundamentals.volatility_scales)
+    half_variance = 0.5 * config.fundamentals.log_volatility_variance
     activity = clip(excited * exp(total_log_volatility(value) - half_variance), 0.25, 5.0)
 
-    powers = exp(0.7 * log(clip(activity, 0.4, 4.0)))
-    width = (params.base_width + params.volatility_width * maker_volatility * symbol.maker.reference) * powers
-    fading = [event.sentiment * (f64(event.remaining) / max(event.duration, 1)) for event in value.events]
+    busy = log(clip(activity, 0.4, 4.0))
+    width = (params.base_width + params.volatility_width * maker_volatility * symbol.maker.reference) * exp(0.7 * busy)
+    left = [f64(event.remaining) / max(event.duration, 1) for event in value.events]
+    width = width * (1.0 + config.population.maker.news_width * left[-1])
+    fading = [event.sentiment * share for event, share in zip(value.events, left, strict=True)]
     first, second, third, fourth = (fading[i] + fading[i + 1] for i in (0, 2, 4, 6))
     return SimpleNamespace(
         mid=f32(mid),
@@ -182,6 +185,7 @@ def see(config: MarketConfig, params: SimpleNamespace, symbol: SimpleNamespace) 
         reference_mid=mid,
         maker_volatility=maker_volatility,
         maker_half_spread=width,
+        maker_gain=params.surprise_gain * exp(config.population.maker.gain_elasticity * busy),
     )
 
 
@@ -433,44 +437,44 @@ def remember_fills(family: str, me: SimpleNamespace, shares_before: int, fill: i
 # --- makers --------------------------------------------------------------------------------------------------------------
 
 
-def learn(
-    config: MarketConfig, params: SimpleNamespace, maker: SimpleNamespace, view: SimpleNamespace, e: Real, news: Real
-) -> None:
+def learn(config: MarketConfig, maker: SimpleNamespace, view: SimpleNamespace, e: Real, news: Real) -> None:
     """The reference price follows the surprise e (points) that recent ones did not announce, the mid, and the news."""
     family = config.population.maker
     cap = 5.0 * view.maker_volatility * maker.reference + 1.0
     es = cap * tanh(e / cap)
-    unannounced = es - family.fast_weight * maker.fast_surprise - family.slow_weight * maker.slow_surprise
-    gap = maker.centre - view.reference_mid
+    fast, middle, slow = (
+        weight * mean for weight, mean in zip(family.expectation_weights, maker.expected, strict=True)
+    )
+    gap = maker.reference - view.reference_mid
     beyond = gap - clip(gap, -3.0 * view.maker_half_spread, 3.0 * view.maker_half_spread)
-    moved = maker.reference + params.surprise_gain * unannounced - 0.04 * gap - 0.5 * beyond
+    moved = maker.reference + view.maker_gain * (es - (fast + middle + slow)) - 0.04 * gap - 0.5 * beyond
     maker.reference = moved * exp(news)
-    maker.fast_surprise = maker.fast_surprise + 0.5 * (es - maker.fast_surprise)
-    maker.slow_surprise = maker.slow_surprise + (1.0 - 2.0 ** (-1.0 / 40.0)) * (es - maker.slow_surprise)
+    for k, half_life in enumerate(family.expectation_half_lives):
+        maker.expected[k] = maker.expected[k] + (1.0 - 2.0 ** (-1.0 / half_life)) * (es - maker.expected[k])
 
 
 def quote(config: MarketConfig, symbol: SimpleNamespace, singles: int, delta: Real) -> None:
-    """Cancel and replace every maker's bid and ask, post-only against the orders of everybody else."""
+    """Cancel and replace every maker's bid and ask; orders that a maker would now trade against are pulled before."""
     family, maker, count = config.population.maker, symbol.maker, config.population.maker.count
-    others = [order for place, order in symbol.book.items() if place < singles]
-    best_bid = max((order.price for order in others if order.size > 0), default=-(2**40))
-    best_ask = min((order.price for order in others if order.size < 0), default=2**40)
+    bids, asks = [], []
     limit = int(family.limit)
     held = [clip(shares, -limit, limit) for shares in symbol.shares[singles:]]
-    common = f64(sum(held)) * (1.0 / (limit * count))
-    shift = family.inventory_shift * common * (1.0 + family.inventory_shift * common * common)
-    maker.centre = maker.reference - shift * delta
     for i in range(count):
         load = f64(held[i]) * (1.0 / limit)
-        skew = 2.0 * (load - 0.5 * common) * delta
+        skew = 1.5 * load * delta
         reach = maker.depth[i] * delta
-        bid = max(int(min(np.floor(maker.centre - reach - skew), np.ceil(maker.centre) - 1.0)), 1)
-        ask = max(int(max(np.ceil(maker.centre + reach - skew), np.floor(maker.centre) + 1.0)), 2)
-        maker.wanted[i], maker.wanted[count + i] = bid, ask
+        bid = max(int(min(np.floor(maker.reference - reach - skew), np.ceil(maker.reference) - 1.0)), 1)
+        ask = max(int(max(np.ceil(maker.reference + reach - skew), np.floor(maker.reference) + 1.0)), 2)
+        bids.append(bid)
+        asks.append(ask)
         buys = int(np.ceil(maker.size[i] * (1.0 - max(load, f64(0))) - 1e-3))
         sells = int(np.ceil(maker.size[i] * (1.0 + min(load, f64(0))) - 1e-3))
-        post(symbol.book, singles + i, Order(min(bid, best_ask - 1), buys, 2**40))
-        post(symbol.book, singles + count + i, Order(max(ask, best_bid + 1), -sells, 2**40))
+        post(symbol.book, singles + i, Order(bid, buys, 2**40))
+        post(symbol.book, singles + count + i, Order(ask, -sells, 2**40))
+    for place in range(singles):
+        order = symbol.book.get(place)
+        if order and (order.price >= min(asks) if order.size > 0 else order.price <= max(bids)):
+            del symbol.book[place]
 
 
 def post(book: dict[int, Order], place: int, order: Order) -> None:
@@ -510,7 +514,7 @@ def advance(
     common = factors + own * z[0]
     public = sqrt(params.public_share)
     move = public * common + sqrt(1.0 - params.public_share) * z[1]
-    variance = sum(scale * scale for scale in law.volatility_scales)
+    variance = law.log_volatility_variance
     sigma = params.value_volatility * exp(total_log_volatility(value) - variance)
     for k in range(3):
         shock = law.leverage * move + math.sqrt(1.0 - law.leverage**2) * z[2 + k]
@@ -612,6 +616,9 @@ def wanted_shares(config: MarketConfig, action: int, held: int) -> int:
     if config.action == "sized":
         tenth = max(1, order // 10)
         return {0: -3 * order, 1: -order, 2: -tenth, 3: 0, 4: tenth, 5: order, 6: 3 * order}[action]
+    if config.action == "percent":
+        hundredths = action - 100
+        return hundredths * order // 100 if hundredths > 0 else -(-hundredths * order // 100)
     half, whole = config.position_limit // 2, config.position_limit
     target = {0: -whole, 1: -half, 2: 0, 3: half, 4: whole}[action]
     return min(max(target - held, -order), order)
@@ -656,7 +663,8 @@ class Market:
             turned, fee = self.settle(symbol, done[s])
             turnover, fees = turnover + turned, fees + fee
             advance(config, self.params, symbol.value, draws, s)
-            learn(config, self.params, symbol.maker, views[s], self.surprise(symbol, done[s]), symbol.value.public_move)
+            heard = self.surprise(symbol, views[s], done[s])
+            learn(config, symbol.maker, views[s], heard, symbol.value.public_move)
             symbol.book = {place: order for place, order in symbol.book.items() if order.expiry > now}
             quote(config, symbol, len(self.families), views[s].maker_half_spread)
             measure(config, self.params, symbol, done[s])
@@ -676,7 +684,7 @@ class Market:
             limit = int(np.floor(f64(half_mid) * (0.5 * (1.0 + config.collar))))
         else:
             limit = int(np.ceil(f64(half_mid) * (0.5 * (1.0 - config.collar))))
-        quoted = {place: order.size for place, order in symbol.book.items() if place >= len(self.families)}
+        quoted = {place: copy(order) for place, order in symbol.book.items() if place >= len(self.families)}
         goes_first = shares if config.execution == "book" else 0
         walked = walk(config.band, symbol.book, goes_first, limit, half_mid)
         walked.prices = {place: symbol.book[place].price for place in walked.fills}
@@ -706,15 +714,14 @@ class Market:
         return wishes
 
     def submit(self, symbol: SimpleNamespace, wishes: list[Wish], done: SimpleNamespace, now: int) -> None:
-        """New orders take the place of their owners' old ones; makers renew theirs, whole, where they want them."""
+        """New orders take the place of their owners' old ones; makers renew theirs, whole, at the same prices."""
         done.fresh = set()
         for place, wish in enumerate(wishes):
             if wish is not None and int(wish[1]) != 0:
                 price, size, life = wish
                 symbol.book[place] = Order(max(int(price), 1), int(size), now + int(life))
                 done.fresh.add(place)
-        for place, size in done.quoted.items():
-            symbol.book[place] = Order(symbol.maker.wanted[place - len(self.families)], size, 2**40)
+        symbol.book.update(done.quoted)
 
     def hold_auction(self, symbol: SimpleNamespace, done: SimpleNamespace, coin: int) -> None:
         """Everybody meets; the learner's remainder stands last."""
@@ -751,15 +758,14 @@ class Market:
         hundredths = round(self.config.commission_bps * 100)  # of a basis point
         return abs(paid), -(-abs(paid) * hundredths // 1_000_000)
 
-    def surprise(self, symbol: SimpleNamespace, done: SimpleNamespace) -> Real:
+    def surprise(self, symbol: SimpleNamespace, view: SimpleNamespace, done: SimpleNamespace) -> Real:
         """How far from the old mid the tick traded, in points: the auction now, what the learner took a tick later.
 
-        The makers note its distance by volume, each share of it counting `taker_weight` times.
+        The latter is worth the root of its size over the usual volume, in units of volatility.
         """
-        weight, taken = self.config.population.maker.taker_weight, abs(done.walked.filled)
-        heard = symbol.maker.reported
-        against_book = f64(2 * abs(done.walked.paid) - taken * done.half_mid) * (0.5 * weight)
-        symbol.maker.reported = against_book / max(done.volume + weight * f64(taken), f64(1))
+        heard, taken = symbol.maker.reported, done.walked.filled
+        worth = self.config.population.maker.trade_impact * view.maker_volatility * symbol.maker.reference
+        symbol.maker.reported = np.sign(taken) * worth * sqrt(f64(abs(taken)) * (1.0 / self.config.usual_volume))
         return f64(2 * done.price - done.half_mid) * 0.5 + heard if done.volume > 0 else heard
 
     def mark(self) -> None:

@@ -10,7 +10,7 @@ from markets import EVERYTHING, cold, differences, opened, random_actions, seen,
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
-from torchgym.state import clone, rows
+from torchgym.state import clone, leaves, rows
 
 BATCH, STEPS = 7, 12
 SEEDS = [3, 2**63 - 1, 3, 12345, 0, 999_999_999_999, 8]  # the third as the first
@@ -130,6 +130,13 @@ def test_a_larger_batch_continues_the_smaller_one() -> None:
         two: Tensor = torch.arange(2)
         assert differences(seen(first), rows(seen(second), two)) == []
         assert differences(small.state, rows(large.state, two)) == []
+
+
+@pytest.mark.parametrize("markets", [1, 2])
+def test_a_market_opens_with_the_layout_in_memory_that_it_keeps(markets: int) -> None:
+    """Strides count for the compiled step even where a dimension is one; another layout would be compiled a second time."""
+    for name, leaf in leaves(cold(toy(), markets).state):
+        assert leaf.stride() == torch.empty(leaf.shape).stride(), name
 
 
 def test_the_default_dtype_does_not_matter() -> None:

@@ -144,7 +144,7 @@ def test_a_market_needs_traders_beside_makers() -> None:
         (lambda: Fundamentals(public_share=1.5), r"Fundamentals\.public_share"),
         (
             lambda: Fundamentals(volatility_half_lives=(1.0, 2.0)),
-            r"volatility_half_lives must be a tuple of three numbers",
+            r"volatility_half_lives must be a tuple of 3 numbers",
         ),
         (lambda: Fundamentals(volatility_scales=(0.1, 0.1, -0.1)), r"volatility_scales must be a finite number in \[0"),
         (lambda: Fundamentals(spread_of_start=float("nan")), r"spread_of_start must be a finite number"),
@@ -182,6 +182,12 @@ def test_presets_differ_and_take_changes() -> None:
     assert all(config.max_ticks == 600 for config in configs)
     assert all(first != second for at, first in enumerate(configs) for second in configs[:at])
     assert tg.preset("default") == MarketConfig()
+
+
+@pytest.mark.parametrize("name", tg.PRESETS)
+def test_every_preset_says_what_it_is_for(name: str) -> None:
+    first = (tg.PRESETS[name].__doc__ or "").splitlines()[0]
+    assert first.endswith(".") and 10 < len(first) < 130
 
 
 def test_unknown_preset_lists_the_known_ones() -> None:

@@ -227,7 +227,7 @@ def test_public_moves_share_market_and_sector() -> None:
         assert correlation(moves[:, first], moves[:, second]) == pytest.approx(0.52, abs=tolerance)
     for first, second in ((0, 1), (2, 3), (0, 3)):
         assert correlation(moves[:, first], moves[:, second]) == pytest.approx(0.36, abs=tolerance)
-    near((moves / 8e-4) ** 2, 0.6)  # the public share of the variance
+    near((moves / config.fundamentals.volatility) ** 2, 0.6)  # the public share of the variance
 
 
 def test_private_moves_are_nobody_elses() -> None:
@@ -237,8 +237,8 @@ def test_private_moves_are_nobody_elses() -> None:
     before = world.value.level
     after = world.advance()
     moves = after.level - before
-    near((moves / 8e-4) ** 2, 1.0)
-    near((after.public_move / 8e-4) ** 2, 0.25)
+    near((moves / config.fundamentals.volatility) ** 2, 1.0)
+    near((after.public_move / config.fundamentals.volatility) ** 2, 0.25)
     private = moves - after.public_move
     assert abs(correlation(private[:, 0], private[:, 1])) < 5.0 / math.sqrt(markets)
     assert abs(correlation(private[:, 0], after.public_move[:, 0])) < 5.0 / math.sqrt(markets)
@@ -254,12 +254,17 @@ def test_volatility_opens_in_its_stationary_law_and_stays_there() -> None:
             sample = value.log_volatility[:, 0, k]
             near(sample, 0.0)
             near(sample**2, scale**2)
+            for other in range(k):  # leverage gives the three their shocks in common
+                shared = config.fundamentals.log_volatility_covariance[k][other]
+                assert shared > 0.0
+                near(sample * value.log_volatility[:, 0, other], shared)
         near((1.0 / 0.01 * value.estimate_error) ** 2, 1.0)
     # The factor exp(h - var h) leaves the mean variance as configured.
-    variance = torch.exp(2.0 * (world.value.log_volatility.sum(-1) - sum(s * s for s in scales)))
-    near(variance, 1.0)
+    total = config.fundamentals.log_volatility_variance
+    assert total > sum(scale**2 for scale in scales)
+    near(torch.exp(2.0 * (world.value.log_volatility.sum(-1) - total)), 1.0)
     before = world.value.level
-    near((world.advance().level - before) ** 2 / (8e-4) ** 2, 1.0)
+    near((world.advance().level - before) ** 2 / config.fundamentals.volatility**2, 1.0)
 
 
 def test_volatility_forgets_at_its_half_lives() -> None:

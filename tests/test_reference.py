@@ -201,7 +201,7 @@ def test_an_all_but_empty_market() -> None:
     families |= {
         "value": ValueTraders(count=1),
         "noise": NoiseTraders(count=1, rate=0.3),
-        "maker": Makers(count=1, limit=3.0, start_inventory=0.0, inventory_shift=0.0),
+        "maker": Makers(count=1, limit=3.0, start_inventory=0.0),
     }
     config = preset("toy", population=Population(**families), mark="liquidation", order_size=2, position_limit=7)
     pair, seen = open_pair(config, 24), {"no bid": 0, "no ask": 0, "quoted 20 points away": 0, "no trade": 0}

@@ -12,7 +12,7 @@ import torch
 from markets import cold, differences, opened, random_actions, same_bits, toy
 
 from torchgym import MarketConfig, state
-from torchgym.config import Population, TrendFollowers
+from torchgym.config import Fundamentals, Population, TrendFollowers
 from torchgym.noise import draw, lanes
 from torchgym.state import MarketState, clone, layout, leaves, make_params, map_tensors, put_rows, rows
 
@@ -139,13 +139,16 @@ def test_clone_shares_nothing() -> None:
 
 
 def test_parameters_are_the_configuration() -> None:
-    params = make_params(MarketConfig(), 2, torch.device("cpu"))
-    assert params.value_volatility.tolist() == [[8e-4], [8e-4]]
+    fundamentals = Fundamentals(volatility_half_lives=(10, 100, 600), volatility_scales=(0.25, 0.42, 0.52))
+    params = make_params(MarketConfig(fundamentals=fundamentals), 2, torch.device("cpu"))
+    assert params.value_volatility.tolist() == [[8.7e-4], [8.7e-4]]
     assert params.noise_rate.flatten().tolist() == pytest.approx([0.055, 0.055])
     keep = params.volatility_decay[0, 0].tolist()
-    assert keep == pytest.approx([2 ** (-1 / h) for h in (10, 100, 600)])
+    assert keep == pytest.approx([2 ** (-1 / h) for h in fundamentals.volatility_half_lives])
     # Stationary: the variance that is forgotten in a tick is the variance that comes in.
-    for kept, shock, scale in zip(keep, params.volatility_shock[0, 0].tolist(), (0.25, 0.42, 0.52), strict=True):
+    for kept, shock, scale in zip(
+        keep, params.volatility_shock[0, 0].tolist(), fundamentals.volatility_scales, strict=True
+    ):
         assert kept**2 * scale**2 + shock**2 == pytest.approx(scale**2)
 
 

@@ -91,6 +91,7 @@ def view(**changes: Tensor) -> View:
         "reference_mid": 10_000.0 * wide,
         "maker_volatility": 1e-3 * wide,
         "maker_half_spread": 2.0 * wide,
+        "maker_gain": 0.9 * wide,
     }
     return View(**{**parts, **changes})
 
@@ -524,6 +525,10 @@ def test_rotator_follows_returns_too() -> None:
 MAKERS = Layout(symbols=1, sectors=1, families={"value": slice(0, 1)}, singles=1, makers=3)
 
 
+HALF = torch.tensor([[2.0]], dtype=torch.float64)
+NONE = torch.zeros(1, 1, 3, dtype=torch.int64)
+
+
 def quoting(reference: float = 10_000.0) -> maker.MakerMemory:
     """Three makers at one, two and four half-spreads, ten shares each."""
     zero = torch.zeros(1, 1, 3)
@@ -545,14 +550,8 @@ def resting(price: int = 1, size: int = 0) -> Book:
 
 def quotes(held: list[int], book: Book | None = None) -> tuple[list[int], list[int], list[int], list[int]]:
     """Bids, asks, and their shares."""
-    half_spread = torch.tensor([[2.0]], dtype=torch.float64)
-    _, after = maker.quote(
-        CONFIG,
-        MAKERS,
-        quoting(),
-        half_spread=half_spread,
-        shares=torch.tensor([[held]]),
-        book=book or resting(),
+    after = maker.quote(
+        CONFIG, MAKERS, quoting(), half_spread=HALF, shares=torch.tensor([[held]]), book=book or resting()
     )
     own_price, own_size = after.price[0, 0, 1:].tolist(), after.size[0, 0, 1:].tolist()
     return own_price[:3], own_price[3:], own_size[:3], own_size[3:]
@@ -576,28 +575,31 @@ def test_makers_who_are_long_quote_lower_and_buy_less() -> None:
     assert (bid_sizes, ask_sizes) == ([10] * 3, [-5] * 3)
 
 
-def test_one_makers_inventory_moves_its_own_quotes_most() -> None:
+def test_one_makers_inventory_moves_its_own_quotes_alone() -> None:
     flat, loaded = quotes([0, 0, 0]), quotes([100, 0, 0])
     moved = [before - after for before, after in zip(flat[1], loaded[1], strict=True)]
-    assert moved[0] > moved[1] >= 0
+    assert moved[0] > 0 == moved[1] == moved[2]
     assert loaded[2][0] == 0  # at its limit a maker buys no more
 
 
 def test_makers_never_cross_one_another() -> None:
-    """However much one of them wants to buy and the others to sell, all bids stay below the centre and all asks above it."""
+    """However much one of them wants to buy and the others to sell, all bids stay below the reference and all asks above it."""
     bids, asks, *_ = quotes([-100, 100, 100])
     assert max(bids) < min(asks)
     bids, asks, *_ = quotes([100, -100, -100])
     assert max(bids) < min(asks)
 
 
-def test_quotes_are_post_only() -> None:
-    bids, asks, *_ = quotes([0, 0, 0], resting(price=9_997, size=-5))  # a low ask in the way
-    assert max(bids) == 9_996
-    assert min(asks) > 9_997
-    bids, asks, *_ = quotes([0, 0, 0], resting(price=10_005, size=5))
-    assert min(asks) == 10_006
-    assert max(bids) < 10_005
+def test_orders_that_the_quotes_overtake_are_pulled() -> None:
+    """Makers would trade at once with an ask at their best bid or lower, 9,998, and with a bid at their best ask, 10,002."""
+
+    def left(price: int, size: int) -> int:
+        book = maker.quote(CONFIG, MAKERS, quoting(), half_spread=HALF, shares=NONE, book=resting(price, size))
+        return int(book.size[0, 0, 0])
+
+    assert [left(price, -5) for price in (9_997, 9_998, 9_999, 10_003)] == [0, 0, -5, -5]
+    assert [left(price, 5) for price in (10_003, 10_002, 10_001, 9_997)] == [0, 0, 5, 5]
+    assert quotes([0, 0, 0], resting(9_997, -5)) == quotes([0, 0, 0])  # the quotes themselves give no way
 
 
 def surprise(
@@ -619,7 +621,7 @@ def surprise(
     )
     auction = Auction(price=number(cleared), volume=number(volume), fills=torch.tensor([[[0] * (len(fills) + 1)]]))
     memory = dataclasses.replace(quoting(), reported=torch.full((1, 1), reported, dtype=torch.float64))
-    now, later = maker.surprise(CONFIG, memory, execution=taken, auction=auction, half_mid=number(20_000))
+    now, later = maker.surprise(CONFIG, memory, view=view(), execution=taken, auction=auction, half_mid=number(20_000))
     return now.item(), later.item()
 
 
@@ -633,15 +635,17 @@ def test_the_learners_trades_are_reported_a_tick_later() -> None:
     bought, sold = surprise([-10], [10_002], 9_999, 0), surprise([10], [9_998], 9_999, 0)
     assert (bought[0], sold[0]) == (0.0, 0.0)
     assert bought[1] == -sold[1] > 0.0
-    alone, among_others = surprise([-10], [10_002], 10_000, 1), surprise([-10], [10_002], 10_000, 90)
-    assert alone[1] > among_others[1] > 0.0  # a trade counts by its share of the volume
+    # Half a standard deviation of a tick, 10 points, for a trade of the usual volume; a quarter of the size counts half.
+    usual = int(CONFIG.usual_volume)
+    whole, quarter = surprise([-usual], [10_002], 9_999, 0), surprise([-usual // 4], [10_002], 9_999, 0)
+    assert whole[1] == pytest.approx(10.0 * CONFIG.population.maker.trade_impact)
+    assert quarter[1] == pytest.approx(0.5 * whole[1], rel=0.02)
 
 
 def learnt(surprised: float = 0.0, public: float = 0.0, report: float = 0.0, **changes: Tensor) -> maker.MakerMemory:
     wide = torch.ones(1, 1, dtype=torch.float64)
     return maker.learn(
         CONFIG,
-        make_params(CONFIG, 1, CPU),
         dataclasses.replace(quoting(), **changes),
         view=view(),
         surprised=surprised * wide,
@@ -655,9 +659,12 @@ def test_makers_follow_surprises_they_did_not_expect() -> None:
     up, down = learnt(5.0), learnt(-5.0)
     assert 10_000.0 < up.reference.item() < 10_005.0
     assert up.reference.item() - 10_000.0 == pytest.approx(10_000.0 - down.reference.item())
-    assert up.fast_surprise.item() > up.slow_surprise.item() > 0.0
-    expected = learnt(5.0, slow_surprise=torch.full((1, 1), 5.0, dtype=torch.float64))
-    assert expected.reference.item() < up.reference.item()
+    fast, middle, slow = up.expected.flatten().tolist()
+    assert fast > middle > slow > 0.0
+    for k in range(3):
+        awaited = torch.zeros(1, 1, 3, dtype=torch.float64)
+        awaited[..., k] = 5.0
+        assert learnt(5.0, expected=awaited).reference.item() < up.reference.item()
     # However wild the print, the reference moves by a bounded step: five standard deviations of a tick, 50 points.
     assert 10_010.0 < learnt(1e6).reference.item() < 10_051.0
     assert learnt(report=2.5).reported.item() == 2.5
@@ -670,7 +677,7 @@ def test_makers_take_in_public_news_at_once() -> None:
 def test_makers_come_back_to_the_mid() -> None:
     """Quotes that stand far above the market are brought down, whatever the surprises say."""
     above = torch.full((1, 1), 10_040.0, dtype=torch.float64)
-    assert learnt(centre=above, reference=above).reference.item() < 10_040.0 - 0.4 * (40.0 - 6.0)
+    assert learnt(reference=above).reference.item() < 10_040.0 - 0.4 * (40.0 - 6.0)
 
 
 # --- the market as a whole
@@ -723,12 +730,14 @@ def test_traits_lie_in_their_ranges() -> None:
 
 
 def lively() -> MarketConfig:
-    """Much news, so that every family has something to do."""
+    """Much news, and stop traders easily stopped who need several ticks to leave: every family has something to do."""
     often = {
         kind: NewsKind(probability=0.02, scale=0.02, duration=20, immediate=0.5)
         for kind in ("earnings", "guidance", "sector", "macro")
     }
-    return toy(num_symbols=4, fundamentals=Fundamentals(**often))
+    crowd = toy().population
+    nervous = dataclasses.replace(crowd.stop, max_size=15, stop_loss=(0.001, 0.004))
+    return toy(num_symbols=4, fundamentals=Fundamentals(**often), population=dataclasses.replace(crowd, stop=nervous))
 
 
 @pytest.fixture(scope="module")
@@ -803,16 +812,13 @@ def test_a_living_stop_trader_sells_out(week: list[Any]) -> None:
     assert left > 0
 
 
-def test_makers_always_quote_around_their_centre(week: list[Any]) -> None:
+def test_makers_always_quote_around_their_reference(week: list[Any]) -> None:
     places = layout(lively())
     for _, _, after in week:
-        centre = after.traders["maker"].centre.unsqueeze(-1)
-        wanted = after.traders["maker"].wanted
-        bids, asks = wanted[..., : places.makers], wanted[..., places.makers :]
-        assert (bids < centre).all()
-        assert (asks > centre).all()
-        book = after.book
-        own = book.size[..., places.singles :]
+        reference = after.traders["maker"].reference.unsqueeze(-1)
+        quoted, own = after.book.price[..., places.singles :], after.book.size[..., places.singles :]
+        assert (quoted[..., : places.makers] < reference).all()
+        assert (quoted[..., places.makers :] > reference).all()
         assert (own[..., : places.makers] >= 0).all()
         assert (own[..., places.makers :] <= 0).all()
 

@@ -25,10 +25,18 @@ def start(config: MarketConfig, noise: StartNoise) -> Value:
     floats = torch.zeros((*shape, EVENTS), dtype=torch.float64, device=device)
     integers = torch.zeros((*shape, EVENTS), dtype=torch.int64, device=device)
     zero = floats[..., 0].clone()
-    scales = config.fundamentals.volatility_scales
+    first, second, third = (noise.value[..., 1 + k] for k in range(3))
+    root = _cholesky(config.fundamentals.log_volatility_covariance)
     return Value(
         level=noise.value[..., 0] * config.fundamentals.spread_of_start,
-        log_volatility=torch.stack([noise.value[..., 1 + k] * scales[k] for k in range(3)], dim=-1),
+        log_volatility=torch.stack(
+            [
+                root[0][0] * first,
+                root[1][0] * first + root[1][1] * second,
+                root[2][0] * first + root[2][1] * second + root[2][2] * third,
+            ],
+            dim=-1,
+        ),
         estimate_error=noise.value[..., 4] * config.estimate_error,
         public_move=zero.clone(),
         arrived=torch.zeros(shape, dtype=torch.bool, device=device),
@@ -39,6 +47,18 @@ def start(config: MarketConfig, noise: StartNoise) -> Value:
         duration=integers,
         remaining=integers.clone(),
     )
+
+
+def _cholesky(covariance: tuple[tuple[float, ...], ...]) -> list[list[float]]:
+    """Lower triangular root of a matrix; a variance of zero gives a column of zeros."""
+    root = [[0.0] * len(covariance) for _ in covariance]
+    for j in range(len(covariance)):
+        rest = max(covariance[j][j] - sum(entry * entry for entry in root[j][:j]), 0.0)
+        root[j][j] = math.sqrt(rest)
+        for i in range(j + 1, len(covariance)):
+            left = covariance[i][j] - sum(a * b for a, b in zip(root[i][:j], root[j][:j], strict=True))
+            root[i][j] = left / root[j][j] if root[j][j] > 0.0 else 0.0
+    return root
 
 
 def advance(config: MarketConfig, params: MarketParams, value: Value, noise: Noise) -> Value:

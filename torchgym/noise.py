@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from torchgym import exact
+from torchgym.config import RANDOMIZABLE
 from torchgym.exact import Constants
 from torchgym.state import Layout
 
@@ -230,6 +231,7 @@ _FAMILY_STREAMS = {
     )
 }
 _VALUE, _FACTORS, _COIN, _NEWS, _FACTOR_NEWS, _START_VALUE = range(64, 70)
+_PARAMS = 70
 _START = 128  # added to a family's stream for the opening draws
 _TICK_NORMALS, _TICK_UNIFORMS = 1, 3
 _START_NORMALS, _START_UNIFORMS = 4, 5
@@ -316,3 +318,17 @@ def draw_start(places: Layout, addresses: Lanes, key: Tensor) -> StartNoise:
         ),
         value=normals[:, 4 * symbols * owners :].reshape(markets, symbols, 6).to(torch.float64),
     )
+
+
+def draw_params(key: Tensor) -> dict[str, Tensor]:
+    """The uniform number behind each parameter that a market may draw, whether it is drawn or not.
+
+    Args:
+        key: [N, 2] int32, of the episode.
+
+    Returns:
+        [N] float32 for each row of `torchgym.config.RANDOMIZABLE`.
+    """
+    opening = torch.zeros(key.shape[0], dtype=torch.int64, device=key.device)
+    uniforms = uniform(bits(key, opening, counters(_PARAMS, len(RANDOMIZABLE), key.device)))
+    return dict(zip(RANDOMIZABLE, uniforms.unbind(-1), strict=True))

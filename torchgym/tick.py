@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchgym import accounts, actions, exact, fundamental, matching, noise, tape, traders
-from torchgym.config import MarketConfig
+from torchgym.config import RANDOMIZABLE, MarketConfig
 from torchgym.noise import Lanes, Noise
 from torchgym.state import (
     Accounts,
@@ -63,7 +63,7 @@ def tick(
 
     orders, memories = traders.decide(config, params, state, places=places, view=view, noise=draws)
     book, fresh = _submit(places, book, orders, now)
-    book = maker.renew(places, memories["maker"], book, state.book)
+    book = maker.renew(places, book, state.book)
     book, auction = matching.clear(config, book, execution.remainder, limit, half_mid, draws.coin)
     _tell(watch, "clear", state=state, book=book, auction=auction)
 
@@ -80,11 +80,11 @@ def tick(
     _tell(watch, "advance", state=state, value=value)
 
     makers = memories["maker"]
-    surprised, report = maker.surprise(config, makers, execution=execution, auction=auction, half_mid=half_mid)
-    makers = maker.learn(
-        config, params, makers, view=view, surprised=surprised, report=report, public_move=value.public_move
+    surprised, report = maker.surprise(
+        config, makers, view=view, execution=execution, auction=auction, half_mid=half_mid
     )
-    makers, book = maker.quote(
+    makers = maker.learn(config, makers, view=view, surprised=surprised, report=report, public_move=value.public_move)
+    book = maker.quote(
         config,
         places,
         makers,
@@ -140,6 +140,40 @@ def _mark(config: MarketConfig, balances: Accounts, book: Book, half_mid: Tensor
     return accounts.mark(config, balances, half_mid, liquidation)
 
 
+def draw_params(config: MarketConfig, base: MarketParams, key: Tensor) -> MarketParams:
+    """The world of an episode: what `config.randomize` names is drawn, everything else is the base's.
+
+        log-uniform:  exp(log low + u (log high - log low))        uniform:  low + u (high - low)
+
+    Which of the two: see `MarketConfig`. Logarithm and exponential are the exact ones, so a world has the same bits everywhere.
+
+    Args:
+        base: what the configuration says for every market; returned as it is where nothing is randomised.
+        key: [N, 2] int32, of the episode.
+
+    Returns:
+        Parameters of the same shapes, dtypes and layouts in memory, so that a compiled step takes them without compiling again.
+    """
+    if not config.randomize:
+        return base
+    uniforms = noise.draw_params(key)
+    drawn = {}
+    for name, bounds in config.randomize.items():
+        by_ratio = RANDOMIZABLE[name].by_ratio and bounds[0] > 0.0
+        number = _between(bounds, uniforms[name].to(torch.float64), by_ratio=by_ratio)
+        plain: Tensor = getattr(base, name)
+        drawn[name] = plain.clone().copy_(number.reshape(plain.shape))
+    return replace(base, **drawn)
+
+
+def _between(bounds: tuple[float, float], uniform: Tensor, *, by_ratio: bool) -> Tensor:
+    """[N] float64; never out of bounds, and exactly the bound where both are the same."""
+    ends = torch.tensor(bounds, dtype=torch.float64, device=uniform.device)
+    low, high = exact.log(ends) if by_ratio else ends
+    number = low + uniform * (high - low)
+    return torch.clamp(exact.exp(number) if by_ratio else number, *bounds)
+
+
 def start(
     config: MarketConfig, params: MarketParams, *, places: Layout, lanes: Lanes, seed: Tensor, episode: Tensor
 ) -> MarketState:
@@ -169,12 +203,13 @@ def start(
         ),
     )
     width = traders.see(config, params, state, reference).maker_half_spread
-    memories["maker"], book = maker.quote(
+    book = maker.quote(
         config, places, memories["maker"], half_spread=width, shares=shares[..., places.maker_owners], book=book
     )
     state = replace(state, book=book, tape=tape.start(config, params, book, reference, variance))
-    # The layout in memory that every later tick has too; with another one the tick would be compiled twice.
-    return map_tensors(lambda leaf: leaf.contiguous(), state)
+    # The layout in memory that every later tick has too; with another one the tick would be compiled twice. A copy, because
+    # contiguous() lets any stride stand in a dimension of one, as those of a single market are.
+    return map_tensors(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), state)
 
 
 def terminated(config: MarketConfig, state: MarketState) -> Tensor:

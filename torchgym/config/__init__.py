@@ -25,10 +25,12 @@ from torchgym.config.population import (
     ValueTraders,
 )
 from torchgym.config.presets import PRESETS, preset
+from torchgym.config.randomization import RANDOMIZABLE, Randomizable
 from torchgym.config.settings import MarketConfig
 
 __all__ = [
     "PRESETS",
+    "RANDOMIZABLE",
     "Executors",
     "Family",
     "Fundamentals",
@@ -39,6 +41,7 @@ __all__ = [
     "NoiseTraders",
     "PairsTraders",
     "Population",
+    "Randomizable",
     "ReversionTraders",
     "SectorRotators",
     "StopTraders",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from torchgym.config.validation import check_count, check_number, require
+from torchgym.config.validation import check_count, check_number, check_numbers, require
+
+NEWS = ("earnings", "guidance", "sector", "macro")  # the fields of `Fundamentals` that are kinds of news
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +30,15 @@ class NewsKind:
 class Fundamentals:
     """Latent value: a random walk with three-scale stochastic volatility, leverage, weak reversion and news."""
 
-    volatility: float = 8e-4  # per tick
-    volatility_half_lives: tuple[float, float, float] = (10.0, 100.0, 600.0)  # ticks
-    volatility_scales: tuple[float, float, float] = (0.25, 0.42, 0.52)  # log-volatility standard deviations
-    leverage: float = -0.3  # correlation of value moves with volatility moves
+    volatility: float = 8.7e-4  # per tick
+    volatility_half_lives: tuple[float, float, float] = (3.0, 20.0, 200.0)  # ticks
+    volatility_scales: tuple[float, float, float] = (0.42, 0.32, 0.28)  # log-volatility standard deviations
+    leverage: float = -0.5  # correlation of value moves with volatility moves
     public_share: float = 0.6  # of the variance of value moves that makers see at once
     reversion_half_life: float = 20_000.0  # ticks
     spread_of_start: float = 0.05  # standard deviation of log(value / list price) at the start
-    market_loading: float = 0.6  # of a symbol's public move on the market factor (several symbols)
-    sector_loading: float = 0.4
+    market_loading: float = 0.75  # of a symbol's public move on the market factor (several symbols)
+    sector_loading: float = 0.45
     headline_pass_through: float = 0.5  # share of a headline's immediate effect that makers quote at once
     earnings: NewsKind = NewsKind(probability=0.0012, scale=0.020, duration=60, immediate=0.5)
     guidance: NewsKind = NewsKind(probability=0.0008, scale=0.016, duration=90, immediate=0.4)
@@ -52,13 +54,9 @@ class Fundamentals:
         check_number("Fundamentals.market_loading", self.market_loading, -1.0, 1.0)
         check_number("Fundamentals.sector_loading", self.sector_loading, -1.0, 1.0)
         check_number("Fundamentals.headline_pass_through", self.headline_pass_through, 0.0, 1.0)
-        for name, low, high in (("volatility_half_lives", 1e-3, math.inf), ("volatility_scales", 0.0, 2.0)):
-            values = getattr(self, name)
-            three = isinstance(values, tuple) and len(values) == 3
-            require(three, f"Fundamentals.{name} must be a tuple of three numbers, got {values!r}")
-            for value in values:
-                check_number(f"Fundamentals.{name}", value, low, high)
-        for name in ("earnings", "guidance", "sector", "macro"):
+        check_numbers("Fundamentals.volatility_half_lives", self.volatility_half_lives, 3, 1e-3)
+        check_numbers("Fundamentals.volatility_scales", self.volatility_scales, 3, 0.0, 2.0)
+        for name in NEWS:
             kind = getattr(self, name)
             require(isinstance(kind, NewsKind), f"Fundamentals.{name} must be a NewsKind, got {kind!r}")
         shared = self.market_loading**2 + self.sector_loading**2
@@ -70,6 +68,19 @@ class Fundamentals:
         require(total <= 1.0, f"earnings and guidance probabilities must add up to <= 1, got {total}")
 
     @property
+    def log_volatility_covariance(self) -> tuple[tuple[float, ...], ...]:
+        """Stationary covariances of the three log-volatilities: leverage gives their shocks the value's move in common."""
+        keep = [2.0 ** (-1.0 / half_life) for half_life in self.volatility_half_lives]
+        scales = self.volatility_scales
+
+        def entry(j: int, k: int) -> float:
+            shared = 1.0 if j == k else self.leverage**2
+            shocks = math.sqrt((1.0 - keep[j] ** 2) * (1.0 - keep[k] ** 2))
+            return shared * scales[j] * scales[k] * shocks / (1.0 - keep[j] * keep[k])
+
+        return tuple(tuple(entry(j, k) for k in range(3)) for j in range(3))
+
+    @property
     def log_volatility_variance(self) -> float:
         """Stationary variance of the log-volatility, all three scales together."""
-        return sum(scale * scale for scale in self.volatility_scales)
+        return sum(sum(row) for row in self.log_volatility_covariance)

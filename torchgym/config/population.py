@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
-from torchgym.config.validation import check_count, check_number, check_range, require
+from torchgym.config.validation import check_count, check_number, check_numbers, check_range, require
 
 # Settings of the families that are divided by, or whose law needs it.
 _LOWEST = {"capacity": 10.0, "lookback": 1.0, "limit": 1.0, "depth": 0.01, "parent": 1.0, "exponent": 1.01}
+_CHECKED_BY_FAMILY = {"gain_elasticity", "expectation_half_lives", "expectation_weights"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,8 @@ class Family:
         check_count(f"{type(self).__name__}.count", self.count)
         check_count(f"{type(self).__name__}.max_size", self.max_size, low=1)
         for entry in dataclasses.fields(self):
+            if entry.name in _CHECKED_BY_FAMILY:
+                continue
             value, low = getattr(self, entry.name), _LOWEST.get(entry.name, 0.0)
             if isinstance(value, tuple):
                 check_range(f"{type(self).__name__}.{entry.name}", value, low)
@@ -54,7 +57,7 @@ class TrendFollowers(Family):
     rate: tuple[float, float] = (0.04, 0.12)
     lookback: tuple[float, float] = (6.0, 60.0)  # ticks, log-uniform
     gain: tuple[float, float] = (0.4, 1.0)
-    capacity: float = 150.0
+    capacity: float = 50.0
     dead_zone: float = 0.25
     market_share: float = 0.6  # chance of a marketable order; else it joins the touch
 
@@ -156,15 +159,25 @@ class Makers(Family):
     max_size: int = 60
     depth: tuple[float, float] = (1.0, 8.0)  # distance of the quote in half-spread units, geometric grid over makers
     size: tuple[float, float] = (5.0, 14.0)
-    limit: float = 400.0  # inventory in shares at which a maker stops adding
+    limit: float = 500.0  # inventory in shares at which a maker stops adding
     base_width: float = 3.0  # points
     volatility_width: float = 0.22  # of the one-tick standard deviation in points
-    surprise_gain: float = 0.87
-    fast_weight: float = 0.35  # share of the recent mean surprise (half-life 1) that was to be expected
-    slow_weight: float = 0.7  # same, half-life 40
-    taker_weight: float = 2.0  # of a share the learner takes from standing quotes, against one traded in the auction
-    inventory_shift: float = 6.0
+    news_width: float = 0.5  # wider by this share when an event has just begun, fading while it lasts
+    surprise_gain: float = 0.80
+    # The gain goes with the market's activity to this power: the busier it is, the more of a surprise is noise.
+    gain_elasticity: float = -0.2
+    # Means of past surprises, by half-life in ticks, and the shares of them that were to be expected again.
+    expectation_half_lives: tuple[float, float, float] = (1.0, 9.0, 80.0)
+    expectation_weights: tuple[float, float, float] = (0.25, 0.36, 0.30)
+    # Standard deviations of a tick that a trade of the usual volume is worth to makers; it goes with the root of the size.
+    trade_impact: float = 0.55
     start_inventory: float = 170.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("Makers.gain_elasticity", self.gain_elasticity, -2.0, 2.0)
+        check_numbers("Makers.expectation_half_lives", self.expectation_half_lives, 3, 1e-3)
+        check_numbers("Makers.expectation_weights", self.expectation_weights, 3, 0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

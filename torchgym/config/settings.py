@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 from torchgym.config.fundamentals import Fundamentals
 from torchgym.config.population import Makers, PairsTraders, Population, SectorRotators
+from torchgym.config.randomization import check_randomize
 from torchgym.config.validation import check_count, check_number, require
 
 _MAX_SHARES = 2**24  # integer-valued float32 is exact below this, and the auction sums shares in float32
@@ -20,11 +21,19 @@ _MAX_CASH = 2**53  # integer-valued float64 is exact below this
 class MarketConfig:
     """A market, the learner's terms in it, and what the learner sees.
 
+    `randomize` makes every episode of every market a world of its own: for each name it gives (a row of
+    `torchgym.config.RANDOMIZABLE`) the number is drawn between the two bounds, log-uniformly where it is a scale and the lower
+    bound is positive, else uniformly, and stands in for the plain setting. Seed and episode alone decide it, and each name has
+    a random number of its own, so that one more name changes no other. `Market.params` shows what was drawn. Settings that are
+    not drawn stay: `opening_volatility`, `usual_volume` and `usual_return` describe the market one should expect on average.
+
     Raises:
         ValueError: at construction, naming the value and the remedy, when a setting is impossible or two contradict.
 
     >>> MarketConfig(max_ticks=1000).replace(order_size=30).position_limit
     150
+    >>> MarketConfig(randomize={"value_volatility": (5e-4, 1.5e-3)}).randomize
+    {'value_volatility': (0.0005, 0.0015)}
     """
 
     num_symbols: int = 1
@@ -37,7 +46,7 @@ class MarketConfig:
     band: int = 512  # points around the mid in which an auction can price
     usual_volume: float = 90.0  # shares per tick that traders take for normal activity
     usual_return: float = 7.5e-4  # absolute one-tick return that they take for normal
-    opening_volatility: float = 1.3e-3  # of one-tick returns, as traders remember it when a market opens
+    opening_volatility: float = 1.0e-3  # of one-tick returns, as traders remember it when a market opens
 
     order_size: int = 10  # shares of the learner's standard order
     position_limit: int = None  # type: ignore[assignment]  # shares, either side; None: five orders
@@ -55,10 +64,13 @@ class MarketConfig:
     information: str = "public"  # what the value features show: "public", "privileged" or "none"
     estimate_error: float = 0.01  # standard deviation (log) of the public value estimate's AR(1) error
     estimate_half_life: float = 100.0  # ticks
-    reward: str | Mapping[str, float] = "pnl"  # a row of torchgym.rewards.REWARDS, or weights of several
+    reward: str | Mapping[str, float] = field(
+        default="pnl", hash=False
+    )  # of torchgym.rewards.REWARDS, or weights of several
 
     fundamentals: Fundamentals = field(default_factory=Fundamentals)
     population: Population = field(default_factory=Population)
+    randomize: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)  # bounds; drawn per market
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -71,6 +83,7 @@ class MarketConfig:
             fill(self, "starting_cash", 100 * self.order_size * self.list_price)
         if isinstance(self.reward, Mapping):
             fill(self, "reward", dict(self.reward))
+        fill(self, "randomize", check_randomize(self.randomize))
         self._check_consistency()
 
     def _check_types(self) -> None:
@@ -138,6 +151,7 @@ class MarketConfig:
             self.max_ticks % self.ticks_per_action == 0,
             f"max_ticks = {self.max_ticks} must be a multiple of ticks_per_action = {self.ticks_per_action}",
         )
+        self._check_news_rate()
         require(self.population.maker.count >= 1, "population.maker.count must be >= 1: without makers nobody quotes")
         families = [getattr(self.population, entry.name) for entry in dataclasses.fields(self.population)]
         everywhere = [family for family in families if not isinstance(family, (Makers, PairsTraders, SectorRotators))]
@@ -161,6 +175,17 @@ class MarketConfig:
         )
         require(
             self.list_price < 2**18, f"list_price = {self.list_price} must be below 2**18 points: use larger points"
+        )
+
+    def _check_news_rate(self) -> None:
+        """A probability times the highest rate that can be drawn is still one."""
+        news = self.fundamentals
+        own = news.earnings.probability + news.guidance.probability
+        likeliest = max(own, news.sector.probability, news.macro.probability)
+        _, highest = self.randomize.get("news_rate", (0.0, 0.0))
+        require(
+            highest * likeliest <= 1.0,
+            f"randomize['news_rate'] up to {highest!r} times a news probability of {likeliest!r} exceeds 1: lower one of them",
         )
 
     def replace(self, **changes: Any) -> MarketConfig:

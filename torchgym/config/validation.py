@@ -35,3 +35,12 @@ def check_range(name: str, value: tuple[float, float], low: float) -> None:
     require(isinstance(value, tuple) and len(value) == 2, f"{name} must be a (low, high) pair, got {value!r}")
     check_number(f"{name}[0]", value[0], low)
     check_number(f"{name}[1]", value[1], value[0])
+
+
+def check_numbers(name: str, value: object, count: int, low: float, high: float = math.inf) -> None:
+    """A tuple of so many finite numbers between the bounds."""
+    right = isinstance(value, tuple) and len(value) == count
+    require(right, f"{name} must be a tuple of {count} numbers, got {value!r}")
+    assert isinstance(value, tuple)
+    for number in value:
+        check_number(name, number, low, high)

@@ -10,30 +10,24 @@ from torch import Tensor
 from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.noise import StartDraws
-from torchgym.state import Auction, Book, Execution, Layout, MarketParams
+from torchgym.state import Auction, Book, Execution, Layout
 from torchgym.traders.view import View
 
 _FOREVER = 2**40  # quotes are replaced every tick and never expire by themselves
-_NO_BID, _NO_ASK = -(2**40), 2**40
-_FAST_DECAY = 0.5  # half-life of one tick
-_SLOW_DECAY = 1.0 - 2.0 ** (-1.0 / 40.0)
 _PULL_TO_MID = 0.04
-_WINDUP_BAND = 3.0  # half-spreads that the quotes' centre may stand off the mid
-_SKEW = 2.0  # half-spreads of quote shift at full own inventory
+_WINDUP_BAND = 3.0  # half-spreads that the reference may stand off the mid
+_SKEW = 1.5  # half-spreads of quote shift at full inventory
 
 
 @dataclass
 class MakerMemory:
     """[N, S] float64 but where said."""
 
-    reference: Tensor  # points: what makers take the price to be
-    fast_surprise: Tensor  # points, exponential means of past surprises
-    slow_surprise: Tensor
+    reference: Tensor  # points: what makers take the price to be, and quote around
+    expected: Tensor  # [N, S, 3] points: exponential means of past surprises
     reported: Tensor  # points: surprise in the learner's trades of the last tick, not yet learnt from
-    centre: Tensor  # points: reference shifted for the common inventory
     depth: Tensor  # [N, S, M] float64: distance of a maker's quote, half-spreads
     size: Tensor  # [N, S, M] float64: shares of a full quote, whole
-    wanted: Tensor  # [N, S, 2 M] int64 points: quotes before they were kept from crossing
 
 
 def start(config: MarketConfig, draws: StartDraws, reference: Tensor) -> tuple[MakerMemory, Tensor]:
@@ -48,53 +42,55 @@ def start(config: MarketConfig, draws: StartDraws, reference: Tensor) -> tuple[M
     size = torch.floor((small + (large - small) * draws.u0.to(torch.float64)) * exact.sqrt(depth) + 0.5)
     common = draws.normal_2[..., :1]  # one number of the symbol for all its makers
     inventory = torch.floor(family.start_inventory * (common + 0.5 * draws.normal_3) + 0.5)
-    zero = torch.zeros_like(reference)
     memory = MakerMemory(
         reference=reference,
-        fast_surprise=zero,
-        slow_surprise=zero.clone(),
-        reported=zero.clone(),
-        centre=reference.clone(),
+        expected=torch.zeros((*reference.shape, 3), dtype=torch.float64, device=reference.device),
+        reported=torch.zeros_like(reference),
         depth=depth,
         size=torch.clamp(size, max=float(family.max_size)),
-        wanted=torch.zeros((*reference.shape, 2 * family.count), dtype=torch.int64, device=reference.device),
     )
     return memory, inventory
 
 
-def renew(places: Layout, memory: MakerMemory, book: Book, standing: Book) -> Book:
-    """Cancel and replace the quotes before the auction, at the prices that were wanted, crossing stale orders if need be.
+def renew(places: Layout, book: Book, standing: Book) -> Book:
+    """Makers cancel and replace their quotes before the auction: the same prices, and the sizes of the `standing` book again.
 
-    Their sizes are those of the `standing` book again, also where the learner has taken some of it.
+    So they are whole also where the learner has taken some of them.
     """
     singles = places.singles
-    return replace(
-        book,
-        price=torch.cat([book.price[..., :singles], memory.wanted], dim=-1),
-        size=torch.cat([book.size[..., :singles], standing.size[..., singles:]], dim=-1),
-    )
+    return replace(book, size=torch.cat([book.size[..., :singles], standing.size[..., singles:]], dim=-1))
 
 
 def surprise(
-    config: MarketConfig, memory: MakerMemory, *, execution: Execution, auction: Auction, half_mid: Tensor
+    config: MarketConfig,
+    memory: MakerMemory,
+    *,
+    view: View,
+    execution: Execution,
+    auction: Auction,
+    half_mid: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """How far from the mid the market traded, [N, S] float64 points.
 
     The first is this tick's: the auction's price, plus what was reported of the learner's trades a tick ago. The second is the
-    report for the next tick: the volume-weighted distance at which the learner took standing quotes, each of its shares
-    counting `taker_weight` times. The delay keeps a taker from moving, within the tick, the quotes it will trade against next.
+    report for the next tick, of what the learner took from the standing book: makers read a trade's side more than its size,
+
+        report = side * trade_impact * volatility * reference * sqrt(shares / usual volume)
+
+    The delay keeps a taker from moving, within the tick, the quotes it will trade against next.
+
+    Source: the concave impact of single trades, Lillo, Farmer and Mantegna (2003), Master curve for price-impact function;
+    its scale in units of volatility and volume, Tóth et al. (2011), Anomalous price impact.
     """
-    weight = config.population.maker.taker_weight
     in_auction = torch.where(auction.volume > 0, 2 * auction.price - half_mid, 0).to(torch.float64) * 0.5
-    taken = execution.filled.abs()
-    against_book = (2 * execution.paid.abs() - taken * half_mid).to(torch.float64) * (0.5 * weight)
-    volume = torch.clamp(auction.volume.to(torch.float64) + weight * taken.to(torch.float64), min=1.0)
-    return in_auction + memory.reported, against_book / volume
+    relative = execution.filled.abs().to(torch.float64) * (1.0 / config.usual_volume)
+    side = torch.sign(execution.filled).to(torch.float64)
+    worth = config.population.maker.trade_impact * view.maker_volatility * memory.reference
+    return in_auction + memory.reported, side * worth * exact.sqrt(relative)
 
 
 def learn(
     config: MarketConfig,
-    params: MarketParams,
     memory: MakerMemory,
     *,
     view: View,
@@ -104,63 +100,69 @@ def learn(
 ) -> MakerMemory:
     """New reference price: follow the part of the surprise that recent ones did not announce, stay near the mid, take in news.
 
-    es = cap tanh(e / cap); c <- c + gain (es - fast share f1 - slow share f2) + pull (mid - centre), less half of what the
-    centre stands off the mid beyond a band. Following only the unannounced part removes autocorrelation from returns.
+        es = cap tanh(e / cap)
+        c <- c + gain (es - w1 f1 - w2 f2 - w3 f3) + pull (mid - c), less half of what c stands off the mid beyond a band
+
+    with f1, f2, f3 exponential means of past es. Following only the unannounced part removes autocorrelation from returns,
+    although order flow has memory; several half-lives let the impact of a persistent flow fade like a power of time.
+
+    Source: the surprise in the flow moves the price, not the flow, Lillo and Farmer (2004); fading impact, Bouchaud, Gefen,
+    Potters and Wyart (2004), Fluctuations and response in financial markets.
     """
     family = config.population.maker
     cap = 5.0 * view.maker_volatility * memory.reference + 1.0
     signal = cap * exact.tanh(surprised / cap)
-    news = signal - family.fast_weight * memory.fast_surprise - family.slow_weight * memory.slow_surprise
-    off = memory.centre - view.reference_mid
+    fast, middle, slow = memory.expected.unbind(-1)
+    first, second, third = family.expectation_weights
+    news = signal - (first * fast + second * middle + third * slow)
+    off = memory.reference - view.reference_mid
     band = _WINDUP_BAND * view.maker_half_spread
     beyond = off - torch.minimum(torch.maximum(off, -band), band)
-    reference = memory.reference + params.surprise_gain * news - _PULL_TO_MID * off - 0.5 * beyond
+    reference = memory.reference + view.maker_gain * news - _PULL_TO_MID * off - 0.5 * beyond
+    decays = [1.0 - 2.0 ** (-1.0 / half_life) for half_life in family.expectation_half_lives]
+    means = [mean + decay * (signal - mean) for mean, decay in zip((fast, middle, slow), decays, strict=True)]
     return replace(
         memory,
         reference=reference * exact.exp(public_move),
-        fast_surprise=memory.fast_surprise + _FAST_DECAY * (signal - memory.fast_surprise),
-        slow_surprise=memory.slow_surprise + _SLOW_DECAY * (signal - memory.slow_surprise),
+        expected=torch.stack(means, dim=-1),
         reported=report,
     )
 
 
 def quote(
     config: MarketConfig, places: Layout, memory: MakerMemory, *, half_spread: Tensor, shares: Tensor, book: Book
-) -> tuple[MakerMemory, Book]:
-    """Cancel and replace all quotes, post-only: no bid reaches another trader's ask, nor the reverse.
+) -> Book:
+    """Cancel and replace all quotes; the owners of orders that the new quotes would trade against pull them first.
+
+    All bids lie below and all asks above the common reference, so makers never cross one another, and the book comes out
+    uncrossed. An order left behind by the reference is thus nobody's gift, the learner's neither: without the pulling, a
+    one-point spread between a stale order and the quotes held back by it foretold the next move by more than a trade costs.
 
     Args:
         half_spread: [N, S] float64 points.
         shares: [N, S, M] int64, the makers' inventories.
 
-    All bids lie below and all asks above the common centre, so makers never cross one another.
+    Source: fleeting orders, Hasbrouck and Saar (2009); limit orders at risk of being picked off, Foucault (1999).
     """
     family = config.population.maker
     limit = int(family.limit)
-    capped = torch.clamp(shares, -limit, limit)
-    load = capped.to(torch.float64) * (1.0 / limit)
-    common = capped.sum(-1).to(torch.float64) * (1.0 / (limit * family.count))
-    shift = family.inventory_shift * common * (1.0 + family.inventory_shift * common * common)
-    centre = memory.reference - shift * half_spread
-    skew = _SKEW * (load - 0.5 * common.unsqueeze(-1)) * half_spread.unsqueeze(-1)
+    load = torch.clamp(shares, -limit, limit).to(torch.float64) * (1.0 / limit)
+    skew = _SKEW * load * half_spread.unsqueeze(-1)
     reach = memory.depth * half_spread.unsqueeze(-1)
-    middle = centre.unsqueeze(-1)
+    middle = memory.reference.unsqueeze(-1)
     bids = torch.minimum(torch.floor(middle - reach - skew), torch.ceil(middle) - 1.0).to(torch.int64)
     asks = torch.maximum(torch.ceil(middle + reach - skew), torch.floor(middle) + 1.0).to(torch.int64)
     bids, asks = torch.clamp(bids, min=1), torch.clamp(asks, min=2)
+    bid_size = torch.ceil(memory.size * (1.0 - torch.clamp(load, min=0.0)) - 1e-3)
+    ask_size = torch.ceil(memory.size * (1.0 + torch.clamp(load, max=0.0)) - 1e-3)
 
     others = slice(0, places.singles)
     price, size = book.price[..., others], book.size[..., others]
-    best_bid = torch.where(size > 0, price, _NO_BID).amax(-1, keepdim=True)
-    best_ask = torch.where(size < 0, price, _NO_ASK).amin(-1, keepdim=True)
-    posted = torch.cat([torch.minimum(bids, best_ask - 1), torch.maximum(asks, best_bid + 1)], dim=-1)
-    bid_size = torch.ceil(memory.size * (1.0 - torch.clamp(load, min=0.0)) - 1e-3)
-    ask_size = torch.ceil(memory.size * (1.0 + torch.clamp(load, max=0.0)) - 1e-3)
-    sizes = torch.cat([bid_size, -ask_size], dim=-1).to(torch.int64)
-    sizes = torch.where(posted >= 1, sizes, 0)
-    quoted = Book(
-        price=torch.cat([price, posted], dim=-1),
-        size=torch.cat([size, sizes], dim=-1),
-        expiry=torch.cat([book.expiry[..., others], torch.full_like(posted, _FOREVER)], dim=-1),
+    overtaken = (size > 0) & (price >= asks.amin(-1, keepdim=True))
+    overtaken = overtaken | (size < 0) & (price <= bids.amax(-1, keepdim=True))
+    forever = torch.full((*shares.shape[:-1], 2 * family.count), _FOREVER, dtype=torch.int64, device=shares.device)
+    return Book(
+        price=torch.cat([price, bids, asks], dim=-1),
+        size=torch.cat([torch.where(overtaken, 0, size), bid_size.to(torch.int64), -ask_size.to(torch.int64)], dim=-1),
+        expiry=torch.cat([book.expiry[..., others], forever], dim=-1),
     )
-    return replace(memory, centre=centre, wanted=torch.cat([bids, asks], dim=-1)), quoted

@@ -38,6 +38,7 @@ class View:
     reference_mid: Tensor  # [N, S] float64 points
     maker_volatility: Tensor  # [N, S] float64
     maker_half_spread: Tensor  # [N, S] float64 points
+    maker_gain: Tensor  # [N, S] float64: how far makers follow a surprise
 
 
 def see(config: MarketConfig, params: MarketParams, state: MarketState, reference: Tensor) -> View:
@@ -52,9 +53,13 @@ def see(config: MarketConfig, params: MarketParams, state: MarketState, referenc
     roots = exact.sqrt(torch.stack([0.5 * short + 0.5 * middle, 0.5 * short + 0.4 * middle + 0.1 * long], dim=-1))
     maker_volatility = torch.clamp(roots[..., 1], 2e-4, 0.02)
     activity = activity_of(config, state)
-    powers = exact.exp(0.7 * exact.log(torch.clamp(activity, 0.4, 4.0)))
-    width = (params.base_width + params.volatility_width * maker_volatility * reference) * powers
     share_left = value.remaining.to(torch.float64) / torch.clamp(value.duration, min=1).to(torch.float64)
+    busy = exact.log(torch.clamp(activity, 0.4, 4.0))
+    width_power, gain_power = exact.exp(
+        torch.stack([0.7 * busy, config.population.maker.gain_elasticity * busy])
+    ).unbind()
+    width = (params.base_width + params.volatility_width * maker_volatility * reference) * width_power
+    width = width * (1.0 + config.population.maker.news_width * share_left[..., -1])
     decayed = value.sentiment * share_left
     mood = (decayed[..., 0::2] + decayed[..., 1::2])[..., :4]
     mood = mood[..., :2] + mood[..., 2:]
@@ -82,6 +87,7 @@ def see(config: MarketConfig, params: MarketParams, state: MarketState, referenc
         reference_mid=mid,
         maker_volatility=maker_volatility,
         maker_half_spread=width,
+        maker_gain=params.surprise_gain * gain_power,
     )
 
 
