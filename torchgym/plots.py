@@ -1,0 +1,204 @@
+"""Figures: the panel of a realism scorecard, and the profits of an audit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ImportError as missing:
+    raise ImportError('figures need matplotlib: pip install "torchgym[plots]"') from missing
+
+# Okabe and Ito's palette (2008), told apart with any colour vision; line styles and labels say the same again.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+
+Curves = Mapping[str, Any]
+
+
+def realism_panel(curves: Curves, title: str = "") -> Figure:
+    """Nine pictures of a market in a grid of three by three; what was not measured stays empty and says so.
+
+    Args:
+        curves: of a `Scorecard`, or read back from its JSON.
+        title: above all pictures.
+    """
+    figure = Figure(figsize=(12.0, 10.2), layout="constrained")
+    grid = figure.subplots(3, 3)
+    for axes, (key, name, draw) in zip(grid.flat, PICTURES, strict=True):
+        axes.set_title(name, fontsize=11, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=9)
+        if curves.get(key):
+            draw(axes, curves[key])
+        else:
+            axes.text(0.5, 0.5, "not measured", ha="center", color=GREY, transform=axes.transAxes)
+    if title:
+        figure.suptitle(title, fontsize=13, x=0.01, ha="left")
+    return figure
+
+
+def audit_bars(rows: Sequence[Any], title: str = "") -> Figure:
+    """Mean profit of each policy in basis points of what it traded, with 95 % intervals.
+
+    Args:
+        rows: of an `Audit`.
+        title: above the bars.
+    """
+    figure = Figure(figsize=(9.0, 1.2 + 0.2 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(rows))
+    means = [row.profit_bp for row in rows]
+    errors = [_error_bp(row) for row in rows]
+    colours = [BLUE if row.passed else ORANGE for row in rows]
+    axes.barh(places, means, xerr=[1.96 * error for error in errors], color=colours, ecolor="black", capsize=2)
+    axes.set_yticks(places, [row.policy if row.passed else f"{row.policy} (fails)" for row in rows], fontsize=9)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.axvline(0.0, color="black", linewidth=0.8)
+    axes.set_xscale("symlog", linthresh=10.0)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel("profit net of costs, basis points of the amount traded (95 % interval)")
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        axes.set_title(title, fontsize=11, loc="left")
+    return figure
+
+
+def _error_bp(row: Any) -> float:
+    return float(1e4 * row.profit_standard_error / row.turnover) if row.turnover > 0.0 else 0.0
+
+
+def _distribution(axes: Axes, curve: Curves) -> None:
+    centre, density = curve["centre"], curve["density"]
+    gaussian = [math.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi) for x in centre]
+    seen = [(x, y) for x, y in zip(centre, density, strict=True) if y > 0.0]
+    axes.plot(centre, gaussian, "--", color=GREY, label="Gaussian")
+    axes.plot([x for x, _ in seen], [y for _, y in seen], "o", color=BLUE, markersize=3, label="market")
+    axes.set(yscale="log", ylim=(1e-6, 2.0), xlim=(-10, 10))
+    axes.set(xlabel="one-tick return (standard deviations)", ylabel="density")
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _memory(axes: Axes, curve: Curves) -> None:
+    lag = curve["lag"]
+    axes.fill_between(lag, curve["absolute_low"], curve["absolute_high"], color=BLUE, alpha=0.2, linewidth=0.0)
+    axes.plot(lag, curve["absolute"], color=BLUE, label="|return|, 5-95 % of markets")
+    size = [abs(value) for value in curve["returns"]]
+    axes.plot(lag, size, ".", color=ORANGE, markersize=3, label="return, absolute value")
+    axes.axhline(curve["noise"], color=GREY, linestyle=":", label="2/√T")
+    axes.set(xscale="log", yscale="log", ylim=(1e-3, 1.0), xlabel="lag (ticks)", ylabel="autocorrelation")
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _kurtosis(axes: Axes, curve: Curves) -> None:
+    axes.fill_between(curve["horizon"], curve["low"], curve["high"], color=BLUE, alpha=0.2, linewidth=0.0)
+    axes.plot(curve["horizon"], curve["median"], "o-", color=BLUE, label="median, 5-95 % of markets")
+    axes.axhline(0.0, color=GREY, linestyle="--", linewidth=1.0, label="Gaussian")
+    axes.set(xscale="log", yscale="symlog", xlabel="horizon of the return (ticks)", ylabel="excess kurtosis")
+    axes.set_xticks(curve["horizon"], [str(ticks) for ticks in curve["horizon"]])
+    axes.set_xticks([], minor=True)
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _impact_by_size(axes: Axes, curve: Curves) -> None:
+    share, peak = curve["participation"], _basis_points(curve["peak"])
+    low, high = _basis_points(curve["peak_low"]), _basis_points(curve["peak_high"])
+    bars = [[max(0.0, p - a) for p, a in zip(peak, low, strict=True)], [b - p for p, b in zip(peak, high, strict=True)]]
+    axes.errorbar(share, peak, yerr=bars, fmt="o", color=BLUE, markersize=4, capsize=2, label="market, range of groups")
+    slopes = sorted(value for value in curve["size_exponent"] if value is not None and math.isfinite(value))
+    if slopes and min(peak) > 0.0:
+        slope = slopes[len(slopes) // 2]
+        middle = sum(math.log(y) - slope * math.log(x) for x, y in zip(share, peak, strict=True)) / len(share)
+        axes.plot(share, [math.exp(middle) * x**slope for x in share], color=ORANGE, label=f"(Q/V)^{slope:.2f}")
+        root = math.exp(sum(math.log(y) - 0.5 * math.log(x) for x, y in zip(share, peak, strict=True)) / len(share))
+        axes.plot(share, [root * x**0.5 for x in share], "--", color=GREY, label="square root")
+        axes.set(yscale="log")
+    axes.set(
+        xscale="log", xlabel=f"order over usual volume of its {curve['duration']} ticks, Q/V", ylabel="peak impact (bp)"
+    )
+    axes.set_xticks(share, [f"{100.0 * value:.2g} %" for value in share])
+    axes.set_xticks([], minor=True)
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _impact_in_time(axes: Axes, curve: Curves) -> None:
+    duration = curve["duration"]
+    chosen = [index for index, size in enumerate(curve["sizes"]) if size >= 4][-4:] or [len(curve["sizes"]) - 1]
+    for colour, style, index in zip((GREY, GREEN, ORANGE, BLUE), (":", "-.", "--", "-"), chosen, strict=False):
+        path = _basis_points(curve["path"][index])
+        axes.plot(range(1, len(path) + 1), path, style, color=colour, label=f"{curve['sizes'][index]} shares a tick")
+    axes.axvspan(0, duration, color=GREY, alpha=0.12, linewidth=0.0)
+    axes.axhline(0.0, color="black", linewidth=0.6)
+    axes.set(xlabel="ticks since the order's start (shaded: it trades)", ylabel="impact (bp)", xlim=(0, None))
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _sign_memory(axes: Axes, curve: Curves) -> None:
+    seen = [
+        (lag, value) for lag, value in zip(curve["lag"], curve["acf"], strict=True) if value is not None and value > 0
+    ]
+    if not seen:
+        axes.text(0.5, 0.5, "no positive autocorrelation", ha="center", color=GREY, transform=axes.transAxes)
+        return
+    first = seen[0][1]
+    axes.plot([lag for lag, _ in seen], [value for _, value in seen], ".", color=BLUE, markersize=4, label="market")
+    axes.plot(curve["lag"], [first * lag**-0.5 for lag in curve["lag"]], "--", color=GREY, label="lag^-0.5")
+    axes.set(xscale="log", yscale="log", xlabel="lag (ticks)", ylabel="autocorrelation of flow's sign")
+    axes.set_ylim(1e-3, 1.0)
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _by_volatility(axes: Axes, curve: Curves) -> None:
+    usual = {name: sum(curve[name]) / len(curve[name]) for name in ("spread", "volume")}
+    for name, unit, colour, style in (("spread", "points", BLUE, "o-"), ("volume", "shares a tick", ORANGE, "s--")):
+        relative = [value / usual[name] for value in curve[name]]
+        axes.plot(curve["quintile"], relative, style, color=colour, label=f"{name} (mean {usual[name]:.3g} {unit})")
+    axes.axhline(1.0, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set(xlabel="quintile of the last 50 ticks' volatility", ylabel="relative to the mean", ylim=(0, None))
+    axes.set_xticks(curve["quintile"])
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _path(axes: Axes, curve: Curves) -> None:
+    ticks = [curve["every"] * index for index in range(len(curve["mid"]))]
+    axes.plot(ticks, curve["value"], "--", color=ORANGE, linewidth=1.2, label="value")
+    axes.plot(ticks, curve["mid"], color=BLUE, linewidth=0.9, label="mid")
+    axes.set(xlabel="ticks", ylabel="price (currency)")
+    axes.ticklabel_format(useOffset=False, style="plain")
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _news(axes: Axes, curve: Curves) -> None:
+    axes.fill_between(
+        curve["tick"], _percent(curve["low"]), _percent(curve["high"]), color=BLUE, alpha=0.2, linewidth=0.0
+    )
+    axes.plot(curve["tick"], _percent(curve["move"]), color=BLUE, label="mean, range of groups")
+    axes.axvline(0.0, color=GREY, linestyle=":", label="headline of 0.5 % or more")
+    axes.axhline(0.0, color="black", linewidth=0.6)
+    axes.set(xlabel="ticks since the headline", ylabel="move in its direction (%)")
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _basis_points(values: Sequence[float | None]) -> list[float]:
+    return [math.nan if value is None else 1e4 * value for value in values]
+
+
+def _percent(values: Sequence[float | None]) -> list[float]:
+    return [math.nan if value is None else 100.0 * value for value in values]
+
+
+# Which curves, the picture's name, and who draws it; row by row.
+PICTURES: tuple[tuple[str, str, Callable[[Axes, Curves], None]], ...] = (
+    ("distribution", "Distribution of returns", _distribution),
+    ("memory", "Memory of returns and volatility", _memory),
+    ("kurtosis", "Kurtosis by horizon", _kurtosis),
+    ("impact", "Impact by size", _impact_by_size),
+    ("impact", "Impact in time", _impact_in_time),
+    ("sign_memory", "Memory of order signs", _sign_memory),
+    ("by_volatility", "Spread and volume by volatility", _by_volatility),
+    ("path", "Price and value of one market", _path),
+    ("news", "Response to news", _news),
+)
