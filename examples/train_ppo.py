@@ -43,7 +43,7 @@ VALIDATION_SEED, TEST_SEED = 10_000_000, 20_000_000  # far from the training see
 @dataclass
 class Args:
     preset: str = "default"
-    """which market: default, calm, volatile, illiquid or toy"""
+    """which market: a name of torchgym.PRESETS"""
     total_frames: int = 204_800
     """decisions over all markets"""
     num_envs: int = 128

@@ -38,7 +38,7 @@ class Realism:
     """Ticks to measure in each, a multiple of 4; 1,000 more come before."""
     burn_in: int = 1_000
     """Ticks that come before and are not measured."""
-    seed: int = 7_000_000_000
+    seed: int = 9_000_000_000
     """Of the first market; the others follow."""
     symbols: int = 1
     """Symbols per market."""

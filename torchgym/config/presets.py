@@ -62,7 +62,7 @@ def _crash() -> MarketConfig:
         fundamentals=Fundamentals(leverage=-0.8),
         population=Population(
             stop=StopTraders(count=40, rate=0.008, long_share=0.95, size=60.0, stop_loss=(0.008, 0.02)),
-            maker=Makers(limit=300.0, surprise_gain=0.7),
+            maker=Makers(limit=350.0),
         ),
     )
 
