@@ -38,6 +38,8 @@ def facts(path: Path) -> list[dict[str, Any]]:
     card = json.loads(path.read_text())
     return [
         {
+            "command": f"torchgym realism --preset {card['name']} --markets {card['markets']} --ticks {card['ticks']}"
+            f" --symbols {card['symbols']} --seed {card['seed']}",
             "preset": card["name"],
             "markets": card["markets"],
             "symbols": card["symbols"],
@@ -69,8 +71,12 @@ def policies(path: Path) -> list[dict[str, Any]]:
         "ticks": audit["ticks"],
         "seed": audit["seed"],
     }
+    command = "torchgym audit " + " ".join(f"--{name} {value}" for name, value in settings.items())
     kept = ("policy", "requirement", "profit_mean", "profit_standard_error", "t_statistic", "before_commission")
-    return [settings | {name: row[name] for name in (*kept, "turnover", "passed", "reason")} for row in audit["rows"]]
+    return [
+        {"command": command} | settings | {name: row[name] for name in (*kept, "turnover", "passed", "reason")}
+        for row in audit["rows"]
+    ]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 import torch
+from markets import EVERYTHING
 from sentinel import SyncSentinel
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils import backend_registration
 
-from torchgym import MarketConfig, features, noise, preset
+from torchgym import MarketConfig, features, noise
 from torchgym import tick as ticking
 from torchgym.market import decision
 from torchgym.state import layout, leaves, make_params, map_tensors
@@ -27,16 +28,7 @@ from torchgym.state import layout, leaves, make_params, map_tensors
 CPU = torch.device("cpu")
 CONFIGS: dict[str, MarketConfig] = {
     "default": MarketConfig(),
-    "everything": preset(
-        "toy",
-        num_symbols=4,
-        ticks_per_action=2,
-        execution="auction",
-        mark="liquidation",
-        action="sized",
-        scaling="relative",
-        reward={"pnl": 1.0, "risk_adjusted": 0.5, "differential_sharpe": 0.1, "log_return": 2.0},
-    ),
+    "everything": EVERYTHING.replace(num_symbols=4, information="public"),
 }
 MARKETS = 3
 

@@ -617,6 +617,14 @@ def short_change(result: Any) -> Any:
     return book, dataclasses.replace(execution, fills=raised(execution.fills, 2))
 
 
+@pytest.fixture
+def guarded(one: Market) -> Market:
+    """The same market under the checks of debug."""
+    market = Market(CONFIG, MARKETS, seed=0, debug=True)
+    market.restore(dict(leaves(one.state)))
+    return market
+
+
 @pytest.mark.parametrize(
     ("module", "name", "spoil", "message"),
     [
@@ -628,10 +636,14 @@ def short_change(result: Any) -> Any:
     ],
 )
 def test_debug_names_the_market_and_the_phase(
-    one: Market, module: Any, name: str, spoil: Any, message: str, monkeypatch: pytest.MonkeyPatch
+    one: Market,
+    guarded: Market,
+    module: Any,
+    name: str,
+    spoil: Any,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    guarded = Market(CONFIG, MARKETS, seed=0, debug=True)
-    guarded.restore(dict(leaves(one.state)))
     planted(module, name, spoil, monkeypatch)
     one.fork().step()  # unguarded: nobody notices
     before = clone(guarded.state)
@@ -642,9 +654,7 @@ def test_debug_names_the_market_and_the_phase(
     guarded.step()
 
 
-def test_debug_looks_at_the_learners_order(one: Market, monkeypatch: pytest.MonkeyPatch) -> None:
-    guarded = Market(CONFIG, MARKETS, seed=0, debug=True)
-    guarded.restore(dict(leaves(one.state)))
+def test_debug_looks_at_the_learners_order(guarded: Market, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = matching.EXECUTIONS["book"]
     monkeypatch.setitem(matching.EXECUTIONS, "book", lambda *arguments: short_change(honest(*arguments)))
     with pytest.raises(
@@ -653,10 +663,7 @@ def test_debug_looks_at_the_learners_order(one: Market, monkeypatch: pytest.Monk
         guarded.step(all_do(BUY))
 
 
-def test_debug_looks_at_what_was_taken(one: Market, monkeypatch: pytest.MonkeyPatch) -> None:
-    guarded = Market(CONFIG, MARKETS, seed=0, debug=True)
-    guarded.restore(dict(leaves(one.state)))
-
+def test_debug_looks_at_what_was_taken(guarded: Market, monkeypatch: pytest.MonkeyPatch) -> None:
     def leave_it(config: Any, book: Any, *rest: Any) -> Any:
         return book, honest(config, book, *rest)[1]
 
@@ -668,10 +675,7 @@ def test_debug_looks_at_what_was_taken(one: Market, monkeypatch: pytest.MonkeyPa
         guarded.step(all_do(BUY))
 
 
-def test_debug_looks_for_crossed_books(one: Market, monkeypatch: pytest.MonkeyPatch) -> None:
-    guarded = Market(CONFIG, MARKETS, seed=0, debug=True)
-    guarded.restore(dict(leaves(one.state)))
-
+def test_debug_looks_for_crossed_books(guarded: Market, monkeypatch: pytest.MonkeyPatch) -> None:
     def leave_crossed(config: Any, book: Any, *rest: Any) -> Any:
         after, auction = honest(config, book, *rest)
         return dataclasses.replace(after, size=book.size), auction

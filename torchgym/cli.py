@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchgym.config import PRESETS, MarketConfig, preset
+from torchgym.config import preset
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,11 +115,11 @@ def _realism(options: Realism) -> int:
     from torchgym.plots import realism_panel
     from torchgym.realism import scorecard
 
-    config = _market(options.preset, options.symbols)
+    config = preset(options.preset, num_symbols=options.symbols)
     _check_device(options.device)
     folder = _folder(options.output, options.preset)
     empty = None
-    if options.nulls and options.preset != "zero_intelligence" and "zero_intelligence" in PRESETS:
+    if options.nulls and options.preset != "zero_intelligence":
         empty = preset("zero_intelligence", num_symbols=options.symbols)
     with _progress() as progress:
         card = scorecard(
@@ -216,7 +216,7 @@ def _audit(options: Cheats) -> int:
     from torchgym.audit import audit
     from torchgym.plots import audit_bars
 
-    config = _market(options.preset, 1)
+    config = preset(options.preset)
     folder = _folder(options.output, options.preset)
     with _progress() as progress:
         found = audit(
@@ -264,15 +264,6 @@ def _audit_table(found: Audit, title: str) -> Table:
 
 
 # --- what both need
-
-
-def _market(name: str, symbols: int) -> MarketConfig:
-    """The preset with this many symbols.
-
-    Raises:
-        ValueError: for an unknown preset or an impossible number.
-    """
-    return preset(name, num_symbols=symbols)
 
 
 def _check_device(name: str) -> None:

@@ -50,7 +50,10 @@ def start(config: MarketConfig, noise: StartNoise) -> Value:
 
 
 def _cholesky(covariance: tuple[tuple[float, ...], ...]) -> list[list[float]]:
-    """Lower triangular root of a matrix; a variance of zero gives a column of zeros."""
+    """Lower triangular root of a matrix; a variance of zero gives a column of zeros.
+
+    Not a linear algebra library's, which refuses that and rounds differently from machine to machine.
+    """
     root = [[0.0] * len(covariance) for _ in covariance]
     for j in range(len(covariance)):
         rest = max(covariance[j][j] - sum(entry * entry for entry in root[j][:j]), 0.0)

@@ -109,7 +109,7 @@ def make_params(config: MarketConfig, num_envs: int, device: torch.device) -> Ma
     def per_trader(value: float) -> Tensor:
         return torch.full((num_envs, 1, 1), value, dtype=torch.float32, device=device)
 
-    keep = [2.0 ** (-1.0 / half_life) for half_life in fundamentals.volatility_half_lives]
+    keep = fundamentals.volatility_decays
     shock = [(1.0 - k * k) ** 0.5 * scale for k, scale in zip(keep, fundamentals.volatility_scales, strict=True)]
     return MarketParams(
         value_volatility=per_symbol(fundamentals.volatility),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torchgym import noise
 from torchgym.market import Market, StepResult
+from torchgym.market.paths import ENTRIES
 
 _LUCK = 1_000  # a stream of random numbers that no market draws from
 
@@ -55,14 +56,13 @@ def look(market: Market, seen: StepResult) -> dict[str, Tensor]:
     columns = dict(zip(names, seen.observation[:, :count].T.contiguous(), strict=True))
     level, log_mid = value.level[:, 0], tape.log_mid[:, 0]
     counter = noise.counters(_LUCK, 1, market.device)
-    makers = state.accounts.shares[:, 0, -market.config.population.maker.count :]
     own = {
         "spread": tape.ask[:, 0] - tape.bid[:, 0],
         "headline": value.headline[:, 0],
         "print_gap": 2.0 * tape.close[:, 0] / tape.half_mids[:, 0, -1] - 1.0,
         "estimate_gap": level + value.estimate_error[:, 0] - log_mid,
         "exact_gap": level - log_mid,
-        "maker_shares": makers.sum(-1),
+        "maker_shares": ENTRIES["maker_shares"](market.config, state)[:, 0],
         "luck": noise.uniform(noise.bits(state.clock.key, state.clock.tick, counter))[:, 0],
     }
     return columns | {name: column.to(torch.float64) for name, column in own.items()}

@@ -68,10 +68,14 @@ class Fundamentals:
         require(total <= 1.0, f"earnings and guidance probabilities must add up to <= 1, got {total}")
 
     @property
+    def volatility_decays(self) -> tuple[float, ...]:
+        """What is left of each log-volatility after a tick."""
+        return tuple(2.0 ** (-1.0 / half_life) for half_life in self.volatility_half_lives)
+
+    @property
     def log_volatility_covariance(self) -> tuple[tuple[float, ...], ...]:
         """Stationary covariances of the three log-volatilities: leverage gives their shocks the value's move in common."""
-        keep = [2.0 ** (-1.0 / half_life) for half_life in self.volatility_half_lives]
-        scales = self.volatility_scales
+        keep, scales = self.volatility_decays, self.volatility_scales
 
         def entry(j: int, k: int) -> float:
             shared = 1.0 if j == k else self.leverage**2

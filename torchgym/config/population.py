@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 
 from torchgym.config.validation import check_count, check_number, check_numbers, check_range, require
 
-# Settings of the families that are divided by, or whose law needs it.
-_LOWEST = {"capacity": 10.0, "lookback": 1.0, "limit": 1.0, "depth": 0.01, "parent": 1.0, "exponent": 1.01}
-_CHECKED_BY_FAMILY = {"gain_elasticity", "expectation_half_lives", "expectation_weights"}
+# Bounds of settings that are divided by, or whose law needs them; the others are any numbers from 0 up.
+_BOUNDS = {
+    "capacity": (10.0, math.inf),
+    "lookback": (1.0, math.inf),
+    "limit": (1.0, math.inf),
+    "depth": (0.01, math.inf),
+    "parent": (1.0, math.inf),
+    "exponent": (1.01, math.inf),
+    "gain_elasticity": (-2.0, 2.0),
+    "expectation_half_lives": (1e-3, math.inf),
+    "expectation_weights": (0.0, 1.0),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +33,14 @@ class Family:
         check_count(f"{type(self).__name__}.count", self.count)
         check_count(f"{type(self).__name__}.max_size", self.max_size, low=1)
         for entry in dataclasses.fields(self):
-            if entry.name in _CHECKED_BY_FAMILY:
-                continue
-            value, low = getattr(self, entry.name), _LOWEST.get(entry.name, 0.0)
-            if isinstance(value, tuple):
-                check_range(f"{type(self).__name__}.{entry.name}", value, low)
+            name, value = f"{type(self).__name__}.{entry.name}", getattr(self, entry.name)
+            low, high = _BOUNDS.get(entry.name, (0.0, math.inf))
+            if isinstance(entry.default, tuple) and len(entry.default) > 2:
+                check_numbers(name, value, len(entry.default), low, high)
+            elif isinstance(value, tuple):
+                check_range(name, value, low)
             else:
-                check_number(f"{type(self).__name__}.{entry.name}", value, low)
+                check_number(name, value, low, high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,12 +183,6 @@ class Makers(Family):
     # Standard deviations of a tick that a trade of the usual volume is worth to makers; it goes with the root of the size.
     trade_impact: float = 0.55
     start_inventory: float = 170.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("Makers.gain_elasticity", self.gain_elasticity, -2.0, 2.0)
-        check_numbers("Makers.expectation_half_lives", self.expectation_half_lives, 3, 1e-3)
-        check_numbers("Makers.expectation_weights", self.expectation_weights, 3, 0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

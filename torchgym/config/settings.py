@@ -64,9 +64,8 @@ class MarketConfig:
     information: str = "public"  # what the value features show: "public", "privileged" or "none"
     estimate_error: float = 0.01  # standard deviation (log) of the public value estimate's AR(1) error
     estimate_half_life: float = 100.0  # ticks
-    reward: str | Mapping[str, float] = field(
-        default="pnl", hash=False
-    )  # of torchgym.rewards.REWARDS, or weights of several
+    # A row of torchgym.rewards.REWARDS, or weights of several.
+    reward: str | Mapping[str, float] = field(default="pnl", hash=False)
 
     fundamentals: Fundamentals = field(default_factory=Fundamentals)
     population: Population = field(default_factory=Population)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
-from torchgym.state import MarketState
+from torchgym.state import MarketState, layout
 
 
 def _currency(config: MarketConfig, points: Tensor) -> Tensor:
@@ -24,8 +24,8 @@ def _listed(config: MarketConfig, log_price: Tensor) -> Tensor:
 
 
 def _of_makers(config: MarketConfig, owned: Tensor) -> Tensor:
-    """[N, S, A] -> [N, S]: makers are the last owners."""
-    return owned[..., -config.population.maker.count :].sum(-1)
+    """What all makers own together, [N, S, A] -> [N, S]."""
+    return owned[..., layout(config).maker_owners].sum(-1)
 
 
 # What can be recorded, each [N, S] of the tick that has just ended, but "equity" [N]; meaning and units: `Market.run`.

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from torchgym.realism import measures, statistics
 from torchgym.realism.impact import Impact
-from torchgym.realism.paths import Paths
+from torchgym.realism.paths import MEMORY, Paths
 
-LAGS = 200
 QUINTILES = 5
 _EDGE, _BINS = 10.0, 80  # of the histogram, in standard deviations
 _POINTS = 500  # of the example path
@@ -29,8 +28,8 @@ def curves(paths: Paths, impact: Impact | None = None) -> Curves:
     if impact is not None:
         drawn["impact"] = _impact(impact)
     if paths.buys is not None and paths.sells is not None:
-        correlation = statistics.autocorrelation(measures.order_sign(paths), LAGS)
-        drawn["sign_memory"] = {"lag": list(range(1, LAGS + 1)), "acf": _median(correlation[:, 1:])}
+        correlation = statistics.autocorrelation(measures.order_sign(paths), MEMORY)
+        drawn["sign_memory"] = {"lag": list(range(1, MEMORY + 1)), "acf": _median(correlation[:, 1:])}
     if paths.spread is not None and paths.volume is not None:
         drawn["by_volatility"] = _by_volatility(paths, paths.spread, paths.volume)
     if paths.mid is not None and paths.value is not None:
@@ -58,9 +57,9 @@ def _distribution(paths: Paths) -> Curves:
 
 
 def _memory(paths: Paths) -> Curves:
-    lags = min(LAGS, paths.ticks - 1)
+    lags = paths.size_memory.shape[1] - 1
     of_returns = statistics.autocorrelation(paths.returns, lags)
-    of_size = statistics.autocorrelation(paths.returns.abs(), lags)
+    of_size = paths.size_memory
     return {
         "lag": list(range(1, lags + 1)),
         "returns": _median(of_returns[:, 1:]),

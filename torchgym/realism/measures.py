@@ -76,15 +76,14 @@ def conditional_tails(paths: Paths) -> dict[str, Tensor]:
 
 def clustering(paths: Paths) -> dict[str, Tensor]:
     """Autocorrelation of absolute returns at lag 1; the smallest of its means over five lags up to 50, over 2 / sqrt(T)."""
-    size = paths.returns.abs()
-    correlation = statistics.autocorrelation(size, 50)
-    floor = correlation[:, 1:].unflatten(-1, (10, 5)).mean(-1).amin(-1)
-    return {"first_lag": correlation[:, 1], "smallest_over_noise": floor * math.sqrt(size.shape[1]) / 2.0}
+    correlation = paths.size_memory[:, 1:51]
+    floor = correlation.unflatten(-1, (10, 5)).mean(-1).amin(-1)
+    return {"first_lag": correlation[:, 0], "smallest_over_noise": floor * math.sqrt(paths.ticks) / 2.0}
 
 
 def slow_decay(paths: Paths) -> dict[str, Tensor]:
     """Power law against exponential, fitted to the autocorrelation of absolute returns over lags 5 … 200."""
-    fit = statistics.decay_fit(statistics.autocorrelation(paths.returns.abs(), 200), 5, 200)
+    fit = statistics.decay_fit(paths.size_memory, 5, 200)
     return {"exponent": fit.exponent, "error_over_exponential": fit.power_error / fit.exponential_error}
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from torchgym.realism import statistics
+
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
 BURN_IN = 1_000  # ticks that are not measured
+MEMORY = 200  # lags
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,11 @@ class Paths:
     def _tensors(self) -> dict[str, Tensor]:
         held = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
         return {name: tensor for name, tensor in held.items() if isinstance(tensor, Tensor)}
+
+    @cached_property
+    def size_memory(self) -> Tensor:
+        """Autocorrelation of absolute returns up to `MEMORY` lags, [R, K], entry k at lag k; fewer lags on shorter paths."""
+        return statistics.autocorrelation(self.returns.abs(), min(MEMORY, self.ticks - 1))
 
     @classmethod
     def from_prices(cls, log_prices: Tensor) -> Paths:

@@ -36,8 +36,9 @@ def pearson(x: Tensor, y: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ, or T < 2.
     """
-    x, y = pair(x, y, 2, "a correlation")
-    return _correlation(centred(x), centred(y))
+    x, y = map(centred, pair(x, y, 2, "a correlation"))
+    products = (x * y).sum(-1)
+    return (products / (x.square().sum(-1) * y.square().sum(-1)).sqrt()).clamp(-1.0, 1.0)
 
 
 def spearman(x: Tensor, y: Tensor) -> Tensor:
@@ -148,9 +149,3 @@ def log_log_slope(x: Tensor, y: Tensor) -> Tensor:
     deviation = centred(x.to(torch.float64).log()[None]).squeeze(0)
     level = y.where(y > 0.0, torch.nan).to(torch.float64).log()
     return (level * deviation).sum(-1) / deviation.square().sum()
-
-
-def _correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Correlation of two series that have mean 0."""
-    products = (x * y).sum(-1)
-    return (products / (x.square().sum(-1) * y.square().sum(-1)).sqrt()).clamp(-1.0, 1.0)
