@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 from torchgym import Market, MarketConfig, preset
 from torchgym.actions import scheme
-from torchgym.market import StepResult
+from torchgym.market import StepResult, engine
 from torchgym.state import leaves
 
 _WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}
@@ -73,3 +76,16 @@ def seen(result: StepResult) -> dict[str, Any]:
     """All tensors of a result, as a tree."""
     parts = {name: value for name, value in vars(result).items() if name != "info"}
     return {**parts, "info": dict(result.info)}
+
+
+def counted_graphs(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
+    """From now on compiled markets run as a graph of torch's compiler with the eager backend, which counts the graphs."""
+    counter = CompileCounter()
+
+    def trace(step: Callable[..., Any]) -> Callable[..., Any]:
+        return torch.compile(step, fullgraph=True, dynamic=False, backend=counter)
+
+    torch.compiler.reset()
+    monkeypatch.setattr(engine, "_graph", trace)
+    monkeypatch.setattr(Market, "_replays", False)
+    return counter

@@ -181,9 +181,10 @@ def test_profit_and_basis_explain_the_cash(trades: list[tuple[int, int]]) -> Non
 
 
 def test_a_makers_two_slots_are_one_owner() -> None:
-    assert accounts.by_owner(PLACES, per_slot([1, 20, 300, 4_000])).flatten().tolist() == [1, 20, 4_300]
+    before = torch.tensor([[[5, 0, 7]]])
+    assert accounts.credit(PLACES, before, per_slot([1, 20, 300, 4_000])).flatten().tolist() == [6, 20, 4_307]
     two = Layout(symbols=1, sectors=1, families={}, singles=1, makers=2)
-    assert accounts.by_owner(two, per_slot([1, 10, 20, 300, 400])).flatten().tolist() == [1, 310, 420]
+    assert accounts.credit(two, before, per_slot([1, 10, 20, 300, 400])).flatten().tolist() == [6, 310, 427]
 
 
 def test_borrow_falls_due_in_whole_units() -> None:

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from markets import EVERYTHING, cold, differences, opened, random_actions, seen, toy
+from markets import EVERYTHING, cold, counted_graphs, differences, opened, random_actions, seen, toy
 from sentinel import HostSync, SyncSentinel
 from torch import Tensor
-from torch._dynamo.testing import CompileCounter
 
 from torchgym import Market, MarketConfig
-from torchgym.market import decision, engine
+from torchgym.market import decision, replay
 from torchgym.state import map_tensors, rows
 
 CONFIGS: dict[str, MarketConfig] = {
@@ -27,7 +26,7 @@ CONFIGS: dict[str, MarketConfig] = {
 def decide(one: Market, action: Tensor, step: Callable[..., Any] = decision) -> Any:
     """The function that is compiled, called as `Market.step` does."""
     with torch.no_grad():
-        return step(one.config, one._params, one.state, action, places=one._places, lanes=one._lanes)
+        return step(one.config, one._params, one.state, action, places=one._world.places, lanes=one._world.lanes)
 
 
 # --- no host synchronisation
@@ -66,18 +65,6 @@ def test_the_sentinel_sees_what_waits(wait: Callable[[Tensor], Any]) -> None:
 # --- one graph
 
 
-def counted(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
-    """From now on compiled markets run their graph with the eager backend, which counts the graphs and takes seconds."""
-    counter = CompileCounter()
-
-    def trace(step: Callable[..., Any]) -> Callable[..., Any]:
-        return torch.compile(step, fullgraph=True, dynamic=False, backend=counter)
-
-    torch.compiler.reset()
-    monkeypatch.setattr(engine, "_compiled", trace)
-    return counter
-
-
 def walk(one: Market, actions: Tensor) -> list[Any]:
     """A story of all that a market can do."""
     told = [seen(one.reset())]
@@ -97,7 +84,7 @@ def walk(one: Market, actions: Tensor) -> list[Any]:
 )
 def test_one_graph_serves_all(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """fullgraph=True refuses graph breaks; one frame means that neither resets, masks nor a fork recompile."""
-    counter = counted(monkeypatch)
+    counter = counted_graphs(monkeypatch)
     config = CONFIGS[name]
     actions = random_actions(config, 6, 3)
     compiled, eager = Market(config, 3, seed=4, compile=True), Market(config, 3, seed=4)
@@ -121,9 +108,11 @@ def same_story(config: MarketConfig, markets: int, ticks: int, device: str = "cp
     assert differences(seen(compiled.reset()), seen(eager.reset())) == []
     mask = torch.arange(markets, device=device) % 2 == 1
     for at, action in enumerate(random_actions(config, ticks, markets)):
+        known = len(replay._known)
         with torch._dynamo.config.patch(error_on_recompile=True):
             assert differences(seen(compiled.step(action)), seen(eager.step(action))) == []
         assert differences(compiled.state, eager.state) == []
+        assert at == 0 or len(replay._known) == known
         if at == ticks // 2:
             compiled.reset(mask=mask)
             eager.reset(mask=mask)

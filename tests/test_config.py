@@ -108,7 +108,7 @@ def test_impossible_settings_are_refused(changes: dict[str, Any], message: str) 
 
 
 def test_too_many_shares_for_exact_sums() -> None:
-    crowd = Population(value=ValueTraders(count=400_000, max_size=25))
+    crowd = Population(value=ValueTraders(count=700_000, max_size=25))
     with pytest.raises(
         ValueError, match=r"could add up to \d+ shares, not below 2\*\*24: use fewer or smaller traders"
     ):

@@ -93,7 +93,7 @@ def make_state(config: MarketConfig, table: list[list[Series]]) -> MarketState:
     half_mids = integers(lambda s: s.mids[-65:])
     three = torch.zeros(len(table), len(table[0]), 3, dtype=torch.float64)
     return MarketState(
-        clock=Clock(*(torch.zeros(len(table), dtype=torch.int64) for _ in range(3)), key=None),  # type: ignore[arg-type]
+        clock=Clock(*(torch.zeros(len(table), dtype=torch.int64) for _ in range(4)), key=None),  # type: ignore[arg-type]
         value=Value(
             level=numbers(lambda s: s.level),
             log_volatility=three,
@@ -515,7 +515,7 @@ def test_account() -> None:
     state.accounts = make_accounts(
         [1_000_000, 500_000, 1_250_000], [[0, 0], [50, -25], [-50, 10]], [2_000_000, 2_000_001, 1_000_000]
     )
-    state.clock.tick = torch.tensor([0, 250, 1001])
+    state.clock.tick, state.clock.last = torch.tensor([0, 250, 1001]), torch.full((3,), 1000)
     seen = features.account(config, state)
     assert features.account_names(config) == ["position@0", "position@1", "cash", "equity", "time_left"]
     assert seen.dtype == torch.float64

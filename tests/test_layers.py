@@ -17,17 +17,18 @@ SOURCES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE
 LAYERS = (
     ("config",),
     ("state",),
-    ("exact", "noise"),
+    ("exact", "noise", "program"),
     ("fundamental", "traders", "actions", "matching", "accounts", "tape", "checks"),
     ("tick", "features", "rewards"),
     ("market",),
     ("envs", "quant_gym", "recording", "realism", "performance", "audit"),
+    ("bench",),
     ("plots", "cli", "__main__"),
 )
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 EXTRA = {("noise", "exact"), ("quant_gym", "envs"), ("cli", "plots"), ("__main__", "cli")}  # the imports inside a layer
 HIGHEST = {"features": 2, "rewards": 2}  # they read the state; the phases that make it are none of their business
-SHARED_TRADER_FILES = {"view"}  # what all families see and say; a family imports nothing else of its package
+SHARED_TRADER_FILES = {"view", "wish"}  # what all families see and say; a family imports nothing else of its package
 
 SAMPLING_MODULES = (
     "gymnasium.utils.seeding",
@@ -198,6 +199,8 @@ def test_only_noise_samples(file: str) -> None:
         ("quant_gym.py", "import torchgym as tg"),
         ("recording.py", "from torchgym.envs.gymnasium import TradingEnv"),
         ("audit/run.py", "from torchgym.realism import measure"),
+        ("audit/run.py", "from torchgym.bench.timing import time_work"),
+        ("bench/run.py", "from torchgym.plots import bench_panel"),
         ("plots.py", "from torchgym.cli import main"),
         ("traders/trend.py", "from torchgym.traders.makers import quote"),
         ("traders/trend.py", "from .makers import quote"),
@@ -221,7 +224,12 @@ def test_a_forbidden_import_is_found(file: str, source: str) -> None:
         ("envs/__init__.py", "import importlib\nimportlib.import_module('.torchrl', __name__)"),
         ("envs/sb3.py", "from torchgym.envs.vector import TradingVectorEnv\nfrom ..market import Market"),
         ("__init__.py", "from torchgym.cli import main"),
-        ("cli.py", "from torchgym.plots import realism_panel\nfrom torchgym.audit import audit"),
+        (
+            "bench/throughput.py",
+            "from torchgym.envs.torchrl import MarketEnv\nfrom torchgym.quant_gym import PyVecTradingEnv",
+        ),
+        ("cli/realism.py", "from torchgym.plots import realism_panel\nfrom torchgym.realism import scorecard"),
+        ("cli/bench.py", "from torchgym.bench import bench\nfrom torchgym.cli.output import number"),
         ("__main__.py", "from torchgym.cli import main"),
     ],
 )

@@ -251,7 +251,7 @@ def test_holdings_account_for_everything(one: Market) -> None:
     for action in random_actions(CONFIG, 15, MARKETS):
         one.step(action)
     owned = one.holdings()
-    assert list(owned) == [*one._places.families, "maker", "learner", "fees", "borrow"]
+    assert list(owned) == [*one._world.places.families, "maker", "learner", "fees", "borrow"]
     assert sum(owner["cash"] for owner in owned.values()).tolist() == [CONFIG.starting_cash] * MARKETS
     assert sum(owner["shares"] for owner in owned.values()).tolist() == [[0] * SYMBOLS] * MARKETS
     info = one.observe().info
@@ -407,7 +407,7 @@ def halve_precision(saved: dict[str, Any]) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:-5_000]), r"cannot be read"),
         (damaged(lambda saved: [1, 2]), r"market\.pt is not a torchgym checkpoint"),
         (damaged(lambda saved: {"model": torch.zeros(1)}), r"is not a torchgym checkpoint"),
-        (damaged(lambda saved: saved.update(torchgym_checkpoint=99)), r"of version 99, this torchgym reads version 1"),
+        (damaged(lambda saved: saved.update(torchgym_checkpoint=99)), r"of version 99, this torchgym reads version 2"),
         (damaged(drop_the_state), r"damaged checkpoint"),
         (damaged(lambda saved: saved["state"].update({"clock.tick": 3})), r"damaged checkpoint"),
         (damaged(drop_a_market), r"the saved tensors do not fit this market"),
@@ -735,7 +735,7 @@ def test_presets_are_what_they_are_called() -> None:
 def test_zero_intelligence_trades_at_random_all_the_time() -> None:
     """Everybody acts in every tick, whatever happened; nobody follows value or news; and prices move all the same."""
     market = opened(tg.preset("zero_intelligence"), 4)
-    assert list(market._places.families) == ["noise"]
+    assert list(market._world.places.families) == ["noise"]
     assert (market.params.noise_rate * 0.25 >= 1.0).all()  # the lowest activity
     path = market.run(30, record=["mid", "volume", "news"])
     assert path["mid"].std(1).min() > 0

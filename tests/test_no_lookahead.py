@@ -220,8 +220,8 @@ class Ear:
             market._params,
             market.state,
             action,
-            places=market._places,
-            lanes=market._lanes,
+            places=market._world.places,
+            lanes=market._world.lanes,
             watch=self,
         )
         return state

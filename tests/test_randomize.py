@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from markets import differences, opened, random_actions, same_bits, seen, toy
-from torch._dynamo.testing import CompileCounter
+from markets import counted_graphs, differences, opened, random_actions, same_bits, seen, toy
 
 from torchgym import Market, MarketConfig, noise, tick
 from torchgym.config import RANDOMIZABLE, NewsKind, Population
-from torchgym.market import engine
 from torchgym.state import MarketParams, leaves, make_params, map_tensors, rows
 
 CPU = torch.device("cpu")
@@ -107,7 +105,7 @@ def test_worlds_have_addresses_of_their_own() -> None:
     """No number of a world is also a number of a tick or of an opening."""
     market = opened(toy(num_symbols=3), 1)
     mine = noise.counters(noise._PARAMS, len(RANDOMIZABLE))
-    assert not torch.isin(mine, torch.cat([market._lanes.tick, market._lanes.start])).any()
+    assert not torch.isin(mine, torch.cat([market._world.lanes.tick, market._world.lanes.start])).any()
 
 
 @pytest.mark.parametrize(("count", "first"), [(1, 5), (3, 4), (20, 0)])
@@ -214,13 +212,7 @@ def test_a_restored_market_is_in_the_world_of_its_tensors() -> None:
 
 
 def test_new_worlds_need_no_new_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    counter = CompileCounter()
-
-    def trace(step: Callable[..., Any]) -> Callable[..., Any]:
-        return torch.compile(step, fullgraph=True, dynamic=False, backend=counter)
-
-    torch.compiler.reset()
-    monkeypatch.setattr(engine, "_compiled", trace)
+    counter = counted_graphs(monkeypatch)
     compiled, eager = (opened(CONFIG, 3, compile=on) for on in (True, False))
     mask = torch.tensor([True, False, True])
     for market in (compiled, eager):

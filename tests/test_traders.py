@@ -32,6 +32,7 @@ from torchgym.noise import Draws, StartDraws, draw, draw_start, lanes, make_key
 from torchgym.state import Auction, Book, Execution, Layout, MarketState, Orders, layout, make_params
 from torchgym.traders import executor, maker, news, noise_trader, pairs, reversion, rotator, stop, trend, value
 from torchgym.traders.view import View
+from torchgym.traders.wish import orders_of
 
 # The numbers worked out below belong to these settings, whatever the defaults are.
 POPULATION = Population(
@@ -107,6 +108,12 @@ def draws(
     return Draws(u0=full(u0), u1=full(u1), u2=full(u2), normal=full(normal))
 
 
+def decide(family: Any, config: MarketConfig, memory: Any, *, view: View, **seen: Any) -> tuple[Orders, Any]:
+    """The orders of one family alone, and its new memory."""
+    wish, memory = family.decide(config, PARAMS, memory, view=view, **seen)
+    return orders_of(config, view, [wish]), memory
+
+
 def sizes(orders: Orders) -> list[float]:
     return orders.size.flatten().tolist()
 
@@ -124,7 +131,7 @@ def believer(**changes: float) -> value.ValueMemory:
 
 
 def believe(memory: value.ValueMemory, seen: View, held: float = 0.0, **numbers: float) -> Orders:
-    orders, _ = value.decide(CONFIG, PARAMS, memory, view=seen, shares=singles(held), draws=draws(**numbers))
+    orders, _ = decide(value, CONFIG, memory, view=seen, shares=singles(held), draws=draws(**numbers))
     return orders
 
 
@@ -177,9 +184,9 @@ def test_unconvinced_value_trader_quotes_around_its_belief() -> None:
 
 def test_beliefs_change_only_when_their_owner_acts() -> None:
     memory = believer(error=0.02, error_scale=0.02)
-    _, rests = value.decide(CONFIG, PARAMS, memory, view=view(), shares=singles(0.0), draws=draws(u0=NEVER, normal=2.0))
+    _, rests = decide(value, CONFIG, memory, view=view(), shares=singles(0.0), draws=draws(u0=NEVER, normal=2.0))
     assert rests.error.item() == pytest.approx(0.02)
-    _, acts = value.decide(CONFIG, PARAMS, memory, view=view(), shares=singles(0.0), draws=draws(normal=2.0))
+    _, acts = decide(value, CONFIG, memory, view=view(), shares=singles(0.0), draws=draws(normal=2.0))
     assert acts.error.item() == pytest.approx(0.9 * 0.02 + (1 - 0.81) ** 0.5 * 0.02 * 2.0)
 
 
@@ -203,7 +210,7 @@ def follower(fast: float, slow: float, *, signal: float = 0.0, uses_signal: floa
 
 def follow(memory: trend.TrendMemory, log_mid: float, held: float = 0.0, **numbers: float) -> Orders:
     seen = view(log_mid=per_symbol(log_mid))
-    return trend.decide(CONFIG, PARAMS, memory, view=seen, shares=singles(held), draws=draws(**numbers))[0]
+    return decide(trend, CONFIG, memory, view=seen, shares=singles(held), draws=draws(**numbers))[0]
 
 
 def test_trend_follower_goes_with_the_trend() -> None:
@@ -239,9 +246,7 @@ def fader(**changes: float) -> reversion.ReversionMemory:
 
 
 def fade(memory: reversion.ReversionMemory, held: float = 0.0, **changes: Tensor) -> list[float]:
-    orders, _ = reversion.decide(
-        CONFIG, PARAMS, memory, view=view(**changes), shares=singles(held), draws=draws(u2=0.1)
-    )
+    orders, _ = decide(reversion, CONFIG, memory, view=view(**changes), shares=singles(held), draws=draws(u2=0.1))
     return sizes(orders)
 
 
@@ -265,7 +270,7 @@ def test_odd_reversion_traders_watch_runs_of_returns() -> None:
 
 def stir(held: float = 0.0, **numbers: float) -> Orders:
     seen = view()
-    return noise_trader.decide(CONFIG, PARAMS, None, view=seen, shares=singles(held), draws=draws(**numbers))[0]
+    return decide(noise_trader, CONFIG, None, view=seen, shares=singles(held), draws=draws(**numbers))[0]
 
 
 def test_noise_trader_flips_a_coin() -> None:
@@ -303,7 +308,7 @@ def working(remaining: float, child: float = 15.0) -> executor.ExecutorMemory:
 
 
 def work(memory: executor.ExecutorMemory, held: float = 0.0, **numbers: float) -> tuple[Orders, float]:
-    orders, after = executor.decide(CONFIG, PARAMS, memory, view=view(), shares=singles(held), draws=draws(**numbers))
+    orders, after = decide(executor, CONFIG, memory, view=view(), shares=singles(held), draws=draws(**numbers))
     return orders, after.remaining.item()
 
 
@@ -353,7 +358,7 @@ def reader(anchor: float = 0.0, perceived: float = 0.0, timer: float = 0.0) -> n
 
 
 def read(memory: news.NewsMemory, seen: View, held: float = 0.0, **numbers: float) -> tuple[Orders, news.NewsMemory]:
-    return news.decide(CONFIG, PARAMS, memory, view=seen, shares=singles(held), draws=draws(**numbers))
+    return decide(news, CONFIG, memory, view=seen, shares=singles(held), draws=draws(**numbers))
 
 
 def headline(effect: float, **changes: Tensor) -> View:
@@ -409,7 +414,7 @@ def stopper(entry: float = 0.0, leaving: bool = False) -> stop.StopMemory:
 
 def guard(memory: stop.StopMemory, log_mid: float, held: float, **numbers: float) -> tuple[Orders, stop.StopMemory]:
     seen = view(log_mid=per_symbol(log_mid), volatility=per_symbol(9e-4))  # the usual: bounds as they are
-    return stop.decide(CONFIG, PARAMS, memory, view=seen, shares=singles(held), draws=draws(**numbers))
+    return decide(stop, CONFIG, memory, view=seen, shares=singles(held), draws=draws(**numbers))
 
 
 @pytest.mark.parametrize(
@@ -464,22 +469,22 @@ def test_pairs_trader_buys_the_cheap_leg_and_sells_the_dear_one() -> None:
     memory = pairs.PairsMemory(leg=leg, weight=0.01 * one, mean=0.0 * one, variance=1e-4 * one, bet=0.0 * one)
     wide = view(log_mid=per_symbol(0.03, -0.01, 0.5), mid=per_symbol(10_000.0, 5_000.0, 10_000.0))
     flat, numbers = torch.zeros_like(leg), draws(symbols=3)
-    orders, after = pairs.decide(config, PARAMS, memory, view=wide, shares=flat, draws=numbers)
+    orders, after = decide(pairs, config, memory, view=wide, shares=flat, draws=numbers)
     assert sizes(orders) == [-20.0, 20.0, 0.0]
     assert after.bet.flatten().tolist() == [-1.0, -1.0, -1.0]
     assert orders.price.flatten()[:2].tolist() == [9_900.0, 10_100.0]
 
     # Equal notional: 60 shares at 10,000 points, 120 at 5,000.
     held = torch.tensor([[[-60.0], [120.0], [0.0]]])
-    assert sizes(pairs.decide(config, PARAMS, memory, view=wide, shares=held, draws=numbers)[0]) == [0.0] * 3
+    assert sizes(decide(pairs, config, memory, view=wide, shares=held, draws=numbers)[0]) == [0.0] * 3
     # Two standard deviations open a bet, half of one closes it; in between it stays.
     betting = dataclasses.replace(memory, bet=-one)
     between = view(log_mid=per_symbol(0.01, 0.0, 0.0))
     closed = view(log_mid=per_symbol(0.004, 0.0, 0.0))
     small = torch.tensor([[[-60.0], [60.0], [0.0]]])
-    assert sizes(pairs.decide(config, PARAMS, betting, view=between, shares=small, draws=numbers)[0]) == [0.0] * 3
-    assert sizes(pairs.decide(config, PARAMS, betting, view=closed, shares=small, draws=numbers)[0]) == [20, -20, 0]
-    assert sizes(pairs.decide(config, PARAMS, memory, view=between, shares=flat, draws=numbers)[0]) == [0.0] * 3
+    assert sizes(decide(pairs, config, betting, view=between, shares=small, draws=numbers)[0]) == [0.0] * 3
+    assert sizes(decide(pairs, config, betting, view=closed, shares=small, draws=numbers)[0]) == [20, -20, 0]
+    assert sizes(decide(pairs, config, memory, view=between, shares=flat, draws=numbers)[0]) == [0.0] * 3
 
 
 def test_every_pair_has_its_trader() -> None:
@@ -502,13 +507,13 @@ def test_rotator_moves_to_the_sector_with_the_better_news() -> None:
     memory = rotator.RotatorMemory(drift=torch.zeros(1, 4, 1))
     mood = view(sector_mood=per_symbol(0.8, -0.4, 0.8, -0.4))
     flat, numbers = torch.zeros(1, 4, 1), draws(symbols=4)
-    orders, _ = rotator.decide(config, PARAMS, memory, view=mood, shares=flat, draws=numbers)
+    orders, _ = decide(rotator, config, memory, view=mood, shares=flat, draws=numbers)
     # Each symbol beats two of the three others: 200 shares x 0.3 x 2/3 = 40, a tenth of it at a time.
     assert sizes(orders) == [4.0, -4.0, 4.0, -4.0]
     held = torch.tensor([[[40.0], [-40.0], [40.0], [-40.0]]])
-    assert sizes(rotator.decide(config, PARAMS, memory, view=mood, shares=held, draws=numbers)[0]) == [0.0] * 4
+    assert sizes(decide(rotator, config, memory, view=mood, shares=held, draws=numbers)[0]) == [0.0] * 4
     quiet = view(mid=per_symbol(*[1e4] * 4))
-    unwinds, _ = rotator.decide(config, PARAMS, memory, view=quiet, shares=held, draws=numbers)
+    unwinds, _ = decide(rotator, config, memory, view=quiet, shares=held, draws=numbers)
     assert sizes(unwinds) == [-4.0, 4.0, -4.0, 4.0]
 
 
@@ -516,7 +521,7 @@ def test_rotator_follows_returns_too() -> None:
     config = CONFIG.replace(num_symbols=2, num_sectors=2)
     memory = rotator.RotatorMemory(drift=torch.tensor([[[1e-3], [-1e-3]]]))
     quiet = view(mid=per_symbol(1e4, 1e4))
-    orders, _ = rotator.decide(config, PARAMS, memory, view=quiet, shares=torch.zeros(1, 2, 1), draws=draws(symbols=2))
+    orders, _ = decide(rotator, config, memory, view=quiet, shares=torch.zeros(1, 2, 1), draws=draws(symbols=2))
     assert sizes(orders) == [6.0, -6.0]
 
 
@@ -828,8 +833,8 @@ def test_a_family_is_a_row_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None
     decide: Callable[..., Any] = traders.TRADERS["noise"].decide
 
     def rest(*arguments: Any, **named: Any) -> Any:
-        orders, memory = decide(*arguments, **named)
-        return dataclasses.replace(orders, size=torch.zeros_like(orders.size)), memory
+        wish, memory = decide(*arguments, **named)
+        return dataclasses.replace(wish, acts=torch.zeros_like(wish.acts)), memory
 
     monkeypatch.setitem(traders.TRADERS, "noise", dataclasses.replace(traders.TRADERS["noise"], decide=rest))
     config = toy()

@@ -61,7 +61,7 @@ def settle(
     price = auction.price.unsqueeze(-1)
     auction_fills = auction.fills[..., :-1]
     moved = execution.fills + auction_fills
-    received = -(execution.fills * standing_price + auction_fills * price)
+    spent = execution.fills * standing_price + auction_fills * price
     learner_fill = execution.filled + auction.fills[..., -1]
     learner_paid = execution.paid + auction.fills[..., -1] * auction.price
     traded = learner_paid.abs()
@@ -70,8 +70,8 @@ def settle(
     basis, realized = _close(accounts.learner_shares, accounts.basis, learner_fill, learner_paid)
     return replace(
         accounts,
-        cash=accounts.cash + by_owner(places, received),
-        shares=accounts.shares + by_owner(places, moved),
+        cash=credit(places, accounts.cash, -spent),
+        shares=credit(places, accounts.shares, moved),
         learner_cash=accounts.learner_cash - learner_paid.sum(-1) - fee,
         learner_shares=accounts.learner_shares + learner_fill,
         fees=accounts.fees + fee,
@@ -82,11 +82,11 @@ def settle(
     )
 
 
-def by_owner(places: Layout, per_slot: Tensor) -> Tensor:
-    """[N, S, K] -> [N, S, A]: a maker's two slots are one owner."""
-    singles, makers = places.singles, places.makers
-    bids, asks = per_slot[..., singles : singles + makers], per_slot[..., singles + makers :]
-    return torch.cat([per_slot[..., :singles], bids + asks], dim=-1)
+def credit(places: Layout, balances: Tensor, per_slot: Tensor) -> Tensor:
+    """Balances [N, S, A] plus what the owners' slots received, [N, S, K]: a maker's two slots are one owner."""
+    own, bids, asks = per_slot.split((places.singles, places.makers, places.makers), dim=-1)
+    singles, makers = balances.split((places.singles, places.makers), dim=-1)
+    return torch.cat([singles + own, makers + bids + asks], dim=-1)
 
 
 def _close(held: Tensor, basis: Tensor, fill: Tensor, paid: Tensor) -> tuple[Tensor, Tensor]:

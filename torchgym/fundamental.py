@@ -79,19 +79,21 @@ def advance(config: MarketConfig, params: MarketParams, value: Value, noise: Noi
     """
     fundamentals = config.fundamentals
     common = _common_move(config, noise)
-    public_weight = exact.sqrt(params.public_share)
-    private_weight = exact.sqrt(1.0 - params.public_share)
+    shares = torch.cat([params.public_share, 1.0 - params.public_share], dim=-1)
+    public_weight, private_weight = exact.sqrt(shares).split(1, dim=-1)
     move = public_weight * common + private_weight * noise.value[..., 1]
 
     log_volatility = value.log_volatility
-    sigma = params.value_volatility * exact.exp(total_log_volatility(value) - fundamentals.log_volatility_variance)
+    hidden = total_log_volatility(value) - fundamentals.log_volatility_variance
+    hidden_scale, misread = exact.exp(torch.stack([hidden, 0.3 * noise.value[..., 5] - 0.045])).unbind()
+    sigma = params.value_volatility * hidden_scale
     residual = math.sqrt(1.0 - fundamentals.leverage**2)
     shocks = fundamentals.leverage * move.unsqueeze(-1) + residual * noise.value[..., 2:5]
     log_volatility = params.volatility_decay * log_volatility + params.volatility_shock * shocks
 
     arrived, sentiment, magnitude, scale, duration, immediate = _news(config, params, noise)
     headline = scale * sentiment * magnitude
-    true_effect = headline * exact.exp(0.3 * noise.value[..., 5] - 0.045)
+    true_effect = headline * misread
     now = true_effect * immediate
     active = value.remaining > 0
     drifts = exact.halving_sum(torch.where(active, value.drift, 0.0)).squeeze(-1)

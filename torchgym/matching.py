@@ -2,10 +2,14 @@
 
 Sums over orders run in float32 holding integers, which is exact because the configuration keeps them below 2**24; money is
 int64. Prices are measured from the mid, in points, inside a band, so every search has a fixed number of steps.
+
+A compiled graph turns each search step into one loop over the orders. What such loops share is written down once (`_stored`),
+in floats: bools are slow to write, so masks are compared anew where they are needed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -36,37 +40,35 @@ def execute(
 
     Invariants: shares taken equal shares received; no fill beyond the limit; a one-share buy pays the best ask.
     """
-    side = torch.sign(shares)
-    resting = torch.clamp(-book.size * side.unsqueeze(-1), min=0).to(torch.float32)
-    base = half_mid >> 1
-    climb = ((book.price - base.unsqueeze(-1)) * side.unsqueeze(-1)).to(torch.float32)
-    wanted = shares.abs().to(torch.float32)
-    reach = torch.clamp(((limit - base) * side).to(torch.float32), -1.0, float(config.band))
+    side = torch.sign(shares).unsqueeze(-1)
+    base = (half_mid >> 1).unsqueeze(-1)
+    resting = _stored(torch.clamp(-book.size * side, min=0).to(torch.float32))
+    climb = _stored(torch.where(resting > 0.0, ((book.price - base) * side).to(torch.float32), _FAR))
+    wanted = shares.abs().to(torch.float32).unsqueeze(-1)
+    reach = torch.clamp(((limit.unsqueeze(-1) - base) * side).to(torch.float32), -1.0, float(config.band))
 
-    low, high = torch.full_like(reach, -1.0), reach
-    for _ in range((config.band + 1).bit_length()):
-        middle = torch.floor((low + high) * 0.5)
-        enough = torch.where(climb <= middle.unsqueeze(-1), resting, 0.0).sum(-1) >= wanted
-        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
-    level = high.unsqueeze(-1)
+    def short(level: Tensor) -> Tensor:
+        return (resting * (climb < level)).sum(-1, keepdim=True) < wanted
 
-    better = torch.where(climb < level, resting, 0.0)
-    marginal = torch.where(climb == level, resting, 0.0)
-    available = marginal.sum(-1)
-    need = torch.minimum(wanted - better.sum(-1), available)
-    taken = (better + _pro_rata(marginal, need, available)).to(torch.int64)
+    level = _last(short, low=torch.full_like(reach, -1.0), span=config.band + 1)
+    level = _stored(torch.minimum(level, reach))
+    better = resting * (climb < level)
+    marginal = resting * (climb == level)
+    whole, available = better.sum(-1, keepdim=True), marginal.sum(-1, keepdim=True)
+    need = torch.minimum(wanted - whole, available)
+    worst = torch.where(climb <= level, climb, -_FAR).amax(-1, keepdim=True)
 
-    filled = taken.sum(-1)
-    worst = torch.where(taken > 0, climb, -_FAR).amax(-1).to(torch.int64)
+    filled = (whole + need).to(torch.int64) * side
+    fills = (better + _pro_rata(marginal, need, available)).to(torch.int64) * -side
     execution = Execution(
-        filled=filled * side,
-        paid=(taken * book.price).sum(-1) * side,
-        last_price=torch.where(filled > 0, base + worst * side, 0),
-        fills=-taken * side.unsqueeze(-1),
-        remainder=shares - filled * side,
+        filled=filled.squeeze(-1),
+        paid=-(fills * book.price).sum(-1),
+        last_price=torch.where(filled != 0, base + worst.to(torch.int64) * side, 0).squeeze(-1),
+        fills=fills,
+        remainder=shares - filled.squeeze(-1),
         limit=limit,
     )
-    return replace(book, size=book.size - execution.fills), execution
+    return replace(book, size=book.size - fills), execution
 
 
 def defer(config: MarketConfig, book: Book, shares: Tensor, limit: Tensor, half_mid: Tensor) -> tuple[Book, Execution]:
@@ -95,8 +97,10 @@ def clear(
     points is rounded by the coin. Orders better than the worst price that still trades fill whole, on either side; at that
     price the shares are cut pro rata by cumulative floors, so shares bought equal shares sold exactly.
 
-    The excess of bids over asks falls with the price, so bisection finds the last price u with excess >= 0; the best price
-    lies on the flat stretch of volume around u or the one around u + 1.
+    The excess of bids over asks falls with the price: an order lowers it by its shares right after one price, its step, which
+    is the limit of a bid and the point before the limit of an ask. Bisection finds the last price u with excess >= 0. Up to u
+    the asks with a step below u trade whole, from u + 1 on the bids with a step above u; so the best price lies on the flat
+    stretch of the excess around u or the one around u + 1, and only orders with the step u are ever cut.
 
     Args:
         book: all orders, [N, S, K]; may be crossed.
@@ -112,93 +116,118 @@ def clear(
 
     Source: Budish, Cramton and Shim (2015), section VII; exchange rules for opening auctions.
     """
-    band = float(config.band)
-    base = half_mid >> 1
-    prices = torch.cat([book.price, limit.unsqueeze(-1)], dim=-1)
-    sizes = torch.cat([book.size, remainder.unsqueeze(-1)], dim=-1)
-    quantity = sizes.to(torch.float32)
-    side = torch.sign(quantity)
-    # How far its owner would go: upward for a bid, downward for an ask. Keener than the band is cut to it.
-    keen = torch.clamp((prices - base.unsqueeze(-1)).to(torch.float32) * side, max=band)
-    quantity = torch.where(keen >= -band, quantity, 0.0)
-    offset = keen * side
-    bids, asks = torch.clamp(quantity, min=0.0), torch.clamp(-quantity, min=0.0)
+    base = (half_mid >> 1).unsqueeze(-1)
+    step, bids, asks = _steps(config, book, remainder=remainder.unsqueeze(-1), limit=limit.unsqueeze(-1), base=base)
 
-    low = torch.full(base.shape, -band - 1.0, dtype=torch.float32, device=base.device)
-    high = torch.full_like(low, band + 1.0)
-    for _ in range((2 * config.band + 1).bit_length()):
-        middle = torch.floor((low + high) * 0.5)
-        excess = torch.where(keen >= side * middle.unsqueeze(-1), quantity, 0.0).sum(-1)
-        low, high = torch.where(excess >= 0.0, middle, low), torch.where(excess >= 0.0, high, middle)
+    def enough(level: Tensor) -> Tensor:
+        return torch.where(step >= level, bids, asks).sum(-1, keepdim=True) >= 0.0
 
-    price, volume = _best_price(offset, bids, asks, low, ((half_mid & 1) * coin).to(torch.float32))
-    taken = _ration(keen, bids, asks, side, price, volume)
-    fills = (side * taken).to(torch.int64)
-    auction = Auction(price=base + price.to(torch.int64), volume=volume.to(torch.int64), fills=fills)
+    low = torch.full_like(step[..., :1], -config.band - 1.0)
+    low = _stored(torch.clamp(_last(enough, low=low, span=2 * config.band + 1), max=float(config.band)))
+    mid = ((half_mid & 1) * coin).to(torch.float32).unsqueeze(-1)
+    price, volume, fills = _trade(step, bids, asks, low=low, mid=mid)
+    auction = Auction(
+        price=(base + price.to(torch.int64)).squeeze(-1),
+        volume=volume.to(torch.int64).squeeze(-1),
+        fills=fills.to(torch.int64),
+    )
     # A limit keener than the band stays cut: two orders left beyond the same edge could else stay crossed.
-    top, bottom = (base + config.band).unsqueeze(-1), (base - config.band).unsqueeze(-1)
+    top, bottom = base + config.band, base - config.band
     limits = torch.where(book.size > 0, torch.minimum(book.price, top), torch.maximum(book.price, bottom))
     limits = torch.where(book.size != 0, limits, book.price)
-    return replace(book, price=limits, size=book.size - fills[..., :-1]), auction
+    return replace(book, price=limits, size=book.size - auction.fills[..., :-1]), auction
 
 
-def _best_price(offset: Tensor, bids: Tensor, asks: Tensor, low: Tensor, mid: Tensor) -> tuple[Tensor, Tensor]:
-    """Price (offset from the base) and volume [N, S] float32, choosing between the stretches around `low` and `low + 1`."""
-    is_bid, is_ask = bids > 0.0, asks > 0.0
-    high = low + 1.0
-    below, above = low.unsqueeze(-1), high.unsqueeze(-1)
+def _steps(
+    config: MarketConfig, book: Book, *, remainder: Tensor, limit: Tensor, base: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Steps of the excess as offsets from the base; bids (>= 0) and asks (<= 0). [N, S, K + 1] float32, the learner last.
 
-    def demand_supply(level: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.where(offset >= level, bids, 0.0).sum(-1), torch.where(offset <= level, asks, 0.0).sum(-1)
+    Steps are cut to the band, from the last point before it to its last point. That is what cutting limits keener than the band
+    comes to, and it puts orders out of reach, and the empty slots, where the auction never trades: at the end that is theirs.
+    """
+    offset = torch.cat([(book.price - base).to(torch.float32), (limit - base).to(torch.float32)], dim=-1)
+    size = torch.cat([book.size.to(torch.float32), remainder.to(torch.float32)], dim=-1)
+    first, last = -config.band - 1.0, float(config.band)
+    step = torch.where(size > 0.0, offset, torch.where(size < 0.0, offset - 1.0, first))
+    bids, asks = torch.clamp(size, min=0.0), torch.clamp(size, max=0.0)
+    return _stored(torch.clamp(step, first, last)), _stored(bids), _stored(asks)
 
-    demand_low, supply_low = demand_supply(below)
-    demand_high, supply_high = demand_supply(above)
-    volume_low, volume_high = torch.minimum(demand_low, supply_low), torch.minimum(demand_high, supply_high)
-    imbalance_low, imbalance_high = (demand_low - supply_low).abs(), (demand_high - supply_high).abs()
 
-    floor_low = torch.maximum(
-        torch.where(is_ask & (offset <= below), offset, -_FAR).amax(-1),
-        torch.where(is_bid & (offset < below), offset + 1.0, -_FAR).amax(-1),
-    )
-    ceiling_high = torch.minimum(
-        torch.where(is_bid & (offset >= above), offset, _FAR).amin(-1),
-        torch.where(is_ask & (offset > above), offset - 1.0, _FAR).amin(-1),
-    )
-    price_low = torch.minimum(torch.maximum(mid, floor_low), low)
-    price_high = torch.maximum(torch.minimum(mid, ceiling_high), high)
+def _trade(step: Tensor, bids: Tensor, asks: Tensor, *, low: Tensor, mid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Price (an offset from the base) and volume, [N, S, 1], and fills [N, S, K + 1], all float32.
+
+    Args:
+        low: [N, S, 1], the last level with an excess >= 0: u of `clear`.
+        mid: [N, S, 1], 0 or 1.
+    """
+    asks_low = -(asks * (step < low)).sum(-1, keepdim=True)
+    asks_at = -(asks * (step == low)).sum(-1, keepdim=True)
+    bids_at = (bids * (step == low)).sum(-1, keepdim=True)
+    bids_high = (bids * (step > low)).sum(-1, keepdim=True)
+    floor = torch.where(step < low, step, -_FAR).amax(-1, keepdim=True) + 1.0
+    ceiling = torch.where(step > low, step, _FAR).amin(-1, keepdim=True)
+
+    price_low = torch.minimum(torch.maximum(mid, floor), low)
+    price_high = torch.maximum(torch.minimum(mid, ceiling), low + 1.0)
+    imbalance_low, imbalance_high = bids_high + bids_at - asks_low, asks_low + asks_at - bids_high
     nearer = (price_high - mid).abs() < (price_low - mid).abs()
     calmer = (imbalance_high < imbalance_low) | ((imbalance_high == imbalance_low) & nearer)
-    upper = (volume_high > volume_low) | ((volume_high == volume_low) & calmer)
-    volume = torch.maximum(volume_low, volume_high)
-    price = torch.where(upper, price_high, price_low)
-    return torch.where(volume > 0.0, price, mid), volume
+    upper = (bids_high > asks_low) | ((bids_high == asks_low) & calmer)
+    volume = torch.maximum(asks_low, bids_high)
+    price = torch.where(volume > 0.0, torch.where(upper, price_high, price_low), mid)
+
+    # The side that is cut: bids (1) at the lower price, asks (-1) at the upper one.
+    longer = _stored(torch.where(upper, -1.0, 1.0))
+    marginal = torch.clamp((bids + asks) * longer, min=0.0) * (step == low)
+    share = volume - torch.where(upper, asks_low, bids_high)
+    cut = _pro_rata(marginal, share, torch.where(upper, asks_at, bids_at)) * longer
+    return price, volume, torch.where(step == low, cut, torch.where(step > low, bids, asks))
 
 
-def _ration(keen: Tensor, bids: Tensor, asks: Tensor, side: Tensor, price: Tensor, volume: Tensor) -> Tensor:
-    """Shares each order trades at the price, [N, S, K + 1] float32: `volume` on either side."""
-    eligible = (keen >= side * price.unsqueeze(-1)) & (volume > 0.0).unsqueeze(-1)
+def _last(holds: Callable[[Tensor], Tensor], *, low: Tensor, span: int) -> Tensor:
+    """The last of the levels low, low + 1, ... for which `holds` is true, given that it is true up to some level and then false.
 
-    def one_side(sizes: Tensor) -> Tensor:
-        sizes = torch.where(eligible, sizes, 0.0)
-        margin = torch.where(sizes > 0.0, keen, _FAR).amin(-1, keepdim=True)
-        better = torch.where(keen > margin, sizes, 0.0)
-        marginal = sizes - better
-        return better + _pro_rata(marginal, volume - better.sum(-1), marginal.sum(-1))
-
-    return one_side(bids) + one_side(asks)
+    The lowest, [N, S, 1] float32, is not asked. At least `span` levels above it are searched, and beyond them up to a power of 2.
+    """
+    for power in reversed(range(span.bit_length())):
+        level = low + float(2**power)
+        low = torch.where(holds(level), level, low)
+    return low
 
 
 def _pro_rata(sizes: Tensor, share: Tensor, total: Tensor) -> Tensor:
-    """Cut `sizes` [N, S, K] down to `share` of `total` [N, S] by cumulative floors; sums to the share exactly.
+    """Cut `sizes` [N, S, K] down to `share` of `total` [N, S, 1] by cumulative floors; sums to the share exactly.
 
-    Products stay below 2**48, so the float64 quotient is never rounded up to the next integer.
+        fill_k = floor(running_k share / total) - floor(running_(k-1) share / total)
+
+    One division per symbol is enough, in float64: a product of shares is below 2**48, so adding a half keeps it exact and the
+    quotient at least 2**-25 away from every integer, while the rounded reciprocal moves it by less than 2**-27.
     """
-    running = torch.cumsum(sizes.to(torch.float64), dim=-1)
-    ratio_of = share.to(torch.float64).unsqueeze(-1)
-    out_of = torch.clamp(total, min=1.0).to(torch.float64).unsqueeze(-1)
-    upto = torch.floor(running * ratio_of / out_of)
-    before = torch.floor((running - sizes) * ratio_of / out_of)
+    running = _running_sum(sizes)
+    share, per_total = share.to(torch.float64), 1.0 / torch.clamp(total, min=1.0).to(torch.float64)
+    upto = torch.floor((running.to(torch.float64) * share + 0.5) * per_total)
+    before = torch.floor(((running - sizes).to(torch.float64) * share + 0.5) * per_total)
     return (upto - before).to(torch.float32)
+
+
+def _running_sum(sizes: Tensor) -> Tensor:
+    """Cumulative sums over the slots; integers, so the order of the additions changes no bit.
+
+    Eagerly one call. A compiled graph would have to leave its loops for that call, and adds in doubling strides instead.
+    """
+    if not torch.compiler.is_compiling():
+        return torch.cumsum(sizes, dim=-1)
+    stride = 1
+    while stride < sizes.shape[-1]:
+        sizes = torch.cat([sizes[..., :stride], sizes[..., stride:] + sizes[..., :-stride]], dim=-1)
+        stride *= 2
+    return sizes
+
+
+def _stored(values: Tensor) -> Tensor:
+    """The same tensor; a compiled graph writes it down here instead of computing it anew in each loop that reads it."""
+    return values.as_strided(values.shape, values.stride()) if torch.compiler.is_compiling() else values
 
 
 def replace_orders(book: Book, price: Tensor, size: Tensor, expiry: Tensor) -> Book:

@@ -85,10 +85,15 @@ class PyTradingEnv:
         chosen = _plain(action)
         if not _known(chosen):
             raise ValueError(_BAD_ACTION)
-        result = self._market.step(torch.tensor([chosen]))
-        info = {name: result.info[name].item() for name in ("tick", "equity", "realized_pnl")}
-        observation = result.observation[0].numpy()
-        return observation, result.reward.item(), bool(result.terminated), bool(result.truncated), info
+        packed, columns = self._market.advance(torch.full((1, self._config.num_symbols), chosen)), self._market.columns
+        floats, integers = packed.floats[0].tolist(), packed.integers[0].tolist()
+        info = {
+            "tick": integers[columns.of("tick")],
+            "equity": floats[columns.of("equity")],
+            "realized_pnl": floats[columns.of("realized_pnl")],
+        }
+        terminated, truncated = (integers[columns.of(name)] != 0 for name in ("terminated", "truncated"))
+        return packed.observation[0].numpy(), floats[columns.of("reward")], terminated, truncated, info
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -169,14 +174,17 @@ class PyVecTradingEnv:
         if len(listed) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} actions, got {len(listed)}")
         chosen = [_plain(action) for action in listed]
-        for index, action in enumerate(chosen):
-            if not _known(action):
-                raise ValueError(f"{_BAD_ACTION}: action {index} is {action!r}")
-        result = self._market.step(torch.tensor(chosen))
-        seen = zip(result.info["tick"].tolist(), result.info["equity"].tolist(), strict=True)
-        infos = [{"tick": tick, "equity": equity} for tick, equity in seen]
-        rewards = result.reward.numpy()
-        return result.observation.numpy(), rewards, result.terminated.tolist(), result.truncated.tolist(), infos
+        if not all(map(_known, chosen)):
+            index = next(index for index, action in enumerate(chosen) if not _known(action))
+            raise ValueError(f"{_BAD_ACTION}: action {index} is {chosen[index]!r}")
+        packed, columns = self._market.advance(torch.tensor(chosen).unsqueeze(-1)), self._market.columns
+        floats, integers = packed.floats.numpy(), packed.integers.numpy()
+        ticks, equities = integers[:, columns.of("tick")], floats[:, columns.of("equity")]
+        infos = [
+            {"tick": tick, "equity": equity} for tick, equity in zip(ticks.tolist(), equities.tolist(), strict=True)
+        ]
+        terminated, truncated = ((integers[:, columns.of(name)] != 0).tolist() for name in ("terminated", "truncated"))
+        return packed.observation.numpy(), floats[:, columns.of("reward")].copy(), terminated, truncated, infos
 
     @property
     def num_envs(self) -> int:
@@ -186,7 +194,7 @@ class PyVecTradingEnv:
 
 def _plain(value: Any) -> Any:
     """A Python number or list for numpy's and torch's."""
-    return value.tolist() if hasattr(value, "tolist") else value
+    return value if type(value) is int else value.tolist() if hasattr(value, "tolist") else value
 
 
 def _known(action: Any) -> bool:

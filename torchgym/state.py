@@ -8,7 +8,7 @@ money int64 points x shares; "half" marks doubled units, so that a mid between t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -139,6 +139,7 @@ class Clock:
     seed: Tensor
     episode: Tensor  # how many automatic resets since the seed was set
     tick: Tensor  # 0 at the end of the warm-up; negative before
+    last: Tensor  # the tick at which time is up
     key: Tensor  # [N, 2] int32: the random numbers' address, mixed from seed and episode
 
 
@@ -287,6 +288,12 @@ def map_tensors(function: Callable[..., Tensor], tree: T, *others: T) -> T:
         key: map_tensors(function, child, *(_child(other, key) for other in others)) for key, child in _children(tree)
     }
     return cast(T, mapped if isinstance(tree, dict) else type(tree)(**mapped))
+
+
+def unflatten(tree: T, flat: Iterable[Tensor]) -> T:
+    """The tree with these tensors at its places, in the order of `leaves`."""
+    given = iter(flat)
+    return map_tensors(lambda _: next(given), tree)
 
 
 def _children(tree: object) -> list[tuple[str, Any]]:

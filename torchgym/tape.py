@@ -22,7 +22,11 @@ from torchgym.state import (
 DEPTH_POINTS = 10
 FALLBACK_POINTS = 20  # how far from the makers' reference an empty side is quoted
 RETURN_CAP = 0.02  # a one-tick return counts no more than this in the variances
-_EMPTY_BID, _EMPTY_ASK = -1, 2**40
+_FAR = 2.0**31  # points: where an empty side's best quote is
+
+# Reductions over the slots run on float32 that holds integers, which is exact in any order and several times faster than int64:
+# the shares of all orders of a symbol add up to less than 2^24 (`MarketConfig` refuses more), and prices count from a price
+# nearby, so that a quote is exact as long as the market has not risen to 64 times the highest list price.
 
 
 def start(config: MarketConfig, params: MarketParams, book: Book, reference: Tensor, variance: Tensor) -> Tape:
@@ -83,10 +87,12 @@ def measure(
 ) -> Tape:
     """The tape after this tick.
 
-    Aggressive flow counts the fills of orders that came in this tick (`fresh` [N, S, K] bool, and the learner's); what they met,
-    resting orders and makers' quotes, does not count. Volume counts each share that changed hands once.
+    Aggressive flow counts the fills of orders that came in this tick, the learner's too; what they met, resting orders and
+    makers' quotes, does not count. Volume counts each share that changed hands once.
 
     Args:
+        fresh: [N, S, F], of the first F slots, not zero where an order came in: a mask, or the orders' sizes, which a compiled
+            graph need not write down as bools.
         reference: [N, S] float64 points; quotes an empty side at 20 points from it.
     """
     bid, ask = best_quotes(book, reference)
@@ -100,11 +106,8 @@ def measure(
     close = torch.where(taken > 0, execution.last_price, tape.close)
     close = torch.where(auction.volume > 0, auction.price, close)
 
-    learner_fill = auction.fills[..., -1]
-    incoming = torch.where(fresh, auction.fills[..., :-1], 0)
-    buys = torch.clamp(incoming, min=0).sum(-1) + torch.clamp(learner_fill + execution.filled, min=0)
-    sells = torch.clamp(-incoming, min=0).sum(-1) + torch.clamp(-learner_fill - execution.filled, min=0)
-    filled = (auction.fills != 0).sum(-1) + (execution.fills != 0).sum(-1) + (taken > 0).to(torch.int64)
+    buys, sells = _aggressive(execution, auction, fresh)
+    filled = (_count(auction.fills) + _count(execution.fills)).to(torch.int64) + (taken > 0)
 
     size = torch.clamp(change.abs(), max=RETURN_CAP)
     relative_volume = torch.clamp(volume.to(torch.float64) * (1.0 / config.usual_volume), max=6.0)
@@ -131,21 +134,42 @@ def measure(
 
 def best_quotes(book: Book, reference: Tensor) -> tuple[Tensor, Tensor]:
     """Best bid and ask [N, S] int64 points; an empty side is quoted away from the reference, never inside the other."""
-    bid = torch.where(book.size > 0, book.price, _EMPTY_BID).amax(-1)
-    ask = torch.where(book.size < 0, book.price, _EMPTY_ASK).amin(-1)
     centre = torch.floor(reference).to(torch.int64)
-    no_bid, no_ask = bid == _EMPTY_BID, ask == _EMPTY_ASK
-    ask = torch.where(no_ask, torch.maximum(centre + FALLBACK_POINTS, bid + 1), ask)
-    bid = torch.where(no_bid, torch.minimum(centre - FALLBACK_POINTS, ask - 1), bid)
-    return bid, ask
+    offset, size = _points_from(centre, book), book.size.to(torch.float32)
+    bid = torch.where(size > 0.0, offset, -_FAR).amax(-1)
+    ask = torch.where(size < 0.0, offset, _FAR).amin(-1)
+    no_bid, no_ask = bid == -_FAR, ask == _FAR
+    ask = torch.where(no_ask, torch.clamp(bid + 1.0, min=FALLBACK_POINTS), ask)
+    bid = torch.where(no_bid, torch.clamp(ask - 1.0, max=-FALLBACK_POINTS), bid)
+    return centre + bid.to(torch.int64), centre + ask.to(torch.int64)
 
 
 def depths(book: Book, bid: Tensor, ask: Tensor) -> tuple[Tensor, Tensor]:
     """Shares resting within 10 points of the best bid and of the best ask, [N, S] int64."""
-    near_bid = book.price >= (bid - DEPTH_POINTS).unsqueeze(-1)
-    near_ask = book.price <= (ask + DEPTH_POINTS).unsqueeze(-1)
-    bids, asks = torch.clamp(book.size, min=0), torch.clamp(-book.size, min=0)
-    return torch.where(near_bid, bids, 0).sum(-1), torch.where(near_ask, asks, 0).sum(-1)
+    size = book.size.to(torch.float32)
+    near_bid, near_ask = _points_from(bid, book) >= -DEPTH_POINTS, _points_from(ask, book) <= DEPTH_POINTS
+    bids = torch.where(near_bid, torch.clamp(size, min=0.0), 0.0).sum(-1)
+    asks = torch.where(near_ask, torch.clamp(size, max=0.0), 0.0).sum(-1)
+    return bids.to(torch.int64), -asks.to(torch.int64)
+
+
+def _points_from(level: Tensor, book: Book) -> Tensor:
+    """How far each order's price lies above a price [N, S] int64: [N, S, K] float32 points."""
+    return (book.price - level.unsqueeze(-1)).to(torch.float32)
+
+
+def _aggressive(execution: Execution, auction: Auction, fresh: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares bought and sold by those who came to trade, [N, S] int64."""
+    incoming = torch.where(fresh != 0, auction.fills[..., : fresh.shape[-1]].to(torch.float32), 0.0)
+    learner = (auction.fills[..., -1] + execution.filled).to(torch.float32)
+    bought = torch.clamp(incoming, min=0.0).sum(-1) + torch.clamp(learner, min=0.0)
+    net = incoming.sum(-1) + learner
+    return bought.to(torch.int64), (bought - net).to(torch.int64)
+
+
+def _count(fills: Tensor) -> Tensor:
+    """How many are not zero along the last axis, [N, S] float32."""
+    return (fills.to(torch.float32) != 0.0).to(torch.float32).sum(-1)
 
 
 def log_price(config: MarketConfig, half_price: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def tick(
     _tell(watch, "execute", state=state, book=book, execution=execution)
 
     orders, memories = traders.decide(config, params, state, places=places, view=view, noise=draws)
-    book, fresh = _submit(places, book, orders, now)
+    book = _submit(book, orders, now)
     book = maker.renew(places, book, state.book)
     book, auction = matching.clear(config, book, execution.remainder, limit, half_mid, draws.coin)
     _tell(watch, "clear", state=state, book=book, auction=auction)
@@ -102,7 +102,7 @@ def tick(
         book=book,
         execution=execution,
         auction=auction,
-        fresh=fresh,
+        fresh=orders.size,
         reference=makers.reference,
     )
     _tell(watch, "measure", state=state, tape=seen)
@@ -124,13 +124,10 @@ def _tell(watch: Watch | None, phase: str, **products: object) -> None:
         watch(phase, products)
 
 
-def _submit(places: Layout, book: Book, orders: Orders, now: Tensor) -> tuple[Book, Tensor]:
-    """Put this tick's orders into the book; also which slots are fresh, [N, S, K] bool."""
-    size = orders.size.to(torch.int64)
-    price = orders.price.to(torch.int64)
+def _submit(book: Book, orders: Orders, now: Tensor) -> Book:
+    """Put this tick's orders into the book, where they end `life` ticks from now ([N] int64)."""
     expiry = now[:, None, None] + orders.life.to(torch.int64)
-    quiet = torch.zeros_like(size[..., :1], dtype=torch.bool).expand(*size.shape[:-1], 2 * places.makers)
-    return matching.replace_orders(book, price, size, expiry), torch.cat([size != 0, quiet], dim=-1)
+    return matching.replace_orders(book, orders.price.to(torch.int64), orders.size.to(torch.int64), expiry)
 
 
 def _mark(config: MarketConfig, balances: Accounts, book: Book, half_mid: Tensor) -> Accounts:
@@ -192,7 +189,13 @@ def start(
     half_equity = balances.half_equity
     nothing = torch.zeros_like(half_equity, dtype=torch.float64)
     state = MarketState(
-        clock=Clock(seed=seed, episode=episode, tick=torch.zeros_like(seed) - config.warmup_ticks, key=key),
+        clock=Clock(
+            seed=seed,
+            episode=episode,
+            tick=torch.zeros_like(seed) - config.warmup_ticks,
+            last=torch.full_like(seed, config.max_ticks),
+            key=key,
+        ),
         value=value,
         book=book,
         tape=tape.start(config, params, book, reference, variance),
@@ -217,6 +220,6 @@ def terminated(config: MarketConfig, state: MarketState) -> Tensor:
     return state.accounts.half_equity <= 2 * config.maintenance
 
 
-def truncated(config: MarketConfig, state: MarketState) -> Tensor:
+def truncated(state: MarketState) -> Tensor:
     """Time is up, [N] bool."""
-    return state.clock.tick >= config.max_ticks
+    return state.clock.tick >= state.clock.last

@@ -158,7 +158,8 @@ class MarketConfig:
             sum(family.count for family in everywhere) >= 1,
             "population has no trader beside makers, pairs traders and sector rotators: add at least one",
         )
-        shares = sum(2 * family.count * family.max_size for family in families) + 2 * self.position_limit
+        orders = [(1 + isinstance(family, Makers)) * family.count * family.max_size for family in families]
+        shares = sum(orders) + 2 * self.position_limit
         require(
             shares < _MAX_SHARES,
             f"the orders of one symbol could add up to {shares} shares, not below 2**24: use fewer or smaller traders",

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchgym import actions, features
 from torchgym.config import MarketConfig
 from torchgym.config import preset as named_preset
-from torchgym.market import Market, StepResult, check_seeds
+from torchgym.market import Market, Packed, StepResult, check_seeds
 
 Observation = npt.NDArray[np.float64]
 
@@ -101,7 +101,8 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         self._first_seed = None
         result = self.market.reset(seeds=[episode_seed(self, given)])
         self._ended = False
-        return self._observation(result), self._info(result)
+        observation, _, _, _, info = self._told(self.market.columns.pack(result))
+        return observation, info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Trade, and let `ticks_per_action` ticks pass.
@@ -120,19 +121,21 @@ class TradingEnv(gymnasium.Env[Any, Any]):
                 else "no episode has begun: call reset() before step()"
             )
         chosen = check_action(action, self._action_shape, self.market.scheme.choices)
-        result = self.market.step(torch.from_numpy(chosen.reshape(1, -1)))
-        terminated, truncated = bool(result.terminated), bool(result.truncated)
-        self._ended = terminated or truncated
-        return self._observation(result), result.reward.item(), terminated, truncated, self._info(result)
+        told = self._told(self.market.advance(torch.from_numpy(chosen.reshape(1, -1))))
+        self._ended = told[2] or told[3]
+        return told
 
-    def _observation(self, result: StepResult) -> Observation:
-        return observation_array(result, self.include_account)[0]
-
-    def _info(self, result: StepResult) -> dict[str, Any]:
-        info = {
-            name: value.item() if value.dim() == 1 else value[0].cpu().numpy() for name, value in result.info.items()
-        }
-        return {**info, "information": self.config.information}
+    def _told(self, packed: Packed) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """What gymnasium's step returns."""
+        columns = self.market.columns
+        observation, floats, integers = (
+            part.cpu().numpy()[0] for part in (packed.observation, packed.floats, packed.integers)
+        )
+        if self.include_account:
+            observation = np.concatenate([observation, floats[columns.floats["account"]]])
+        info = {**columns.info_of_one(floats, integers), "information": self.config.information}
+        terminated, truncated = (bool(integers[columns.of(name)]) for name in ("terminated", "truncated"))
+        return observation, float(floats[columns.of("reward")]), terminated, truncated, info
 
 
 def make_config(config: MarketConfig | None, preset: str | None, overrides: dict[str, Any]) -> MarketConfig:
@@ -204,6 +207,8 @@ def check_action(action: Any, shape: tuple[int, ...], choices: int) -> npt.NDArr
     Raises:
         ValueError: for anything but integers (bools and whole floats are not), another shape, or a choice that does not exist.
     """
+    if type(action) is int and shape == () and 0 <= action < choices:  # the usual case, at a tenth of the time
+        return np.array(action)
     if isinstance(action, Tensor):
         action = action.detach().cpu().numpy()
     if isinstance(action, (np.ndarray, np.generic)):

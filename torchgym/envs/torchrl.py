@@ -11,9 +11,9 @@ from torch import Tensor
 from torchrl.data import Bounded, Categorical, Composite, MultiCategorical, Unbounded
 from torchrl.envs import EnvBase
 
-from torchgym import features, rewards
+from torchgym import features
 from torchgym.config import MarketConfig
-from torchgym.market import Market, StepResult, consecutive_seeds
+from torchgym.market import Market, StepResult, consecutive_seeds, info_layout
 from torchgym.state import leaves
 
 
@@ -192,22 +192,6 @@ class MarketEnv(EnvBase):
 
     def _flag_spec(self) -> Categorical:
         return Categorical(2, shape=(self.num_envs, 1), dtype=torch.bool, device=self.device)
-
-
-def info_layout(config: MarketConfig) -> dict[str, tuple[torch.dtype, int]]:
-    """Each entry of `StepResult.info` under this configuration: its dtype, and its width beside the batch.
-
-    >>> info_layout(MarketConfig(num_symbols=2))["position"]
-    (torch.int64, 2)
-    """
-    money = ("equity", "realized_pnl", "cash", "fees", "borrow", "turnover")
-    terms = (f"reward_{term}" for term in rewards.weights(config))
-    return {
-        "tick": (torch.int64, 1),
-        **dict.fromkeys((*money, *terms), (torch.float64, 1)),
-        "position": (torch.int64, config.num_symbols),
-        "filled": (torch.int64, config.num_symbols),
-    }
 
 
 def _known_keys(config: MarketConfig, keys: Sequence[str]) -> tuple[str, ...]:

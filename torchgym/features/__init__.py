@@ -120,9 +120,10 @@ def account(config: MarketConfig, state: MarketState) -> Tensor:
     Per symbol the position as a fraction of the limit, -1 to 1; cash and marked equity as fractions above the starting cash,
     so 0 at the start; and the share of the episode that is left, 1 to 0.
     """
-    accounts, start, last = state.accounts, config.starting_cash, config.max_ticks
+    accounts, start, last = state.accounts, config.starting_cash, state.clock.last
     position = accounts.learner_shares.to(torch.float64) * (1.0 / config.position_limit)
     cash = (accounts.learner_cash - start).to(torch.float64) * (1.0 / start)
     equity = (accounts.half_equity - 2 * start).to(torch.float64) * (0.5 / start)
-    left = (last - state.clock.tick).clamp(0, last).to(torch.float64) * (1.0 / last)
+    length = last.to(torch.float64)
+    left = torch.minimum((last - state.clock.tick).clamp(min=0), last).to(torch.float64) * (1.0 / length)
     return torch.cat([position, torch.stack([cash, equity, left], -1)], -1)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from torchgym.market.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
 from torchgym.market.checkpoint import CHECKPOINT_VERSION
 from torchgym.market.engine import Market
+from torchgym.market.packed import Columns, Packed, info_layout
 from torchgym.market.step import Outcome, StepResult, decision
 
 __all__ = [
     "CHECKPOINT_VERSION",
+    "Columns",
     "Market",
     "Outcome",
+    "Packed",
     "Seeds",
     "StepResult",
     "check_action",
@@ -18,4 +21,5 @@ __all__ = [
     "check_seeds",
     "consecutive_seeds",
     "decision",
+    "info_layout",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:

@@ -6,6 +6,7 @@ import copy
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,20 +19,20 @@ from torchgym import tick as ticking
 from torchgym.config import MarketConfig
 from torchgym.market.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
 from torchgym.market.checkpoint import CHECKPOINT_VERSION, read_checkpoint
+from torchgym.market.openings import Openings, seed_and_episode
+from torchgym.market.packed import Columns, Packed
 from torchgym.market.paths import Recorder, entries
-from torchgym.market.step import Outcome, StepResult, decision, result, standing
+from torchgym.market.replay import Replay, World
+from torchgym.market.step import StepResult, result, standing
+from torchgym.market.step import step as plain_step
+from torchgym.program import FUSION, NotRecordable
 from torchgym.state import MarketParams, MarketState, choose_rows, layout, leaves, make_params, map_tensors, put_rows
 from torchgym.state import rows as take_rows
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-# Materialise what several reductions over orders read, instead of recomputing it in each of them.
-_COMPILE_OPTIONS: dict[str, Any] = {
-    "realize_opcount_threshold": 8,
-    "realize_reads_threshold": 2,
-    "max_pointwise_cat_inputs": 1,
-}
+Step = Callable[[MarketParams, MarketState, Tensor], tuple[MarketState, StepResult]]
 
 
 class Market:
@@ -42,7 +43,8 @@ class Market:
         num_envs: N, how many markets.
         seed: market i gets seed + i, unless `reset` is given seeds; None draws a fresh one.
         device: where everything lives.
-        compile: run a step as one compiled graph. The numbers are the same in every bit.
+        compile: run compiled steps. The numbers are the same in every bit. On a CPU `state` is then overwritten by the step after
+            the next one; results, forks and saved states are not.
         debug: check conservation, the book and finiteness after every phase (slow, and never compiled).
 
     Raises:
@@ -55,6 +57,8 @@ class Market:
     >>> result.info["position"].flatten().tolist()
     [10, 0]
     """
+
+    _replays = True  # on a CPU; a compiler that makes something else than kernels is used through torch.compile
 
     def __init__(
         self,
@@ -79,16 +83,17 @@ class Market:
         self.debug = debug
 
         self._state: MarketState | None = None
-        self._places = layout(self.config)
-        self._lanes = noise.lanes(self._places, self.device)
+        self._world = World(self.config, layout(self.config), noise.lanes(layout(self.config), self.device))
+        self.columns = Columns(self.config)
         self._base = make_params(self.config, num_envs, self.device)
         self._params = self._base
         shape = (num_envs, self.config.num_symbols)
         self._hold = torch.full(shape, self.scheme.hold, dtype=torch.int64, device=self.device)
         self._first_seeds = consecutive_seeds(seed, num_envs).to(self.device)
-        step = functools.partial(decision, watch=checks.watch) if debug else decision
-        self._eager: Callable[..., tuple[MarketState, Outcome]] = step
-        self._step = step
+        self._step: Step = self._plain
+        self._graph: Callable[..., tuple[MarketState, StepResult]] | None = None
+        self._replay: Replay | None = None
+        self._openings: Openings | None = None
         self.compile = compile
 
     @property
@@ -127,14 +132,15 @@ class Market:
         Raises:
             ValueError: when switched on together with `debug`.
         """
-        return self._step is not self._eager
+        return self._step != self._plain
 
     @compile.setter
     def compile(self, on: bool) -> None:
         if on and self.debug:
             raise ValueError("compile=True and debug=True contradict each other: the checks look at every phase")
         if on != self.compile:
-            self._step = _compiled(self._eager) if on else self._eager
+            self._step = self._compiled() if on else self._plain
+            self._replay = None
 
     def reseed(self, seeds: Seeds) -> None:
         """Give every market a new seed: its next reset without a seed opens the first episode of it. Running episodes go on.
@@ -181,13 +187,9 @@ class Market:
         with torch.no_grad():
             if whole:
                 params = self._drawn(noise.make_key(seed, episode))
-                self._state, self._params = self._open(seed, episode, params, self._step), params
+                self._state, self._params = self._open(seed, episode, params), params
             elif bool(chosen.any()):
-                index = chosen.nonzero().flatten()
-                params = take_rows(self._drawn(noise.make_key(seed, episode)), index)
-                opened = self._open(seed[index], episode[index], params, self._eager)
-                self._state = put_rows(self.state, index, opened)
-                self._params = put_rows(self._params, index, params)
+                self._open_some(chosen, seed, episode, ahead=given is None)
         return self.observe()
 
     def step(self, action: Tensor | None = None, mask: Tensor | None = None) -> StepResult:
@@ -211,16 +213,28 @@ class Market:
         chosen = self._hold if action is None else check_action(self.config, action, self.num_envs, self.device)
         moving = None if mask is None else check_mask(mask, self.num_envs, self.device)
         with torch.no_grad():
-            after, outcome = self._step(
-                self.config, self._params, state, chosen, places=self._places, lanes=self._lanes
-            )
+            after, told = self._step(self._params, state, chosen)
             if moving is not None:
-                after, outcome = (
-                    choose_rows(moving, after, state),
-                    choose_rows(moving, outcome, standing(self.config, state)),
-                )
+                after, told = choose_rows(moving, after, state), choose_rows(moving, told, self._standing(state))
             self._state = after
-            return result(self.config, after, outcome)
+            return told
+
+    def advance(self, action: Tensor) -> Packed:
+        """One decision without checks and names, for faces that have checked: what `step` tells, in three fresh tensors.
+
+        Args:
+            action: [N, S] int64, choices that the action scheme has.
+
+        Raises:
+            RuntimeError: before the first reset.
+        """
+        state, replay = self.state, self._replay
+        if replay is not None:
+            self._state, packed = replay(self._params, state, action)
+            return packed
+        with torch.no_grad():
+            self._state, told = self._step(self._params, state, action)
+            return self.columns.pack(told)
 
     def observe(self) -> StepResult:
         """The current observation, without moving: rewards, what was filled and turned over are zero.
@@ -228,9 +242,11 @@ class Market:
         Raises:
             RuntimeError: before the first reset.
         """
-        state = self.state
+        state, replay = self.state, self._replay
         with torch.no_grad():
-            return result(self.config, state, standing(self.config, state))
+            if replay is not None and state is replay.state and replay.fresh:
+                return self.columns.unpack(self.columns.hush(replay.told()))
+            return self._standing(state)
 
     def run(
         self,
@@ -285,7 +301,7 @@ class Market:
         measured from endowments: over all classes shares add up to zero, and cash to the learner's starting cash.
         """
         accounts = self.state.accounts
-        places = {**self._places.families, "maker": self._places.maker_owners}
+        places = {**self._world.places.families, "maker": self._world.places.maker_owners}
         owned = {
             name: {"cash": accounts.cash[..., place].sum((1, 2)), "shares": accounts.shares[..., place].sum(-1)}
             for name, place in places.items()
@@ -312,7 +328,9 @@ class Market:
 
         twin._state = None if self._state is None else map_tensors(moved, self._state)
         twin._first_seeds, twin._hold = moved(self._first_seeds), moved(self._hold)
-        twin._lanes = map_tensors(moved, self._lanes)
+        twin._world = replace(self._world, lanes=map_tensors(moved, self._world.lanes))
+        twin._replay = twin._openings = None
+        twin._step = twin._compiled() if self.compile else twin._plain
         twin._base, twin._params = map_tensors(moved, self._base), map_tensors(moved, self._params)
         return twin
 
@@ -366,32 +384,113 @@ class Market:
 
     def _blank(self, seed: Tensor) -> MarketState:
         """A market that has not been warmed up: the right shapes."""
-        episode = torch.zeros_like(seed)
+        return self._begin(seed, torch.zeros_like(seed), self._params)
+
+    def _begin(self, seed: Tensor, episode: Tensor, params: MarketParams) -> MarketState:
+        """Opening quotes, before the warm-up."""
+        world = self._world
         with torch.no_grad():
             return ticking.start(
-                self.config, self._params, places=self._places, lanes=self._lanes, seed=seed, episode=episode
+                self.config, params, places=world.places, lanes=world.lanes, seed=seed, episode=episode
             )
 
-    def _open(
-        self, seed: Tensor, episode: Tensor, params: MarketParams, step: Callable[..., tuple[MarketState, Outcome]]
-    ) -> MarketState:
-        """Start and warm up: ticks in which the learner holds, with the whole step or, where it does not divide, tick by tick."""
-        config, places, lanes = self.config, self._places, self._lanes
-        opened = ticking.start(config, params, places=places, lanes=lanes, seed=seed, episode=episode)
-        if config.warmup_ticks % config.ticks_per_action:
-            config, step = config.replace(ticks_per_action=1), self._eager
-        hold = self._hold[: seed.shape[0]]
+    def _open(self, seed: Tensor, episode: Tensor, params: MarketParams) -> MarketState:
+        """Start and warm up: ticks in which the learner holds, whole decisions or, where they do not divide, tick by tick.
+
+        A part of the batch is opened without compiling: it has a size of its own.
+        """
+        opened = self._begin(seed, episode, params)
+        hold, whole = self._hold[: seed.shape[0]], seed.shape[0] == self.num_envs
+        step: Step = self._step if whole else self._plain
+        length = self.config.ticks_per_action
+        if self.config.warmup_ticks % length:
+            step, length = functools.partial(self._plain, config=self.config.replace(ticks_per_action=1)), 1
         state = opened
-        for _ in range(config.warmup_ticks // config.ticks_per_action):
-            state, _ = step(config, params, state, hold, places=places, lanes=lanes)
+        for _ in range(self.config.warmup_ticks // length):
+            state, _ = step(params, state, hold)
         return replace(state, reward=opened.reward)
+
+    def _open_some(self, chosen: Tensor, seed: Tensor, episode: Tensor, *, ahead: bool) -> None:
+        """Open the markets of the mask; `ahead` tells that each will go on to the next episode of its seed."""
+        config, replay, index = self.config, self._replay, chosen.nonzero().flatten()
+        if replay is not None and config.warmup_ticks % config.ticks_per_action == 0:
+            replay.load(self._params, self.state)
+            self._state = replay.state
+            if self._openings is None:
+                self._openings = Openings(self._world, self._base, replay.chunk)
+            markets = index.tolist()
+            soon = self._ending_soon(chosen, replay.chunk) if ahead else []
+            wanted = seed_and_episode(seed, episode, markets)
+            self._openings.open(replay, markets, wanted, seed_and_episode(seed, episode, soon))
+            if config.randomize:
+                drawn = self._drawn(self.state.clock.key)
+                self._params = put_rows(self._params, index, take_rows(drawn, index))
+            return
+        params = take_rows(self._drawn(noise.make_key(seed, episode)), index)
+        opened = self._open(seed[index], episode[index], params)
+        self._state = put_rows(self.state, index, opened)
+        if config.randomize:
+            self._params = put_rows(self._params, index, params)
+
+    def _ending_soon(self, opening: Tensor, count: int) -> list[int]:
+        """The markets nearest to their end, beside those that are opened now."""
+        ticks = torch.where(opening, -1, self.state.clock.tick)
+        found = torch.topk(ticks, min(count, self.num_envs)).indices
+        return [market for market in found.tolist() if not bool(opening[market])]
+
+    def _standing(self, state: MarketState) -> StepResult:
+        return result(self.config, state, standing(self.config, state))
+
+    def _plain(
+        self, params: MarketParams, state: MarketState, action: Tensor, config: MarketConfig | None = None
+    ) -> tuple[MarketState, StepResult]:
+        """A step as it is written."""
+        world = self._world
+        return plain_step(
+            self.config if config is None else config,
+            params,
+            state,
+            action,
+            places=world.places,
+            lanes=world.lanes,
+            watch=checks.watch if self.debug else None,
+        )
+
+    def _compiled(self) -> Step:
+        """A step of compiled kernels: replayed on a CPU, else through `torch.compile`."""
+        if self.device.type == "cpu" and self._replays:
+            return self._replayed
+        if self._graph is None:
+            self._graph = _graph(plain_step)
+        return self._through_graph
+
+    def _through_graph(
+        self, params: MarketParams, state: MarketState, action: Tensor
+    ) -> tuple[MarketState, StepResult]:
+        """A step as one graph of torch's compiler."""
+        assert self._graph is not None
+        world = self._world
+        return self._graph(self.config, params, state, action, places=world.places, lanes=world.lanes)
+
+    def _replayed(self, params: MarketParams, state: MarketState, action: Tensor) -> tuple[MarketState, StepResult]:
+        """A step from kernels on the market's own memory."""
+        if self._replay is None:
+            try:
+                self._replay = Replay(self._world, params, state)
+            except NotRecordable as error:
+                warnings.warn(f"steps go through torch.compile, which is slower: {error}", RuntimeWarning, stacklevel=4)
+                self._replays = False
+                self._step = self._compiled()
+                return self._step(params, state, action)
+        after, packed = self._replay(params, state, action)
+        return after, self.columns.unpack(packed)
 
 
 def _write_progress(done: int, total: int) -> None:
     sys.stderr.write(f"tick {done} of {total}\n")
 
 
-def _compiled(step: Callable[..., Any]) -> Callable[..., Any]:
-    """One graph without breaks; each market counts its own recompilations."""
+def _graph(step: Callable[..., Any]) -> Callable[..., Any]:
+    """One graph without breaks; each market, and its forks with it, counts its own recompilations."""
     isolated: dict[str, Any] = {"isolate_recompiles": True}  # the type stubs do not know it yet
-    return torch.compile(step, fullgraph=True, dynamic=False, options=_COMPILE_OPTIONS, **isolated)
+    return torch.compile(step, fullgraph=True, dynamic=False, options=FUSION, **isolated)

@@ -112,6 +112,21 @@ def result(config: MarketConfig, state: MarketState, outcome: Outcome) -> StepRe
         account=outcome.account,
         reward=outcome.reward,
         terminated=outcome.terminated,
-        truncated=ticking.truncated(config, state),
+        truncated=ticking.truncated(state),
         info=info,
     )
+
+
+def step(
+    config: MarketConfig,
+    params: MarketParams,
+    state: MarketState,
+    action: Tensor,
+    *,
+    places: Layout,
+    lanes: Lanes,
+    watch: ticking.Watch | None = None,
+) -> tuple[MarketState, StepResult]:
+    """One decision, told in full."""
+    after, outcome = decision(config, params, state, action, places=places, lanes=lanes, watch=watch)
+    return after, result(config, after, outcome)

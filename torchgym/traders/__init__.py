@@ -15,10 +15,11 @@ from torch import Tensor
 
 from torchgym import exact
 from torchgym.config import MarketConfig
-from torchgym.noise import Noise, StartNoise
+from torchgym.noise import Draws, Noise, StartNoise
 from torchgym.state import Accounts, Auction, Execution, Layout, MarketParams, MarketState, Orders, Value
 from torchgym.traders import executor, maker, news, noise_trader, pairs, reversion, rotator, stop, trend, value
 from torchgym.traders.view import View, activity_of, see
+from torchgym.traders.wish import Wish, orders_of
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,12 @@ class TraderFamily:
     """Functions of one family of single-order traders; n traders per symbol.
 
     `start(config, draws, log_mid) -> (memory, shares)`: log_mid [N, S, 1] float32, shares [N, S, n] float32 holding integers.
-    `decide(config, params, memory, *, view, shares, draws) -> (Orders, memory)`.
+    `decide(config, params, memory, *, view, shares, draws) -> (Wish, memory)`.
     `settle(memory, *, shares_before, fills, log_close) -> memory`: float32 holding integers.
     """
 
     start: Callable[..., tuple[Any, Tensor]]
-    decide: Callable[..., tuple[Orders, Any]]
+    decide: Callable[..., tuple[Wish, Any]]
     settle: Callable[..., Any] | None = None
 
 
@@ -93,26 +94,18 @@ def decide(
 ) -> tuple[Orders, dict[str, Any]]:
     """Everybody's orders for this tick, [N, S, singles] float32 holding integers, and the new memories."""
     memories = dict(state.traders)
-    placed = []
-    held = state.accounts.shares[..., : places.singles].to(torch.float32)
-    for name, place in places.families.items():
-        orders, memory = TRADERS[name].decide(
-            config,
-            params,
-            state.traders.get(name),
-            view=view,
-            shares=held[..., place],
-            draws=noise.trader(place),
+    wishes = []
+    counts = [place.stop - place.start for place in places.families.values()]
+    held = state.accounts.shares[..., : places.singles].to(torch.float32).split(counts, dim=-1)
+    numbers = noise.traders.split(counts, dim=-1)
+    for name, shares, own in zip(places.families, held, numbers, strict=True):
+        wish, memory = TRADERS[name].decide(
+            config, params, state.traders.get(name), view=view, shares=shares, draws=Draws(*own.unbind(1))
         )
-        placed.append(orders)
+        wishes.append(wish)
         if memory is not None:
             memories[name] = memory
-    merged = Orders(
-        price=torch.cat([orders.price for orders in placed], dim=-1),
-        size=torch.cat([orders.size for orders in placed], dim=-1),
-        life=torch.cat([orders.life for orders in placed], dim=-1),
-    )
-    return merged, memories
+    return orders_of(config, view, wishes), memories
 
 
 def settle(
@@ -139,4 +132,4 @@ def settle(
     return updated
 
 
-__all__ = ["TRADERS", "TraderFamily", "View", "activity_of", "decide", "maker", "see", "settle", "start"]
+__all__ = ["TRADERS", "TraderFamily", "View", "Wish", "activity_of", "decide", "maker", "see", "settle", "start"]

@@ -10,8 +10,9 @@ from torch import Tensor
 from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.noise import Draws, StartDraws
-from torchgym.state import MarketParams, Orders
-from torchgym.traders.view import View, coin_side, log_uniform, market_limit, orders, touch
+from torchgym.state import MarketParams
+from torchgym.traders.view import View, coin_side, log_uniform
+from torchgym.traders.wish import AT_MARKET, Wish
 
 
 @dataclass
@@ -44,21 +45,24 @@ def _pareto(config: MarketConfig, uniform: Tensor, exponent: float) -> Tensor:
 
 def decide(
     config: MarketConfig, params: MarketParams, memory: ExecutorMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Orders, ExecutorMemory]:
+) -> tuple[Wish, ExecutorMemory]:
     """The idle ones may take on a parent order (worked from the next tick); the others send a piece."""
     family = config.population.executor
     idle = memory.remaining == 0.0
     lean = 0.5 - 0.45 * exact.tanh(shares * (1.0 / 800.0))
     parent = coin_side(draws.u1, lean) * _pareto(config, draws.u2, family.exponent)
     begins = idle & (draws.u0 < family.start_rate)
-    acts = ~idle & (draws.u0 < params.executor_rate * view.activity)
-    side = torch.sign(memory.remaining)
-    piece = torch.clamp(torch.ceil(memory.child * exact.exp(0.4 * draws.normal)), max=float(family.max_size))
-    size = torch.minimum(memory.remaining.abs(), piece)
     takes = draws.u1 < family.market_share
-    price = torch.where(takes, market_limit(view, side), touch(view, side))
-    placed = orders(acts, side, size, price, torch.where(takes, 0.0, 2.0))
-    return placed, replace(memory, remaining=torch.where(begins, parent, memory.remaining))
+    wish = Wish(
+        acts=draws.u0 < params.executor_rate * view.activity,
+        side=torch.sign(memory.remaining),
+        size=memory.child,
+        most=torch.clamp(memory.remaining.abs(), max=float(family.max_size)),
+        growth=0.4 * draws.normal,
+        life=torch.where(takes, 0.0, 2.0),
+        distance=torch.where(takes, AT_MARKET, 0.0),
+    )
+    return wish, replace(memory, remaining=torch.where(begins, parent, memory.remaining))
 
 
 def settle(memory: ExecutorMemory, *, shares_before: Tensor, fills: Tensor, log_close: Tensor) -> ExecutorMemory:

@@ -158,11 +158,11 @@ def quote(
 
     others = slice(0, places.singles)
     price, size = book.price[..., others], book.size[..., others]
-    overtaken = (size > 0) & (price >= asks.amin(-1, keepdim=True))
-    overtaken = overtaken | (size < 0) & (price <= bids.amax(-1, keepdim=True))
+    # How far a quote of the other side is from trading with it; as a number, since a mask that has to be stored is slow.
+    apart = torch.where(size > 0, asks.amin(-1, keepdim=True) - price, price - bids.amax(-1, keepdim=True))
     forever = torch.full((*shares.shape[:-1], 2 * family.count), _FOREVER, dtype=torch.int64, device=shares.device)
     return Book(
         price=torch.cat([price, bids, asks], dim=-1),
-        size=torch.cat([torch.where(overtaken, 0, size), bid_size.to(torch.int64), -ask_size.to(torch.int64)], dim=-1),
+        size=torch.cat([torch.where(apart > 0, size, 0), bid_size.to(torch.int64), -ask_size.to(torch.int64)], dim=-1),
         expiry=torch.cat([book.expiry[..., others], forever], dim=-1),
     )

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.noise import Draws, StartDraws
-from torchgym.state import MarketParams, Orders
-from torchgym.traders.view import View, market_limit, orders, price_of, worse
+from torchgym.state import MarketParams
+from torchgym.traders.view import View
+from torchgym.traders.wish import ANY_PRICE, Wish
 
 
 @dataclass
@@ -30,7 +31,7 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[New
 
 def decide(
     config: MarketConfig, params: MarketParams, memory: NewsMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Orders, NewsMemory]:
+) -> tuple[Wish, NewsMemory]:
     """While interested, trade the rest of the perceived move; afterwards unwind now and then."""
     family = config.population.news
     anchor = torch.where(view.arrived, view.log_mid, memory.anchor)
@@ -43,10 +44,13 @@ def decide(
     trades = interested & (gap.abs() > 0.002) & (draws.u0 < params.news_reactor_rate)
     unwinds = ~interested & (shares != 0.0) & (draws.u0 < family.unwind_rate)
     side = torch.where(interested, torch.sign(gap), -torch.sign(shares))
-    at_market = market_limit(view, side)
-    limit = worse(side, price_of(config, view.log_mid + gap - side * 0.001, side), at_market)
     wanted = (0.3 * family.capacity / 0.02) * gap.abs()
-    size = torch.ceil(torch.clamp(wanted, max=float(family.max_size)))
-    size = torch.where(interested, size, torch.clamp(shares.abs(), max=float(family.max_size) * 0.5))
-    placed = orders(trades | unwinds, side, size, torch.where(interested, limit, at_market), 0.0)
-    return placed, NewsMemory(anchor=anchor, perceived=perceived, timer=torch.clamp(timer - 1.0, min=0.0))
+    left = torch.clamp(shares.abs(), max=float(family.max_size // 2))
+    wish = Wish(
+        acts=trades | unwinds,
+        side=side,
+        size=torch.where(interested, wanted, left),
+        most=family.max_size,
+        reach=torch.where(interested, side * (view.log_mid + gap - side * 0.001), ANY_PRICE),
+    )
+    return wish, NewsMemory(anchor=anchor, perceived=perceived, timer=torch.clamp(timer - 1.0, min=0.0))

@@ -10,8 +10,9 @@ from torch import Tensor
 from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.noise import Draws, StartDraws
-from torchgym.state import MarketParams, Orders
-from torchgym.traders.view import View, ema_weight, log_uniform, toward_target
+from torchgym.state import MarketParams
+from torchgym.traders.view import View, ema_weight, log_uniform
+from torchgym.traders.wish import Wish, toward_target
 
 _START_VARIANCE = 1e-4
 
@@ -55,7 +56,7 @@ def _spread(leg: Tensor, log_mid: Tensor) -> Tensor:
 
 def decide(
     config: MarketConfig, params: MarketParams, memory: PairsMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Orders, PairsMemory]:
+) -> tuple[Wish, PairsMemory]:
     """Enter against a wide spread with equal notional on both legs; leave when it has closed."""
     family = config.population.pairs
     spread = _spread(memory.leg, view.log_mid)
@@ -67,5 +68,5 @@ def decide(
     bet = torch.where(wide, -torch.sign(score), torch.where(closed, 0.0, memory.bet))
     notional = torch.floor(family.capacity * float(config.list_price) / view.mid + 0.5)
     acts = (draws.u0[:, :1] < family.rate) & (memory.leg != 0.0)
-    placed = toward_target(view, bet * memory.leg * notional, shares, acts, acts, max_size=family.max_size, life=0.0)
-    return placed, replace(memory, mean=mean, variance=variance, bet=bet)
+    wish = toward_target(bet * memory.leg * notional, shares, acts, acts, max_size=family.max_size, life=0.0)
+    return wish, replace(memory, mean=mean, variance=variance, bet=bet)

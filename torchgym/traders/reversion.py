@@ -10,8 +10,9 @@ from torch import Tensor
 from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.noise import Draws, StartDraws
-from torchgym.state import MarketParams, Orders
-from torchgym.traders.view import View, ema_weight, log_uniform, toward_target, uniform_between
+from torchgym.state import MarketParams
+from torchgym.traders.view import View, ema_weight, log_uniform, uniform_between
+from torchgym.traders.wish import Wish, toward_target
 
 _START_RUN = 3e-4  # opening mean of up and of down moves
 
@@ -51,7 +52,7 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[Rev
 
 def decide(
     config: MarketConfig, params: MarketParams, memory: ReversionMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Orders, ReversionMemory]:
+) -> tuple[Wish, ReversionMemory]:
     """Lean against the score once it is beyond the entry level."""
     family = config.population.reversion
     mean = memory.mean + memory.weight * (view.log_mid - memory.mean)
@@ -63,5 +64,5 @@ def decide(
     target = -family.capacity * torch.sign(score) * torch.clamp(score.abs() - memory.entry, 0.0, 1.0)
     acts = draws.u0 < memory.rate * params.reversion_rate * view.attention
     takes = draws.u2 < family.market_share
-    placed = toward_target(view, target, shares, acts, takes, max_size=family.max_size, life=6.0)
-    return placed, replace(memory, mean=mean, up=up, down=down)
+    wish = toward_target(target, shares, acts, takes, max_size=family.max_size, life=6.0)
+    return wish, replace(memory, mean=mean, up=up, down=down)

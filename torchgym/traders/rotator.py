@@ -9,8 +9,9 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.noise import Draws, StartDraws
-from torchgym.state import MarketParams, Orders
-from torchgym.traders.view import View, market_limit, orders
+from torchgym.state import MarketParams
+from torchgym.traders.view import View
+from torchgym.traders.wish import Wish
 
 _SCALE = 1_000_000.0  # scores are compared as integers, so that their sums are exact
 _WEIGHT = 1.0 - 2.0 ** (-1.0 / 50.0)
@@ -30,7 +31,7 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[Rot
 
 def decide(
     config: MarketConfig, params: MarketParams, memory: RotatorMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Orders, RotatorMemory]:
+) -> tuple[Wish, RotatorMemory]:
     """Tilt the holdings by the rank of each symbol's sector, a tenth of the gap at a time."""
     family = config.population.rotator
     drift = memory.drift + _WEIGHT * (view.last_return - memory.drift)
@@ -44,7 +45,10 @@ def decide(
     beats = (score.unsqueeze(-2) > score.unsqueeze(-3)).sum(-2) - (score.unsqueeze(-2) < score.unsqueeze(-3)).sum(-2)
     rank = beats.to(torch.float32) * (1.0 / max(config.num_symbols - 1, 1))
     gap = torch.floor(family.capacity * family.tilt * rank) - shares
-    side = torch.sign(gap)
-    size = torch.clamp(torch.ceil(gap.abs() * 0.1), max=float(family.max_size))
-    placed = orders((draws.u0 < family.rate) & (gap != 0.0), side, size, market_limit(view, side), 0.0)
-    return placed, RotatorMemory(drift=drift)
+    wish = Wish(
+        acts=(draws.u0 < family.rate) & (gap != 0.0),
+        side=torch.sign(gap),
+        size=gap.abs() * 0.1,
+        most=family.max_size,
+    )
+    return wish, RotatorMemory(drift=drift)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.noise import Draws, StartDraws
-from torchgym.state import MarketParams, Orders
-from torchgym.traders.view import View, coin_side, log_uniform, market_limit, orders
+from torchgym.state import MarketParams
+from torchgym.traders.view import View, coin_side, log_uniform
+from torchgym.traders.wish import Wish
 
 _START_SIZE = 40.0
 
@@ -41,7 +41,7 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[Sto
 
 def decide(
     config: MarketConfig, params: MarketParams, memory: StopMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Orders, StopMemory]:
+) -> tuple[Wish, StopMemory]:
     """Flat traders enter by chance; holders watch their profit against bounds that widen with volatility."""
     family = config.population.stop
     flat = shares == 0.0
@@ -50,11 +50,14 @@ def decide(
     hit = (profit < -memory.stop_loss * stretch) | (profit > memory.take_profit * stretch)
     leaving = ~flat & (memory.leaving | hit)
     enters = flat & (draws.u0 < params.stop_rate * view.activity)
-    side = torch.where(flat, coin_side(draws.u1, family.long_share), -torch.sign(shares))
-    entry_size = torch.ceil(torch.clamp(family.size * exact.exp(0.5 * draws.normal), max=float(family.max_size)))
-    size = torch.where(flat, entry_size, torch.clamp(shares.abs(), max=float(family.max_size)))
-    placed = orders(enters | leaving, side, size, market_limit(view, side), 0.0)
-    return placed, replace(memory, leaving=leaving)
+    wish = Wish(
+        acts=enters | leaving,
+        side=torch.where(flat, coin_side(draws.u1, family.long_share), -torch.sign(shares)),
+        size=torch.where(flat, family.size, shares.abs()),
+        most=family.max_size,
+        growth=torch.where(flat, 0.5 * draws.normal, 0.0),
+    )
+    return wish, replace(memory, leaving=leaving)
 
 
 def settle(memory: StopMemory, *, shares_before: Tensor, fills: Tensor, log_close: Tensor) -> StopMemory:

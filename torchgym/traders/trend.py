@@ -10,8 +10,9 @@ from torch import Tensor
 from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.noise import Draws, StartDraws
-from torchgym.state import MarketParams, Orders
-from torchgym.traders.view import View, ema_weight, log_uniform, toward_target, uniform_between
+from torchgym.state import MarketParams
+from torchgym.traders.view import View, ema_weight, log_uniform, uniform_between
+from torchgym.traders.wish import Wish, toward_target
 
 _SLOW = 3.5  # the slow average's lookback, in lookbacks
 _SIGNAL = 0.7
@@ -54,7 +55,7 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[Tre
 
 def decide(
     config: MarketConfig, params: MarketParams, memory: TrendMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Orders, TrendMemory]:
+) -> tuple[Wish, TrendMemory]:
     """Hold what the trend's strength suggests, beyond a dead zone, up to the capacity."""
     family = config.population.trend
     fast = memory.fast + memory.fast_weight * (view.log_mid - memory.fast)
@@ -66,5 +67,5 @@ def decide(
     target = family.capacity * torch.sign(score) * strength
     acts = draws.u0 < memory.rate * params.trend_rate * view.attention
     takes = draws.u2 < family.market_share
-    placed = toward_target(view, target, shares, acts, takes, max_size=family.max_size, life=4.0)
-    return placed, replace(memory, fast=fast, slow=slow, signal=signal)
+    wish = toward_target(target, shares, acts, takes, max_size=family.max_size, life=4.0)
+    return wish, replace(memory, fast=fast, slow=slow, signal=signal)

@@ -11,18 +11,9 @@ from torch import Tensor
 from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.noise import Draws, StartDraws
-from torchgym.state import MarketParams, Orders
-from torchgym.traders.view import (
-    View,
-    coin_side,
-    log_uniform,
-    market_limit,
-    orders,
-    price_of,
-    touch,
-    uniform_between,
-    worse,
-)
+from torchgym.state import MarketParams
+from torchgym.traders.view import View, coin_side, log_uniform, uniform_between
+from torchgym.traders.wish import AT_MARKET, Wish
 
 _FULL_GAP = 0.03  # log gap at which a trader wants its whole capacity
 
@@ -56,7 +47,7 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[Val
 
 def decide(
     config: MarketConfig, params: MarketParams, memory: ValueMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Orders, ValueMemory]:
+) -> tuple[Wish, ValueMemory]:
     """Convinced traders take liquidity or wait below the touch; the others quote both ways around their belief."""
     family = config.population.value
     acts = draws.u0 < memory.rate * params.value_rate * view.attention
@@ -68,14 +59,16 @@ def decide(
     convinced = gap.abs() > memory.threshold
     side = torch.where(convinced, torch.sign(gap), coin_side(draws.u1, 0.5 + 0.5 * gap / memory.threshold))
     margin = torch.where(convinced, 0.5 * memory.threshold, memory.threshold)
-    limit = worse(side, price_of(config, view.log_mid + gap - side * margin, side), market_limit(view, side))
-
-    patient = convinced & (draws.u2 >= family.aggressive)
-    distance = -exact.log(draws.u1) * 5.0 * view.half_spread
-    behind = side * torch.floor(side * touch(view, side) - distance)
-    price = torch.where(patient, worse(side, limit, behind), limit)
     wanted = (0.35 / _FULL_GAP) * memory.capacity * gap.abs()
-    size = torch.where(convinced, torch.ceil(torch.clamp(wanted, max=float(family.max_size))), memory.quiet_size)
+    patient = convinced & (draws.u2 >= family.aggressive)
     passive = 20.0 + 100.0 * draws.u2
-    life = torch.floor(torch.where(convinced, torch.where(patient, 0.3 * passive, 0.0), passive))
-    return orders(acts, side, size, price, life), replace(memory, error=error)
+    wish = Wish(
+        acts=acts,
+        side=side,
+        size=torch.where(convinced, wanted, memory.quiet_size),
+        most=family.max_size,
+        life=torch.where(convinced, torch.where(patient, 0.3 * passive, 0.0), passive),
+        distance=torch.where(patient, -exact.log(draws.u1) * 5.0 * view.half_spread, AT_MARKET),
+        reach=side * (view.log_mid + gap - side * margin),
+    )
+    return wish, replace(memory, error=error)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchgym import exact
 from torchgym.config import MarketConfig
-from torchgym.state import MarketParams, MarketState, Orders, total_log_volatility
+from torchgym.state import MarketParams, MarketState, total_log_volatility
 
 MARKETABLE = 0.01  # a market order's limit, as a fraction of the mid
 
@@ -50,9 +50,10 @@ def see(config: MarketConfig, params: MarketParams, state: MarketState, referenc
     tape, value = state.tape, state.value
     mid = tape.half_mids[..., -1].to(torch.float64) * 0.5
     short, middle, long = (tape.variance[..., k] for k in range(3))
-    roots = exact.sqrt(torch.stack([0.5 * short + 0.5 * middle, 0.5 * short + 0.4 * middle + 0.1 * long], dim=-1))
-    maker_volatility = torch.clamp(roots[..., 1], 2e-4, 0.02)
     activity = activity_of(config, state)
+    variances = (0.5 * short + 0.5 * middle, 0.5 * short + 0.4 * middle + 0.1 * long)
+    volatility, maker_volatility, attention = exact.sqrt(torch.stack([*variances, activity])).unbind()
+    maker_volatility = torch.clamp(maker_volatility, 2e-4, 0.02)
     share_left = value.remaining.to(torch.float64) / torch.clamp(value.duration, min=1).to(torch.float64)
     busy = exact.log(torch.clamp(activity, 0.4, 4.0))
     width_power, gain_power = exact.exp(
@@ -74,10 +75,10 @@ def see(config: MarketConfig, params: MarketParams, state: MarketState, referenc
         log_mid=trader(tape.log_mid),
         last_return=trader(tape.last_return),
         value=trader(value.level),
-        volatility=trader(roots[..., 0]),
+        volatility=trader(volatility),
         half_spread=trader(width),
         activity=trader(activity),
-        attention=trader(exact.sqrt(activity)),
+        attention=trader(attention),
         buy_limit=trader(torch.floor(mid * (1.0 + MARKETABLE))),
         sell_limit=trader(torch.ceil(mid * (1.0 - MARKETABLE))),
         arrived=value.arrived.unsqueeze(-1),
@@ -103,47 +104,14 @@ def activity_of(config: MarketConfig, state: MarketState) -> Tensor:
     return torch.clamp(excited * exact.exp(total_log_volatility(state.value) - half_variance), 0.25, 5.0)
 
 
-def market_limit(view: View, side: Tensor) -> Tensor:
-    """Limit price of a marketable order on `side` (+1 buys, -1 sells)."""
-    return torch.where(side > 0.0, view.buy_limit, view.sell_limit)
-
-
-def touch(view: View, side: Tensor) -> Tensor:
-    """Best price of one's own side."""
-    return torch.where(side > 0.0, view.bid, view.ask)
-
-
-def price_of(config: MarketConfig, log_price: Tensor, side: Tensor) -> Tensor:
-    """Points of a log price, rounded away from trading: down for buys, up for sells."""
-    return side * torch.floor(side * (float(config.list_price) * exact.exp(log_price)))
-
-
-def worse(side: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """The price less likely to trade: the lower for buys, the higher for sells."""
-    return side * torch.minimum(side * first, side * second)
-
-
 def coin_side(uniform: Tensor, chance_to_buy: Tensor | float) -> Tensor:
-    """+1 with the given chance, else -1."""
+    """+1 with the given chance, else -1.
+
+    By the sign of a difference, which is exact: a compiled graph may store it where the chance took long to work out, and
+    stores floats many times faster than bools.
+    """
     one = torch.ones_like(uniform)
-    return torch.where(uniform < chance_to_buy, one, -one)
-
-
-def orders(acts: Tensor, side: Tensor, size: Tensor, price: Tensor, life: Tensor | float) -> Orders:
-    """Orders of those who act; the others' sizes are 0. A price is never below one point."""
-    lives = life if isinstance(life, Tensor) else torch.full_like(price, life)
-    return Orders(price=torch.clamp(price, min=1.0), size=torch.where(acts, side * size, 0.0), life=lives)
-
-
-def toward_target(
-    view: View, target: Tensor, shares: Tensor, acts: Tensor, takes: Tensor, *, max_size: int, life: float
-) -> Orders:
-    """Close the gap to a target inventory: at market where `takes`, else at the touch for `life` ticks; gaps below 3 rest."""
-    gap = target - shares
-    side = torch.sign(gap)
-    size = torch.floor(torch.clamp(gap.abs(), max=float(max_size)))
-    price = torch.where(takes, market_limit(view, side), touch(view, side))
-    return orders(acts & (gap.abs() >= 3.0), side, size, price, torch.where(takes, 0.0, life))
+    return torch.where(chance_to_buy - uniform > 0.0, one, -one)
 
 
 def log_uniform(low_high: tuple[float, float], uniform: Tensor) -> Tensor:

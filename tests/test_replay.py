@@ -1,0 +1,154 @@
+"""Compiled markets on a CPU: the same bits as plain ones through everything that happens to a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from markets import differences, opened, random_actions, seen, toy
+
+from torchgym import Market
+from torchgym.market import replay
+from torchgym.program import NotRecordable
+from torchgym.state import clone
+
+CONFIG = toy()
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two markets a chunk, so that few markets make several chunks with a padded last one."""
+    monkeypatch.setattr(replay, "CHUNK", 2)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+class Twins:
+    """A compiled and a plain market to which the same happens; they must not differ in any bit."""
+
+    def __init__(self, markets: int, **options: Any) -> None:
+        self.pair = [Market(toy(**options), markets, seed=4, compile=on) for on in (True, False)]
+
+    def do(self, method: str, *arguments: Any, **options: Any) -> Any:
+        told = [getattr(market, method)(*arguments, **options) for market in self.pair]
+        if told[0] is not None:
+            assert differences(seen(told[0]), seen(told[1])) == []
+        assert differences(self.pair[0].state, self.pair[1].state) == []
+        return told[1]
+
+
+def test_everything_that_happens_to_a_batch(threads: int) -> None:
+    """Steps, masked steps, resets of all and of some with and without seeds, reseeding, forks, restored states."""
+    twins = Twins(5)
+    twins.do("reset")
+    random = torch.Generator().manual_seed(1)
+    for at, action in enumerate(random_actions(CONFIG, 60, 5)):
+        some = torch.rand(5, generator=random) < 0.4
+        twins.do("step", action, mask=some if at % 7 == 3 else None)
+        if at % 4 == 1 and some.any():
+            twins.do("reset", mask=some, seeds=range(at, at + 5) if at % 8 == 1 else None)
+            twins.do("observe")
+        if at == 20:
+            twins.do("reseed", range(50, 55))
+        if at == 30:
+            twins.pair = [market.fork() for market in twins.pair]
+        if at == 40:
+            twins.do("reset")
+    assert twins.pair[0]._replay is not None
+    assert twins.pair[0]._replay._threads == threads
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"randomize": {"noise_rate": (0.02, 0.1)}},
+        pytest.param({"ticks_per_action": 3, "max_ticks": 201}, marks=pytest.mark.slow),  # does not divide the warm-up
+    ],
+)
+def test_other_openings(options: dict[str, Any]) -> None:
+    twins = Twins(2, **options)
+    twins.do("reset")
+    for action in random_actions(CONFIG, 6, 2):
+        twins.do("step", action)
+        twins.do("reset", mask=torch.tensor([False, True]))
+        assert differences(twins.pair[0].params, twins.pair[1].params) == []
+
+
+def test_openings_are_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk of two is warmed up for one market: the other place serves the next to end, whose opening then costs no tick."""
+    market = opened(CONFIG, 5, seed=4, compile=True)
+    calls = []
+    plain = replay.Replay.__call__
+
+    def counting(self: replay.Replay, *arguments: Any) -> Any:
+        calls.append(self.num_envs)
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(replay.Replay, "__call__", counting)
+    market.state.clock.tick[3] += 9  # market 3 is the oldest after market 1
+    market.reset(mask=torch.tensor([False, True, False, False, False]))
+    assert calls == [2] * CONFIG.warmup_ticks
+    market.reset(mask=torch.tensor([False, False, False, True, False]))
+    assert len(calls) == CONFIG.warmup_ticks
+    market.reset(mask=torch.tensor([True, False, False, False, False]))
+    assert len(calls) == 2 * CONFIG.warmup_ticks
+
+
+def test_results_are_the_callers_own_and_states_live_for_one_more_step() -> None:
+    market = opened(CONFIG, 3, seed=4, compile=True)
+    first = market.step()
+    kept, state, copy = clone(seen(first)), market.state, clone(market.state)
+    market.step()
+    assert differences(state, copy) == []
+    market.step()
+    assert differences(seen(first), kept) == []
+    assert differences(state, copy) != []
+
+
+def test_a_program_serves_every_batch_of_its_configuration() -> None:
+    opened(CONFIG, 2, compile=True)
+    before = dict(replay._known)
+    opened(CONFIG, 5, compile=True)
+    opened(CONFIG, 4, compile=True).fork().step()
+    assert replay._known == before
+
+
+def test_what_cannot_be_replayed_is_compiled_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise NotRecordable("made up")
+
+    monkeypatch.setattr(replay, "program", refuse)
+    monkeypatch.setattr("torchgym.market.engine._graph", lambda step: step)
+    market, plain = (Market(CONFIG, 2, seed=4, compile=on) for on in (True, False))
+    with pytest.warns(RuntimeWarning, match=r"torch\.compile, which is slower: made up"):
+        market.reset()
+    plain.reset()
+    assert market.compile
+    assert differences(seen(market.step()), seen(plain.step())) == []
+
+
+def test_inference_mode_and_back() -> None:
+    market, plain = (Market(CONFIG, 2, seed=4, compile=on) for on in (True, False))
+    with torch.inference_mode():
+        market.reset()
+        market.step()
+    plain.reset()
+    plain.step()
+    assert differences(seen(market.step()), seen(plain.step())) == []
+    assert differences(seen(market.reset()), seen(plain.reset())) == []
+
+
+@pytest.mark.parametrize(
+    ("markets", "size"), [(1, 1), (2, 2), (3, 4), (8, 8), (9, 16), (64, 64), (65, 64), (5_000, 64)]
+)
+def test_few_sizes_serve_all_batches(markets: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "CHUNK", 64)
+    assert replay.chunk_size(markets) == size

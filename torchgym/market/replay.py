@@ -1,0 +1,224 @@
+"""Compiled decisions on a CPU: programs over two sets of buffers in turn, chunk by chunk, on as many threads as torch has."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from torchgym import program as programs
+from torchgym.config import MarketConfig
+from torchgym.market.packed import Columns, Packed
+from torchgym.market.step import step
+from torchgym.noise import Lanes
+from torchgym.program import Bound, Program
+from torchgym.state import Layout, MarketParams, MarketState, RewardMemory, leaves, map_tensors, unflatten
+
+CHUNK = 64  # markets that a program steps at once: few enough that their state and all between stays in a core's cache
+
+_known: dict[str, Program] = {}  # of this process, by fingerprint
+
+
+@dataclass(frozen=True)
+class World:
+    """What is the same for every market of a batch."""
+
+    config: MarketConfig
+    places: Layout
+    lanes: Lanes
+
+
+class Replay:
+    """Steps a batch as `torchgym.market.step.step` does, bit for bit, but on memory of its own.
+
+    Two sets of buffers are written in turn, so the state that a call returns lives until the call after the next. Markets are
+    padded to whole chunks by copies of the first one, whose results nobody sees.
+
+    Args:
+        world: what the markets have in common.
+        params: of N markets.
+        state: to begin with, of N markets; copied.
+
+    Raises:
+        NotRecordable: when the compiler makes something that cannot be replayed.
+    """
+
+    def __init__(self, world: World, params: MarketParams, state: MarketState) -> None:
+        self.num_envs = state.clock.tick.shape[0]
+        self.chunk = chunk_size(self.num_envs)
+        self._chunks = -(-self.num_envs // self.chunk)
+        self._padded = self._chunks * self.chunk
+        self._lanes = world.lanes.tick
+        with torch.inference_mode(False), torch.no_grad():
+            self._params = map_tensors(self._pad, params)
+            first = map_tensors(self._pad, state)
+            self._program = program(
+                world, map_tensors(self._one_chunk, self._params), map_tensors(self._one_chunk, first)
+            )
+            flat = [leaf for _, leaf in leaves(first)]
+            second = [
+                leaf if self._program.passed_through(index) == index else torch.empty_like(leaf)
+                for index, leaf in enumerate(flat)
+            ]
+            self._buffers = (flat, second)
+            self._told = [
+                torch.empty((self._padded, *place.shape[1:]), dtype=place.dtype)
+                for place in self._program.outputs[len(flat) :]
+            ]
+            self._action = torch.zeros((self._padded, world.places.symbols), dtype=torch.int64)
+            self._states = tuple(unflatten(state, [leaf[: self.num_envs] for leaf in one]) for one in self._buffers)
+            self._views = [leaf[: self.num_envs] for leaf in self._told]
+            self._arrays = [[leaf.numpy() for leaf in (*one, *self._told)] for one in self._buffers]
+            self._told_arrays = [leaf[: self.num_envs].numpy() for leaf in self._told]
+            self._action_view = self._action[: self.num_envs]
+        self._given_params = params
+        self._at = 0  # which set of buffers holds the present
+        self._fresh = False  # whether what was told last belongs to the present
+        self._threads = 0
+        self._work: tuple[list[list[Bound]], ...] = ()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __call__(self, params: MarketParams, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
+        """One decision of every market: the new state, in the buffers, and what is told, in fresh tensors."""
+        if state is not self._states[self._at] or params is not self._given_params:
+            self.load(params, state)
+        self._action_view.copy_(action)
+        if self._threads != min(torch.get_num_threads(), self._chunks):
+            self._share_out()
+        here, *there = self._work[self._at]
+        waiting = [self._submit(bounds) for bounds in there]
+        for bound in here:
+            bound()
+        for other in waiting:
+            other.result()
+        self._at = 1 - self._at
+        self._fresh = True
+        return self._states[self._at], self.told()
+
+    @property
+    def state(self) -> MarketState:
+        """The present."""
+        return self._states[self._at]
+
+    @property
+    def fresh(self) -> bool:
+        """Whether `told` belongs to the present."""
+        return self._fresh
+
+    def told(self) -> Packed:
+        """What the last decision told, and the openings since; fresh tensors."""
+        # Copied by numpy, in this thread: torch would wake threads of its own, which then compete with those of the chunks.
+        observation, floats, integers = (torch.from_numpy(array.copy()) for array in self._told_arrays)
+        return Packed(observation, floats, integers)
+
+    def load(self, params: MarketParams, state: MarketState) -> None:
+        """Take over what somebody else made: the state after a reset, a restored one, other parameters."""
+        if state is not self._states[self._at]:
+            for (_, new), buffer in zip(leaves(state), self._buffers[self._at], strict=True):
+                if new.data_ptr() != buffer.data_ptr():
+                    buffer[: self.num_envs] = new
+                    self._fresh = False
+        if params is not self._given_params:
+            for (_, new), (_, buffer) in zip(leaves(params), leaves(self._params), strict=True):
+                buffer[: self.num_envs] = new
+            self._given_params = params
+
+    def take_rows(self, to: npt.NDArray[np.int64], other: Replay, at: npt.NDArray[np.int64]) -> None:
+        """Markets `at` of the other one, and what was told of them, become markets `to` of this one.
+
+        In numpy, on the same memory: for a few rows of a hundred tensors its calls cost a fifth of torch's.
+        """
+        for mine, others in zip(self._arrays[self._at], other._arrays[other._at], strict=True):
+            mine[to] = others[at]
+
+    def forget_rewards(self, reward: RewardMemory, columns: Columns) -> None:
+        """Begin with this memory, and tell the present as if nothing had just happened."""
+        for (_, new), (_, buffer) in zip(leaves(reward), leaves(self.state.reward), strict=True):
+            buffer.copy_(new)
+        columns.hush(Packed(*self._views))
+
+    def _pad(self, tensor: Tensor) -> Tensor:
+        """A copy with rows up to whole chunks."""
+        filler = tensor[:1].expand(self._padded - self.num_envs, *tensor.shape[1:])
+        return torch.cat([tensor, filler]).contiguous()
+
+    def _one_chunk(self, tensor: Tensor) -> Tensor:
+        return tensor[: self.chunk]
+
+    def _submit(self, bounds: Sequence[Bound]) -> Future[None]:
+        assert self._pool is not None
+        return self._pool.submit(_run, bounds)
+
+    def _share_out(self) -> None:
+        """Bind the program to every chunk, and give each thread a run of chunks and scratch memory of its own."""
+        chunks = self._chunks
+        self._threads = count = min(torch.get_num_threads(), chunks)
+        scratch = [self._program.scratch() for _ in range(count)]
+        shares = [range(chunks * t // count, chunks * (t + 1) // count) for t in range(count)]
+        self._work = tuple(
+            [[self._bind(source, chunk, scratch[t]) for chunk in share] for t, share in enumerate(shares)]
+            for source in (0, 1)
+        )
+        self._pool = ThreadPoolExecutor(count - 1, "torchgym") if count > 1 else None
+
+    def _bind(self, source: int, chunk: int, scratch: Sequence[Tensor]) -> Bound:
+        """From one set of buffers to the other, in the rows of one chunk."""
+        rows = slice(chunk * self.chunk, (chunk + 1) * self.chunk)
+        params = (leaf for _, leaf in leaves(self._params))
+        inputs = [*(leaf[rows] for leaf in (*self._buffers[source], *params)), self._lanes, self._action[rows]]
+        outputs = [leaf[rows] for leaf in (*self._buffers[1 - source], *self._told)]
+        return self._program.bind(inputs, outputs, scratch)
+
+
+def chunk_size(num_envs: int) -> int:
+    """Markets per call: the next power of two, so that few programs serve all batch sizes, up to `CHUNK`."""
+    return min(CHUNK, 1 << (num_envs - 1).bit_length())
+
+
+def program(world: World, params: MarketParams, state: MarketState) -> Program:
+    """The program that steps as many markets as the state has: from this process, from disk, or compiled now."""
+    count = state.clock.tick.shape[0]
+    settings = {**world.config.to_dict(), "max_ticks": None}  # which is part of the state
+    name = programs.fingerprint(sorted(settings.items()), count)
+    if name not in _known:
+        found = programs.load(name)
+        _known[name] = found if found is not None else programs.save(_compile(world, params, state), name)
+    return _known[name]
+
+
+def _compile(world: World, params: MarketParams, state: MarketState) -> Program:
+    columns = Columns(world.config)
+    flat_state, flat_params = ([leaf for _, leaf in leaves(tree)] for tree in (state, params))
+
+    def function(*tensors: Tensor) -> list[Tensor]:
+        given = iter(tensors)
+        old = unflatten(state, [next(given) for _ in flat_state])
+        same = unflatten(params, [next(given) for _ in flat_params])
+        lanes, action = Lanes(tick=next(given), start=world.lanes.start), next(given)
+        new, told = step(world.config, same, old, action, places=world.places, lanes=lanes)
+        return [leaf for _, leaf in (*leaves(new), *leaves(columns.pack(told)))]
+
+    count = state.clock.tick.shape[0]
+    hold = torch.zeros((count, world.places.symbols), dtype=torch.int64)
+    _tell(f"compiling the step for batches of {count}: about a minute, once; it is kept in {programs.cache_folder()}")
+    begin = time.monotonic()
+    built = programs.build(function, [*flat_state, *flat_params, world.lanes.tick, hold])
+    _tell(f"compiled in {time.monotonic() - begin:.0f} s")
+    return built
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"torchgym: {line}\n")
+    sys.stderr.flush()
+
+
+def _run(bounds: Sequence[Callable[[], None]]) -> None:
+    for bound in bounds:
+        bound()

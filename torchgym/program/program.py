@@ -1,0 +1,165 @@
+"""The program itself: kernels, their calls, and how they are bound to memory."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies: in which memory, from which byte on, and how. Strides count elements."""
+
+    memory: int
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Call:
+    """One launch: which kernel, and for each pointer it takes the memory and the byte in it."""
+
+    kernel: int
+    arguments: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a compiled function does, as data. Memories are numbered: the inputs first, then everything it allocates.
+
+    Args:
+        inputs: shape and dtype of each input, a contiguous tensor.
+        sizes: bytes of each memory that is no input.
+        outputs: where each result ends up.
+        calls: in order.
+        kernels: shared libraries that export `kernel`, by `Call.kernel`.
+    """
+
+    inputs: tuple[tuple[tuple[int, ...], torch.dtype], ...]
+    sizes: tuple[int, ...]
+    outputs: tuple[Place, ...]
+    calls: tuple[Call, ...]
+    kernels: tuple[Path, ...]
+
+    @functools.cached_property
+    def functions(self) -> tuple[Callable[..., None], ...]:
+        """The kernels, loaded."""
+        functions = tuple(ctypes.CDLL(str(path)).kernel for path in self.kernels)
+        for function in functions:
+            function.restype = None
+        return functions
+
+    def passed_through(self, output: int) -> int | None:
+        """The input that an output simply is, or None."""
+        place = self.outputs[output]
+        if place.memory >= len(self.inputs) or place.offset:
+            return None
+        return place.memory if (place.shape, place.dtype) == self.inputs[place.memory] else None
+
+    def scratch(self) -> list[Tensor]:
+        """Memory for what it computes on its way, in one piece; runs that share it must not run at the same time."""
+        rounded = [-(-size // _ALIGNMENT) * _ALIGNMENT for size in self.sizes]
+        whole = torch.empty(sum(rounded) + _ALIGNMENT, dtype=torch.uint8)
+        ends = list(itertools.accumulate(rounded, initial=-whole.data_ptr() % _ALIGNMENT))
+        return [whole[start:end] for start, end in itertools.pairwise(ends)]
+
+    def bind(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], scratch: Sequence[Tensor]) -> Bound:
+        """Fix the memory: every run reads the inputs and writes the outputs where they are now.
+
+        Args:
+            inputs: contiguous, of the shapes and dtypes of `inputs`.
+            outputs: likewise, as `outputs` has them. None may overlap an input, but an output that passes an input through may be
+                that input itself.
+            scratch: from `scratch()`.
+
+        Raises:
+            ValueError: for a tensor that does not fit.
+        """
+        wanted = [*self.inputs, *((place.shape, place.dtype) for place in self.outputs)]
+        for index, (tensor, (shape, dtype)) in enumerate(zip([*inputs, *outputs], wanted, strict=True)):
+            if tuple(tensor.shape) != shape or tensor.dtype != dtype or not tensor.is_contiguous():
+                raise ValueError(
+                    f"tensor {index} must be contiguous, {dtype}, of shape {shape}; got {tensor.dtype} {tuple(tensor.shape)}"
+                )
+        memory = [_bytes(tensor) for tensor in inputs] + list(scratch)
+        own: set[int] = set()
+        copied = []
+        for tensor, place in zip(outputs, self.outputs, strict=True):
+            if self._fills(place) and place.memory not in own:
+                own.add(place.memory)
+                memory[place.memory] = _bytes(tensor)
+            else:
+                copied.append((tensor, place))
+        copies = [(tensor, _look(memory[place.memory], place)) for tensor, place in copied]
+        copies = [(tensor, source) for tensor, source in copies if tensor.data_ptr() != source.data_ptr()]
+        addresses = [piece.data_ptr() for piece in memory]
+        launches = [
+            functools.partial(
+                self.functions[call.kernel],
+                *(_pointer(addresses[index] + offset) for index, offset in call.arguments),
+            )
+            for call in self.calls
+        ]
+        return Bound(launches, copies, memory)
+
+    def _fills(self, place: Place) -> bool:
+        """Whether it is the whole of a memory that is no input, in order."""
+        own = place.memory - len(self.inputs)
+        if own < 0 or place.offset:
+            return False
+        span = 1
+        for length, stride in zip(reversed(place.shape), reversed(place.stride), strict=True):
+            if length != 1 and stride != span:
+                return False
+            span *= length
+        return span * place.dtype.itemsize == self.sizes[own]
+
+
+class Bound:
+    """A program on fixed memory. Calling it runs it; other Python threads go on meanwhile."""
+
+    def __init__(
+        self,
+        launches: Sequence[Callable[[], None]],
+        copies: Sequence[tuple[Tensor, Tensor]],
+        memory: Sequence[Tensor],
+    ) -> None:
+        self._launches = tuple(launches)
+        self._copies = tuple(copies)
+        self._memory = tuple(memory)  # what the addresses point to must live as long as they
+
+    def __call__(self) -> None:
+        """Run it."""
+        for launch in self._launches:
+            launch()
+        for target, source in self._copies:
+            target.copy_(source)
+
+
+def _pointer(address: int) -> Any:
+    """An argument that ctypes passes on as it is: half the cost of a `c_void_p`, and a call takes hundreds."""
+    return ctypes.byref(ctypes.c_char.from_address(address))
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """A contiguous tensor's memory, uint8 [bytes]."""
+    return tensor.reshape(-1).view(torch.uint8)
+
+
+def _look(memory: Tensor, place: Place) -> Tensor:
+    """The tensor at a place in the memory."""
+    width = place.dtype.itemsize
+    whole = memory[: memory.numel() // width * width].view(place.dtype)
+    return torch.as_strided(whole, place.shape, place.stride, whole.storage_offset() + place.offset // width)
