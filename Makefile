@@ -15,13 +15,14 @@ TORCH_INDEX ?=
 PIP_EXTRA_ARGS ?=
 
 TRAIN_ARGS ?=
+BENCH_ARGS ?=
 PYTEST_ARGS ?= -n auto --dist loadfile
 
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(PIP_EXTRA_ARGS)
 # The small tensors of the tests gain nothing from threads inside an operation, and workers would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: help train test test-slow lint format install clean distclean
+.PHONY: help train bench test test-slow lint format install clean distclean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -32,10 +33,14 @@ help: ## show this list
 	@echo "  TORCH_INDEX=URL      package index with CPU wheels of torch, for a machine without an NVIDIA GPU"
 	@echo "  PIP_EXTRA_ARGS=...   more options for every pip install, such as --find-links DIR"
 	@echo "  TRAIN_ARGS=...       options of examples/train_ppo.py"
+	@echo "  BENCH_ARGS=...       options of benchmarks/speed.py, such as --cases 4 12"
 	@echo "  PYTEST_ARGS=...      options of pytest (default: $(PYTEST_ARGS))"
 
 train: $(VENV)/.stamp-train ## train the first PPO agent
 	$(BIN)/python examples/train_ppo.py $(TRAIN_ARGS)
+
+bench: $(VENV)/.stamp-train ## measure speed, compare it with the commit measured before, add it to benchmarks/results/speed.csv
+	$(BIN)/python benchmarks/speed.py $(BENCH_ARGS)
 
 test: lint ## all checks: format, lint, types, then tests, doctests and examples (not the slow ones)
 	$(PYTEST) -m "not slow"

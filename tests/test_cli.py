@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from torchgym import audit, cli, realism
+from torchgym import audit, bench, cli, realism
 from torchgym.cli import main
 
 SMALL = ["--preset", "toy", "--markets", "2", "--ticks", "400", "--burn-in", "1", "--resamples", "1"]
@@ -71,7 +71,14 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, capsys: pytest
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["--help"], 0), (["realism", "--help"], 0), (["bogus"], 2), (["realism", "--markets", "x"], 2)],
+    [
+        (["--help"], 0),
+        (["realism", "--help"], 0),
+        (["bench", "--help"], 0),
+        (["bogus"], 2),
+        (["realism", "--markets", "x"], 2),
+        (["bench", "--cases", "four"], 2),
+    ],
 )
 def test_help_and_bad_arguments(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == code
@@ -107,3 +114,6 @@ def test_the_defaults_are_the_librarys() -> None:
     assert (options.markets, options.ticks, options.burn_in) == (realism.MARKETS, realism.TICKS, realism.BURN_IN)
     assert (options.seed, options.resamples) == (realism.SEED, realism.RESAMPLES)
     assert cli.Cheats().seed == audit.SEED
+    timed, standard = cli.Bench(), bench.Settings()
+    for name in ("cases", "preset", "seconds", "device", "compile", "markets", "batches", "traders", "crowd"):
+        assert getattr(timed, name) == getattr(standard, name)

@@ -1,4 +1,4 @@
-"""Figures: the panel of a realism scorecard, and the profits of an audit."""
+"""Figures: the panel of a realism scorecard, the profits of an audit, speed against size."""
 
 from __future__ import annotations
 
@@ -65,6 +65,59 @@ def audit_bars(rows: Sequence[Any], title: str = "") -> Figure:
     if title:
         axes.set_title(title, fontsize=11, loc="left")
     return figure
+
+
+def bench_panel(rows: Sequence[Any], title: str = "") -> Figure:
+    """How fast markets are, against how many there are; what a tick costs, against how many traders are in each.
+
+    Args:
+        rows: of `torchgym.bench.bench`; of these, the costs of a step in the cases where markets and where traders grow. What was
+            not measured stays empty and says so.
+        title: above both pictures.
+    """
+    figure = Figure(figsize=(10.0, 4.4), layout="constrained")
+    speeds, costs = figure.subplots(1, 2)
+    for axes, case, size, draw in ((speeds, 6, "markets", _speed), (costs, 7, "traders", _cost)):
+        axes.spines[["top", "right"]].set_visible(False)
+        seen = sorted(
+            (row for row in rows if row.case == case and row.measure == "step"), key=lambda row: int(getattr(row, size))
+        )
+        if seen:
+            draw(axes, [getattr(row, size) for row in seen], seen)
+        else:
+            axes.text(0.5, 0.5, "not measured", ha="center", color=GREY, transform=axes.transAxes)
+    if title:
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def _speed(axes: Axes, markets: Sequence[int], rows: Sequence[Any]) -> None:
+    """Market-steps a second, from microseconds per market and tick."""
+    rates = [1e6 / row.median for row in rows]
+    ends = [[1e6 / row.median - 1e6 / row.high for row in rows], [1e6 / row.low - 1e6 / row.median for row in rows]]
+    axes.errorbar(markets, rates, yerr=ends, fmt="o-", color=BLUE, markersize=4, capsize=2)
+    axes.set(xscale="log", yscale="log", xlabel="markets in the batch", ylabel="market-steps per second")
+    axes.set_title(f"{rows[0].traders:,} traders per market, {rows[0].mode}", fontsize=11, loc="left")
+    _mark_sizes(axes, markets)
+
+
+def _cost(axes: Axes, traders: Sequence[int], rows: Sequence[Any]) -> None:
+    """Microseconds per market and tick, beside growth in proportion to the traders."""
+    costs = [row.median for row in rows]
+    ends = [[row.median - row.low for row in rows], [row.high - row.median for row in rows]]
+    proportional = [costs[0] * count / traders[0] for count in traders]
+    axes.errorbar(traders, costs, yerr=ends, fmt="o-", color=BLUE, markersize=4, capsize=2, label="measured")
+    axes.plot(traders, proportional, "--", color=GREY, label="in proportion to the traders")
+    axes.set(xscale="log", yscale="log", xlabel="traders per market", ylabel="µs per market and tick")
+    axes.set_title(f"{', '.join(f'{row.markets:,}' for row in rows)} markets", fontsize=11, loc="left")
+    axes.legend(fontsize=8, frameon=False)
+    _mark_sizes(axes, traders)
+
+
+def _mark_sizes(axes: Axes, sizes: Sequence[int]) -> None:
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.set_xticks([], minor=True)
+    axes.grid(axis="y", alpha=0.3)
 
 
 def _error_bp(row: Any) -> float:

@@ -1,0 +1,179 @@
+"""`torchgym bench`: how fast markets are on this machine."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchgym.cli.output import MARKS, check_device, make_console, number, progress_bars
+from torchgym.config import preset
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from torchgym.bench import Row, Settings
+
+_STORED = Path("benchmarks/results/speed.csv")  # in a checkout of the source
+_ELSEWHERE = ("output", "csv", "against")  # options that change no figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measure speed, print it beside the targets and an earlier commit's; adds rows to speed.csv and writes bench.png."""
+
+    cases: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
+    """Which of the twelve; see torchgym.bench.CASES."""
+    preset: str = "default"
+    """Which market; see torchgym.PRESETS."""
+    seconds: float = 0.7
+    """Length of a timed window; a figure is the median of five."""
+    device: str = "cpu"
+    """Where to run, such as cuda."""
+    threads: int | None = None
+    """Of the cases that use as many as there are; None counts the processors."""
+    compile: bool = True
+    """Compile the market's step: slow to start, fast to run."""
+    thorough: bool = False
+    """Look for growth of memory over 100,000 steps instead of 2,000."""
+    markets: int = 1_024
+    """In a large batch."""
+    batches: tuple[int, ...] = (64, 256, 1_024, 4_096, 16_384)
+    """Markets, while the batch grows."""
+    traders: tuple[int, ...] = (128, 1_024, 8_192)
+    """In each market, while they grow."""
+    crowd: int = 100_000
+    """Traders in the one market that is full of them."""
+    output: Path = Path("runs/bench")
+    """Folder to write to."""
+    csv: Path | None = None
+    """Table to add rows to; None is speed.csv in that folder."""
+    against: Path | None = None
+    """Table to compare with; None is benchmarks/results/speed.csv where there is one, else the table that rows are added to."""
+
+
+def run(options: Bench) -> int:
+    """Measure, write and print; 0."""
+    from torchgym.bench import append, bench, read
+    from torchgym.plots import bench_panel
+
+    settings = _settings(options)
+    preset(options.preset)
+    check_device(options.device)
+    options.output.mkdir(parents=True, exist_ok=True)
+    table = options.csv or options.output / "speed.csv"
+    kept = read(table) if table.exists() else []
+    stored = read(options.against or _STORED) if options.against or _STORED.exists() else kept
+    rows: list[Row] = []
+    with progress_bars(per_second=1.0) as progress:  # drawing takes time from what is measured
+        for row in bench(settings, command=_command(options), progress=progress):
+            rows.append(row)
+            append(table, [row])
+    if not rows:
+        raise ValueError(f"none of the cases {', '.join(map(str, options.cases))} can be measured on {options.device}")
+    picture = options.output / "bench.png"
+    title = f"{rows[0].device}, {max(row.threads for row in rows)} threads, torch {rows[0].torch}, {rows[0].commit}"
+    bench_panel(rows, title).savefig(picture, dpi=110)
+    _print(rows, stored)
+    make_console().print(f"written: {table}, {picture}", soft_wrap=True)
+    return 0
+
+
+def _settings(options: Bench) -> Settings:
+    from torchgym.bench import THOROUGH_SOAK_STEPS, Settings
+
+    names = ("cases", "preset", "seconds", "device", "compile", "markets", "batches", "traders", "crowd")
+    given = {name: getattr(options, name) for name in names}
+    if options.threads is not None:
+        given["threads"] = options.threads
+    if options.thorough:
+        given["soak_steps"] = THOROUGH_SOAK_STEPS
+    return Settings(**given)
+
+
+def _command(options: Bench) -> str:
+    """The command that measures the same, with the options that are not at their defaults.
+
+    >>> _command(Bench(cases=(4, 12), compile=False))
+    'torchgym bench --cases 4 12 --no-compile'
+    """
+    words = ["torchgym", "bench"]
+    for entry in fields(options):
+        value = getattr(options, entry.name)
+        if value == entry.default or entry.name in _ELSEWHERE:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{entry.name}" if value else f"--no-{entry.name}")
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{entry.name}", *map(str, values)]
+    return shlex.join(words)
+
+
+def _print(rows: Sequence[Row], stored: Sequence[Row]) -> None:
+    from torchgym.bench import previous
+
+    console = make_console()
+    before = previous(stored, rows[0].device, rows[0].commit)
+    console.print(_table(rows, before))
+    for row in rows:
+        if row.note:
+            console.print(f"case {row.case}, {row.measure}: {row.note}", soft_wrap=True)
+    judged = [row for row in rows if row.met is not None]
+    if judged:
+        console.print(f"{sum(bool(row.met) for row in judged)} of {len(judged)} targets are met")
+    if before:
+        console.print(f"times as good as {before[-1].commit} of {before[-1].date}, measured on the same device")
+    noisy = sum(bool(row.noise) for row in rows)
+    if noisy:
+        console.print(f"[bold red]{noisy} of {len(rows)} figures are noisy: measure again while nothing else runs[/]")
+
+
+def _table(rows: Sequence[Row], before: Sequence[Row]) -> Table:
+    from rich.table import Table
+
+    from torchgym.bench import CASES, speedup
+
+    first = rows[0]
+    table = Table(title=f"{first.device}, torch {first.torch}, {first.commit}, {first.preset}", title_justify="left")
+    for heading in ("case", "measure"):
+        table.add_column(heading)
+    for heading in ("markets", "traders", "threads", "median", "low … high"):
+        table.add_column(heading, justify="right")
+    table.add_column("unit")
+    table.add_column("target")
+    table.add_column("met")
+    if before:
+        table.add_column(f"vs {before[-1].commit}", justify="right")
+    table.add_column("noise", style="red")
+    for index, row in enumerate(rows):
+        new = index == 0 or rows[index - 1].case != row.case
+        if new and index:
+            table.add_section()
+        gain = speedup(row, before)
+        table.add_row(
+            f"{row.case} {CASES[row.case].name}" if new else "",
+            row.measure + (" (eager)" if row.mode == "eager" else ""),
+            f"{row.markets:,}",
+            f"{row.traders:,}",
+            str(row.threads),
+            _figure(row.median),
+            "" if row.low == row.high else f"{_figure(row.low)} … {_figure(row.high)}",
+            row.unit,
+            row.target,
+            MARKS[row.met] if row.target else "",
+            *([] if not before else [f"{gain:.2f} x" if gain else ""]),
+            row.noise,
+        )
+    return table
+
+
+def _figure(value: float) -> str:
+    """Three digits, more of a large number.
+
+    >>> _figure(0.12345), _figure(44209.3)
+    ('0.123', '44,209')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000.0 else number(value)

@@ -1,0 +1,144 @@
+"""`torchgym realism`: which stylised facts a market shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchgym.cli.output import MARKS, check_device, make_console, make_folder, number, progress_bars, write_json
+from torchgym.config import preset
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from torchgym.realism import Criterion, Null, Scorecard, Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Realism:
+    """Run a market and print which stylised facts it shows; writes scorecard.json and panel.png."""
+
+    preset: str = "default"
+    """Which market; see torchgym.PRESETS."""
+    markets: int = 64
+    """How many markets to measure."""
+    ticks: int = 16_384
+    """Ticks to measure in each, a multiple of 4; 1,000 more come before."""
+    burn_in: int = 1_000
+    """Ticks that come before and are not measured."""
+    seed: int = 9_000_000_000
+    """Of the first market; the others follow."""
+    symbols: int = 1
+    """Symbols per market."""
+    impact: bool = True
+    """Also send the paired orders of the impact facts."""
+    nulls: bool = True
+    """Also run the market of noise traders alone, as a null model."""
+    resamples: int = 50
+    """Of the block bootstrap; 0 leaves the intervals out."""
+    output: Path = Path("runs/realism")
+    """Folder to write to; the preset's name is added."""
+    compile: bool = True
+    """Compile the market's step: slow to start, fast to run."""
+    device: str = "cpu"
+    """Where to run, such as cuda."""
+
+
+def run(options: Realism) -> int:
+    """Measure, write and print; 0."""
+    from torchgym.plots import realism_panel
+    from torchgym.realism import scorecard
+
+    config = preset(options.preset, num_symbols=options.symbols)
+    check_device(options.device)
+    folder = make_folder(options.output, options.preset)
+    empty = None
+    if options.nulls and options.preset != "zero_intelligence":
+        empty = preset("zero_intelligence", num_symbols=options.symbols)
+    with progress_bars() as progress:
+        card = scorecard(
+            config,
+            name=options.preset,
+            markets=options.markets,
+            ticks=options.ticks,
+            burn_in=options.burn_in,
+            seed=options.seed,
+            impact=options.impact,
+            resamples=options.resamples,
+            zero_intelligence=empty,
+            compile=options.compile,
+            device=options.device,
+            progress=progress,
+        )
+    card_as_dict = card.to_dict()
+    write_json(folder / "scorecard.json", card_as_dict)
+    console = make_console()
+    title = f"{card.name}: {card.markets} markets x {card.ticks:,} ticks, seeds from {card.seed}"
+    realism_panel(card_as_dict["curves"], title).savefig(folder / "panel.png", dpi=110)
+    console.print(_scorecard_table(card, title))
+    console.print(_counts_line(card))
+    for null in card.nulls:
+        console.print(_null_line(null))
+    console.print(f"written: {folder / 'scorecard.json'}, {folder / 'panel.png'}", soft_wrap=True)
+    return 0
+
+
+def _scorecard_table(card: Scorecard, title: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for heading, side in (
+        ("fact and its measures", "left"),
+        ("tier", "left"),
+        ("median", "right"),
+        ("90 % interval", "right"),
+        ("5-95 % of markets", "right"),
+        ("must be", "left"),
+        ("inside", "right"),
+        ("pass", "left"),
+    ):
+        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    for verdict in card.verdicts:
+        _add_fact(table, verdict)
+        table.add_section()
+    return table
+
+
+def _add_fact(table: Table, verdict: Verdict) -> None:
+    fact = verdict.fact
+    if verdict.passed is None:
+        table.add_row(f"{fact.number} {fact.name}: not applicable", fact.tier, "", "", "", "", "", "-")
+        return
+    table.add_row(f"[bold]{fact.number} {fact.name}[/]", fact.tier, "", "", "", "", "", MARKS[verdict.passed])
+    for found in verdict.measures:
+        band = _between((found.low, found.high) if found.count > 1 else None)
+        interval = _between(found.interval)
+        inside = "" if found.passed is None or found.count == 1 else f"{100.0 * found.inside:.0f} %"
+        entry = found.criterion
+        told = (number(found.median), interval, band, _criterion(entry), inside, MARKS[found.passed])
+        table.add_row(f"  {entry.meaning}", "", *told)
+
+
+def _between(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else f"{number(ends[0])} … {number(ends[1])}"
+
+
+def _criterion(entry: Criterion) -> str:
+    return entry.text if entry.share is not None else f"{entry.unit} (told)".strip()
+
+
+def _counts_line(card: Scorecard) -> str:
+    parts = []
+    for tier, counts in card.counts().items():
+        judged = counts["passed"] + counts["failed"]
+        left = f" ({counts['not applicable']} not applicable)" if counts["not applicable"] else ""
+        parts.append(f"{tier}: {counts['passed']} of {judged} facts hold{left}")
+    return "; ".join(parts)
+
+
+def _null_line(null: Null) -> str:
+    must = "facts " + ", ".join(map(str, null.must_fail)) if null.must_fail else "an M fact"
+    fails = ", ".join(map(str, null.failed)) or "none"
+    mark = "as it does" if null.as_expected else "[bold red]and does NOT[/]"
+    return f"null model {null.name} ({null.meaning}) fails facts {fails}; it must fail {must}, {mark}"
