@@ -93,7 +93,7 @@ def test_openings_are_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
         return plain(self, *arguments)
 
     monkeypatch.setattr(replay.Replay, "__call__", counting)
-    market.state.clock.tick[3] += 9  # market 3 is the oldest after market 1
+    market.live.clock.tick[3] += 9  # market 3 is the oldest after market 1
     market.reset(mask=torch.tensor([False, True, False, False, False]))
     assert calls == [2] * CONFIG.warmup_ticks
     market.reset(mask=torch.tensor([False, False, False, True, False]))
@@ -102,15 +102,30 @@ def test_openings_are_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) == 2 * CONFIG.warmup_ticks
 
 
-def test_results_are_the_callers_own_and_states_live_for_one_more_step() -> None:
+def test_results_and_states_are_the_callers_own() -> None:
     market = opened(CONFIG, 3, seed=4, compile=True)
-    first = market.step()
-    kept, state, copy = clone(seen(first)), market.state, clone(market.state)
-    market.step()
-    assert differences(state, copy) == []
-    market.step()
-    assert differences(seen(first), kept) == []
-    assert differences(state, copy) != []
+    told, state, live = market.step(), market.state, market.live
+    kept, copy = clone(seen(told)), clone(state)
+    assert market.state is state and differences(live, copy) == []
+    for _ in range(2):
+        market.step()
+        assert differences(seen(told), kept) == []
+        assert differences(state, copy) == []
+    assert differences(live, copy) != [] and differences(live, market.state) == []
+    before = market.state
+    market.reset(mask=torch.tensor([False, True, False]))
+    assert differences(before, market.state) != []
+
+
+def test_every_length_of_episode_shares_the_program() -> None:
+    opened(CONFIG, 2, compile=True)
+    before = dict(replay._known)
+    short, plain = (opened(CONFIG.replace(max_ticks=3), 2, seed=4, compile=on) for on in (True, False))
+    for _ in range(3):
+        told, expected = short.step(), plain.step()
+        assert differences(seen(told), seen(expected)) == []
+    assert told.truncated.all()
+    assert replay._known == before
 
 
 def test_a_program_serves_every_batch_of_its_configuration() -> None:

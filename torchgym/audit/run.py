@@ -199,17 +199,17 @@ def _play(
     start, last = seen.info["equity"], ticks - UNWIND
     turnover = torch.zeros_like(start)
     quoted = torch.zeros_like(start)
-    owed = torch.zeros_like(market.state.accounts.half_equity)
+    owed = torch.zeros_like(market.live.accounts.half_equity)
     paper = start
     for now in range(ticks):
         shares = _shares(market, config, policies, memories, look(market, seen), now, last)
         action = torch.full_like(seen.info["position"], _HOLD)
         action[:, 0] += torch.div(shares, unit, rounding_mode="trunc")
-        spread = market.state.tape.ask - market.state.tape.bid
+        spread = market.live.tape.ask - market.live.tape.bid
         seen = market.step(action)
         turnover += seen.info["turnover"]
         quoted += (seen.info["filled"].abs() * spread).sum(-1).to(torch.float64) * (0.5 * point)
-        owed += (torch.clamp(-seen.info["position"], min=0) * market.state.tape.half_mids[..., -1]).sum(-1)
+        owed += (torch.clamp(-seen.info["position"], min=0) * market.live.tape.half_mids[..., -1]).sum(-1)
         if now + 1 == last:
             paper = seen.info["equity"]
         if (now + 1) % 50 == 0 or now + 1 == ticks:
@@ -239,7 +239,7 @@ def _shares(
     last: int,
 ) -> Tensor:
     """What every policy trades now within its order and limit, [N] int64 shares; from `last` on all of them get out."""
-    position = market.state.accounts.learner_shares[:, 0]
+    position = market.live.accounts.learner_shares[:, 0].clone()
     count = position.numel() // len(policies)
     wanted = []
     for at, (policy, memory) in enumerate(zip(policies, memories, strict=True)):

@@ -49,7 +49,7 @@ def look(market: Market, seen: StepResult) -> dict[str, Tensor]:
         market: shows raw features of the set "full55" and public information.
         seen: its last result.
     """
-    state = market.state
+    state = market.live
     tape, value = state.tape, state.value
     count = len(market.feature_names) // market.config.num_symbols
     names = [name.split("@")[0] for name in market.feature_names[:count]]
@@ -65,7 +65,7 @@ def look(market: Market, seen: StepResult) -> dict[str, Tensor]:
         "maker_shares": ENTRIES["maker_shares"](market.config, state)[:, 0],
         "luck": noise.uniform(noise.bits(state.clock.key, state.clock.tick, counter))[:, 0],
     }
-    return columns | {name: column.to(torch.float64) for name, column in own.items()}
+    return columns | {name: column.to(torch.float64, copy=True) for name, column in own.items()}
 
 
 def reach(scene: Scene, target: int | Tensor) -> Tensor:

@@ -33,7 +33,8 @@ def ask(task: str, arguments: Mapping[str, Any], caches: Path | None = None) -> 
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     if caches is not None:
-        environment |= {"TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"), "XDG_CACHE_HOME": str(caches / "xdg")}
+        names = {"TORCHGYM_CACHE_DIR": "torchgym", "TORCHINDUCTOR_CACHE_DIR": "inductor", "XDG_CACHE_HOME": "xdg"}
+        environment |= {name: str(caches / folder) for name, folder in names.items()}
         environment.pop("TRITON_CACHE_DIR", None)
     command = [sys.executable, "-c", inspect.getsource(child), task, json.dumps(dict(arguments))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -26,7 +26,17 @@ from torchgym.market.replay import Replay, World
 from torchgym.market.step import StepResult, result, standing
 from torchgym.market.step import step as plain_step
 from torchgym.program import FUSION, NotRecordable
-from torchgym.state import MarketParams, MarketState, choose_rows, layout, leaves, make_params, map_tensors, put_rows
+from torchgym.state import (
+    MarketParams,
+    MarketState,
+    choose_rows,
+    clone,
+    layout,
+    leaves,
+    make_params,
+    map_tensors,
+    put_rows,
+)
 from torchgym.state import rows as take_rows
 
 if TYPE_CHECKING:
@@ -43,8 +53,7 @@ class Market:
         num_envs: N, how many markets.
         seed: market i gets seed + i, unless `reset` is given seeds; None draws a fresh one.
         device: where everything lives.
-        compile: run compiled steps. The numbers are the same in every bit. On a CPU `state` is then overwritten by the step after
-            the next one; results, forks and saved states are not.
+        compile: run compiled steps. The numbers are the same in every bit.
         debug: check conservation, the book and finiteness after every phase (slow, and never compiled).
 
     Raises:
@@ -83,6 +92,7 @@ class Market:
         self.debug = debug
 
         self._state: MarketState | None = None
+        self._copy: MarketState | None = None  # of the state, if it was asked for since it changed
         self._world = World(self.config, layout(self.config), noise.lanes(layout(self.config), self.device))
         self.columns = Columns(self.config)
         self._base = make_params(self.config, num_envs, self.device)
@@ -99,6 +109,22 @@ class Market:
     @property
     def state(self) -> MarketState:
         """Every tensor of the batch, as of the end of the last tick. To be read, not written.
+
+        Compiled markets change in place on a CPU, so there it is a copy, made when it is first asked for after a step.
+
+        Raises:
+            RuntimeError: before the first reset.
+        """
+        now = self.live
+        if self._replay is None:
+            return now
+        if self._copy is None:
+            self._copy = clone(now)
+        return self._copy
+
+    @property
+    def live(self) -> MarketState:
+        """The same without a copy, for loops that look at a few numbers of every tick; what they keep, they clone.
 
         Raises:
             RuntimeError: before the first reset.
@@ -117,7 +143,7 @@ class Market:
         Raises:
             RuntimeError: before the first reset.
         """
-        _ = self.state
+        _ = self.live
         return self._params
 
     @property
@@ -152,6 +178,7 @@ class Market:
         if self._state is None:
             self._first_seeds = given
         else:
+            self._copy = None
             clock = replace(self._state.clock, seed=given, episode=torch.full_like(given, -1))
             self._state = replace(self._state, clock=clock)
 
@@ -184,6 +211,7 @@ class Market:
             seed, episode = self._first_seeds, torch.zeros_like(self._first_seeds)
         else:
             seed, episode = self._state.clock.seed, self._state.clock.episode + 1
+        self._copy = None
         with torch.no_grad():
             if whole:
                 params = self._drawn(noise.make_key(seed, episode))
@@ -209,10 +237,12 @@ class Market:
             ValueError: for an action or mask of the wrong shape, dtype or value, naming it; no market has moved then.
             RuntimeError: before the first reset.
         """
-        state = self.state
+        state = self.live
         chosen = self._hold if action is None else check_action(self.config, action, self.num_envs, self.device)
         moving = None if mask is None else check_mask(mask, self.num_envs, self.device)
+        self._copy = None
         with torch.no_grad():
+            state = state if moving is None else self._kept(state)
             after, told = self._step(self._params, state, chosen)
             if moving is not None:
                 after, told = choose_rows(moving, after, state), choose_rows(moving, told, self._standing(state))
@@ -228,7 +258,8 @@ class Market:
         Raises:
             RuntimeError: before the first reset.
         """
-        state, replay = self.state, self._replay
+        state, replay = self.live, self._replay
+        self._copy = None
         if replay is not None:
             self._state, packed = replay(self._params, state, action)
             return packed
@@ -242,7 +273,7 @@ class Market:
         Raises:
             RuntimeError: before the first reset.
         """
-        state, replay = self.state, self._replay
+        state, replay = self.live, self._replay
         with torch.no_grad():
             if replay is not None and state is replay.state and replay.fresh:
                 return self.columns.unpack(self.columns.hush(replay.told()))
@@ -289,7 +320,7 @@ class Market:
         seen = self.observe() if policy is not None else None
         for index in range(length):
             seen = self.step(policy(seen) if policy is not None and seen is not None else None)
-            recorder.write(index, self.state)
+            recorder.write(index, self.live)
             if progress and ((index + 1) % max(1, length // times) == 0 or index + 1 == length):
                 tell((index + 1) * per_step, num_ticks)
         return TensorDict(recorder.paths, batch_size=[self.num_envs, length], device=self.device)
@@ -300,7 +331,7 @@ class Market:
         Classes are the trader families, "maker", "learner", "fees" and "borrow" (the last two own no shares). Inventories are
         measured from endowments: over all classes shares add up to zero, and cash to the learner's starting cash.
         """
-        accounts = self.state.accounts
+        accounts = self.live.accounts
         places = {**self._world.places.families, "maker": self._world.places.maker_owners}
         owned = {
             name: {"cash": accounts.cash[..., place].sum((1, 2)), "shares": accounts.shares[..., place].sum(-1)}
@@ -336,7 +367,7 @@ class Market:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the whole state to a file, bit for bit."""
-        tensors = {name: leaf.cpu() for name, leaf in leaves(self.state)}
+        tensors = {name: leaf.cpu() for name, leaf in leaves(self.live)}
         torch.save({"torchgym_checkpoint": CHECKPOINT_VERSION, "config": self.config.to_dict(), "state": tensors}, path)
 
     @classmethod
@@ -374,6 +405,7 @@ class Market:
         if expected != {name: (leaf.shape, leaf.dtype) for name, leaf in tensors.items()}:
             raise ValueError("the saved tensors do not fit this market: another configuration, batch size or version")
         named = iter(tensors[name] for name in expected)
+        self._copy = None
         self._state = map_tensors(lambda _: next(named).to(self.device, copy=True), blank)
         self._params = self._drawn(self._state.clock.key)
 
@@ -414,7 +446,7 @@ class Market:
         """Open the markets of the mask; `ahead` tells that each will go on to the next episode of its seed."""
         config, replay, index = self.config, self._replay, chosen.nonzero().flatten()
         if replay is not None and config.warmup_ticks % config.ticks_per_action == 0:
-            replay.load(self._params, self.state)
+            replay.load(self._params, self.live)
             self._state = replay.state
             if self._openings is None:
                 self._openings = Openings(self._world, self._base, replay.chunk)
@@ -423,20 +455,24 @@ class Market:
             wanted = seed_and_episode(seed, episode, markets)
             self._openings.open(replay, markets, wanted, seed_and_episode(seed, episode, soon))
             if config.randomize:
-                drawn = self._drawn(self.state.clock.key)
+                drawn = self._drawn(self.live.clock.key)
                 self._params = put_rows(self._params, index, take_rows(drawn, index))
             return
         params = take_rows(self._drawn(noise.make_key(seed, episode)), index)
         opened = self._open(seed[index], episode[index], params)
-        self._state = put_rows(self.state, index, opened)
+        self._state = put_rows(self.live, index, opened)
         if config.randomize:
             self._params = put_rows(self._params, index, params)
 
     def _ending_soon(self, opening: Tensor, count: int) -> list[int]:
         """The markets nearest to their end, beside those that are opened now."""
-        ticks = torch.where(opening, -1, self.state.clock.tick)
+        ticks = torch.where(opening, -1, self.live.clock.tick)
         found = torch.topk(ticks, min(count, self.num_envs)).indices
         return [market for market in found.tolist() if not bool(opening[market])]
+
+    def _kept(self, state: MarketState) -> MarketState:
+        """The state in memory that no step changes."""
+        return state if self._replay is None else clone(state)
 
     def _standing(self, state: MarketState) -> StepResult:
         return result(self.config, state, standing(self.config, state))

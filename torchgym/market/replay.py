@@ -21,7 +21,9 @@ from torchgym.noise import Lanes
 from torchgym.program import Bound, Program
 from torchgym.state import Layout, MarketParams, MarketState, RewardMemory, leaves, map_tensors, unflatten
 
-CHUNK = 64  # markets that a program steps at once: few enough that their state and all between stays in a core's cache
+# What a program steps at once is small enough that all between its loops stays in the caches near a core.
+CHUNK = 64  # markets
+CHUNK_SLOTS = 16_384  # and slots of their books
 
 _known: dict[str, Program] = {}  # of this process, by fingerprint
 
@@ -52,7 +54,7 @@ class Replay:
 
     def __init__(self, world: World, params: MarketParams, state: MarketState) -> None:
         self.num_envs = state.clock.tick.shape[0]
-        self.chunk = chunk_size(self.num_envs)
+        self.chunk = chunk_size(self.num_envs, world.places.symbols * world.places.slots)
         self._chunks = -(-self.num_envs // self.chunk)
         self._padded = self._chunks * self.chunk
         self._lanes = world.lanes.tick
@@ -177,9 +179,14 @@ class Replay:
         return self._program.bind(inputs, outputs, scratch)
 
 
-def chunk_size(num_envs: int) -> int:
-    """Markets per call: the next power of two, so that few programs serve all batch sizes, up to `CHUNK`."""
-    return min(CHUNK, 1 << (num_envs - 1).bit_length())
+def chunk_size(num_envs: int, slots: int) -> int:
+    """Markets per call: the next power of two, so that few programs serve all batch sizes, up to the limits of a chunk.
+
+    Args:
+        slots: of all books of one market.
+    """
+    fitting = max(1, CHUNK_SLOTS // slots)
+    return min(CHUNK, 1 << (num_envs - 1).bit_length(), 1 << (fitting.bit_length() - 1))
 
 
 def program(world: World, params: MarketParams, state: MarketState) -> Program:

@@ -171,10 +171,10 @@ def _send(market: Market, shares: int, duration: int, watch: int) -> tuple[Tenso
     path, filled, volume = [], [], []
     for at in range(watch):
         result = market.step(action if at < duration else hold)
-        path.append(market.state.tape.log_mid[:, 0])
+        path.append(market.live.tape.log_mid[:, 0].clone())
         if at < duration:
             filled.append(result.info["filled"][:, 0].abs())
-            volume.append(market.state.tape.volumes[:, 0, -1])
+            volume.append(market.live.tape.volumes[:, 0, -1].clone())
     return torch.stack(path, dim=-1), _total(filled), _total(volume)
 
 
