@@ -162,8 +162,12 @@ def test_inference_mode_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("markets", "size"), [(1, 1), (2, 2), (3, 4), (8, 8), (9, 16), (64, 64), (65, 64), (5_000, 64)]
+    ("markets", "slots", "size"),
+    [
+        *((1, 210, 1), (2, 210, 2), (3, 210, 4), (8, 210, 8), (9, 210, 16), (64, 210, 64), (65, 210, 64)),
+        *((5_000, 210, 64), (5_000, 300, 32), (5_000, 1_100, 8), (3, 5_000, 2), (7, 100_000, 1)),
+    ],
 )
-def test_few_sizes_serve_all_batches(markets: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_sizes_serve_all_batches(markets: int, slots: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "CHUNK", 64)
-    assert replay.chunk_size(markets) == size
+    assert replay.chunk_size(markets, slots) == size
