@@ -14,4 +14,4 @@ from torchgym.cli import main
 TABLE = Path(__file__).parent / "results" / "speed.csv"
 
 if __name__ == "__main__":
-    sys.exit(main(["bench", "--csv", str(TABLE), "--against", str(TABLE), *sys.argv[1:]]))
+    sys.exit(main(["bench", "--csv", str(TABLE), *sys.argv[1:]]))
