@@ -84,6 +84,7 @@ def test_other_openings(options: dict[str, Any]) -> None:
 
 def test_openings_are_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk of two is warmed up for one market: the other place serves the next to end, whose opening then costs no tick."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     market = opened(CONFIG, 5, seed=4, compile=True)
     calls = []
     plain = replay.Replay.__call__
@@ -170,4 +171,10 @@ def test_inference_mode_and_back() -> None:
 )
 def test_few_sizes_serve_all_batches(markets: int, slots: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "CHUNK", 64)
-    assert replay.chunk_size(markets, slots) == size
+    assert replay.chunk_size(markets, slots, 1) == size
+
+
+@pytest.mark.parametrize(("markets", "size"), [(32, 32), (33, 32), (64, 32), (65, 64), (128, 64), (1_024, 64)])
+def test_two_threads_share_what_is_worth_sharing(markets: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "CHUNK", 64)
+    assert replay.chunk_size(markets, 210, 2) == size

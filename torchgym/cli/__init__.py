@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 2 after an error that the arguments caused, told in one line. `audit` returns 1 where a policy breaks its rule, so
         that a script notices.
     """
+    # Before torch is loaded: its idle threads would else spin for milliseconds on the processors that the markets' threads need.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import matplotlib  # noqa: F401 (asked for now, not after minutes of work)
         import rich  # noqa: F401

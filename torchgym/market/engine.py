@@ -449,9 +449,9 @@ class Market:
             replay.load(self._params, self.live)
             self._state = replay.state
             if self._openings is None:
-                self._openings = Openings(self._world, self._base, replay.chunk)
+                self._openings = Openings(self._world, self._base, replay.at_once)
             markets = index.tolist()
-            soon = self._ending_soon(chosen, replay.chunk) if ahead else []
+            soon = self._ending_soon(chosen, replay.at_once) if ahead else []
             wanted = seed_and_episode(seed, episode, markets)
             self._openings.open(replay, markets, wanted, seed_and_episode(seed, episode, soon))
             if config.randomize:

@@ -1,4 +1,4 @@
-"""Openings of single markets in a running batch: warmed up a chunk at a time, ahead of need."""
+"""Openings of single markets in a running batch: warmed up together, ahead of need."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from torchgym.state import MarketParams, leaves, rows
 class Openings:
     """Opens episodes and puts them into a batch.
 
-    A program steps a whole chunk, however few markets need it. So the places left over are given to markets that will end
+    Programs step whole chunks, however few markets need it. So the places left over are given to markets that will end
     soon: their next episode depends on nothing but their seed and how many they have had, and waits here, warmed up, until it is
     asked for. With episodes that end at scattered times nearly all work is shared this way.
 
     Args:
         world: what the markets have in common.
         base: parameters before anything is drawn, of N markets.
-        chunk: markets that are warmed up together.
+        room: markets that are warmed up together: a chunk for every thread.
     """
 
-    def __init__(self, world: World, base: MarketParams, chunk: int) -> None:
+    def __init__(self, world: World, base: MarketParams, room: int) -> None:
         self._world = world
-        self._base = rows(base, torch.arange(chunk) % next(leaves(base))[1].shape[0])
-        self._chunk = chunk
-        self._hold = torch.full((chunk, world.places.symbols), actions.scheme(world.config).hold, dtype=torch.int64)
+        self._base = rows(base, torch.arange(room) % next(leaves(base))[1].shape[0])
+        self._room = room
+        self._hold = torch.full((room, world.places.symbols), actions.scheme(world.config).hold, dtype=torch.int64)
         self._columns = Columns(world.config)
         self._warm: Replay | None = None
         self._ready: dict[tuple[int, int], int] = {}  # (seed, episode) to its place
@@ -51,8 +51,8 @@ class Openings:
         missing = [index for index, episode in enumerate(wanted) if episode not in self._ready]
         self._put(target, markets, wanted, [index for index in range(len(wanted)) if wanted[index] in self._ready])
         while missing:
-            now, missing = missing[: self._chunk], missing[self._chunk :]
-            self._make(list(dict.fromkeys([*(wanted[index] for index in now), *soon]))[: self._chunk])
+            now, missing = missing[: self._room], missing[self._room :]
+            self._make(list(dict.fromkeys([*(wanted[index] for index in now), *soon]))[: self._room])
             self._put(target, markets, wanted, now)
 
     def _put(self, target: Replay, markets: Sequence[int], wanted: Sequence[tuple[int, int]], which: list[int]) -> None:
@@ -64,9 +64,9 @@ class Openings:
                 self._ready.pop(wanted[index], None)
 
     def _make(self, episodes: Sequence[tuple[int, int]]) -> None:
-        """Start and warm up these, at most a chunk of them."""
+        """Start and warm up these, at most as many as there is room for."""
         config, places, lanes = self._world.config, self._world.places, self._world.lanes
-        padded = [*episodes, *[episodes[0]] * (self._chunk - len(episodes))]
+        padded = [*episodes, *[episodes[0]] * (self._room - len(episodes))]
         seed, episode = torch.tensor(padded, dtype=torch.int64).T.contiguous()
         params = ticking.draw_params(config, self._base, noise.make_key(seed, episode))
         opened = ticking.start(config, params, places=places, lanes=lanes, seed=seed, episode=episode)

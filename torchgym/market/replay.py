@@ -24,6 +24,7 @@ from torchgym.state import Layout, MarketParams, MarketState, RewardMemory, leav
 # What a program steps at once is small enough that all between its loops stays in the caches near a core.
 CHUNK = 64  # markets
 CHUNK_SLOTS = 16_384  # and slots of their books
+ALONE = 32  # markets that one thread steps sooner than two can agree to
 
 _known: dict[str, Program] = {}  # of this process, by fingerprint
 
@@ -54,7 +55,7 @@ class Replay:
 
     def __init__(self, world: World, params: MarketParams, state: MarketState) -> None:
         self.num_envs = state.clock.tick.shape[0]
-        self.chunk = chunk_size(self.num_envs, world.places.symbols * world.places.slots)
+        self.chunk = chunk_size(self.num_envs, world.places.symbols * world.places.slots, torch.get_num_threads())
         self._chunks = -(-self.num_envs // self.chunk)
         self._padded = self._chunks * self.chunk
         self._lanes = world.lanes.tick
@@ -103,6 +104,11 @@ class Replay:
         self._at = 1 - self._at
         self._fresh = True
         return self._states[self._at], self.told()
+
+    @property
+    def at_once(self) -> int:
+        """Markets that all threads together step at once."""
+        return self.chunk * min(torch.get_num_threads(), self._chunks)
 
     @property
     def state(self) -> MarketState:
@@ -179,14 +185,15 @@ class Replay:
         return self._program.bind(inputs, outputs, scratch)
 
 
-def chunk_size(num_envs: int, slots: int) -> int:
+def chunk_size(num_envs: int, slots: int, threads: int) -> int:
     """Markets per call: the next power of two, so that few programs serve all batch sizes, up to the limits of a chunk.
 
     Args:
         slots: of all books of one market.
     """
+    share = num_envs if num_envs <= ALONE else -(-num_envs // threads)
     fitting = max(1, CHUNK_SLOTS // slots)
-    return min(CHUNK, 1 << (num_envs - 1).bit_length(), 1 << (fitting.bit_length() - 1))
+    return min(CHUNK, 1 << (share - 1).bit_length(), 1 << (fitting.bit_length() - 1))
 
 
 def program(world: World, params: MarketParams, state: MarketState) -> Program:
