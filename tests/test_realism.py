@@ -424,7 +424,7 @@ class PlantedMarket:
         push = torch.sign(self.total) * 0.01 * self.total.abs() ** self.exponent * kept
         mid = walk + push * (1.0 + self.lean * torch.sign(self.total))
         tape = types.SimpleNamespace(log_mid=mid[:, None], volumes=torch.full((2, 1, 3), 50))
-        self.state = types.SimpleNamespace(tape=tape)
+        self.state = self.live = types.SimpleNamespace(tape=tape)
 
     def fork(self) -> PlantedMarket:
         return copy.copy(self)
