@@ -242,7 +242,6 @@ class Market:
         moving = None if mask is None else check_mask(mask, self.num_envs, self.device)
         self._copy = None
         with torch.no_grad():
-            state = state if moving is None else self._kept(state)
             after, told = self._step(self._params, state, chosen)
             if moving is not None:
                 after, told = choose_rows(moving, after, state), choose_rows(moving, told, self._standing(state))
@@ -469,10 +468,6 @@ class Market:
         ticks = torch.where(opening, -1, self.live.clock.tick)
         found = torch.topk(ticks, min(count, self.num_envs)).indices
         return [market for market in found.tolist() if not bool(opening[market])]
-
-    def _kept(self, state: MarketState) -> MarketState:
-        """The state in memory that no step changes."""
-        return state if self._replay is None else clone(state)
 
     def _standing(self, state: MarketState) -> StepResult:
         return result(self.config, state, standing(self.config, state))
