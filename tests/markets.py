@@ -33,7 +33,8 @@ EVERYTHING = toy(
     action="sized",
     scaling="relative",
     information="privileged",
-    reward={"pnl": 1.0, "risk_adjusted": 0.5, "differential_sharpe": 0.1, "log_return": 2.0},
+    reward={"pnl": 1.0, "risk_adjusted": 0.5, "differential_sharpe": 0.1, "log_return": 2.0, "inventory": 0.5},
+    starting_shares=20,
 )
 
 

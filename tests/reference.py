@@ -646,6 +646,15 @@ class Market:
     symbols: list[SimpleNamespace]
     account: SimpleNamespace  # the learner's, over all symbols
 
+    def endow(self) -> None:
+        """Open the learner's account at the first quotes: its cash, and its shares at the list price, charged for nothing."""
+        config, names = self.config, ("fees", "borrow", "borrow_accrued", "realized", "turnover")
+        self.account = SimpleNamespace(learner_cash=config.starting_cash, **dict.fromkeys(names, 0))
+        for symbol in self.symbols:
+            symbol.learner_shares, symbol.filled = config.starting_shares, 0
+            symbol.basis = config.starting_shares * config.list_price
+        self.account.half_equity = self.half_equity()
+
     def tick(self, action: list[int], draws: SimpleNamespace) -> None:
         """Advance by one tick: action [S], this tick's random numbers."""
         config, now = self.config, self.tick_number + 1
@@ -770,19 +779,23 @@ class Market:
 
     def mark(self) -> None:
         """Charge for short positions, then value the learner's holdings."""
-        account, config = self.account, self.config
-        worth = owed = 0
-        for symbol in self.symbols:
-            held, half_mid = symbol.learner_shares, symbol.tape.half_mids[-1]
-            owed += max(-held, 0) * half_mid
-            worth += held * half_mid if config.mark == "mid" else self.unwound(symbol)
-        account.borrow_accrued += owed * config.borrow_ppb
+        account = self.account
+        owed = sum(max(-symbol.learner_shares, 0) * symbol.tape.half_mids[-1] for symbol in self.symbols)
+        account.borrow_accrued += owed * self.config.borrow_ppb
         due = account.borrow_accrued // 2_000_000_000
         account.borrow_accrued -= due * 2_000_000_000
         account.borrow += due
         account.learner_cash -= due
         account.realized -= due
-        account.half_equity = 2 * account.learner_cash + worth
+        account.half_equity = self.half_equity()
+
+    def half_equity(self) -> int:
+        """Twice the learner's cash and what its shares are worth, at the mid or against the standing book."""
+        worth = 0
+        for symbol in self.symbols:
+            at_mid = symbol.learner_shares * symbol.tape.half_mids[-1]
+            worth += at_mid if self.config.mark == "mid" else self.unwound(symbol)
+        return 2 * self.account.learner_cash + worth
 
     def unwound(self, symbol: SimpleNamespace) -> int:
         """Half units of money that closing the position against the standing book would bring."""

@@ -73,6 +73,42 @@ def test_opening_balances() -> None:
     assert start.cash.flatten().tolist() == [0, 0, 0]
     assert start.shares.flatten().tolist() == [7, -9, 2]
     assert (start.learner_cash.item(), start.half_equity.item()) == (CASH, 2 * CASH)
+    assert (start.learner_shares.item(), start.basis.item()) == (0, 0)
+
+
+@pytest.mark.parametrize("held", [7, -7])
+def test_an_endowment_is_booked_at_the_list_price(held: int) -> None:
+    settings = config(num_symbols=2, starting_shares=held, list_price=200)
+    start = accounts.start(settings, torch.zeros(3, 2, 4, dtype=torch.int64))
+    assert start.learner_cash.tolist() == [CASH] * 3
+    assert start.learner_shares.tolist() == [[held] * 2] * 3
+    assert start.basis.tolist() == [[held * 200] * 2] * 3
+    assert start.half_equity.tolist() == [2 * (CASH + 2 * held * 200)] * 3
+    assert not (start.realized.any() or start.borrow.any() or start.shares.any())
+
+
+def test_appraisal_charges_nothing() -> None:
+    settings = config(starting_shares=-4, borrow_ppb=500_000_000)
+    start = opening(settings)
+    at_mid = accounts.appraise(start, number(301), None)
+    assert at_mid.half_equity.item() == 2 * CASH - 4 * 301
+    assert accounts.appraise(start, number(301), number(-1_300)).half_equity.item() == 2 * CASH - 1_300
+    assert (at_mid.learner_cash.item(), at_mid.borrow.item(), at_mid.borrow_accrued.item()) == (CASH, 0, 0)
+
+
+def test_profit_of_an_endowment_is_measured_from_the_list_price() -> None:
+    settings = config(commission_bps=0.0, starting_shares=10, list_price=100)
+    now = opening(settings)
+    steps = [  # shares, price; position, basis and realised profit afterwards
+        (-4, 105, 6, 600, 20),
+        (2, 90, 8, 780, 20),  # average 97.5
+        (-8, 100, 0, 0, 40),
+        (-3, 100, -3, -300, 40),
+    ]
+    for shares, price, held, basis, realized in steps:
+        now = trade(settings, now, shares, price)
+        assert (now.learner_shares.item(), now.basis.item(), now.realized.item()) == (held, basis, realized)
+        assert now.learner_cash.item() == CASH + 10 * 100 + realized - basis
 
 
 def test_every_owner_of_a_tick_by_hand() -> None:
@@ -163,21 +199,26 @@ def test_average_cost_through_zero() -> None:
 
 
 @settings(deadline=None, derandomize=True)
-@given(trades=st.lists(st.tuples(st.integers(-60, 60), st.integers(1, 20_000)), min_size=1, max_size=30))
-def test_profit_and_basis_explain_the_cash(trades: list[tuple[int, int]]) -> None:
-    """Whatever is rounded in a partial close: cash = start + realised - basis, and a flat position costs nothing."""
-    settings = config(commission_bps=2.0)
+@given(
+    trades=st.lists(st.tuples(st.integers(-60, 60), st.integers(1, 20_000)), min_size=1, max_size=30),
+    held=st.integers(-50, 50),
+)
+def test_profit_and_basis_explain_the_cash(trades: list[tuple[int, int]], held: int) -> None:
+    """Whatever is rounded in a partial close: cash = start + endowment + realised - basis; a flat position costs nothing."""
+    settings = config(commission_bps=2.0, starting_shares=held)
+    endowment = held * settings.list_price
+    prices = [settings.list_price] * (held != 0) + [price for _, price in trades]
     now = opening(settings)
     for shares, price in trades:
         now = trade(settings, now, shares, price)
-        assert now.learner_cash.item() == CASH + now.realized.item() - now.basis.item()
+        assert now.learner_cash.item() == CASH + endowment + now.realized.item() - now.basis.item()
         assert total_cash(now).item() == CASH
-        assert total_shares(now).item() == 0
+        assert total_shares(now).item() == held
         if now.learner_shares.item() == 0:
             assert now.basis.item() == 0
         else:  # the average cost lies among the prices paid, up to the rounding of each close
             average = now.basis.item() / now.learner_shares.item()
-            assert min(p for _, p in trades) - len(trades) <= average <= max(p for _, p in trades) + len(trades)
+            assert min(prices) - len(trades) <= average <= max(prices) + len(trades)
 
 
 def test_a_makers_two_slots_are_one_owner() -> None:

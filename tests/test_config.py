@@ -75,6 +75,18 @@ def test_frozen(part: Any) -> None:
         ({"order_size": "10"}, r"order_size must be an integer >= 1, got '10'"),
         ({"position_limit": 9}, r"position_limit = 9 is below order_size = 10: no order could ever be sent"),
         ({"starting_cash": 0}, r"starting_cash must be an integer >= 1"),
+        ({"starting_shares": 2.0}, r"starting_shares must be an integer, got 2\.0"),
+        ({"starting_shares": True}, r"starting_shares must be an integer, got True"),
+        (
+            {"starting_shares": 51},
+            r"starting_shares = 51 exceeds position_limit = 50: start with fewer or raise the limit",
+        ),
+        ({"starting_shares": -51}, r"starting_shares = -51 exceeds position_limit = 50"),
+        (
+            {"starting_shares": -50, "maintenance": 9_500_000},
+            r"starting_cash = 10000000 with starting_shares = -50 at the list price is not above maintenance = 9500000: ruined",
+        ),
+        ({"starting_shares": -10, "starting_cash": 150_000, "num_symbols": 2}, r"is not above maintenance = 0: ruined"),
         (
             {"maintenance": 10**7},
             r"starting_cash = 10000000 is not above maintenance = 10000000: ruined from the start",
@@ -211,6 +223,7 @@ def test_from_dict_names_what_it_does_not_know() -> None:
     symbols=st.integers(1, 6),
     order_size=st.integers(1, 50),
     limit=st.integers(50, 500),
+    held=st.integers(-10, 50),
     rate=st.tuples(st.floats(0.001, 0.1), st.floats(0.1, 1.0)),
     count=st.integers(0, 40),
     half_lives=st.tuples(*[st.floats(1.0, 1e4)] * 3),
@@ -219,6 +232,7 @@ def test_dictionaries_are_the_configuration(
     symbols: int,
     order_size: int,
     limit: int,
+    held: int,
     rate: tuple[float, float],
     count: int,
     half_lives: tuple[float, float, float],
@@ -227,6 +241,7 @@ def test_dictionaries_are_the_configuration(
         num_symbols=symbols,
         order_size=order_size,
         position_limit=limit,
+        starting_shares=held,
         fundamentals=Fundamentals(volatility_half_lives=half_lives),
         population=Population(trend=TrendFollowers(count=count, rate=rate)),
     )

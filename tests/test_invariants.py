@@ -49,7 +49,9 @@ def configurations(draw: st.DrawFn) -> MarketConfig:
         max_ticks=600,
         ticks_per_action=draw(st.sampled_from([1, 1, 2])),
         order_size=order_size,
-        position_limit=draw(st.integers(order_size, 300)),
+        position_limit=(limit := draw(st.integers(order_size, 300))),
+        starting_shares=draw(st.one_of(st.just(0), st.integers(-limit, limit))),
+        starting_cash=3 * 300 * 30_000 + 1,  # above the dearest short start
         commission_bps=draw(st.sampled_from([0.0, 2.0, 37.5])),
         borrow_ppb=draw(st.sampled_from([0, 50, 10_000_000])),
         collar=draw(st.sampled_from([0.001, 0.01, 0.05])),
@@ -72,12 +74,13 @@ def check(config: MarketConfig, before: MarketState, after: MarketState, result:
     """What one step must leave behind."""
     own, tape = after.accounts, after.tape
     assert total_cash(own).tolist() == [config.starting_cash] * MARKETS
-    assert not total_shares(own).any()
+    assert (total_shares(own) == config.starting_shares).all()
     assert (own.fees >= before.accounts.fees).all()
     assert (own.borrow >= before.accounts.borrow).all()
     assert (own.learner_shares.abs() <= config.position_limit).all()
     assert torch.equal(own.learner_shares - before.accounts.learner_shares, result.info["filled"])
-    assert torch.equal(own.learner_cash, config.starting_cash + own.realized - own.basis.sum(-1))
+    endowment = config.num_symbols * config.starting_shares * config.list_price
+    assert torch.equal(own.learner_cash, config.starting_cash + endowment + own.realized - own.basis.sum(-1))
     if config.mark == "mid":
         worth = (own.learner_shares * tape.half_mids[..., -1]).sum(-1)
         assert torch.equal(own.half_equity, 2 * own.learner_cash + worth)
@@ -221,6 +224,18 @@ def test_a_learner_who_holds_keeps_its_money() -> None:
     own = market.state.accounts
     assert own.learner_cash.tolist() == [market.config.starting_cash] * MARKETS
     assert not (own.fees.any() or own.borrow.any() or own.realized.any())
+
+
+@pytest.mark.parametrize("held", [0, 37, -37])
+def test_shares_and_cash_add_up_to_what_the_learner_brought(held: int) -> None:
+    """Also through the warm-up, and in the market's own list of who owns what."""
+    config = toy(num_symbols=2, starting_shares=held, action="sized", borrow_ppb=1_000_000)
+    market = opened(config, MARKETS, debug=True)
+    for action in random_actions(config, 12, MARKETS):
+        owned = market.holdings().values()
+        assert sum(owner["shares"] for owner in owned).tolist() == [[held] * 2] * MARKETS
+        assert sum(owner["cash"] for owner in owned).tolist() == [config.starting_cash] * MARKETS
+        market.step(action)
 
 
 @pytest.mark.parametrize("config", [toy(band=8), MarketConfig(list_price=2**17)], ids=["narrow band", "high price"])

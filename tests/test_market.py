@@ -65,6 +65,62 @@ def test_a_market_opens_warm(original: Market) -> None:
     assert ((book.size > 0).any(-1) & (book.size < 0).any(-1)).all()
 
 
+@pytest.mark.parametrize("held", [45, -45])
+@pytest.mark.parametrize("mark", ["mid", "liquidation"])
+def test_an_episode_may_begin_with_shares(mark: str, held: int, original: Market) -> None:
+    terms = {"starting_shares": held, "mark": mark, "borrow_ppb": 1_000_000}
+    config = CONFIG.replace(reward={"pnl": 1.0, "risk_adjusted": 1.0}, **terms)
+    loaded = opened(config, MARKETS)
+    cold_start = loaded._blank(loaded._first_seeds).accounts
+    state, result = loaded.state, loaded.observe()
+    assert torch.equal(state.tape.half_mids, original.state.tape.half_mids)  # who holds moves nothing
+    assert result.info["position"].tolist() == [[held] * SYMBOLS] * MARKETS
+    assert result.account[:, :SYMBOLS].tolist() == [[held * (1.0 / config.position_limit)] * SYMBOLS] * MARKETS
+
+    book, half_mid, own = state.book, state.tape.half_mids[..., -1], state.accounts
+    worth = own.learner_shares * half_mid
+    if mark == "liquidation":
+        at_mid, worth = worth, matching.liquidation_value(config, book, own.learner_shares, half_mid)
+        assert (worth < at_mid).all()
+    assert torch.equal(own.half_equity, 2 * own.learner_cash + worth.sum(-1))
+    assert own.half_equity.ne(cold_start.half_equity).all()
+    # Only those who are short pay for the warm-up.
+    assert torch.equal(own.learner_cash, config.starting_cash - own.borrow)
+    assert own.borrow.gt(0).all() == (held < 0)
+    assert not (cold_start.borrow.any() or cold_start.borrow_accrued.any())
+
+
+def test_opening_quotes_mark_what_an_episode_begins_with() -> None:
+    for mark in ("mid", "liquidation"):
+        config = CONFIG.replace(starting_shares=45, mark=mark)
+        state = cold(config, MARKETS).state
+        half_mid, held = state.tape.half_mids[..., -1], state.accounts.learner_shares
+        worth = held * half_mid if mark == "mid" else matching.liquidation_value(config, state.book, held, half_mid)
+        assert torch.equal(state.accounts.half_equity, 2 * config.starting_cash + worth.sum(-1))
+        assert torch.equal(state.reward.half_peak, state.accounts.half_equity)
+        assert half_mid.ne(2 * config.list_price).all()
+
+
+@pytest.mark.parametrize("per_action", [1, 3, 4])
+def test_rewards_begin_after_the_warm_up(per_action: int) -> None:
+    """Whatever starting shares have gained or lost by then: no drawdown is old, none is new."""
+    config = CONFIG.replace(reward="risk_adjusted", starting_shares=45, max_ticks=60, ticks_per_action=per_action)
+    whole, parts = opened(config, 8), opened(config, 8, seed=50)
+    parts.reset(seeds=range(8), mask=torch.arange(8) < 5)
+    parts.reset(seeds=range(8), mask=torch.arange(8) >= 5)
+    for either in (whole, parts):
+        memory, equity = either.state.reward, either.state.accounts.half_equity
+        assert torch.equal(memory.half_peak, equity)
+        assert not (memory.drawdown.any() or memory.mean_return.any() or memory.mean_square.any())
+    assert differences(whole.state, parts.state) == []
+    if per_action == 1:
+        before = whole.state.accounts.half_equity
+        result = whole.step()
+        change = (whole.state.accounts.half_equity - before).double() * 0.5 * config.point_size
+        assert torch.allclose(result.reward, change + 0.5 * change.clamp(max=0.0), rtol=1e-12, atol=0.0)
+        assert change.gt(0).any() and change.lt(0).any()
+
+
 def test_a_buy_pays_the_ask_that_was_shown() -> None:
     config = CONFIG.replace(order_size=1)
     small = opened(config, MARKETS)
@@ -693,8 +749,9 @@ def test_debug_looks_for_crossed_books(guarded: Market, monkeypatch: pytest.Monk
         *(tg.preset(name) for name in tg.PRESETS),
         toy(num_symbols=3, execution="auction", mark="liquidation"),
         toy(num_symbols=4, action="sized", ticks_per_action=2, borrow_ppb=10_000_000),
+        toy(num_symbols=2, starting_shares=-50, mark="liquidation", borrow_ppb=1_000_000),
     ],
-    ids=[*tg.PRESETS, "sealed", "short"],
+    ids=[*tg.PRESETS, "sealed", "short", "short from the start"],
 )
 def test_every_preset_keeps_the_rules(config: MarketConfig) -> None:
     guarded = opened(config, 2, debug=True)
@@ -702,7 +759,7 @@ def test_every_preset_keeps_the_rules(config: MarketConfig) -> None:
         result = guarded.step(action)
     assert result.observation.isfinite().all()
     assert total_cash(guarded.state.accounts).tolist() == [config.starting_cash] * 2
-    assert not total_shares(guarded.state.accounts).any()
+    assert (total_shares(guarded.state.accounts) == config.starting_shares).all()
 
 
 # --- presets

@@ -73,7 +73,7 @@ def advance(pair: Pair, state: MarketState, action: Tensor, draws: Noise) -> Mar
 def open_pair(
     config: MarketConfig, markets: int, *, seed: int = 0, change: Callable[[MarketParams], None] | None = None
 ) -> Pair:
-    """Both forms of markets before their warm-up."""
+    """Both forms of markets before their warm-up, the learner's account opened by each of them."""
     places, lanes, params = layout(config), noise.lanes(layout(config), CPU), make_params(config, markets, CPU)
     if change is not None:
         change(params)
@@ -81,6 +81,8 @@ def open_pair(
     with torch.no_grad():
         state = ticking.start(config, params, places=places, lanes=lanes, seed=seeds, episode=torch.zeros_like(seeds))
     plain = [reference.read(config, params, state, row) for row in range(markets)]
+    for market in plain:
+        market.endow()
     return Pair(config, places, lanes, params, state, plain)
 
 
@@ -149,6 +151,22 @@ def test_the_warm_up_from_its_first_tick(name: str, symbols: int) -> None:
         pair.tick(hold)
         pair.assert_equal()
     assert pair.plain[0].tick_number == 0
+
+
+@pytest.mark.parametrize(("mark", "held"), [("mid", 23), ("liquidation", -23), ("liquidation", 400)])
+def test_a_starting_inventory(mark: str, held: int) -> None:
+    """From the opening quotes on, the learner trading back 100 shares: through zero, or of more than a book takes at once."""
+    terms = {"mark": mark, "position_limit": 400, "starting_shares": held, "borrow_ppb": 100_000}
+    pair = open_pair(preset("toy", num_symbols=2, **terms), 2)
+    pair.assert_equal()
+    back = torch.full((2, 2), 0 if held > 0 else 2)
+    for tick in range(40):
+        pair.tick(back if tick % 4 == 3 else torch.full((2, 2), 1))
+        pair.assert_equal()
+    own = pair.state.accounts
+    assert torch.equal(own.learner_shares, torch.full((2, 2), held - (100 if held > 0 else -100)))
+    assert own.borrow.gt(0).all() == (held < 100)  # short at the start or at the end
+    assert own.realized.ne(0).all()
 
 
 def test_an_eventful_market() -> None:

@@ -14,14 +14,16 @@ from torchgym import rewards
 from torchgym.config import MarketConfig
 from torchgym.state import Accounts, RewardMemory, leaves, rows
 
-ALL = {"pnl": 1.0, "log_return": 2.0, "risk_adjusted": -0.5, "differential_sharpe": 0.25}
+ALL = {"pnl": 1.0, "log_return": 2.0, "risk_adjusted": -0.5, "differential_sharpe": 0.25, "inventory": 3.0}
 CONFIG = MarketConfig(point_size=0.02, starting_cash=1_000_000)
 
 
 def make_accounts(half_equity: torch.Tensor, turnover: torch.Tensor | None = None) -> Accounts:
-    """Accounts of which only what rewards read is there."""
+    """Accounts of which only what rewards read is there; shares of two symbols that follow from the turnover."""
     fields = {entry.name: None for entry in dataclasses.fields(Accounts)}
-    own = {"half_equity": half_equity, "turnover": torch.zeros_like(half_equity) if turnover is None else turnover}
+    turnover = torch.zeros_like(half_equity) if turnover is None else turnover
+    shares = torch.stack([turnover % 51, -(turnover % 37)], -1)
+    own = {"half_equity": half_equity, "turnover": turnover, "learner_shares": shares}
     return Accounts(**(fields | own))  # type: ignore[arg-type]
 
 
@@ -69,7 +71,7 @@ def test_weights_of_a_name_and_of_a_mapping() -> None:
 
 
 def test_unknown_terms_list_the_known_ones() -> None:
-    known = "pnl, log_return, risk_adjusted, differential_sharpe"
+    known = "pnl, log_return, risk_adjusted, differential_sharpe, inventory"
     for reward in ("profit", {"pnl": 1.0, "profit": 1.0}):
         config = CONFIG.replace(reward=reward)
         with pytest.raises(ValueError, match=f"unknown reward 'profit': choose from {known}"):
@@ -153,6 +155,13 @@ def test_memory_holds_the_peak_and_the_fraction_below_it() -> None:
     assert [memory.drawdown.item() for memory in memories] == [0.0, 0.25, 0.125]
 
 
+def test_drawdown_of_debts_is_finite() -> None:
+    """Equity that is never positive: a short start with a maintenance level below zero."""
+    for halves in ((0, 0, -4), (-5, -7, -5)):
+        equity = torch.tensor(halves).unsqueeze(-1)
+        assert all(memory.drawdown.isfinite().all() for _, _, memory in run(named("risk_adjusted"), equity))
+
+
 # --- differential_sharpe ------------------------------------------------------------------------------------------------
 
 
@@ -199,6 +208,30 @@ def test_differential_sharpe_ignores_variance_that_is_only_rounding() -> None:
         assert reward.item() == 0.0
 
 
+# --- inventory ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("held", "limit", "penalty"),
+    [
+        ([[0, 0]], 50, 0.0),
+        ([[50, 0]], 50, -1.0),  # at the limit
+        ([[50, -50]], 50, -2.0),  # either side, every symbol
+        ([[25]], 50, -0.25),
+        ([[-6, 8, 0]], 10, -1.0),
+        ([[-7]], 30, -49 * (1 / 900)),
+        ([[2**22, -(2**22)]], 2**22, -2.0),
+    ],
+)
+def test_inventory_costs_its_square(held: list[list[int]], limit: int, penalty: float) -> None:
+    config = CONFIG.replace(reward="inventory", position_limit=limit, order_size=1)
+    equity = torch.tensor([2_000_000])
+    after = dataclasses.replace(make_accounts(equity + 999), learner_shares=torch.tensor(held))
+    reward, _, _ = rewards.total(config, rewards.start(config, equity), equity, after)
+    assert reward.tolist() == [penalty]
+    assert not torch.signbit(reward).any() or penalty < 0.0
+
+
 # --- memory and bits ----------------------------------------------------------------------------------------------------
 
 
@@ -207,7 +240,7 @@ def test_terms_touch_only_the_memory_that_they_need() -> None:
     memory = rewards.start(CONFIG, equity)
     assert memory.half_peak.tolist() == equity.tolist() and memory.half_peak is not equity
     changed = {"pnl": set(), "log_return": set(), "risk_adjusted": {"half_peak", "drawdown"}}
-    changed["differential_sharpe"] = {"mean_return", "mean_square"}
+    changed |= {"differential_sharpe": {"mean_return", "mean_square"}, "inventory": set()}
     assert set(changed) == set(rewards.REWARDS)
     before = {name: tensor.clone() for name, tensor in leaves(memory)}
     for name, fields in changed.items():

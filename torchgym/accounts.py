@@ -2,6 +2,9 @@
 
 Every trade moves shares one way and price x shares of cash the other way. The learner also pays commission into `fees` and, while
 short, a charge into `borrow`; nothing else creates or destroys money.
+
+The learner may own shares from the start, an endowment from outside the market, booked at the list price. So at all times
+cash = starting cash + endowment at the list price + realised profit - basis. (tests/test_accounts.py)
 """
 
 from __future__ import annotations
@@ -19,9 +22,13 @@ _BORROW_UNIT = 2_000_000_000  # half units of money x parts per billion
 
 
 def start(config: MarketConfig, shares: Tensor) -> Accounts:
-    """Opening balances: the learner has its cash and no shares; background traders their inventories [N, S, A] int64."""
+    """Opening balances: the learner has its cash and starting shares; background traders their inventories [N, S, A] int64.
+
+    Its shares count at the list price, in the basis and in the equity, until `appraise` or `mark` looks at a market.
+    """
     markets, symbols = shares.shape[:2]
     device = shares.device
+    endowment = config.starting_shares * config.list_price  # of each symbol
 
     def zeros(*shape: int) -> Tensor:
         return torch.zeros((markets, *shape), dtype=torch.int64, device=device)
@@ -30,13 +37,13 @@ def start(config: MarketConfig, shares: Tensor) -> Accounts:
         cash=torch.zeros_like(shares),
         shares=shares,
         learner_cash=zeros() + config.starting_cash,
-        learner_shares=zeros(symbols),
+        learner_shares=zeros(symbols) + config.starting_shares,
         fees=zeros(),
         borrow=zeros(),
         borrow_accrued=zeros(),
-        basis=zeros(symbols),
+        basis=zeros(symbols) + endowment,
         realized=zeros(),
-        half_equity=zeros() + 2 * config.starting_cash,
+        half_equity=zeros() + 2 * (config.starting_cash + symbols * endowment),
         filled=zeros(symbols),
         turnover=zeros(),
     )
@@ -93,7 +100,8 @@ def _close(held: Tensor, basis: Tensor, fill: Tensor, paid: Tensor) -> tuple[Ten
     """Average-cost accounting: the new signed cost of the open position and the profit just realised, [N, S] int64.
 
     A trade against the position closes part of it, and its proceeds are split in the same proportion; what is left of the trade
-    opens a position the other way. Whatever the rounding, start + realised + marked value - basis stays equal to equity.
+    opens a position the other way. Whatever the rounding, opening balances + realised + marked value - basis stays equal to
+    equity, the opening balances being cash and endowment.
     """
     size, depth = fill.abs(), held.abs()
     closed = torch.where(torch.sign(fill) * torch.sign(held) < 0, torch.minimum(size, depth), 0)
@@ -103,24 +111,29 @@ def _close(held: Tensor, basis: Tensor, fill: Tensor, paid: Tensor) -> tuple[Ten
 
 
 def mark(config: MarketConfig, accounts: Accounts, half_mid: Tensor, liquidation: Tensor | None) -> Accounts:
-    """Charge for short positions and mark the learner's equity to the end of the tick.
+    """Charge for short positions and mark the learner's equity to the end of the tick; arguments as in `appraise`.
 
     The charge accrues in parts per billion of the short value and falls due in whole units of money.
+    """
+    held = accounts.learner_shares
+    owed = accounts.borrow_accrued + (torch.clamp(-held, min=0) * half_mid).sum(-1) * config.borrow_ppb
+    due = torch.div(owed, _BORROW_UNIT, rounding_mode="floor")
+    charged = replace(
+        accounts,
+        learner_cash=accounts.learner_cash - due,
+        borrow=accounts.borrow + due,
+        borrow_accrued=owed - due * _BORROW_UNIT,
+        realized=accounts.realized - due,
+    )
+    return appraise(charged, half_mid, liquidation)
+
+
+def appraise(accounts: Accounts, half_mid: Tensor, liquidation: Tensor | None) -> Accounts:
+    """Mark the learner's equity: its cash and what its shares are worth.
 
     Args:
         half_mid: [N, S] int64 half points.
         liquidation: [N, S] int64 half units, what unwinding the positions would bring; None marks at the mid.
     """
-    held = accounts.learner_shares
-    owed = accounts.borrow_accrued + (torch.clamp(-held, min=0) * half_mid).sum(-1) * config.borrow_ppb
-    due = torch.div(owed, _BORROW_UNIT, rounding_mode="floor")
-    worth = held * half_mid if liquidation is None else liquidation
-    cash = accounts.learner_cash - due
-    return replace(
-        accounts,
-        learner_cash=cash,
-        borrow=accounts.borrow + due,
-        borrow_accrued=owed - due * _BORROW_UNIT,
-        realized=accounts.realized - due,
-        half_equity=2 * cash + worth.sum(-1),
-    )
+    worth = accounts.learner_shares * half_mid if liquidation is None else liquidation
+    return replace(accounts, half_equity=2 * accounts.learner_cash + worth.sum(-1))

@@ -33,7 +33,7 @@ def total_cash(accounts: Accounts) -> Tensor:
 
 
 def total_shares(accounts: Accounts) -> Tensor:
-    """All inventories of each symbol, [N, S] int64: zero, since they are measured from the endowments."""
+    """All inventories of each symbol, [N, S] int64, measured from the endowments: nothing but the learner's starting shares."""
     return accounts.shares.sum(-1) + accounts.learner_shares
 
 

@@ -117,7 +117,7 @@ def _risk_adjusted(
     deeper = (below - (memory.half_peak - half_equity_before)).clamp(min=0)
     halves = torch.stack([equity - half_equity_before, deeper, 2 * accounts.turnover])
     profit, drawdown, traded = _currency(config, halves).unbind()
-    remembered = replace(memory, half_peak=peak, drawdown=below.to(torch.float64) / peak)
+    remembered = replace(memory, half_peak=peak, drawdown=below.to(torch.float64) / peak.clamp(min=1))
     return profit - drawdown * DRAWDOWN_PRICE - traded * TURNOVER_PRICE, remembered
 
 
@@ -150,6 +150,22 @@ def _differential_sharpe(
     return torch.where(real, ratio.clamp(-SHARPE_LIMIT, SHARPE_LIMIT), 0.0), remembered
 
 
+def _inventory(
+    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+) -> tuple[Tensor, RewardMemory]:
+    """Minus the sum over symbols of (shares held / position limit)², at the end of the tick: 0 when flat.
+
+    Without unit, −1 per symbol and tick at the limit. Beside `pnl` its weight is a price of risk, in currency per tick at the
+    limit: the urgency of an execution, the risk aversion of a market maker.
+
+    Source: the penalty ∫ φ q² dt on the inventory q in Cartea, Jaimungal and Penalva 2015, Algorithmic and High-Frequency
+    Trading, chapters 6 and 10; in discrete time the variance term of Almgren and Chriss 2001, Optimal Execution of Portfolio
+    Transactions, Journal of Risk 3.
+    """
+    held = accounts.learner_shares
+    return (-held * held).sum(-1).to(torch.float64) * (1.0 / config.position_limit**2), memory
+
+
 def _currency(config: MarketConfig, half_amount: Tensor) -> Tensor:
     """Currency, float64, from int64 half points × shares."""
     return half_amount.to(torch.float64) * (0.5 * config.point_size)
@@ -166,4 +182,5 @@ REWARDS: dict[str, Term] = {
     "log_return": _log_return,
     "risk_adjusted": _risk_adjusted,
     "differential_sharpe": _differential_sharpe,
+    "inventory": _inventory,
 }

@@ -228,7 +228,7 @@ class Tape:
 
 @dataclass
 class Accounts:
-    """Who owns what. Inventories are measured from each owner's endowment, so all of them sum to zero."""
+    """Who owns what. Background inventories are measured from endowments, so all shares add up to the learner's first ones."""
 
     cash: Tensor  # [N, S, A] int64 points x shares, background traders
     shares: Tensor  # [N, S, A] int64

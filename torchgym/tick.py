@@ -131,10 +131,14 @@ def _submit(book: Book, orders: Orders, now: Tensor) -> Book:
 
 
 def _mark(config: MarketConfig, balances: Accounts, book: Book, half_mid: Tensor) -> Accounts:
-    liquidation = None
-    if config.mark == "liquidation":
-        liquidation = matching.liquidation_value(config, book, balances.learner_shares, half_mid)
-    return accounts.mark(config, balances, half_mid, liquidation)
+    return accounts.mark(config, balances, half_mid, _liquidation(config, balances, book, half_mid))
+
+
+def _liquidation(config: MarketConfig, balances: Accounts, book: Book, half_mid: Tensor) -> Tensor | None:
+    """What the learner's shares are marked at, [N, S] int64 half units; None where they are marked at the mid."""
+    if config.mark == "mid":
+        return None
+    return matching.liquidation_value(config, book, balances.learner_shares, half_mid)
 
 
 def draw_params(config: MarketConfig, base: MarketParams, key: Tensor) -> MarketParams:
@@ -174,7 +178,10 @@ def _between(bounds: tuple[float, float], uniform: Tensor, *, by_ratio: bool) ->
 def start(
     config: MarketConfig, params: MarketParams, *, places: Layout, lanes: Lanes, seed: Tensor, episode: Tensor
 ) -> MarketState:
-    """A market as it opens, before its warm-up: traits, inventories, opening quotes; seed and episode [N] int64."""
+    """A market as it opens, before its warm-up: traits, inventories, opening quotes; seed and episode [N] int64.
+
+    The learner's shares are marked at these quotes; it is charged for none before the first tick.
+    """
     key = noise.make_key(seed, episode)
     draws = noise.draw_start(places, lanes, key)
     value = fundamental.start(config, draws)
@@ -209,7 +216,11 @@ def start(
     book = maker.quote(
         config, places, memories["maker"], half_spread=width, shares=shares[..., places.maker_owners], book=book
     )
-    state = replace(state, book=book, tape=tape.start(config, params, book, reference, variance))
+    seen = tape.start(config, params, book, reference, variance)
+    half_mid = seen.half_mids[..., -1]
+    balances = accounts.appraise(balances, half_mid, _liquidation(config, balances, book, half_mid))
+    memory = replace(state.reward, half_peak=balances.half_equity.clone())
+    state = replace(state, book=book, tape=seen, accounts=balances, reward=memory)
     # The layout in memory that every later tick has too; with another one the tick would be compiled twice. A copy, because
     # contiguous() lets any stride stand in a dimension of one, as those of a single market are.
     return map_tensors(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), state)

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from torchgym.config.fundamentals import Fundamentals
 from torchgym.config.population import Makers, PairsTraders, Population, SectorRotators
 from torchgym.config.randomization import check_randomize
-from torchgym.config.validation import check_count, check_number, require
+from torchgym.config.validation import check_count, check_integer, check_number, require
 
 _MAX_SHARES = 2**24  # integer-valued float32 is exact below this, and the auction sums shares in float32
 _MAX_CASH = 2**53  # integer-valued float64 is exact below this
@@ -51,6 +51,7 @@ class MarketConfig:
     order_size: int = 10  # shares of the learner's standard order
     position_limit: int = None  # type: ignore[assignment]  # shares, either side; None: five orders
     starting_cash: int = None  # type: ignore[assignment]  # points x shares; None: a hundred orders at the list price
+    starting_shares: int = 0  # of each symbol, negative short; an endowment from outside, booked at the list price
     commission_bps: float = 2.0  # per side, of the traded amount
     borrow_ppb: int = 50  # parts per billion of a short position's value, per tick (about 0.5 % a year of minutes)
     collar: float = 0.01  # the learner never pays further than this from the mid
@@ -100,6 +101,7 @@ class MarketConfig:
         for name in ("num_sectors", "position_limit", "starting_cash"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), low=1)
+        check_integer("starting_shares", self.starting_shares)
         require(isinstance(self.maintenance, int), f"maintenance must be an integer, got {self.maintenance!r}")
         check_number("point_size", self.point_size, 1e-9)
         check_number("usual_volume", self.usual_volume, 1e-3)
@@ -138,10 +140,7 @@ class MarketConfig:
             self.position_limit >= self.order_size,
             f"position_limit = {self.position_limit} is below order_size = {self.order_size}: no order could ever be sent",
         )
-        require(
-            self.starting_cash > self.maintenance,
-            f"starting_cash = {self.starting_cash} is not above maintenance = {self.maintenance}: ruined from the start",
-        )
+        self._check_opening_account()
         require(
             self.warmup_ticks >= 64,
             f"warmup_ticks = {self.warmup_ticks} is below 64, the longest lookback of the features",
@@ -175,6 +174,21 @@ class MarketConfig:
         )
         require(
             self.list_price < 2**18, f"list_price = {self.list_price} must be below 2**18 points: use larger points"
+        )
+
+    def _check_opening_account(self) -> None:
+        """Within the position limit, and solvent at the list price."""
+        held = self.starting_shares
+        require(
+            abs(held) <= self.position_limit,
+            f"starting_shares = {held} exceeds position_limit = {self.position_limit}: start with fewer or raise the limit",
+        )
+        endowment = self.num_symbols * held * self.list_price
+        with_shares = f" with starting_shares = {held} at the list price" if held else ""
+        require(
+            self.starting_cash + endowment > self.maintenance,
+            f"starting_cash = {self.starting_cash}{with_shares} is not above maintenance = {self.maintenance}:"
+            " ruined from the start",
         )
 
     def _check_news_rate(self) -> None:

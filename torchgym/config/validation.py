@@ -11,6 +11,11 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def check_integer(name: str, value: object) -> None:
+    """An integer of either sign."""
+    require(isinstance(value, int) and not isinstance(value, bool), f"{name} must be an integer, got {value!r}")
+
+
 def check_count(name: str, value: object, low: int = 0) -> None:
     """An integer from `low` up."""
     require(

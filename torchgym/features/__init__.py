@@ -117,8 +117,8 @@ def account_names(config: MarketConfig) -> list[str]:
 def account(config: MarketConfig, state: MarketState) -> Tensor:
     """What the learner knows of itself, [N, S + 3] float64.
 
-    Per symbol the position as a fraction of the limit, -1 to 1; cash and marked equity as fractions above the starting cash,
-    so 0 at the start; and the share of the episode that is left, 1 to 0.
+    Per symbol the position as a fraction of the limit, -1 to 1; cash and marked equity as fractions above the starting cash, 0
+    at the start unless the learner starts with shares; and the share of the episode that is left, 1 to 0.
     """
     accounts, start, last = state.accounts, config.starting_cash, state.clock.last
     position = accounts.learner_shares.to(torch.float64) * (1.0 / config.position_limit)

@@ -327,8 +327,9 @@ class Market:
     def holdings(self) -> dict[str, dict[str, Tensor]]:
         """Who owns what: for each class of owner cash [N] int64 points x shares, and shares [N, S] int64.
 
-        Classes are the trader families, "maker", "learner", "fees" and "borrow" (the last two own no shares). Inventories are
-        measured from endowments: over all classes shares add up to zero, and cash to the learner's starting cash.
+        Classes are the trader families, "maker", "learner", "fees" and "borrow" (the last two own no shares). Background
+        inventories are measured from endowments and the learner's starting shares come from outside: over all classes shares add
+        up to `starting_shares` in each symbol, and cash to the learner's starting cash.
         """
         accounts = self.live.accounts
         places = {**self._world.places.families, "maker": self._world.places.maker_owners}
@@ -428,18 +429,18 @@ class Market:
     def _open(self, seed: Tensor, episode: Tensor, params: MarketParams) -> MarketState:
         """Start and warm up: ticks in which the learner holds, whole decisions or, where they do not divide, tick by tick.
 
-        A part of the batch is opened without compiling: it has a size of its own.
+        Rewards begin afterwards: what starting shares gain or lose in the warm-up is no profit and no drawdown. A part of the
+        batch is opened without compiling: it has a size of its own.
         """
-        opened = self._begin(seed, episode, params)
+        state = self._begin(seed, episode, params)
         hold, whole = self._hold[: seed.shape[0]], seed.shape[0] == self.num_envs
         step: Step = self._step if whole else self._plain
         length = self.config.ticks_per_action
         if self.config.warmup_ticks % length:
             step, length = functools.partial(self._plain, config=self.config.replace(ticks_per_action=1)), 1
-        state = opened
         for _ in range(self.config.warmup_ticks // length):
             state, _ = step(params, state, hold)
-        return replace(state, reward=opened.reward)
+        return replace(state, reward=rewards.start(self.config, state.accounts.half_equity))
 
     def _open_some(self, chosen: Tensor, seed: Tensor, episode: Tensor, *, ahead: bool) -> None:
         """Open the markets of the mask; `ahead` tells that each will go on to the next episode of its seed."""

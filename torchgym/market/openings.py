@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchgym import actions, noise
+from torchgym import actions, noise, rewards
 from torchgym import tick as ticking
 from torchgym.market.packed import Columns
 from torchgym.market.replay import Replay, World
@@ -75,7 +75,7 @@ class Openings:
         state = opened
         for _ in range(config.warmup_ticks // config.ticks_per_action):
             state, _ = self._warm(params, state, self._hold)
-        self._warm.forget_rewards(opened.reward, self._columns)
+        self._warm.forget_rewards(rewards.start(config, state.accounts.half_equity), self._columns)
         self._ready = {name: place for place, name in reversed(list(enumerate(episodes)))}
 
 
