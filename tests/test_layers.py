@@ -15,18 +15,22 @@ PACKAGE = Path(__file__).resolve().parents[1] / "torchgym"
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 LAYERS = (
-    ("config",),
+    ("config", "look", "version"),
     ("state",),
     ("exact", "noise", "program"),
     ("fundamental", "traders", "actions", "matching", "accounts", "tape", "checks"),
     ("tick", "features", "rewards"),
     ("market",),
-    ("envs", "quant_gym", "recording", "realism", "performance", "audit"),
-    ("bench",),
-    ("plots", "cli", "__main__"),
+    ("envs", "quant_gym", "recording", "rendering", "realism", "performance", "policies", "audit"),
+    ("bench", "training", "ladder"),
+    ("plots", "report", "cli", "__main__"),
 )
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
-EXTRA = {("noise", "exact"), ("quant_gym", "envs"), ("cli", "plots"), ("__main__", "cli")}  # the imports inside a layer
+# the imports inside a layer
+EXTRA = {
+    *(("noise", "exact"), ("quant_gym", "envs"), ("envs", "rendering"), ("performance", "policies")),
+    *(("ladder", "training"), ("cli", "plots"), ("cli", "report"), ("__main__", "cli")),
+}
 HIGHEST = {"features": 2, "rewards": 2}  # they read the state; the phases that make it are none of their business
 SHARED_TRADER_FILES = {"view", "wish"}  # what all families see and say; a family imports nothing else of its package
 
@@ -144,8 +148,11 @@ def samples(name: str) -> bool:
 
 
 def sampling_faults(file: str, source: str) -> list[str]:
-    """Random numbers that `file` draws; noise.py may, and envs/ may draw an episode seed as gymnasium asks."""
-    if part_of(file) == "noise":
+    """Random numbers that `file` draws; noise.py may, and envs/ may draw an episode seed as gymnasium asks.
+
+    Agents explore and shuffle with torch's own generator; no market learns of it.
+    """
+    if part_of(file) in {"noise", "training"}:
         return []
     tree = ast.parse(source)
     names = bound_names(tree, file)

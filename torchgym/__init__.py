@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 from torchgym.config import PRESETS, MarketConfig, preset
+from torchgym.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from torchgym.envs.gymnasium import TradingEnv
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from torchgym.envs.torchrl import MarketEnv
     from torchgym.envs.vector import TradingVectorEnv
     from torchgym.market import Market, StepResult
-
-__version__ = "0.1.0"
 
 # Loaded when first touched, so that `import torchgym` stays light.
 _LAZY = {

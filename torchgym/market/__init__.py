@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torchgym.market.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
 from torchgym.market.checkpoint import CHECKPOINT_VERSION
+from torchgym.market.depth import depth, levels
 from torchgym.market.engine import Market
 from torchgym.market.packed import Columns, Packed, info_layout
 from torchgym.market.step import Outcome, StepResult, decision
@@ -21,5 +22,7 @@ __all__ = [
     "check_seeds",
     "consecutive_seeds",
     "decision",
+    "depth",
     "info_layout",
+    "levels",
 ]

@@ -1,0 +1,171 @@
+"""Episodes played, what they cost, and policies evaluated side by side."""
+
+import json
+import math
+from functools import partial
+
+import pytest
+import torch
+from markets import random_actions, toy
+from torch import Tensor
+
+import torchgym as tg
+from torchgym.market import StepResult
+from torchgym.performance import METRICS, evaluate, play
+from torchgym.policies import BASELINES, Policy, baselines
+
+CONFIG = toy(max_ticks=60, ticks_per_action=2)
+SEEDS = torch.arange(5, 9)
+
+
+def scripted(config: tg.MarketConfig, seeds: Tensor, seed: int = 0) -> Policy:
+    """Acts at random, the same whatever it sees."""
+    plan = iter(random_actions(config, 100, len(seeds), seed=seed))
+    return lambda seen: next(plan)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        toy(max_ticks=50, num_symbols=3, commission_bps=0.0),
+        toy(max_ticks=50, mark="liquidation", borrow_ppb=50_000),
+        toy(max_ticks=50, starting_shares=-50, action="sized"),
+        toy(max_ticks=48, execution="auction"),
+    ],
+)
+def test_the_parts_of_the_profit_add_up_to_it(config: tg.MarketConfig) -> None:
+    found = play(tg.Market(config, 4, seed=0), scripted, SEEDS)
+    parts = found.attribution()
+    assert torch.stack(list(parts.values())).sum(0).tolist() == pytest.approx(found.profit.tolist(), abs=1e-6)
+    assert ("marking" in parts) == (config.mark == "liquidation")
+    assert parts["fees"].max() <= 0.0
+    assert parts["borrow"].max() <= 0.0
+    assert (parts["fees"] < 0.0).all() == (config.commission_bps > 0.0)
+
+
+def test_costs_are_those_of_the_book() -> None:
+    """One buy of ten shares, worked by hand from the market's own state."""
+    config = toy(max_ticks=3)
+    market = tg.Market(config, 1, seed=3)
+    market.reset(seeds=SEEDS[:1])
+    bid, ask = market.state.tape.bid.item() * 0.01, market.state.tape.ask.item() * 0.01
+
+    def once(config: tg.MarketConfig, seeds: Tensor) -> Policy:
+        return lambda seen: torch.where(seen.info["tick"] == 0, 2, 1).unsqueeze(-1)
+
+    found = play(market, once, SEEDS[:1])
+    after = tg.Market(config, 1, seed=3)
+    after.reset(seeds=SEEDS[:1])
+    told = after.step(torch.tensor([2]))
+    paid = 10_000_000 * 0.01 - told.info["cash"].item() - told.info["fees"].item()
+    assert found.spread[0].tolist() == pytest.approx([10 * (ask - bid) / 2, 0.0, 0.0], abs=1e-9)
+    assert found.impact[0, 0].item() == pytest.approx(paid - 10 * ask, abs=1e-6)
+    assert found.fees[0].tolist() == pytest.approx([told.info["fees"].item(), 0.0, 0.0], abs=1e-9)
+    assert found.traded[0].tolist() == pytest.approx([paid, 0.0, 0.0], abs=1e-6)
+
+
+def test_curves_are_those_of_a_plain_loop() -> None:
+    found = play(tg.Market(CONFIG, 4, seed=0), scripted, SEEDS)
+    market = tg.Market(CONFIG, 4, seed=99)
+    seen = market.reset(seeds=SEEDS)
+    equity, reward, policy = [seen.info["equity"]], torch.zeros(4, dtype=torch.float64), scripted(CONFIG, SEEDS)
+    for _ in range(30):
+        seen = market.step(policy(seen))
+        equity.append(seen.info["equity"])
+        reward += seen.reward
+    assert seen.truncated.all()
+    assert torch.equal(found.equity, torch.stack(equity, 1))
+    assert torch.equal(found.reward, reward)
+    assert found.traded.shape == (4, 30)
+
+
+def test_nothing_happens_after_ruin() -> None:
+    config = toy(max_ticks=40, maintenance=9_999_500)  # a loss of five currency is ruin
+    market = tg.Market(config, 40, seed=0)
+    seeds = torch.arange(40)
+    found = play(market, partial(scripted, seed=1), seeds)
+    seen, policy = market.reset(seeds=seeds), scripted(config, seeds, seed=1)
+    ended = torch.zeros(40, dtype=torch.bool)
+    final = seen.info["equity"].clone()
+    reward = torch.zeros_like(final)
+    for _ in range(40):
+        seen = market.step(policy(seen))
+        final = torch.where(ended, final, seen.info["equity"])
+        reward += torch.where(ended, 0.0, seen.reward)
+        ended |= seen.terminated
+    assert 5 < int(ended.sum()) < 40
+    assert torch.equal(found.equity[:, -1], final)
+    assert torch.equal(found.reward, reward)
+    parts = torch.stack(list(found.attribution().values())).sum(0)
+    assert parts.tolist() == pytest.approx(found.profit.tolist(), abs=1e-6)
+
+
+def test_policies_meet_the_same_episodes_whatever_the_batch() -> None:
+    makers = {name: BASELINES[name].make for name in ("hold", "random", "value_follower")}
+    many = evaluate(CONFIG, makers, episodes=6, seed=50, agent="random")
+    few = evaluate(CONFIG, {"random": makers["random"]}, episodes=3, seed=50)
+    assert torch.equal(many.episodes["random"].equity[:3], few.episodes["random"].equity)
+    assert [(entry.policy, entry.against) for entry in many.comparisons] == [
+        ("hold", "random"),
+        ("value_follower", "random"),
+    ]
+    lead = many.episodes["random"].profit - many.episodes["hold"].profit
+    assert many.comparisons[0].lead == pytest.approx(lead.mean().item())
+    assert few.comparisons == []
+    assert many.periods_per_year == 252 * 390 / 2
+
+
+def test_an_evaluation_is_told_in_plain_values() -> None:
+    told: list[tuple[str, int, int]] = []
+    found = evaluate(
+        CONFIG,
+        baselines(CONFIG),
+        agent="momentum",
+        descriptions={"hold": "never trades"},
+        episodes=4,
+        progress=lambda *entry: told.append(entry),
+    )
+    content = json.loads(json.dumps(found.to_dict("torchgym evaluate"), allow_nan=False))
+    assert (content["torchgym"], content["command"], content["agent"]) == (
+        tg.__version__,
+        "torchgym evaluate",
+        "momentum",
+    )
+    assert (content["episodes"], content["decisions"], content["seed"]) == (4, 30, 20_000_000)
+    assert tg.MarketConfig.from_dict(content["config"]) == CONFIG
+    hold = content["policies"]["hold"]
+    assert hold["description"] == "never trades"
+    assert set(hold["metrics"]) == {"profit", *METRICS}
+    assert hold["metrics"]["sharpe"] is None  # an account that stands still has none
+    assert hold["profit"] == [0.0] * 4
+    bought = content["policies"]["buy_and_hold"]
+    assert sum(bought["attribution"].values()) == pytest.approx(sum(bought["profit"]) / 4)
+    assert bought["metrics"]["profit"]["mean"] == pytest.approx(sum(bought["profit"]) / 4)
+    assert told[-1] == ("value_follower", 30, 30)
+    assert math.isfinite(bought["metrics"]["max_drawdown"]["mean"])
+
+
+def test_bad_requests_are_refused() -> None:
+    hold = {"hold": BASELINES["hold"].make}
+    with pytest.raises(ValueError, match="unknown policy 'agent': choose from hold"):
+        evaluate(CONFIG, hold, agent="agent", episodes=2)
+    with pytest.raises(ValueError, match="no policy was given"):
+        evaluate(CONFIG, {})
+    with pytest.raises(ValueError, match="episodes must be an integer >= 2, got 1"):
+        evaluate(CONFIG, hold, episodes=1)
+
+
+def test_a_policy_sees_what_a_learner_sees() -> None:
+    """Not the market: the observation, the account and the info of the step before."""
+    kinds: list[type] = []
+
+    def spy(config: tg.MarketConfig, seeds: Tensor) -> Policy:
+        def act(seen: StepResult) -> Tensor:
+            kinds.append(type(seen))
+            return torch.ones_like(seen.info["position"])
+
+        return act
+
+    play(tg.Market(CONFIG, 4, seed=0), spy, SEEDS)
+    assert kinds == [StepResult] * 30

@@ -1,0 +1,129 @@
+"""The baselines: what each does where it is clear what it must do."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from markets import toy
+from torch import Tensor
+
+import torchgym as tg
+from torchgym.actions import ACTIONS, scheme
+from torchgym.features import names
+from torchgym.market import StepResult
+from torchgym.policies import BASELINES, baselines, toward, value_follower, value_gap
+
+SEEDS = torch.arange(3)
+
+
+def seen(config: tg.MarketConfig, markets: int = 3) -> StepResult:
+    return tg.Market(config, markets, seed=0).reset()
+
+
+def showing(found: StepResult, config: tg.MarketConfig, name: str, values: list[float]) -> StepResult:
+    observation = found.observation.clone()
+    observation[:, names(config).index(name)] = torch.tensor(values, dtype=torch.float64)
+    return replace(found, observation=observation)
+
+
+def holding(found: StepResult, shares: list[int]) -> StepResult:
+    return replace(found, info={**found.info, "position": torch.tensor(shares).unsqueeze(-1)})
+
+
+def traded(config: tg.MarketConfig, action: Tensor, held: Tensor) -> list[int]:
+    """Shares that the market would try to trade."""
+    limit = config.position_limit
+    return (torch.clamp(held + scheme(config).wanted(config, action, held), -limit, limit) - held).flatten().tolist()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("scheme_name", ACTIONS)
+@pytest.mark.parametrize("scaling", ["raw", "relative"])
+def test_every_baseline_plays_every_scheme(name: str, scheme_name: str, scaling: str) -> None:
+    config = toy(num_symbols=2, action=scheme_name, scaling=scaling, starting_shares=20, max_ticks=12)
+    market = tg.Market(config, 3, seed=0)
+    policy = BASELINES[name].make(config, SEEDS)
+    found = market.reset()
+    for _ in range(3):
+        action = policy(found)
+        assert action.shape == (3, 2)
+        found = market.step(action)  # it refuses what is no choice
+
+
+@pytest.mark.parametrize("scheme_name", ACTIONS)
+def test_toward_reaches_the_target_and_stays(scheme_name: str) -> None:
+    config = toy(action=scheme_name, order_size=100, position_limit=500)
+    found = seen(config, 4)
+    target = torch.tensor([[500], [-500], [0], [250]])
+    held = torch.zeros_like(target)
+    for _ in range(12):
+        action = toward(config, holding(found, held.flatten().tolist()), target)
+        held = held + torch.tensor(traded(config, action, held)).unsqueeze(-1)
+    left = (held - target).abs().flatten().tolist()
+    assert left[:3] == [0, 0, 0]
+    assert left[3] <= 50  # half an order where orders come whole
+
+
+def test_toward_trades_less_of_two_alike() -> None:
+    config = toy()  # ten shares an order
+    found = holding(seen(config), [0, 10, -50])
+    assert toward(config, found, torch.tensor([[5], [5], [-60]])).flatten().tolist() == [1, 1, 1]
+    assert toward(config, found, torch.tensor([[6], [4], [-44]])).flatten().tolist() == [2, 0, 2]
+
+
+@pytest.mark.parametrize(("scaling", "unit"), [("raw", 1.0), ("relative", 100.0)])
+def test_the_value_follower_acts_beyond_its_gap_and_then_stays(scaling: str, unit: float) -> None:
+    config = toy(scaling=scaling)
+    follower = value_follower(config, SEEDS, clear_gap=0.01)
+    found = showing(seen(config), config, "f_fair_value_dev", [0.011 * unit, -0.011 * unit, 0.009 * unit])
+    assert value_gap(config, found).flatten().tolist() == pytest.approx([0.011, -0.011, 0.009])
+    assert follower(holding(found, [0, 0, 0])).flatten().tolist() == [0, 2, 1]
+    assert follower(holding(found, [20, 20, 20])).flatten().tolist() == [0, 2, 1]
+    assert follower(holding(found, [-50, 50, 50])).flatten().tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("name", "sign"), [("momentum", 1), ("mean_reversion", -1)])
+@pytest.mark.parametrize("scaling", ["raw", "relative"])
+def test_trends_are_judged_by_the_usual_move(name: str, sign: int, scaling: str) -> None:
+    config = toy(scaling=scaling)
+    usual = 0.001 * 24**0.5 if scaling == "raw" else 1.0
+    found = showing(seen(config), config, "f_log_return_24", [1.1 * usual, -1.1 * usual, 0.9 * usual])
+    if scaling == "raw":
+        found = showing(found, config, "f_realized_vol_32", [0.001] * 3)
+    action = BASELINES[name].make(config, SEEDS)(holding(found, [0, 0, 0]))
+    assert (action.flatten() - 1).tolist() == [sign, -sign, 0]
+
+
+def test_random_depends_on_the_episode_alone() -> None:
+    config = toy(max_ticks=40)
+    found = seen(config, 200)
+    seeds = torch.arange(200)
+    action = BASELINES["random"].make(config, seeds)(found)
+    alone = BASELINES["random"].make(config, seeds[7:8])(
+        replace(found, info={key: value[7:8] for key, value in found.info.items()})
+    )
+    assert torch.equal(action[7:8], alone)
+    assert torch.bincount(action.flatten(), minlength=3).min() > 40  # of 67; six standard deviations
+    later = {**found.info, "tick": found.info["tick"] + 1}
+    assert not torch.equal(BASELINES["random"].make(config, seeds)(replace(found, info=later)), action)
+
+
+def test_liquidators_sell_what_there_is() -> None:
+    config = toy(starting_shares=50, max_ticks=100)
+    for name, sold in (("twap_liquidator", 52), ("liquidate_at_once", 5)):
+        market = tg.Market(config, 2, seed=0)
+        policy, found, flat = BASELINES[name].make(config, SEEDS[:2]), market.reset(), 0
+        for index in range(100):
+            found = market.step(policy(found))
+            if not found.info["position"].any() and not flat:
+                flat = index + 1
+        assert not found.info["position"].any()
+        assert flat >= sold if name == "twap_liquidator" else flat == sold
+    assert set(BASELINES) - set(baselines(toy())) == {"twap_liquidator", "liquidate_at_once"}
+    assert set(baselines(config)) == set(BASELINES)
+
+
+def test_a_feature_that_is_not_shown_is_named() -> None:
+    config = toy(features="canonical28")
+    with pytest.raises(ValueError, match=r"looks at f_log_return_24, which features='canonical28' does not show"):
+        BASELINES["momentum"].make(config, SEEDS)(seen(config))

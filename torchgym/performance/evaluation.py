@@ -1,0 +1,159 @@
+"""`evaluate`: policies side by side on the same held-out episodes, measured and compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchgym.config import MarketConfig
+from torchgym.market import Market, consecutive_seeds
+from torchgym.performance.comparison import Comparison, mean_interval, paired
+from torchgym.performance.episodes import Episodes, play
+from torchgym.performance.metrics import Curves, measure
+from torchgym.policies import PolicyMaker
+from torchgym.version import __version__
+
+TRAINING_SEEDS = 10_000_000  # agents learn on seeds below this; the two ranges above are held out
+VALIDATION_SEED = 10_000_000
+TEST_SEED = 20_000_000
+TICKS_PER_YEAR = 252 * 390  # a tick stands for a minute of a trading day
+
+Progress = Callable[[str, int, int], None]  # policy, decisions done, decisions in all
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over episodes with its 95 % bootstrap interval; infinite ends where too few episodes are alike to tell."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What each policy made of the same episodes."""
+
+    config: MarketConfig
+    seed: int  # of the first episode; the others follow
+    ticks_per_year: float
+    agent: str | None  # the policy that is compared with all others
+    descriptions: dict[str, str]
+    episodes: dict[str, Episodes]
+    metrics: dict[str, dict[str, Tensor]]  # policy, then metric: [E], not finite where an episode has none
+    comparisons: list[Comparison]  # of the agent's profit with each other policy's
+
+    @property
+    def periods_per_year(self) -> float:
+        """Decisions per year: what annualised metrics are scaled with."""
+        return self.ticks_per_year / self.config.ticks_per_action
+
+    def interval(self, policy: str, metric: str) -> Interval | None:
+        """Of a metric, or of "profit", over the episodes that have one; None where fewer than two do."""
+        values = self.episodes[policy].profit if metric == "profit" else self.metrics[policy][metric]
+        defined = values[torch.isfinite(values)]
+        return Interval(*mean_interval(defined)) if len(defined) > 1 else None
+
+    def to_dict(self, command: str = "") -> dict[str, Any]:
+        """Plain values for JSON; what is undefined or infinite is None.
+
+        Args:
+            command: that makes the same evaluation again.
+        """
+        first = next(iter(self.episodes.values()))
+        return {
+            "torchgym": __version__,
+            "command": command,
+            "config": self.config.to_dict(),
+            "seed": self.seed,
+            "episodes": len(first.profit),
+            "decisions": first.traded.shape[1],
+            "ticks_per_year": self.ticks_per_year,
+            "periods_per_year": self.periods_per_year,
+            "agent": self.agent,
+            "policies": {name: self._told(name) for name in self.episodes},
+            "comparisons": [_finite(asdict(comparison)) for comparison in self.comparisons],
+        }
+
+    def _told(self, policy: str) -> dict[str, Any]:
+        episodes, metrics = self.episodes[policy], self.metrics[policy]
+        intervals = {name: self.interval(policy, name) for name in ["profit", *metrics]}
+        return {
+            "description": self.descriptions.get(policy, ""),
+            "metrics": {name: None if found is None else _finite(asdict(found)) for name, found in intervals.items()},
+            "profit": episodes.profit.tolist(),
+            "max_drawdown": [_number(value) for value in metrics["max_drawdown"].tolist()],
+            "attribution": {name: part.mean().item() for name, part in episodes.attribution().items()},
+        }
+
+
+def evaluate(
+    config: MarketConfig,
+    makers: Mapping[str, PolicyMaker],
+    *,
+    agent: str | None = None,
+    descriptions: Mapping[str, str] | None = None,
+    episodes: int = 256,
+    seed: int = TEST_SEED,
+    ticks_per_year: float = TICKS_PER_YEAR,
+    device: torch.device | str = "cpu",
+    compile: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Let every policy play the same episodes, and measure what came of it.
+
+    Args:
+        config: the market.
+        makers: of the policies, by name; see `torchgym.policies`.
+        agent: the policy to compare with each other one; None compares none.
+        descriptions: of the policies, for reports.
+        episodes: E ≥ 2; all of them are played at once.
+        seed: of the first, far from those that anything was trained on.
+        ticks_per_year: what annualised metrics are scaled with: a tick stands for a minute unless you say otherwise.
+        device: where the markets live.
+        compile: run compiled markets; the numbers are the same.
+        progress: called after every decision.
+
+    Raises:
+        ValueError: without a policy, for an unknown `agent`, fewer than two episodes, or a bad seed.
+    """
+    if not makers or (agent is not None and agent not in makers):
+        raise ValueError(f"unknown policy {agent!r}: choose from {', '.join(makers) or 'none: no policy was given'}")
+    if not isinstance(episodes, int) or isinstance(episodes, bool) or episodes < 2:
+        raise ValueError(f"episodes must be an integer >= 2, got {episodes!r}")
+    market = Market(config, episodes, seed=seed, device=device, compile=compile)
+    seeds = consecutive_seeds(seed, episodes)
+    played = {}
+    for name, maker in makers.items():
+
+        def told(done: int, total: int, name: str = name) -> None:
+            if progress is not None:
+                progress(name, done, total)
+
+        played[name] = play(market, maker, seeds, told)
+    rate = ticks_per_year / config.ticks_per_action
+    metrics = {name: measure(Curves(run.equity, run.traded, run.worth, rate)) for name, run in played.items()}
+    profits = {name: run.profit for name, run in played.items()}
+    return Evaluation(
+        config=config,
+        seed=seed,
+        ticks_per_year=ticks_per_year,
+        agent=agent,
+        descriptions=dict(descriptions or {}),
+        episodes=played,
+        metrics=metrics,
+        comparisons=[] if agent is None else paired(profits, agent),
+    )
+
+
+def _finite(entries: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _number(value) for name, value in entries.items()}
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
