@@ -105,8 +105,13 @@ def test_it_equals_single_environments_side_by_side(mode: AutoresetMode) -> None
     settings, calls = SCRIPTS[mode]
     batch = TradingVectorEnv(FRAGILE, num_envs=3, autoreset_mode=mode, **settings)
     single = SyncVectorEnv([partial(TradingEnv, FRAGILE, **settings)] * 3, autoreset_mode=mode)
-    for name in ("observation_space", "single_observation_space", "action_space", "single_action_space", "metadata"):
+    for name in ("observation_space", "single_observation_space", "action_space", "single_action_space"):
         assert getattr(batch, name) == getattr(single, name)
+    assert batch.metadata == {
+        "render_modes": [],
+        "autoreset_mode": mode,
+    }  # it draws nothing, whatever a single one does
+    assert single.metadata["autoreset_mode"] == mode
     ours, theirs = play(batch, calls), play(single, calls)
     for index, (call, one, other) in enumerate(zip(calls, ours, theirs, strict=True)):
         assert_same(one, other, f"call {index}, {call[0]}:")

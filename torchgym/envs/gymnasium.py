@@ -16,6 +16,7 @@ from torchgym import actions, features
 from torchgym.config import MarketConfig
 from torchgym.config import preset as named_preset
 from torchgym.market import Market, Packed, StepResult, check_seeds
+from torchgym.rendering import MODES, Frame, Screen
 
 Observation = npt.NDArray[np.float64]
 
@@ -39,7 +40,11 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         config: what kind of market; the default is a liquid stock.
         preset: a named configuration instead of `config`.
         seed: of the first episode, unless the first reset is given one.
-        render_mode: there are none; only None is accepted.
+        render_mode: "ansi": `render()` gives a text of 16 lines, the book and the account; "rgb_array": a picture [720, 960, 3]
+            uint8 of price, book, position and profit over the last 500 decisions; "human": the picture in a window, drawn at
+            every reset and step (needs a display). None draws nothing and costs nothing. Pictures need the extra `plots`. They
+            show the latent value, whether or not the learner sees it.
+        render_symbol: which symbol is shown.
         include_account: append the learner's account to the observation.
         device: where the market lives.
         compile: run a step as one compiled graph; the numbers are the same.
@@ -48,6 +53,8 @@ class TradingEnv(gymnasium.Env[Any, Any]):
 
     Raises:
         ValueError: for impossible or contradictory arguments, naming the remedy.
+        ImportError: when pictures are wanted and matplotlib is missing, naming the command that installs it.
+        RuntimeError: when a window is wanted and none can be opened, naming the remedy.
 
     >>> env = TradingEnv(preset="toy", max_ticks=50)
     >>> observation, info = env.reset(seed=1)
@@ -56,7 +63,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
     ((54,), 1, [10])
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": list(MODES), "render_fps": 20}
 
     def __init__(
         self,
@@ -65,14 +72,16 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         preset: str | None = None,
         seed: int | None = None,
         render_mode: str | None = None,
+        render_symbol: int = 0,
         include_account: bool = False,
         device: torch.device | str = "cpu",
         compile: bool = False,
         debug: bool = False,
         **overrides: Any,
     ) -> None:
-        refuse_rendering(render_mode)
         self.config = make_config(config, preset, overrides)
+        self.render_mode = render_mode
+        self._screen = None if render_mode is None else Screen(self.config, render_mode, render_symbol)
         self.include_account = include_account
         self.market = Market(self.config, 1, device=device, compile=compile, debug=debug)
         self.feature_names = observation_names(self.config, include_account)
@@ -101,6 +110,8 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         self._first_seed = None
         result = self.market.reset(seeds=[episode_seed(self, given)])
         self._ended = False
+        if self._screen is not None:
+            self._screen.begin(self.market.live)
         observation, _, _, _, info = self._told(self.market.columns.pack(result))
         return observation, info
 
@@ -123,7 +134,31 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         chosen = check_action(action, self._action_shape, self.market.scheme.choices)
         told = self._told(self.market.advance(torch.from_numpy(chosen.reshape(1, -1))))
         self._ended = told[2] or told[3]
+        if self._screen is not None:
+            self._screen.add(self.market.live)
         return told
+
+    def render(self) -> Frame | str | None:
+        """Show the market as it stands.
+
+        Returns:
+            By `render_mode`: a frame [720, 960, 3] uint8, a text, or None for a window, which is up to date already, and without
+            a mode, which gymnasium warns of.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first reset.
+        """
+        if self._screen is None:
+            gymnasium.logger.warn('render() draws nothing without a render_mode: TradingEnv(render_mode="rgb_array")')
+            return None
+        if self._ended is None:
+            raise ResetNeeded("no episode has begun: call reset() before render()")
+        return self._screen.render(self.market.live)
+
+    def close(self) -> None:
+        """Close the window, if there is one; may be called again."""
+        if self._screen is not None:
+            self._screen.close()
 
     def _told(self, packed: Packed) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """What gymnasium's step returns."""
@@ -156,9 +191,9 @@ def make_config(config: MarketConfig | None, preset: str | None, overrides: dict
 
 
 def refuse_rendering(render_mode: str | None) -> None:
-    """Raises ValueError for any render mode but None."""
+    """Raises ValueError for any render mode but None, for batches."""
     if render_mode is not None:
-        raise ValueError(f"render_mode must be None, got {render_mode!r}: this environment draws nothing")
+        raise ValueError(f"render_mode must be None, got {render_mode!r}: a batch draws nothing, TradingEnv does")
 
 
 def observation_names(config: MarketConfig, include_account: bool) -> list[str]:

@@ -1,0 +1,411 @@
+"""`TradingEnv(render_mode=...)`: text, frames and a window show what the market says."""
+
+import itertools
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env
+from markets import opened, toy
+
+from torchgym.envs.gymnasium import TradingEnv
+from torchgym.market import levels
+from torchgym.rendering import MODES, History, Screen, text
+from torchgym.rendering.history import newcomers
+from torchgym.rendering.text import WIDTH
+
+
+def env(mode: str | None = None, **settings: Any) -> TradingEnv:
+    return TradingEnv(**{"preset": "toy", "max_ticks": 30, "seed": 3, "render_mode": mode, **settings})
+
+
+def played(mode: str | None, actions: Any = (2, 2, 1, 0), **settings: Any) -> TradingEnv:
+    made = env(mode, **settings)
+    made.reset()
+    for action in actions:
+        made.step(action)
+    return made
+
+
+@pytest.fixture
+def plt() -> Any:
+    return pytest.importorskip("matplotlib.pyplot")
+
+
+@pytest.fixture
+def screen(plt: Any) -> Iterator[Any]:
+    """matplotlib with windows that need no display."""
+    before = plt.get_backend()
+    plt.switch_backend("module://screenless")
+    yield plt
+    plt.close("all")
+    plt.switch_backend(before)
+
+
+def row(shown: str, name: str) -> str:
+    return next(line for line in shown.splitlines() if line.startswith(name)).removeprefix(name).strip()
+
+
+def test_the_text_is_the_market() -> None:
+    made = played("ansi")
+    shown = made.render()
+    assert isinstance(shown, str)
+    state, config = made.market.state, made.config
+    bids, asks = levels(state, count=5)
+    for line, (price, size), (ask, ask_size) in zip(shown.splitlines()[2:7], bids, asks, strict=True):
+        left, right = line.split("│")
+        assert left.split()[-2:] == [str(size), f"{price * config.point_size:.2f}"]
+        assert right.split()[:2] == [f"{ask * config.point_size:.2f}", str(ask_size)]
+    *_, told = made.step(0)
+    shown = made.render()
+    assert shown.startswith("tick 5, seed 3\n")
+    assert row(shown, "position") == f"{told['position'][0]:+} of at most 50 shares, sold 10 last"
+    assert row(shown, "cash") == f"{told['cash']:,.2f}"
+    assert row(shown, "equity") == f"{told['equity']:,.2f}"
+    assert row(shown, "profit").startswith(f"{told['equity'] - 100_000.0:+,.2f} (")
+    assert row(shown, "time left") == "25 of 30 ticks"
+    assert row(shown, "value").endswith("hidden from the learner")
+
+
+def test_bars_are_as_long_as_sizes() -> None:
+    lines = played("ansi").render().splitlines()[2:7]
+    bars = [(line.split("│")[1].count("█"), int(line.split("│")[1].split()[1])) for line in lines]
+    bars += [(line.split("│")[0].count("█"), int(line.split("│")[0].split()[-2])) for line in lines]
+    longest = max(size for _, size in bars)
+    assert {length for length, size in bars if size == longest} == {24}
+    assert all(length == max(1, round(24 * size / longest)) for length, size in bars)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"num_symbols": 3, "render_symbol": 2, "information": "privileged"},
+        {"preset": "volatile", "ticks_per_action": 3},
+        {"point_size": 1e-6},
+        {"point_size": 1000.0, "list_price": 200_000, "starting_cash": 2**47 - 1},
+        {"execution": "auction", "mark": "liquidation", "order_size": 1000, "starting_cash": 2**40},
+    ],
+    ids=str,
+)
+def test_the_text_is_small_and_plain(settings: dict[str, Any]) -> None:
+    action = [2] * settings.get("num_symbols", 1) if settings.get("num_symbols") else 2
+    shown = played("ansi", [action] * 4, **settings).render()
+    lines = shown.splitlines()
+    assert len(lines) == 16
+    assert max(len(line) for line in lines) <= WIDTH
+    assert all(line.isprintable() for line in lines)
+    assert ("seen by the learner" in shown) == (settings.get("information") == "privileged")
+    assert row(shown, "time left").endswith("of 30 ticks")
+
+
+def test_a_thin_book_leaves_gaps() -> None:
+    config = toy()
+    market = opened(config, 1)
+    state = market.state
+    state.book.size[:] = 0
+    state.book.size[0, 0, 0], state.book.price[0, 0, 0] = 7, 9_990
+    history = History(config)
+    history.begin(state)
+    lines = text(history, state).splitlines()
+    assert lines[2].split() == ["█" * 24, "7", "99.90", "│"]
+    assert [line.strip() for line in lines[3:7]] == ["│"] * 4
+
+
+def test_how_an_episode_ended_is_told() -> None:
+    assert played("ansi", [1] * 3, max_ticks=3).render().splitlines()[0] == "tick 3, seed 3: time is up"
+    assert played("ansi", [2], maintenance=9_999_999).render().splitlines()[0] == "tick 1, seed 3: ruined"
+
+
+def test_the_history_is_the_recorded_path() -> None:
+    made = env("ansi", render_symbol=1, max_ticks=60, ticks_per_action=2, num_symbols=2)
+    made.reset(seed=1)
+    market = opened(made.config, 1, seed=1)
+    for _ in range(15):
+        made.step([2, 0])
+    path = market.run(30, lambda seen: torch.tensor([[2, 0]]), record=["mid", "value", "position", "equity", "close"])
+    moments = list(made._screen.history.moments)
+    assert [moment.tick for moment in moments] == list(range(0, 31, 2))
+    for name, entry in (("mid", "mid"), ("value", "value"), ("position", "position"), ("last", "close")):
+        np.testing.assert_allclose([getattr(m, name) for m in moments[1:]], path[entry][0, :, 1].numpy(), rtol=1e-12)
+    equity = path["equity"][0].numpy()
+    np.testing.assert_allclose([m.equity for m in moments[1:]], equity, rtol=1e-12)
+    np.testing.assert_allclose([m.peak for m in moments], np.maximum.accumulate([m.equity for m in moments]))
+    assert sum(m.filled for m in moments) == moments[-1].position != 0
+
+
+def test_headlines_are_counted_once() -> None:
+    kinds = toy().fundamentals
+    often = replace(kinds, guidance=replace(kinds.guidance, probability=0.3, duration=3))
+    config = toy(fundamentals=often)
+    slow, market = opened(config.replace(ticks_per_action=4), 1, seed=5), opened(config, 1, seed=5)
+    history, told = History(config), []
+    history.begin(slow.live)
+    for _ in range(12):
+        slow.step()
+        history.add(slow.live)
+        now = []
+        for _ in range(4):
+            market.step()
+            value = market.live.value
+            if value.arrived.item():
+                now.append((value.sentiment[0, 0, -1] * value.magnitude[0, 0, -1]).item())
+        told.append(now)
+    assert max(len(now) for now in told) > 1
+    assert [moment.headlines for moment in history.moments] == [0, *(len(now) for now in told)]
+    assert [moment.news for moment in history.moments] == [0, *(sum(now) for now in told)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "count"),
+    [
+        ([0.0, 0.0], [0.0, 0.0], 0),
+        ([0.0, 0.0], [0.0, 0.4], 1),
+        ([0.1, 0.2], [0.3, 0.4], 2),
+        ([0.1, 0.2], [0.2, 0.2], 1),
+    ],
+)
+def test_newcomers_push_the_oldest_out(before: list[float], after: list[float], count: int) -> None:
+    assert newcomers(before, after) == count
+
+
+def test_memory_is_bounded_and_a_reset_forgets() -> None:
+    config = toy()
+    market = opened(config, 1)
+    history = History(config, keep=4)
+    history.begin(market.live)
+    for _ in range(6):
+        market.step(torch.tensor([2]))
+        history.add(market.live)
+    assert [moment.tick for moment in history.moments] == [3, 4, 5, 6]
+    assert history.opening_equity == 100_000.0
+    assert max(moment.peak for moment in history.moments) >= 100_000.0
+    market.reset()
+    history.begin(market.live)
+    assert [(moment.tick, moment.headlines, moment.filled) for moment in history.moments] == [(0, 0, 0)]
+
+
+def test_a_frame_is_the_callers_own_and_follows_the_market(plt: Any) -> None:
+    made = env("rgb_array")
+    made.reset()
+    first = made.render()
+    assert (first.shape, first.dtype, first.flags.c_contiguous) == ((720, 960, 3), np.uint8, True)
+    again = made.render()
+    np.testing.assert_array_equal(first, again)
+    first[:] = 0
+    made.step(2)
+    then = made.render()
+    assert not np.array_equal(then, again)
+    np.testing.assert_array_equal(then, played("rgb_array", [2]).render())  # nothing of the frames before is left
+    assert plt.get_fignums() == []
+    made.close()
+    made.close()
+    np.testing.assert_array_equal(made.render(), then)
+
+
+def test_the_picture_shows_the_numbers(plt: Any) -> None:
+    made = played("rgb_array", [2, 2, 0, 1, 0, 0, 0, 2])
+    made.render()
+    picture, moments = made._screen._picture, list(made._screen.history.moments)
+    ticks = [moment.tick for moment in moments]
+    assert picture._mid.get_xydata().tolist() == [[m.tick, m.mid] for m in moments]
+    assert picture._value.get_ydata().tolist() == [m.value for m in moments]
+    assert picture._buys.get_xdata().tolist() == [m.tick for m in moments if m.filled > 0]
+    assert picture._sells.get_xdata().tolist() == [m.tick for m in moments if m.filled < 0] != []
+    assert picture._gain.get_ydata().tolist() == [m.equity - 100_000.0 for m in moments]
+    held = dict(picture._long.get_xy().tolist()[1:-1])
+    assert [held[tick] for tick in ticks] == [max(m.position, 0) for m in moments]
+    bids = [segment[1].tolist() for segment in picture._bids.get_segments()]
+    assert [round(price * 100) for _, price in bids[::-1]][:2] == [
+        price for price, _ in levels(made.market.state)[0][:2]
+    ]
+    assert [size for size, _ in bids[::-1]][:2] == [size for _, size in levels(made.market.state)[0][:2]]
+    assert picture._title.get_text() == "Tick 8 of 30"
+    assert f"{moments[-1].equity:,.2f}" in picture._account.get_text()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"preset": "volatile"}, {"point_size": 1e-6}, {"point_size": 1e3, "list_price": 200_000, "starting_cash": 2**46}],
+    ids=["volatile", "small points", "large amounts"],
+)
+def test_no_words_of_the_picture_overlap(settings: dict[str, Any], plt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = played("rgb_array", [2, 0] * 4, max_ticks=8, **settings)
+    drawn: list[Any] = []
+    draw = plt.Text.draw
+
+    def remember(words: Any, renderer: Any) -> None:
+        if words.get_visible() and words.get_text().strip():
+            drawn.append(words)
+        draw(words, renderer)
+
+    made._screen._picture.update(made._screen.history, made.market.live)
+    monkeypatch.setattr(plt.Text, "draw", remember)
+    made._screen._picture.figure.canvas.draw()
+    boxes = {words: words.get_window_extent() for words in drawn}
+    assert {"asks", "price", "mid", "drawdown", "Tick 8 of 8: time is up"} <= {words.get_text() for words in drawn}
+    outside = [w.get_text() for w, box in boxes.items() if min(box.x0, box.y0, 960 - box.x1, 720 - box.y1) < 0]
+    pairs = itertools.combinations(boxes, 2)
+    assert outside == []
+    picture = made._screen._picture
+    assert not any(boxes[picture._account].overlaps(axes.bbox) for axes in picture.figure.axes)
+    assert [(a.get_text(), b.get_text()) for a, b in pairs if boxes[a].overlaps(boxes[b])] == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rendering_changes_no_number(mode: str, screen: Any) -> None:
+    plain, shown = env(), env(mode)
+    first, _ = plain.reset(seed=2)
+    np.testing.assert_array_equal(first, shown.reset(seed=2)[0])
+    for action in (2, 0, 0):
+        expected, told = plain.step(action), shown.step(action)
+        shown.render()
+        np.testing.assert_array_equal(expected[0], told[0])
+        assert expected[1:4] == told[1:4]
+    shown.close()
+
+
+def test_nothing_of_a_state_is_kept() -> None:
+    """A compiled market's state lies in memory that later steps overwrite."""
+    made, other = env("ansi"), env("ansi")
+    made.reset(seed=2)
+    other.reset(seed=2)
+    for action in (2, 0, 1):
+        other.step(action)
+        before = made.market.live
+        made.step(action)
+        for leaf in (before.tape.bid, before.value.sentiment, before.accounts.learner_shares):
+            leaf.zero_()
+    assert made.render() == other.render()
+    assert made._screen.history.moments == other._screen.history.moments
+
+
+def test_a_window_follows_every_step(screen: Any) -> None:
+    made = env("human")
+    (number,) = screen.get_fignums()
+    manager = screen.figure(number).canvas.manager
+    assert (manager.shown, manager.title) == (0, "torchgym")
+    made.reset()
+    made.step(2)
+    assert made.render() is None
+    canvas = manager.canvas
+    assert (manager.shown, canvas.draws, canvas.flushed) == (1, 2, 2)
+    screen.close(number)  # by hand
+    made.step(2)
+    assert made._screen._window._picture._title.get_text() == "Tick 1 of 30"
+    assert screen.get_fignums() == []
+    made.close()
+    made.close()
+    made.reset()
+    assert len(screen.get_fignums()) == 1
+    made.close()
+    assert screen.get_fignums() == []
+
+
+def test_a_window_needs_a_display(plt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        RuntimeError, match=r"cannot open a window with the backend 'Agg': choose .*MPLBACKEND.*rgb_array"
+    ):
+        env("human")
+    assert plt.get_fignums() == []
+
+    def refuse(**how: Any) -> None:
+        raise ImportError("no display found")
+
+    monkeypatch.setattr(plt, "figure", refuse)
+    with pytest.raises(RuntimeError, match=r"cannot open a window \(no display found\): choose .*MPLBACKEND"):
+        env("human")
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"render_mode": "svg"}, "unknown render_mode 'svg': choose one of human, rgb_array, ansi, or None"),
+        ({"render_mode": "ansi", "render_symbol": 2}, "render_symbol must be an integer from 0 to 1, got 2"),
+        ({"render_mode": "ansi", "render_symbol": "0"}, "render_symbol must be an integer from 0 to 1, got '0'"),
+        ({"render_mode": "ansi", "render_symbol": True}, "render_symbol must be an integer from 0 to 1, got True"),
+    ],
+)
+def test_bad_arguments_are_named(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        TradingEnv(preset="toy", num_symbols=2, **settings)
+
+
+def test_rendering_needs_a_mode_and_a_reset() -> None:
+    with pytest.warns(UserWarning, match=r"render\(\) draws nothing without a render_mode"):
+        assert env().render() is None
+    with pytest.raises(ResetNeeded, match=r"call reset\(\) before render\(\)"):
+        env("ansi").render()
+    with pytest.raises(ResetNeeded):
+        gymnasium.make("torchgym/Trading-v0", preset="toy", render_mode="ansi").render()
+
+
+@pytest.mark.parametrize("mode", ["ansi", "rgb_array"])
+def test_gymnasium_collects_what_is_rendered(mode: str) -> None:
+    if mode == "rgb_array":
+        pytest.importorskip("matplotlib")
+    made = gymnasium.make("torchgym/Trading-v0", preset="toy", max_ticks=3, render_mode=mode)
+    assert made.render_mode == mode
+    collected = gymnasium.wrappers.RenderCollection(made)
+    collected.reset(seed=1)
+    collected.step(2)
+    first, second = collected.render()
+    assert not np.array_equal(first, second)
+    collected.close()
+    listed = gymnasium.make("torchgym/Trading-v0", preset="toy", max_ticks=3, render_mode=f"{mode}_list")
+    listed.reset(seed=1)
+    assert np.array_equal(listed.render()[0], first)
+
+
+# What the checkers say of any feature without bounds.
+@pytest.mark.filterwarnings(r"ignore:.*A Box observation space minimum value is -infinity")
+@pytest.mark.filterwarnings(r"ignore:.*A Box observation space maximum value is infinity")
+def test_gymnasium_finds_nothing_wrong_in_any_mode(screen: Any) -> None:
+    """Its checker makes the environment anew in every mode."""
+    made = gymnasium.make("torchgym/Trading-v0", preset="toy", max_ticks=8, num_symbols=2, render_mode="rgb_array")
+    check_env(made.unwrapped)
+    made.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_stable_baselines3_finds_nothing_wrong_in_any_mode(mode: str, screen: Any) -> None:
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    made = env(mode)
+    made.reset()
+    checker._check_render(made)  # the part of its check_env that depends on the mode
+
+
+def test_missing_matplotlib_is_named_when_pictures_are_wanted() -> None:
+    code = """
+        import sys
+        sys.modules["matplotlib"] = None  # as if it were not installed
+        import torchgym
+        env = torchgym.TradingEnv(preset="toy", render_mode="ansi")
+        env.reset(seed=1)
+        print(env.render().splitlines()[0])
+        for mode in ("rgb_array", "human"):
+            try:
+                torchgym.TradingEnv(preset="toy", render_mode=mode)
+            except ImportError as error:
+                print(error)
+    """
+    done = subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "tick 0, seed 1"
+    assert len(lines) == 3
+    assert all('pip install "torchgym[plots]"' in line for line in lines[1:])
+
+
+def test_without_a_mode_nothing_is_kept() -> None:
+    assert played(None)._screen is None
+    with pytest.raises(ValueError, match="unknown render_mode 'loud'"):
+        Screen(toy(), "loud")
