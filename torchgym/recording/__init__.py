@@ -1,0 +1,37 @@
+"""Episodes in Parquet files: what the learner saw, what it did, what came of it, and the market around it.
+
+One row is one moment of one symbol in one episode: the market and the learner's account when it was about to decide, then what
+it decided and what that brought. So whatever a row holds beside its decision was there before the action, and the reward came
+after; nothing else looks ahead. An episode's last row shows how it ended and has no decision. (Steps are laid out alike in RLDS,
+Ramos et al. 2021.)
+
+Action, `filled`, position, features and market fields are those of the row's symbol. Reward, turnover and the other numbers of
+the account are those of the whole market, the same in the rows of all its symbols: add them up over the rows of symbol 0.
+"""
+
+from __future__ import annotations
+
+try:
+    import pyarrow  # noqa: F401 (asked for here, once for all files of the package)
+except ImportError as missing:
+    raise ImportError('recording needs pyarrow: pip install "torchgym[data]"') from missing
+
+from torchgym.recording.columns import KINDS, Column, columns, schema
+from torchgym.recording.file import ROWS_PER_GROUP
+from torchgym.recording.reading import describe, read_about, read_config
+from torchgym.recording.recorder import EpisodeRecorder
+from torchgym.recording.run import Recording, record
+
+__all__ = [
+    "KINDS",
+    "ROWS_PER_GROUP",
+    "Column",
+    "EpisodeRecorder",
+    "Recording",
+    "columns",
+    "describe",
+    "read_about",
+    "read_config",
+    "record",
+    "schema",
+]

@@ -1,0 +1,200 @@
+"""`EpisodeRecorder`: a market that is reset and stepped as ever, and writes down what happens."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torchgym.market import Market, Seeds, StepResult, check_action, check_seeds
+from torchgym.market.paths import ENTRIES
+from torchgym.recording.block import Block, Chunk
+from torchgym.recording.columns import columns, schema
+from torchgym.recording.file import ROWS_PER_GROUP, ParquetFile, Sorter
+from torchgym.recording.meanings import ACCOUNT, OBSERVED_ACCOUNT
+from torchgym.version import __version__
+
+_LEAST_ROWS = (
+    64  # of an episode that are kept before they go to disk: fewer would cost more calls than they save memory
+)
+_ROW = (
+    "One moment of one symbol in one episode, sorted by episode, tick and symbol: the market and the learner's account when it"
+    " was about to decide; then its action and the reward that this brought. The last row of an episode has no decision."
+)
+
+
+class EpisodeRecorder:
+    """Records every episode of a market to a Parquet file; used as a context, with `reset` and `step` in place of the market's.
+
+    Each `reset` begins as many episodes as there are markets. An episode ends with the row that is terminated or truncated; what
+    its market does afterwards is not recorded. Memory for a part of one group of rows is all that is needed: the rows of the
+    running episodes wait on disk, beside the file, until they can be written in order.
+
+    The file appears when the context ends; when it ends with an exception, nothing is left.
+
+    Args:
+        path: the file; its folder must be there.
+        market: to be reset and stepped through the recorder only.
+        market_fields: which rows of `torchgym.market.paths.ENTRIES` to record; None is all of them.
+        features: whether to record what the learner saw, 54 columns and more.
+        about: entries for the file's metadata, such as who played.
+        overwrite: whether a file that is there already may be replaced.
+        rows_per_group: rows of a group of the file, which is what its readers read at a time.
+
+    Raises:
+        FileExistsError: when the file is there already and may not be replaced.
+        OSError: when it cannot be written.
+        ValueError: for an unknown field, listing the known ones, or groups of no rows.
+
+    >>> import tempfile
+    >>> from torchgym.config import preset
+    >>> market = Market(preset("toy", max_ticks=5), num_envs=2)
+    >>> with tempfile.TemporaryDirectory() as folder, EpisodeRecorder(f"{folder}/buys.parquet", market) as recorder:
+    ...     seen = recorder.reset(seeds=[7, 8])
+    ...     while not bool((seen.terminated | seen.truncated).all()):
+    ...         seen = recorder.step(torch.tensor([2, 2]))
+    >>> recorder.episodes, recorder.rows
+    (2, 12)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        market: Market,
+        *,
+        market_fields: Sequence[str] | None = None,
+        features: bool = True,
+        about: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+        rows_per_group: int = ROWS_PER_GROUP,
+    ) -> None:
+        if not isinstance(rows_per_group, int) or rows_per_group < 1:
+            raise ValueError(f"rows_per_group must be an integer >= 1, got {rows_per_group!r}")
+        config = market.config
+        self.market = market
+        self.columns = columns(config, features=features, market_fields=market_fields)
+        settings = json.dumps(config.to_dict(), allow_nan=False)
+        self.schema = schema(self.columns, {**(about or {}), "version": __version__, "config": settings, "row": _ROW})
+        self.episodes = 0  # begun so far
+        self.ruined = 0  # of those that are written
+        self.done = False  # whether all episodes that run are known to be over; seen late, when rows go to disk
+        self._features = [column.name for column in self.columns if column.kind == "feature"]
+        per_row = market.num_envs * config.num_symbols
+        length = min(max(_LEAST_ROWS, rows_per_group // per_row), config.max_ticks // config.ticks_per_action + 1)
+        self._chunk = Chunk(length)
+        self._block: Block | None = None
+        self._file = ParquetFile(Path(path), self.schema, rows_per_group=rows_per_group, overwrite=overwrite)
+
+    @property
+    def rows(self) -> int:
+        """How many are in the file; all of them once the context has ended."""
+        return self._file.rows
+
+    def reset(self, seeds: Seeds, episodes: int | None = None) -> StepResult:
+        """Begin new episodes in all markets. Those that still ran end here, neither terminated nor truncated.
+
+        Args:
+            seeds: one per market; with the configuration it decides the episode.
+            episodes: record the first so many markets; None is all.
+
+        Raises:
+            ValueError: for bad seeds or a bad number of episodes; nothing has changed then.
+        """
+        given, count = check_seeds(seeds, self.market.num_envs), self.market.num_envs if episodes is None else episodes
+        if not isinstance(count, int) or not 1 <= count <= self.market.num_envs:
+            raise ValueError(
+                f"episodes must be an integer from 1 to the {self.market.num_envs} markets, got {episodes!r}"
+            )
+        self._end_block()
+        seen = self.market.reset(given)
+        sorter = Sorter(self._file.path.parent, self.schema, count)
+        numbers = np.arange(self.episodes, self.episodes + count)
+        self._block = Block(sorter, self.schema, self._features, numbers, given.numpy())
+        self.episodes += count
+        self.done = False
+        self._chunk.begin()
+        self._see(seen)
+        return seen
+
+    def step(self, action: Tensor | None = None) -> StepResult:
+        """One decision of every market, as `Market.step` without a mask.
+
+        Raises:
+            ValueError: for a bad action; nothing has moved then.
+            RuntimeError: before the first reset.
+        """
+        market = self.market
+        if self._block is None:
+            raise RuntimeError("no episode has begun: call reset(seeds) first")
+        hold = torch.full_like(market.live.accounts.learner_shares, market.scheme.hold)
+        chosen = hold if action is None else check_action(market.config, action, market.num_envs, market.device)
+        seen = market.step(chosen)
+        brought = {name: seen.info[name] for name in seen.info if name.startswith("reward_")}
+        happened = {"reward": seen.reward, "filled": seen.info["filled"], "turnover": seen.info["turnover"]}
+        self._chunk.put({"action": chosen, **happened, **brought})
+        if self._chunk.next_row():
+            self._flush(self._block, decided=True)
+        self._see(seen)
+        return seen
+
+    def close(self) -> None:
+        """End the running episodes and put the file in its place."""
+        try:
+            self._end_block()
+        except BaseException:
+            self.discard()
+            raise
+        self._file.close()
+
+    def discard(self) -> None:
+        """Give up: no file appears, and one that was to be replaced is as it was."""
+        if self._block is not None:
+            self._block.sorter.close()
+            self._block = None
+        self._file.discard()
+
+    def __enter__(self) -> EpisodeRecorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def _see(self, seen: StepResult) -> None:
+        """Write down the moment at which the next decision is made."""
+        market, config = self.market, self.market.config
+        named = {column.name for column in self.columns}
+        moment = {name: entry(config, market.live) for name, entry in ENTRIES.items() if name in named}
+        moment |= {name: seen.info[name] for name in ("tick", *ACCOUNT)}
+        moment |= {"terminated": seen.terminated, "truncated": seen.truncated}
+        if self._features:
+            account = zip(OBSERVED_ACCOUNT, seen.account.split([config.num_symbols, 1, 1, 1], -1), strict=True)
+            moment |= {name: part if name == "account_position" else part.squeeze(-1) for name, part in account}
+            moment["observation"] = seen.observation
+        self._chunk.put(moment)
+
+    def _flush(self, block: Block, *, decided: bool) -> None:
+        block.write(self._chunk.arrays(), decided=decided)
+        self.done = bool(block.over.all())
+        self._chunk.begin()
+
+    def _end_block(self) -> None:
+        if self._block is None:
+            return
+        self._chunk.next_row()  # the last moment, on which nothing was decided
+        self._flush(self._block, decided=False)
+        for rows in self._block.sorter.sorted():
+            self._file.write(rows)
+        self.ruined += self._block.ruined
+        self._block.sorter.close()
+        self._block = None
