@@ -1,0 +1,477 @@
+"""The page of an evaluation: what stands in it, that it needs nothing else, and how it looks and works in a browser."""
+
+from __future__ import annotations
+
+import builtins
+import copy
+import itertools
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import tyro
+from markets import toy
+from torch import Tensor
+
+from torchgym import MarketConfig, StepResult
+from torchgym.cli import report as command
+from torchgym.performance import evaluate
+from torchgym.performance.trace import Trace, trace
+from torchgym.policies import BASELINES, Policy
+from torchgym.report import median_episode, page, write_report
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+HOSTILE = "</script><img src=x onerror=alert(1)> & 'quotes' \"too\""
+CONFIG = toy(num_symbols=2, max_ticks=80, ticks_per_action=2)
+EPISODES = 7
+CURVE = [
+    {"frames": 100.0, "seconds": 1.0, "training_return": -5.0, "validation_return": None},
+    {"frames": 200.0, "seconds": 2.0, "training_return": 3.0, "validation_return": 1.0},
+]
+FIGURES = {"leads", "price", "book", "account", "attribution", "distribution", "learning"}
+
+
+def swinging(config: MarketConfig, seeds: Tensor) -> Policy:
+    """Buys and sells in turn, differently in every episode."""
+
+    def act(seen: StepResult) -> Tensor:
+        turn = seen.info["tick"] // 10 + seeds
+        return (2 * (turn % 2)).unsqueeze(-1).expand(-1, config.num_symbols).contiguous()
+
+    return act
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> dict[str, Any]:
+    """Of two policies that trade and one that does not; one has a name that nobody should choose."""
+    makers = {"hold": BASELINES["hold"].make, HOSTILE: BASELINES["buy_and_hold"].make, "agent": swinging}
+    told = {"agent": HOSTILE}
+    found = evaluate(CONFIG, makers, agent="agent", descriptions=told, episodes=EPISODES)
+    return dict(json.loads(json.dumps(found.to_dict(f"torchgym evaluate '{HOSTILE}'"), allow_nan=False)))
+
+
+@pytest.fixture(scope="module")
+def episode(evaluation: dict[str, Any]) -> Trace:
+    seed = evaluation["seed"] + median_episode(evaluation, "agent")
+    return trace(CONFIG, swinging(CONFIG, torch.tensor([seed])), seed)
+
+
+@pytest.fixture(scope="module")
+def text(evaluation: dict[str, Any], episode: Trace) -> str:
+    return page(evaluation, episode, curve=CURVE)
+
+
+class Elements(HTMLParser):
+    """Every element that opens, and the text outside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.silent = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        self.silent = tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.silent = False
+
+    def handle_data(self, data: str) -> None:
+        if not self.silent:
+            self.words.append(data)
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture(scope="module")
+def elements(text: str) -> Elements:
+    return Elements(text)
+
+
+# --- what stands in it
+
+
+def test_nothing_is_loaded_from_anywhere(elements: Elements, text: str) -> None:
+    links = [value for _, attributes in elements.found for name, value in attributes.items() if name in ("src", "href")]
+    assert links == ["data:,"]
+    assert not {"img", "iframe", "object", "embed", "base"} & {tag for tag, _ in elements.found}
+    style = "".join(re.findall(r"<style>.*?</style>", text, re.DOTALL))
+    assert "url(" not in style and "@import" not in style
+    policies = [one["content"] for one in elements.named("meta") if one.get("http-equiv") == "Content-Security-Policy"]
+    assert len(policies) == 1 and (policies[0] or "").startswith("default-src 'none';")
+
+
+def test_the_document_is_made_as_readers_and_screens_need_it(elements: Elements) -> None:
+    assert elements.found[0] == ("html", {"lang": "en"})
+    assert len(elements.named("title")) == 1
+    metas = {one.get("name"): one.get("content") for one in elements.named("meta")}
+    assert metas["viewport"] == "width=device-width, initial-scale=1"
+    headings = [int(tag[1]) for tag, _ in elements.found if re.fullmatch(r"h\d", tag)]
+    assert headings[0] == 1 and headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(headings))
+    names = [attributes["id"] for _, attributes in elements.found if "id" in attributes]
+    assert len(names) == len(set(names))
+    for figure in elements.named("figure"):
+        assert figure["aria-labelledby"] in names
+    plots = [one for one in elements.named("div") if one.get("role") == "img"]
+    assert {(one["id"] or "").removesuffix("-plot") for one in plots} == FIGURES
+    assert all(len(one["aria-label"] or "") > 40 for one in plots)
+
+
+def test_what_comes_from_data_is_only_text(elements: Elements, text: str) -> None:
+    assert "<img" not in text.split("/**\n* plotly.js")[0]
+    assert HOSTILE in " ".join(elements.words)
+    assert not any("onerror" in attributes for _, attributes in elements.found)
+    for script in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL):
+        assert set(json.loads(script)) == {"data", "layout", "dark", "height", "narrowHeight", "overTime"}
+
+
+def test_the_numbers_are_the_evaluations(evaluation: dict[str, Any], elements: Elements) -> None:
+    words = " ".join(" ".join(elements.words).split())
+    mean = evaluation["policies"]["agent"]["metrics"]["profit"]["mean"]
+    assert f"Agent makes {mean:+.1f} per episode".replace("-", "−") in words
+    lead = {row["policy"]: row for row in evaluation["comparisons"]}["hold"]
+    assert f"Lead over hold {lead['lead']:+.1f}".replace("-", "−") in words
+    assert f"{evaluation['seed']} to {evaluation['seed'] + EPISODES - 1}" in words
+    assert '"max_ticks": 80' in words
+    assert "number 4 of 7 from the lowest profit" in words
+    assert "The evaluation recorded" not in words
+
+
+def test_an_episode_that_came_out_otherwise_is_told(evaluation: dict[str, Any], episode: Trace) -> None:
+    other = copy.deepcopy(evaluation)
+    other["policies"]["agent"]["profit"][episode.seed - evaluation["seed"]] += 0.01
+    assert "The evaluation recorded" in page(other, episode)
+
+
+def test_the_same_arguments_give_the_same_page(evaluation: dict[str, Any], episode: Trace, text: str) -> None:
+    assert page(evaluation, episode, curve=CURVE) == text
+
+
+def test_a_bare_evaluation_has_a_page_too(evaluation: dict[str, Any]) -> None:
+    """No agent, nothing compared, metrics without a value or without ends, one of them unknown; one policy that never trades."""
+    bare = copy.deepcopy(evaluation)
+    still = bare["policies"]["hold"]
+    still["metrics"] = {"sharpe": None, "max_drawdown": {"mean": 0.5, "low": None, "high": None}, "luck": None}
+    still["attribution"]["weather"] = 1.0
+    bare.update(agent=None, comparisons=[], policies={"hold": still})
+    single = CONFIG.replace(num_symbols=1, max_ticks=10)
+    found = page(bare, trace(single, BASELINES["hold"].make(single, torch.tensor([3])), 3))
+    words = " ".join(" ".join(Elements(found).words).split())
+    assert "Hold makes 0 per episode (95 % interval 0 to 0) after all costs." in words
+    assert "Max drawdown 50.0 %" in words
+    assert "Luck" in words and "Weather" in words
+    assert 'id="learning"' not in found and 'id="leads"' not in found
+
+
+def test_an_unknown_policy_is_refused(evaluation: dict[str, Any], episode: Trace) -> None:
+    with pytest.raises(ValueError, match=r"unknown policy 'momentum': choose from agent, hold"):
+        page(evaluation, episode, policy="momentum")
+
+
+# --- from folder to file
+
+
+@pytest.fixture
+def folder(tmp_path: Path, evaluation: dict[str, Any]) -> Path:
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
+    (tmp_path / "learning_curve.csv").write_text(
+        "frames,seconds,training_return,validation_return\n9,1,-5,\n99,2,3,1\n"
+    )
+    return tmp_path
+
+
+def test_a_run_becomes_a_page(folder: Path) -> None:
+    told: list[tuple[int, int]] = []
+    path = write_report(folder, swinging, progress=lambda done, total: told.append((done, total)))
+    assert path == folder / "report.html"
+    assert told[-1] == (80, 80)
+    assert sorted(one.name for one in folder.iterdir()) == ["evaluation.json", "learning_curve.csv", "report.html"]
+    written = path.read_text(encoding="utf-8")
+    assert 'id="learning"' in written
+    assert "number 4 of 7" in written and "The evaluation recorded" not in written
+
+
+def test_episode_and_file_can_be_chosen(folder: Path) -> None:
+    path = write_report(folder, swinging, episode=2, output=folder / "new" / "page.html")
+    assert path.parent == folder / "new"
+    assert "Episode 2, seed 20000002, played by agent" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "evaluation.json").unlink(), r"does not exist: `torchgym evaluate .*` makes it"),
+        (lambda folder: (folder / "evaluation.json").write_text("{"), r"cannot be read: .*torchgym evaluate"),
+        (lambda folder: (folder / "evaluation.json").write_text("[]"), r"lacks torchgym, config, .*torchgym evaluate"),
+        (
+            lambda folder: (folder / "learning_curve.csv").write_text("frames\nmany\n"),
+            r"learning_curve.csv cannot be read",
+        ),
+    ],
+)
+def test_what_is_missing_or_broken_is_named_and_nothing_written(folder: Path, spoil: Any, message: str) -> None:
+    spoil(folder)
+    before = sorted(folder.iterdir())
+    with pytest.raises(ValueError, match=message):
+        write_report(folder, swinging)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_an_episode_that_was_not_played_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"episode must be 0 to 6, got 7"):
+        write_report(folder, swinging, episode=7)
+
+
+def test_the_command_plays_a_baseline(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    options = tyro.cli(command.Report, args=[str(folder), "--policy", "hold", "--episode", "1", "--open"])
+    assert command.run(options) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert shown == [(folder / "report.html").as_uri()]
+    assert "Episode 1, seed 20000001, played by hold: 0" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_command_cannot_play_a_policy_it_does_not_know(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"cannot be played again: choose from hold"):
+        command.run(command.Report(folder=folder, policy=HOSTILE))
+    with pytest.raises(ValueError, match=r"checkpoint\.pt does not exist: `torchgym train` makes one"):
+        command.run(command.Report(folder=folder))
+
+
+def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "plotly":
+            raise ModuleNotFoundError("No module named 'plotly'", name="plotly")
+        return real(name, *rest, **more)
+
+    for name in [name for name in sys.modules if name.startswith("torchgym.report")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r'pip install "torchgym\[report\]"'):
+        __import__("torchgym.report")
+
+
+# --- in a browser
+
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
+MODES: dict[str, dict[str, Any]] = {
+    "light": DESKTOP,
+    "dark": {**DESKTOP, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True},
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on the PATH: the page cannot be opened")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def file(text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+class Tabs:
+    """The page, opened once in each mode; every test leaves it as it was."""
+
+    def __init__(self, browser: Browser, file: Path) -> None:
+        self.browser, self.file = browser, file
+        self.opened: dict[str, Page] = {}
+        self.wrong: list[str] = []
+
+    def __getitem__(self, mode: str) -> Page:
+        if mode not in self.opened:
+            self.opened[mode] = self.open(mode)
+        return self.opened[mode]
+
+    def open(self, mode: str) -> Page:
+        tab, own = self.browser.new_context(**MODES[mode]).new_page(), self.file.as_uri()
+        tab.on("console", lambda message: self.wrong.append(f"console {message.type}: {message.text}"))
+        tab.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        tab.on("requestfailed", lambda failed: self.wrong.append(f"failed: {failed.url}"))
+        tab.on("request", lambda asked: None if asked.url == own else self.wrong.append(f"asks for {asked.url}"))
+        tab.goto(own)
+        drawn = "document.querySelectorAll('.plot:has(.main-svg)').length"
+        tab.wait_for_function(f"{drawn} === document.querySelectorAll('.plot').length")
+        tab.wait_for_timeout(200)
+        return tab
+
+
+@pytest.fixture(scope="module")
+def tabs(browser: Browser, file: Path) -> Tabs:
+    return Tabs(browser, file)
+
+
+@pytest.fixture
+def tab(request: pytest.FixtureRequest, tabs: Tabs) -> Iterator[Page]:
+    """The page, drawn; up to the end of the test nothing may have gone wrong in it."""
+    yield tabs[request.param]
+    assert tabs.wrong == []
+
+
+def in_modes(*modes: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("tab", modes, indirect=True)
+
+
+def brightness(colour: str) -> float:
+    """0 of black to 1 of white."""
+    red, green, blue = (int(part) for part in re.findall(r"\d+", colour)[:3])
+    return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255.0
+
+
+def styled(tab: Page, place: str, attribute: str) -> str:
+    return str(tab.evaluate("([p, a]) => getComputedStyle(document.querySelector(p))[a]", [place, attribute]))
+
+
+# What must be drawn in each figure, beside its axes.
+MARKS = {
+    "leads": ".scatterlayer .point",
+    "price": ".scatterlayer .js-line",
+    "book": ".heatmaplayer image",
+    "account": ".scatterlayer .js-fill",
+    "attribution": ".barlayer .point path",
+    "distribution": ".boxlayer path.box",
+    "learning": ".scatterlayer .js-line",
+}
+
+
+@in_modes(*MODES)
+def test_every_figure_is_drawn_and_the_page_fits(tab: Page) -> None:
+    for name, mark in MARKS.items():
+        plot = tab.locator(f"#{name}-plot")
+        plot.scroll_into_view_if_needed()
+        box = plot.bounding_box()
+        assert plot.is_visible() and box is not None
+        assert box["width"] > 300 and box["height"] >= 200
+        assert box["x"] >= 0 and box["x"] + box["width"] <= tab.evaluate("innerWidth")
+        drawn = plot.locator(mark).first.bounding_box()
+        assert drawn is not None and drawn["width"] > 2, name
+    assert tab.evaluate("document.documentElement.scrollWidth") <= tab.evaluate("innerWidth")
+    assert tab.evaluate("document.body.scrollWidth") <= tab.evaluate("innerWidth")
+
+
+@in_modes(*MODES)
+def test_axis_labels_stay_inside_their_figure(tab: Page) -> None:
+    outside = tab.evaluate(
+        """() => [...document.querySelectorAll('.plot')].flatMap((plot) => {
+          const frame = plot.getBoundingClientRect();
+          return [...plot.querySelectorAll('.xtick text, .ytick text, .y2tick text, .y3tick text, .annotation-text')]
+            .filter((text) => {
+              const box = text.getBoundingClientRect();
+              return box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 1;
+            })
+            .map((text) => `${plot.id}: ${text.textContent}`);
+        })"""
+    )
+    assert outside == []
+
+
+@in_modes("light", "dark")
+def test_page_and_figures_are_light_or_dark(tab: Page, request: pytest.FixtureRequest) -> None:
+    dark = "[dark]" in request.node.name
+    ground, letters = styled(tab, "body", "backgroundColor"), styled(tab, "body", "color")
+    assert (brightness(ground) < 0.15) == dark and (brightness(letters) > 0.8) == dark
+    for name in MARKS:
+        paper = styled(tab, f"#{name}-plot .main-svg", "backgroundColor")
+        tick = styled(tab, f"#{name}-plot .xtick text", "fill")
+        assert paper == ground
+        assert abs(brightness(tick) - brightness(ground)) > 0.4
+
+
+@in_modes("light")
+def test_figures_follow_when_the_theme_changes(tab: Page) -> None:
+    places = [(f"#{name}-plot .xtick text", "fill") for name in MARKS]
+    places += [("#price-plot .js-line", "stroke"), (".keys svg", "fill"), ("#attribution-plot .barlayer path", "fill")]
+    light = [styled(tab, *place) for place in places]
+    images = "[...document.querySelectorAll('#book-plot image')].map((one) => one.getAttribute('href').length + one.outerHTML)"
+    book = tab.evaluate(images)
+    tab.emulate_media(color_scheme="dark")
+    tab.wait_for_timeout(300)
+    dark = [styled(tab, *place) for place in places]
+    assert all(one != other for one, other in zip(light, dark, strict=True))
+    assert tab.evaluate(images) != book
+    tab.emulate_media(color_scheme="light")
+    tab.wait_for_timeout(300)
+    assert [styled(tab, *place) for place in places] == light
+
+
+def ranges(tab: Page) -> list[list[float]]:
+    names = ["price", "book", "account"]
+    return [tab.evaluate(f"document.getElementById('{name}-plot').layout.xaxis.range.map(Number)") for name in names]
+
+
+@in_modes("light")
+def test_figures_over_time_zoom_together(tab: Page) -> None:
+    assert ranges(tab) == [[0, 80]] * 3
+    plot = tab.locator("#book-plot")
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    tab.mouse.move(box["x"] + 300, middle)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 600, middle, steps=5)
+    tab.mouse.up()
+    tab.wait_for_timeout(300)
+    first, *others = ranges(tab)
+    assert 0 < first[0] < first[1] < 80
+    assert others == [first] * 2
+    tab.mouse.dblclick(box["x"] + 400, middle)
+    tab.wait_for_timeout(300)
+    assert ranges(tab) == [[0, 80]] * 3
+
+
+@in_modes("light")
+def test_keys_show_and_hide(tab: Page) -> None:
+    key = tab.get_by_role("button", name="mid price").first
+    lines = "document.querySelectorAll('#price-plot .js-line').length"
+    before = tab.evaluate(lines)
+    key.click()
+    tab.wait_for_timeout(200)
+    assert key.get_attribute("aria-pressed") == "false"
+    assert tab.evaluate(lines) == before - 1
+    key.click()
+    tab.wait_for_timeout(200)
+    assert tab.evaluate(lines) == before
+
+
+@in_modes("phone")
+def test_a_finger_on_a_figure_scrolls_the_page(tab: Page) -> None:
+    session = tab.context.new_cdp_session(tab)
+    for name in MARKS:
+        tab.evaluate("name => document.getElementById(name).scrollIntoView({block: 'center'})", f"{name}-plot")
+        before = tab.evaluate("scrollY")
+        touches = [{"x": 200, "y": 380 - 20 * step} for step in range(9)]
+        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": touches[:1]})
+        for touch in touches[1:]:
+            session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [touch]})
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        tab.wait_for_timeout(150)
+        assert tab.evaluate("scrollY") > before + 50, name
