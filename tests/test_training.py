@@ -1,0 +1,160 @@
+"""PPO on markets: it learns what can be learned, and stopping anywhere changes nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import torchgym as tg
+from torchgym.training import PPOSettings, Run, load_agent, read_checkpoint, resume, start
+from torchgym.training.agent import Agent
+
+CONFIG = tg.preset("toy", max_ticks=30, ticks_per_action=3, scaling="relative")
+SETTINGS = PPOSettings(total_frames=4 * 4 * 7, num_envs=4, rollout=7, epochs=2, minibatches=2, hidden=(8,))
+
+
+def begun(**changes: object) -> Run:
+    return start(CONFIG, SETTINGS, compile=False, validation_episodes=4, **changes)  # type: ignore[arg-type]
+
+
+def weights(run: Run) -> list[float]:
+    return torch.cat([parameter.flatten() for parameter in run.trainer.agent.parameters()]).tolist()
+
+
+def told(run: Run) -> list[dict[str, float]]:
+    """The curve without the clock."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in run.curve]
+
+
+@pytest.fixture(scope="module")
+def whole() -> Run:
+    run = begun()
+    assert run.advance()
+    return run
+
+
+@pytest.mark.parametrize("updates", [1, 3])
+def test_a_run_that_was_stopped_ends_in_the_same_bits(whole: Run, updates: int, tmp_path: Path) -> None:
+    first = begun()
+    assert not first.advance(updates)
+    first.save(tmp_path)
+    torch.manual_seed(99)  # what others draw must not matter
+    torch.rand(3)
+    second = resume(tmp_path, compile=False)
+    assert second.advance()
+    assert weights(second) == weights(whole)
+    assert told(second) == told(whole)
+
+
+def test_the_seed_decides(whole: Run) -> None:
+    again, other = begun(), begun(seed=1_000)
+    again.advance()
+    other.advance()
+    assert weights(again) == weights(whole)
+    assert weights(other) != weights(whole)
+
+
+def test_training_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(5)
+    run = begun()
+    run.advance(1)
+    drawn = torch.rand(4)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(4))
+
+
+def test_stop_is_asked_after_each_update() -> None:
+    run = begun()
+    answers = iter([False, True])
+    assert not run.advance(stop=lambda: next(answers))
+    assert run.trainer.update == 2
+
+
+def test_a_tried_agent_is_not_changed(whole: Run) -> None:
+    never = start(CONFIG, SETTINGS, compile=False, validations=0)
+    never.advance()
+    assert weights(never) == weights(whole)
+    assert [row for row in never.curve if "validation_return" in row] == []
+    assert "validation_profit" in whole.curve[-1]
+
+
+def test_a_checkpoint_holds_the_agent_its_settings_and_the_version(whole: Run, tmp_path: Path) -> None:
+    path = whole.save(tmp_path)
+    saved = read_checkpoint(path)
+    assert saved["torchgym"] == tg.__version__
+    agent = load_agent(tmp_path)
+    assert (agent.config, agent.settings) == (CONFIG, SETTINGS)
+    seen = tg.Market(CONFIG, 5, seed=3).reset()
+    assert torch.equal(agent.policy(seen), whole.trainer.agent.policy(seen))
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_bad_checkpoints_are_refused(whole: Run, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not exist: `torchgym train` makes one"):
+        resume(tmp_path)
+    path = whole.save(tmp_path)
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"torchgym": "0.0.1"}, path)
+    with pytest.raises(ValueError, match=r"written by torchgym 0\.0\.1, this is .* train anew"):
+        resume(tmp_path)
+    torch.save({"something": 1}, path)
+    with pytest.raises(ValueError, match="not a checkpoint of an agent"):
+        resume(tmp_path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="damaged, or not a checkpoint"):
+        load_agent(tmp_path)
+
+
+def test_held_out_episodes_are_not_trained_on() -> None:
+    assert begun(seed=10_000_000 - 4).trainer.seed == 9_999_996
+    for seed in (10_000_000 - 3, -1):
+        with pytest.raises(ValueError, match="seed must be from 0 to 9999996"):
+            begun(seed=seed)
+
+
+def test_an_agent_trades_every_symbol_by_itself() -> None:
+    config = CONFIG.replace(num_symbols=2)
+    run = start(config, SETTINGS, compile=False, validation_episodes=3)
+    run.advance(1)
+    seen = tg.Market(config, 6, seed=0).reset()
+    action = run.trainer.agent.policy(seen)
+    assert action.shape == (6, 2)
+    assert set(action.flatten().tolist()) <= {0, 1, 2}
+
+
+def test_inputs_are_all_that_an_agent_sees() -> None:
+    torch.manual_seed(0)
+    agent = Agent(CONFIG, PPOSettings(inputs=("f_fair_value_dev",), hidden=(4,)))
+    seen = tg.Market(CONFIG, 3, seed=0).reset()
+    names = tg.Market(CONFIG, 1, seed=0).feature_names
+    before = agent._logits(seen.observation.float(), seen.account.float())
+    blind = seen.observation.clone()
+    blind[:, [at for at, name in enumerate(names) if name != "f_fair_value_dev"]] += 1.0
+    assert torch.equal(agent._logits(blind.float(), seen.account.float()), before)
+    assert not torch.equal(agent._logits((seen.observation + 1.0).float(), seen.account.float()), before)
+    with pytest.raises(ValueError, match=r"unknown input 'f_nothing': features='full54' shows f_mid_price"):
+        Agent(CONFIG, PPOSettings(inputs=("f_nothing",)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rollout": 0}, "rollout must be an integer >= 1, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"entropy": -0.1}, "entropy must not be negative"),
+        ({"gamma": 1.5}, "gamma must be from 0 to 1"),
+        ({"hidden": ()}, "hidden must be integers >= 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PPOSettings(**changes)  # type: ignore[arg-type]
+
+
+def test_the_learning_rate_falls_to_what_is_left() -> None:
+    run = begun()
+    rates = []
+    for _ in range(SETTINGS.updates):
+        run.advance(1)
+        rates.append(run.trainer._optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([SETTINGS.learning_rate * share for share in (1.0, 0.75, 0.5, 0.25)])

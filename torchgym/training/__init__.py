@@ -1,0 +1,44 @@
+"""Training an agent by proximal policy optimisation, so that a run can stop anywhere and go on in the same bits.
+
+from torchgym.training import PPOSettings, start
+
+run = start(config, PPOSettings(total_frames=640_000), seed=0)
+run.advance()
+run.save(folder)
+run.trainer.agent  # its `maker` is a policy for `torchgym.performance.evaluate`
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from torchgym.training.settings import PPOSettings
+
+if TYPE_CHECKING:
+    from torchgym.training.agent import Agent
+    from torchgym.training.ppo import Trainer
+    from torchgym.training.run import CHECKPOINT, Run, load_agent, read_checkpoint, resume, start
+
+__all__ = [
+    "CHECKPOINT",
+    "Agent",
+    "PPOSettings",
+    "Run",
+    "Trainer",
+    "load_agent",
+    "read_checkpoint",
+    "resume",
+    "start",
+]
+
+# Loaded when first touched: TorchRL takes seconds, and the settings alone don't need it.
+_LAZY = {"Agent": "agent", "Trainer": "ppo"} | dict.fromkeys(
+    ("CHECKPOINT", "Run", "load_agent", "read_checkpoint", "resume", "start"), "run"
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"torchgym.training.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'torchgym.training' has no attribute {name!r}")

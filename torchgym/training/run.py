@@ -1,0 +1,189 @@
+"""A training run: updates, trials on held-out episodes, checkpoints; and going on from one in the same bits."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchgym.config import MarketConfig
+from torchgym.market import Market, consecutive_seeds
+from torchgym.performance import TRAINING_SEEDS, VALIDATION_SEED, play
+from torchgym.training.agent import Agent
+from torchgym.training.ppo import Trainer
+from torchgym.training.settings import PPOSettings
+from torchgym.version import __version__
+
+CHECKPOINT = "checkpoint.pt"  # in the run's folder
+_FORMAT = 1
+
+Row = dict[str, float]  # one update of the learning curve; see `Run.curve`
+Told = Callable[["Run"], None]
+
+
+@dataclass
+class Run:
+    """A trainer and what has been seen of its progress.
+
+    A row of `curve` has: `frames` (decisions so far), `seconds` (spent on them), `training_return` (sum of rewards per episode,
+    estimated from the decisions of this update, with exploration); and where the agent was tried, choosing its likeliest action:
+    `validation_return`, and `validation_profit` in currency, means per held-out episode.
+
+    Args:
+        trainer: a new one, or one that was loaded.
+        curve: rows so far.
+        validations: how often the agent is tried while it learns; 0 never.
+        validation_episodes: in a trial, from seed 10,000,000 on.
+    """
+
+    trainer: Trainer
+    curve: list[Row]
+    validations: int = 10
+    validation_episodes: int = 64
+
+    def advance(
+        self, updates: int | None = None, *, told: Told | None = None, stop: Callable[[], bool] | None = None
+    ) -> bool:
+        """Learn until the settings' frames are reached, or for so many updates.
+
+        Args:
+            told: called after each update.
+            stop: asked after each update; True ends here.
+
+        Returns:
+            Whether the training is complete.
+        """
+        trainer, total = self.trainer, self.trainer.settings.updates
+        end = total if updates is None else min(trainer.update + updates, total)
+        every = max(total // self.validations, 1) if self.validations else total + 1
+        while trainer.update < end:
+            started = time.perf_counter()
+            reward = trainer.step()
+            row = {
+                "frames": trainer.frames,
+                "training_return": reward * (trainer.config.max_ticks // trainer.config.ticks_per_action),
+            }
+            if trainer.update % every == 0 or (trainer.update == total and self.validations):
+                row |= self._validate()
+            before = self.curve[-1]["seconds"] if self.curve else 0.0
+            self.curve.append({"seconds": before + time.perf_counter() - started, **row})
+            if told is not None:
+                told(self)
+            if stop is not None and stop():
+                break
+        return trainer.update == total
+
+    def save(self, folder: Path) -> Path:
+        """Write the checkpoint: agent, settings, version, and all that is needed to go on. The old one stays until it is whole.
+
+        Returns:
+            Its path.
+        """
+        trainer, path = self.trainer, folder / CHECKPOINT
+        content = {
+            "torchgym_agent": _FORMAT,
+            "torchgym": __version__,
+            "config": trainer.config.to_dict(),
+            "settings": asdict(trainer.settings),
+            "seed": trainer.seed,
+            "curve": self.curve,
+            "validations": self.validations,
+            "validation_episodes": self.validation_episodes,
+            "trainer": trainer.state_dict(),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        torch.save(content, unfinished)
+        os.replace(unfinished, path)
+        return path
+
+    def _validate(self) -> Row:
+        """The agent as it is on held-out episodes."""
+        env = self.trainer.env
+        market = Market(
+            self.trainer.config, self.validation_episodes, seed=0, device=env.device, compile=env.market.compile
+        )
+        found = play(market, self.trainer.agent.maker, consecutive_seeds(VALIDATION_SEED, self.validation_episodes))
+        return {
+            "validation_return": found.reward.mean().item(),
+            "validation_profit": found.profit.mean().item(),
+        }
+
+
+def start(
+    config: MarketConfig,
+    settings: PPOSettings,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    compile: bool = True,
+    validations: int = 10,
+    validation_episodes: int = 64,
+) -> Run:
+    """A run that has not learned yet.
+
+    Raises:
+        ValueError: for a seed whose markets would reach into the held-out episodes.
+    """
+    if not 0 <= seed <= TRAINING_SEEDS - settings.num_envs:
+        raise ValueError(
+            f"seed must be from 0 to {TRAINING_SEEDS - settings.num_envs}, got {seed}: markets from seed"
+            f" {TRAINING_SEEDS} on are kept for judging the agent"
+        )
+    trainer = Trainer(config, settings, seed=seed, device=device, compile=compile)
+    return Run(trainer, [], validations, validation_episodes)
+
+
+def resume(folder: Path, *, device: torch.device | str = "cpu", compile: bool = True) -> Run:
+    """A run that goes on where its checkpoint stands, in the bits of one that was never interrupted.
+
+    Raises:
+        ValueError: without a checkpoint, for a damaged one, or one of another torchgym.
+    """
+    saved = read_checkpoint(folder / CHECKPOINT)
+    if saved["torchgym"] != __version__:
+        raise ValueError(
+            f"{folder / CHECKPOINT} was written by torchgym {saved['torchgym']}, this is {__version__}, which may learn"
+            " otherwise: go on with that version, or train anew"
+        )
+    config, settings = MarketConfig.from_dict(saved["config"]), PPOSettings(**saved["settings"])
+    trainer = Trainer(config, settings, seed=saved["seed"], device=device, compile=compile)
+    trainer.load_state_dict(saved["trainer"])
+    return Run(trainer, saved["curve"], saved["validations"], saved["validation_episodes"])
+
+
+def load_agent(path: Path, *, device: torch.device | str = "cpu") -> Agent:
+    """The agent of a checkpoint; `config` and `settings` are its attributes.
+
+    Args:
+        path: of the checkpoint, or of the run's folder.
+
+    Raises:
+        ValueError: without a checkpoint, or for a damaged one.
+    """
+    saved = read_checkpoint(path / CHECKPOINT if path.is_dir() else path)
+    agent = Agent(MarketConfig.from_dict(saved["config"]), PPOSettings(**saved["settings"]))
+    agent.load_state_dict(saved["trainer"]["agent"])
+    return agent.to(device)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU.
+
+    Raises:
+        ValueError: when there is none, or it is damaged or something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: `torchgym train` makes one")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        raise ValueError(f"{path} cannot be read: it is damaged, or not a checkpoint") from error
+    if not isinstance(saved, dict) or saved.get("torchgym_agent") != _FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of an agent that this torchgym can read")
+    return saved
