@@ -1,4 +1,4 @@
-"""Figures: the panel of a realism scorecard, the profits of an audit, speed against size."""
+"""Figures: the panel of a realism scorecard, the profits of an audit, speed against size, learning curves."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torchgym.look import LIGHT
+
 try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 except ImportError as missing:
     raise ImportError('figures need matplotlib: pip install "torchgym[plots]"') from missing
 
-# Okabe and Ito's palette (2008), told apart with any colour vision; line styles and labels say the same again.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+BLUE, ORANGE, GREEN, GREY = LIGHT.price, LIGHT.value, LIGHT.buy, LIGHT.news
 
 Curves = Mapping[str, Any]
 
@@ -89,6 +90,89 @@ def bench_panel(rows: Sequence[Any], title: str = "") -> Figure:
     if title:
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
+
+
+def learning_curve(curve: Sequence[Mapping[str, float]], title: str = "") -> Figure:
+    """What an agent earns while it learns: exploring, and on held-out episodes.
+
+    Args:
+        curve: of a `torchgym.training.Run`.
+        title: above the picture.
+    """
+    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.plot([row["frames"] for row in curve], [row["training_return"] for row in curve], color=GREY, linewidth=0.8)
+    tried = [row for row in curve if "validation_return" in row]
+    axes.plot([row["frames"] for row in tried], [row["validation_return"] for row in tried], "o-", color=BLUE)
+    axes.lines[0].set_label("while exploring, estimated from each update")
+    axes.lines[1].set_label("held-out episodes, likeliest action")
+    axes.axhline(0.0, color="black", linewidth=0.8)
+    axes.set(xlabel="decisions", ylabel="reward per episode")
+    axes.xaxis.set_major_formatter(_thousands)
+    axes.legend(fontsize=8, frameon=False)
+    if title:
+        axes.set_title(title, fontsize=11, loc="left")
+    return figure
+
+
+def ladder_panel(steps: Sequence[Any], curves: Sequence[Mapping[str, Any]]) -> Figure:
+    """Per rung every training on held-out episodes while it learns, beside its reference and doing nothing; and the shares.
+
+    Args:
+        steps: of `torchgym.ladder.summarise`, in order.
+        curves: of `torchgym.ladder.curve_rows`.
+    """
+    columns = min(len(steps) + 1, 3)
+    rows = -(-(len(steps) + 1) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.6 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in grid[len(steps) + 1 :]:
+        axes.set_axis_off()
+    for axes in grid[: len(steps) + 1]:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=9)
+    for step, axes in zip(steps, grid, strict=False):
+        _climb(axes, step, [row for row in curves if row["rung"] == step.rung and "validation_return" in row])
+    _shares(grid[len(steps)], steps)
+    return figure
+
+
+def _climb(axes: Axes, step: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    for training in sorted({row["training"] for row in rows}):
+        own = [row for row in rows if row["training"] == training]
+        key = "validation_profit" if step.score == "profit" else "validation_return"
+        axes.plot([row["frames"] for row in own], [row[key] for row in own], "-", color=BLUE, alpha=0.6, linewidth=1.2)
+    if axes.lines:
+        axes.lines[0].set_label(f"agents, {step.trainings} trainings (validation episodes)")
+    axes.axhspan(step.reference_low, step.reference_high, color=ORANGE, alpha=0.15, linewidth=0.0)
+    axes.axhline(step.reference_mean, color=ORANGE, linestyle="--", label=f"{step.reference} (test episodes)")
+    axes.axhline(step.hold_mean, color=GREY, linestyle=":", label="doing nothing")
+    unit = "currency" if step.score == "profit" else "reward"
+    axes.set(xlabel="decisions", ylabel=f"{unit} per episode")
+    axes.set_title(step.rung, fontsize=11, loc="left")
+    axes.xaxis.set_major_formatter(_thousands)
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+
+
+def _shares(axes: Axes, steps: Sequence[Any]) -> None:
+    places = range(len(steps))
+    shares = [100.0 * step.share for step in steps]
+    ends = [
+        [100.0 * (step.share - step.share_low) for step in steps],
+        [100.0 * (step.share_high - step.share) for step in steps],
+    ]
+    colours = [BLUE if step.passed else ORANGE for step in steps]
+    axes.barh(places, shares, xerr=ends, color=colours, ecolor="black", capsize=3, height=0.6)
+    axes.set_yticks(places, [step.rung if step.passed else f"{step.rung} (fails)" for step in steps], fontsize=9)
+    axes.invert_yaxis()
+    axes.axvline(100.0, color=ORANGE, linestyle="--", linewidth=1.0)
+    axes.set(xlabel="% of the reference's lead over doing nothing (95 % interval)")
+    axes.set_title("Share of the reference reached", fontsize=11, loc="left")
+
+
+def _thousands(value: float, place: float) -> str:
+    return f"{value / 1e3:,.0f}k" if value else "0"
 
 
 def _speed(axes: Axes, markets: Sequence[int], rows: Sequence[Any]) -> None:

@@ -1,0 +1,166 @@
+"""The learnability ladder: tasks as they are described, climbs that go on where they stopped, figures by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import torchgym as tg
+from torchgym.ladder import RUNGS, Climbed, Plan, Rung, climb, curve_rows, summarise
+from torchgym.performance import play
+from torchgym.plots import ladder_panel
+from torchgym.policies import BASELINES, PolicyMaker
+
+SMALL = Rung(
+    description="small",
+    market={"max_ticks": 20, "information": "privileged"},
+    settings={"num_envs": 4, "rollout": 4, "total_frames": 48, "hidden": (4,), "epochs": 1, "minibatches": 1},
+    references={"hold": BASELINES["hold"].make, "value_follower": BASELINES["value_follower"].make},
+)
+
+
+@pytest.fixture(autouse=True)
+def small_rung(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RUNGS, "small", SMALL)
+
+
+def plan(**changes: Any) -> Plan:
+    return Plan(**{"preset": "toy", "rungs": ("small",), "seeds": 2, "episodes": 3, "compile": False, **changes})
+
+
+def test_a_climb_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    whole = climb(plan(), tmp_path / "whole", progress=lambda *entry: told.append(entry))
+    assert whole is not None
+    assert told[0] == ("small, training 1 of 2", 1, 3)
+    assert told[-1] == ("small, training 2 of 2", 3, 3)
+    for _ in range(2):  # in the middle of the first training; then at the beginning of the second
+        answers = iter([False, True])
+        assert climb(plan(), tmp_path / "parts", stop=lambda answers=answers: next(answers)) is None  # type: ignore[misc]
+    parts = climb(plan(), tmp_path / "parts")
+    assert parts is not None
+    assert torch.equal(parts[0].agent_scores, whole[0].agent_scores)
+    assert parts[0].agent_scores.shape == (2, 3)
+    told.clear()
+    again = climb(plan(), tmp_path / "parts", progress=lambda *entry: told.append(entry))
+    assert told == []  # nothing was left to train
+    assert again is not None
+    assert torch.equal(again[0].agent_scores, whole[0].agent_scores)
+    assert (again[0].reference, again[0].frames) == (whole[0].reference, 48)
+
+
+def test_trainings_of_another_plan_are_not_mixed_in(tmp_path: Path) -> None:
+    answers = iter([True])
+    assert climb(plan(), tmp_path, stop=lambda: next(answers)) is None
+    with pytest.raises(ValueError, match=r"seed_0 holds a training with other settings: give another folder"):
+        climb(plan(frames=64), tmp_path)
+    climb(plan(), tmp_path)
+    with pytest.raises(ValueError, match=r"holds a training with other episodes"):
+        climb(plan(episodes=4), tmp_path)
+
+
+def test_the_reference_is_the_one_that_earns_most_where_nobody_is_judged(tmp_path: Path) -> None:
+    references: dict[str, PolicyMaker] = {"flip": _flip, "hold": BASELINES["hold"].make}
+    RUNGS["small"] = Rung("small", SMALL.market, SMALL.settings, references)
+    climbed = climb(plan(), tmp_path)
+    assert climbed is not None
+    assert climbed[0].reference == "hold"
+    assert climbed[0].reference_scores.tolist() == [0.0] * 3
+
+
+def _flip(config: tg.MarketConfig, seeds: Tensor):  # type: ignore[no-untyped-def]
+    """Buys and sells in turn: loses."""
+    return lambda seen: torch.where(seen.info["position"] > 0, 0, 2)
+
+
+@pytest.mark.parametrize("name", [name for name in RUNGS if name != "small"])
+def test_every_rung_is_a_market_and_an_agent(name: str) -> None:
+    rung = RUNGS[name]
+    config, settings = rung.config("default"), rung.ppo()
+    assert (config.max_ticks, config.ticks_per_action, config.scaling) == (1_000, 5, "relative")
+    assert rung.ppo(6_400).updates == 1
+    exact = config.information == "privileged"
+    assert exact == name.startswith("exact")
+    assert (config.commission_bps == 0.0) == (name == "exact_free")
+    assert (settings.inputs == ()) == (name == "public")
+    assert (rung.least_share is not None) == (name in ("exact_free", "exact", "inventory"))
+
+
+def test_the_known_optimum_is_what_selling_at_once_gets() -> None:
+    rung = RUNGS["inventory"]
+    config = rung.config("toy")
+    (maker,) = rung.references.values()
+    found = play(tg.Market(config.replace(max_ticks=50), 8, seed=0), maker, torch.arange(8))
+    assert rung.optimum is not None
+    assert found.reward.tolist() == pytest.approx([rung.optimum] * 8)
+
+
+def climbed(agent: Tensor, reference: Tensor, rung: Rung = SMALL) -> Climbed:
+    return Climbed(
+        name="small",
+        rung=rung,
+        reference="it",
+        reference_scores=reference,
+        hold_scores=torch.zeros_like(reference),
+        agent_scores=agent,
+        curves=[[{"frames": 48, "seconds": 60.0, "validation_profit": 1.0, "validation_return": 1.0}]] * len(agent),
+        frames=48,
+    )
+
+
+def test_shares_and_intervals_by_hand() -> None:
+    reference = torch.tensor([8.0, 12.0, 10.0, 10.0], dtype=torch.float64)
+    step = summarise(climbed(torch.stack([0.8 * reference, 0.8 * reference]), reference))
+    assert (step.reference_mean, step.agent_mean) == pytest.approx((10.0, 8.0))
+    assert (step.share, step.share_low, step.share_high) == pytest.approx((0.8, 0.8, 0.8))  # the same episodes
+    assert 8.0 < step.reference_low < 10.0 < step.reference_high < 12.0
+    assert step.minutes == 1.0
+    assert (step.agent_worst, step.agent_best) == pytest.approx((8.0, 8.0))
+
+
+def test_trainings_and_episodes_both_count_as_chance() -> None:
+    """Trainings that differ widen the interval even where all episodes are alike, and the other way round."""
+    flat = torch.ones(4, dtype=torch.float64)
+    by_training = summarise(climbed(torch.stack([1.0 * flat, 3.0 * flat]), flat))
+    assert (by_training.agent_low, by_training.agent_high) == (1.0, 3.0)
+    rising = torch.tensor([1.0, 3.0, 1.0, 3.0], dtype=torch.float64)
+    by_episode = summarise(climbed(torch.stack([rising, rising]), flat))
+    assert 1.0 <= by_episode.agent_low < 2.0 < by_episode.agent_high <= 3.0
+
+
+@pytest.mark.parametrize(
+    ("agent", "least", "passed"),
+    [(8.0, 0.8, True), (7.9, 0.8, False), (0.5, None, True), (-0.5, None, False), (-0.5, 0.0, False)],
+)
+def test_what_a_rung_needs(agent: float, least: float | None, passed: bool) -> None:
+    reference = torch.full((4,), 10.0, dtype=torch.float64)
+    rung = Rung("small", SMALL.market, SMALL.settings, least_share=least)
+    step = summarise(climbed(torch.full((2, 4), agent, dtype=torch.float64), reference, rung))
+    assert step.passed == passed
+
+
+def test_a_rung_where_nothing_is_to_be_had_asks_for_nothing() -> None:
+    reference = torch.tensor([-1.0, 1.0, -2.0, 2.0], dtype=torch.float64) + 0.1
+    step = summarise(climbed(torch.full((2, 4), -3.0, dtype=torch.float64), reference))
+    assert step.passed
+    assert "earns nothing" in step.needs
+
+
+def test_curves_and_pictures() -> None:
+    found = climbed(torch.ones(2, 4, dtype=torch.float64), torch.full((4,), 2.0, dtype=torch.float64))
+    rows = curve_rows([found])
+    assert [(row["rung"], row["training"], row["frames"]) for row in rows] == [("small", 0, 48), ("small", 1, 48)]
+    figure = ladder_panel([summarise(found)], rows)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["small", "Share of the reference reached"]
+    assert len(figure.axes[0].lines) == 4  # two trainings, the reference, nothing
+
+
+def test_bad_plans_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown rung 'moon': choose from inventory, exact_free"):
+        Plan(rungs=("moon",))
+    with pytest.raises(ValueError, match="none given"):
+        Plan(rungs=())
+    with pytest.raises(ValueError, match="seeds must be at least 1, got 0"):
+        Plan(seeds=0)

@@ -1,0 +1,137 @@
+"""What a climb showed: means and shares with intervals, a row per rung; and the learning curves, a row per update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchgym import noise
+from torchgym.ladder.climb import Climbed
+
+_SEED_STREAM, _EPISODE_STREAM = 261, 262
+RESAMPLES = 10_000
+_CHUNK = 100  # resamples at once; divides RESAMPLES
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rung in figures; scores in currency or reward per episode, intervals of 95 %."""
+
+    rung: str
+    description: str
+    score: str
+    trainings: int
+    episodes: int
+    frames: int  # per training
+    minutes: float  # per training
+    reference: str
+    reference_mean: float
+    reference_low: float
+    reference_high: float
+    hold_mean: float
+    agent_mean: float  # over trainings and episodes
+    agent_low: float
+    agent_high: float
+    agent_worst: float  # mean of the worst training
+    agent_best: float
+    share: float  # of the reference's lead over doing nothing
+    share_low: float
+    share_high: float
+    needs: str
+    passed: bool
+    optimum: float | None
+
+
+def summarise(climbed: Climbed) -> Step:
+    """The figures of one rung.
+
+    The intervals come from resampling trainings and episodes together, each on its own: all trainings meet the same episodes, so
+    these are two crossed sources of chance (Owen 2007, The pigeonhole bootstrap). It errs on the wide side. Agent, reference and
+    doing nothing are read at the same resampled episodes, so what they share drops out of `share`.
+    """
+    means, reference, hold = _resampled(climbed)
+    agent = climbed.agent_scores.mean().item()
+    lead = climbed.reference_scores.mean().item() - climbed.hold_scores.mean().item()
+    nothing = climbed.hold_scores.mean().item()
+    share = (agent - nothing) / lead
+    shares = (means - hold) / (reference - hold)
+    gain = _ends(means - hold)
+    rung = climbed.rung
+    significant = gain[0] > 0.0
+    if rung.least_share is not None:
+        needs, passed = f"{rung.least_share:.0%} of the reference", share >= rung.least_share and significant
+    elif _ends(reference - hold)[0] > 0.0:
+        needs, passed = "significantly more than nothing", significant
+    else:
+        needs, passed = "nothing: the reference earns nothing either", True
+    seconds = [curve[-1]["seconds"] for curve in climbed.curves]
+    by_training = climbed.agent_scores.mean(1)
+    low, high = _ends(means)
+    reference_low, reference_high = _ends(reference)
+    share_low, share_high = _ends(shares)
+    return Step(
+        rung=climbed.name,
+        description=rung.description,
+        score=rung.score,
+        trainings=len(climbed.agent_scores),
+        episodes=climbed.agent_scores.shape[1],
+        frames=climbed.frames,
+        minutes=sum(seconds) / len(seconds) / 60.0,
+        reference=climbed.reference,
+        reference_mean=climbed.reference_scores.mean().item(),
+        reference_low=reference_low,
+        reference_high=reference_high,
+        hold_mean=nothing,
+        agent_mean=agent,
+        agent_low=low,
+        agent_high=high,
+        agent_worst=by_training.min().item(),
+        agent_best=by_training.max().item(),
+        share=share,
+        share_low=share_low,
+        share_high=share_high,
+        needs=needs,
+        passed=passed,
+        optimum=rung.optimum,
+    )
+
+
+def curve_rows(climbed: Sequence[Climbed]) -> list[dict[str, float | str]]:
+    """The learning curves of all rungs and trainings, one row per update."""
+    return [
+        {"rung": rung.name, "training": training, **row}
+        for rung in climbed
+        for training, curve in enumerate(rung.curves)
+        for row in curve
+    ]
+
+
+def _resampled(climbed: Climbed) -> tuple[Tensor, Tensor, Tensor]:
+    """Means of agent, reference and doing nothing in each resample, [RESAMPLES] float64 each."""
+    trainings, episodes = climbed.agent_scores.shape
+    both = torch.stack([climbed.reference_scores, climbed.hold_scores])
+    key = noise.make_key(torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
+    agent, others = [], []
+    for first in range(0, RESAMPLES, _CHUNK):
+        ticks = torch.arange(first, first + _CHUNK)
+        rows = _drawn(key, ticks, _SEED_STREAM, trainings)
+        columns = _drawn(key, ticks, _EPISODE_STREAM, episodes)
+        agent.append(climbed.agent_scores[:, columns].mean(-1).T.gather(1, rows).mean(1))
+        others.append(both[:, columns].mean(-1))
+    reference, hold = torch.cat(others, -1)
+    return torch.cat(agent), reference, hold
+
+
+def _drawn(key: Tensor, ticks: Tensor, stream: int, count: int) -> Tensor:
+    """[resamples, count] int64 below `count`, each alike."""
+    luck = noise.uniform(noise.bits(key.expand(len(ticks), 2), ticks, noise.counters(stream, count)))
+    return torch.floor(luck.to(torch.float64) * count).to(torch.int64).clamp(max=count - 1)
+
+
+def _ends(values: Tensor) -> tuple[float, float]:
+    """The middle 95 %."""
+    ends = torch.quantile(values, torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return ends[0].item(), ends[1].item()
