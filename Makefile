@@ -15,6 +15,7 @@ TORCH_INDEX ?=
 PIP_EXTRA_ARGS ?=
 
 TRAIN_ARGS ?=
+LADDER_ARGS ?=
 BENCH_ARGS ?=
 PYTEST_ARGS ?= -n auto --dist loadfile
 
@@ -22,7 +23,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constr
 # The small tensors of the tests gain nothing from threads inside an operation, and workers would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: help train bench test test-slow lint format install clean distclean
+.PHONY: help train ladder bench test test-slow lint format install clean distclean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -32,17 +33,22 @@ help: ## show this list
 	@echo "  PYTHON=python3.11    interpreter that makes .venv (3.10 or newer; 3.11 is the one the pins are tested with)"
 	@echo "  TORCH_INDEX=URL      package index with CPU wheels of torch, for a machine without an NVIDIA GPU"
 	@echo "  PIP_EXTRA_ARGS=...   more options for every pip install, such as --find-links DIR"
-	@echo "  TRAIN_ARGS=...       options of examples/train_ppo.py"
+	@echo "  TRAIN_ARGS=...       options of torchgym train, such as --preset volatile --seed 1"
+	@echo "  LADDER_ARGS=...      options of torchgym ladder, such as --rungs exact --seeds 1"
 	@echo "  BENCH_ARGS=...       options of benchmarks/speed.py, such as --cases 4 12"
 	@echo "  PYTEST_ARGS=...      options of pytest (default: $(PYTEST_ARGS))"
 
-train: $(VENV)/.stamp-train ## train the first PPO agent
-	$(BIN)/python examples/train_ppo.py $(TRAIN_ARGS)
+train: $(VENV)/.stamp-train ## train an agent, measure it against scripted policies, and make a page of it: runs/train/report.html
+	$(BIN)/torchgym train runs/train --overwrite $(TRAIN_ARGS)
+	$(BIN)/torchgym report runs/train
+
+ladder: $(VENV)/.stamp-train ## climb the learnability ladder; stopped, it goes on from where it stood
+	$(BIN)/torchgym ladder --results benchmarks/ladder $(LADDER_ARGS)
 
 bench: $(VENV)/.stamp-train ## measure speed, compare it with the commit measured before, add it to benchmarks/results/speed.csv
 	$(BIN)/python benchmarks/speed.py $(BENCH_ARGS)
 
-test: lint ## all checks: format, lint, types, then tests, doctests and examples (not the slow ones)
+test: lint $(VENV)/.stamp-browser ## all checks: format, lint, types, then tests, doctests and examples (not the slow ones)
 	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.stamp-dev ## the slow tests alone
@@ -79,10 +85,18 @@ $(VENV)/.stamp-torch: constraints.txt | $(VENV)/.stamp-venv
 	@touch $@
 
 $(VENV)/.stamp-train: pyproject.toml constraints.txt | $(VENV)/.stamp-torch
-	$(PIP_INSTALL) --editable '.[examples]'
+	$(PIP_INSTALL) --editable '.[cli,report]'
 	@touch $@
 
 # The developer's set contains the training set, so it marks both as done.
 $(VENV)/.stamp-dev: pyproject.toml constraints.txt | $(VENV)/.stamp-torch
 	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.stamp-train $@
+
+# The report is looked at in a real browser. Where a package of the system can bring one it does; elsewhere those tests are
+# skipped, and say so.
+$(VENV)/.stamp-browser: | $(VENV)/.stamp-venv
+	@if command -v chromium >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
+	else echo "No chromium found: install it, and the tests of the report's page run too."; fi
+	@touch $@

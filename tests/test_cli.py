@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import builtins
+import csv
 import importlib
 import json
+import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from torchgym import audit, bench, cli, realism
+from torchgym import PRESETS, audit, bench, realism
 from torchgym.cli import main
+from torchgym.cli.audit import Cheats
+from torchgym.cli.bench import Bench
+from torchgym.cli.output import command_line, interruptible
+from torchgym.cli.realism import Realism
+from torchgym.ladder import RUNGS
+from torchgym.training import PPOSettings, Trainer, load_agent
 
 SMALL = ["--preset", "toy", "--markets", "2", "--ticks", "400", "--burn-in", "1", "--resamples", "1"]
 QUICK = ["--no-impact", "--no-compile", "--no-nulls"]
@@ -110,10 +119,156 @@ def test_figures_without_matplotlib_say_what_to_install(monkeypatch: pytest.Monk
 
 
 def test_the_defaults_are_the_librarys() -> None:
-    options = cli.Realism()
+    options = Realism()
     assert (options.markets, options.ticks, options.burn_in) == (realism.MARKETS, realism.TICKS, realism.BURN_IN)
     assert (options.seed, options.resamples) == (realism.SEED, realism.RESAMPLES)
-    assert cli.Cheats().seed == audit.SEED
-    timed, standard = cli.Bench(), bench.Settings()
+    assert Cheats().seed == audit.SEED
+    timed, standard = Bench(), bench.Settings()
     for name in ("cases", "preset", "seconds", "device", "compile", "markets", "batches", "traders", "crowd"):
         assert getattr(timed, name) == getattr(standard, name)
+
+
+LEARN = ["--preset", "toy", "--max-ticks", "20", "--no-compile", "--validations", "1"]
+PPO = ["--ppo.total-frames", "96", "--ppo.num-envs", "4", "--ppo.rollout", "4", "--ppo.hidden", "4"]
+
+
+def learned(folder: Path) -> list[float]:
+    return [value for part in load_agent(folder).state_dict().values() for value in part.flatten().tolist()]
+
+
+def test_train_evaluate_report_from_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert main(["train", str(run), *LEARN, *PPO, "--episodes", "3", "--seed", "2000"]) == 0
+    shown = capsys.readouterr().out
+    assert "96 decisions in 4 markets of 20 ticks" in shown
+    assert "value_follower" in shown
+    assert f"torchgym report {run}" in shown
+    files = {"checkpoint.pt", "evaluation.json", "learning_curve.csv", "learning_curve.png", "run.json"}
+    assert {path.name for path in run.iterdir()} == files
+    told = json.loads((run / "run.json").read_text())
+    assert told["command"] == f"torchgym train {run} " + " ".join(
+        [*LEARN[:2], *LEARN[2:4], *PPO, "--validations", "1"]
+    ) + (" --episodes 3 --seed 2000 --no-compile")
+    with (run / "learning_curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["frames"]) for row in rows] == [16, 32, 48, 64, 80, 96]
+    assert [bool(row["validation_profit"]) for row in rows] == [False] * 5 + [True]
+    first = json.loads((run / "evaluation.json").read_text())
+    assert first["command"] == f"torchgym evaluate {run} --episodes 3"
+    assert main(["evaluate", str(run), "--episodes", "3", "--no-compile"]) == 0
+    assert json.loads((run / "evaluation.json").read_text()) == first
+    assert main(["report", str(run)]) == 0
+    assert "<html" in (run / "report.html").read_text()[:200]
+    capsys.readouterr()
+
+
+def test_evaluate_chooses_policies_and_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(tmp_path), *LEARN, *PPO, "--episodes", "0"]) == 0
+    assert not (tmp_path / "evaluation.json").exists()
+    chosen = ["--policies", "hold", "random", "--episodes", "2", "--seed", "30000000", "--no-compile"]
+    assert main(["evaluate", str(tmp_path), *chosen]) == 0
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert (list(found["policies"]), found["seed"]) == (["agent", "hold", "random"], 30_000_000)
+    for arguments, message in (
+        (["--policies", "moon"], "unknown policy 'moon': choose from hold, random"),
+        (["--seed", "5"], "seed must be at least 10000000, got 5: agents train on those below"),
+    ):
+        assert main(["evaluate", str(tmp_path), *arguments]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_ctrl_c_saves_and_resume_ends_in_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    arguments = [*LEARN, *PPO, "--episodes", "0"]
+    assert main(["train", str(whole), *arguments]) == 0
+    plain = Trainer.step
+
+    def pressed(trainer: Trainer) -> float:
+        if trainer.update == 1:
+            signal.raise_signal(signal.SIGINT)
+        return plain(trainer)
+
+    monkeypatch.setattr(Trainer, "step", pressed)
+    handler = signal.getsignal(signal.SIGINT)
+    assert main(["train", str(parts), *arguments]) == 130
+    assert signal.getsignal(signal.SIGINT) is handler
+    told = capsys.readouterr()
+    assert "finishing this update, then saving" in told.err
+    assert f"saved at 32 decisions; go on with: torchgym train {parts} --resume" in " ".join(told.out.split())
+    monkeypatch.setattr(Trainer, "step", plain)
+    assert main(["train", str(parts), "--resume", "--no-compile", "--episodes", "0"]) == 0
+    assert learned(parts) == learned(whole)
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    with interruptible() as pressed:
+        assert not pressed()
+        signal.raise_signal(signal.SIGINT)
+        assert pressed()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_run_is_not_overwritten_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(tmp_path), *LEARN, *PPO, "--episodes", "0"]) == 0
+    before = learned(tmp_path)
+    assert main(["train", str(tmp_path), *LEARN, *PPO]) == 2
+    assert "holds a run: --resume goes on with it, --overwrite begins anew" in capsys.readouterr().err
+    assert main(["train", str(tmp_path), "--resume", "--seed", "5", "--ppo.gamma", "0.5"]) == 2
+    assert "--ppo.gamma, --seed: the run to go on with has decided that" in capsys.readouterr().err
+    assert main(["train", str(tmp_path / "none"), "--resume"]) == 2
+    assert "does not exist: `torchgym train` makes one" in capsys.readouterr().err
+    assert learned(tmp_path) == before
+    assert main(["train", str(tmp_path), *LEARN, *PPO, "--episodes", "0", "--overwrite", "--seed", "7"]) == 0
+    assert learned(tmp_path) != before
+
+
+def test_train_tells_a_logger_of_torchrl(tmp_path: Path) -> None:
+    assert main(["train", str(tmp_path), *LEARN, *PPO, "--episodes", "0", "--logger", "csv"]) == 0
+    assert len((tmp_path / "log" / "scalars" / "training_return.csv").read_text().splitlines()) == 6
+
+
+def test_ladder_prints_and_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"num_envs": 4, "rollout": 4, "total_frames": 32, "hidden": (4,)}
+    monkeypatch.setitem(RUNGS, "exact", replace(RUNGS["exact"], market={"max_ticks": 20}, settings=small))
+    options = ["--preset", "toy", "--rungs", "exact", "--seeds", "2", "--episodes", "2", "--no-compile"]
+    code = main(["ladder", *options, "--output", str(tmp_path), "--results", str(tmp_path / "results")])
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {"curves.csv", "ladder.csv", "ladder.png"}
+    with (tmp_path / "results" / "ladder.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["rung"], row["trainings"], row["frames"]) == ("exact", "2", "32")
+    assert code == (0 if row["passed"] == "True" else 1)
+    assert (tmp_path / "toy" / "exact" / "seed_1" / "result.json").is_file()
+    assert "80% of the" in capsys.readouterr().out
+
+
+def test_presets_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in PRESETS)
+    assert main(["presets", "--preset", "calm"]) == 0
+    shown = capsys.readouterr().out
+    assert "fundamentals.volatility " in shown
+    assert "0.00087" in shown
+    assert "max_ticks" not in shown  # the same as the default's
+
+
+def test_the_command_that_does_the_same() -> None:
+    from torchgym.cli.train import Train
+
+    options = Train(folder=Path("runs/x"), symbols=2, compile=False, ppo=PPOSettings(hidden=(8, 8), gamma=0.9))
+    assert command_line("train", options, first=["runs/x"], leave_out=("folder",)) == (
+        "torchgym train runs/x --symbols 2 --ppo.gamma 0.9 --ppo.hidden 8 8 --no-compile"
+    )
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "report", "record", "realism", "audit", "bench", "ladder", "presets"]
+)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"torchgym {command}" in capsys.readouterr().out

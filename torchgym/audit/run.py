@@ -80,6 +80,7 @@ def audit(
     seed: int = SEED,
     policies: Sequence[str] | Mapping[str, Policy] | None = None,
     batch: int = 32,
+    device: torch.device | str = "cpu",
     compile: bool = True,
     progress: Progress | None = None,
 ) -> Audit:
@@ -98,6 +99,7 @@ def audit(
         policies: names of `POLICIES`, or policies of your own by name; None plays all. Others that a verdict compares with play
             too, without a row.
         batch: episodes played at once; a batch has as many markets for each policy.
+        device: where the markets live.
         compile: compile the market's step (once).
         progress: called now and then with "ticks", how many were played and how many there are.
 
@@ -113,7 +115,7 @@ def audit(
     roster = _roster(table, chosen)
     size = min(batch, episodes)
     blocks = -(-episodes // size)
-    market = Market(_terms(config, ticks), num_envs=size * len(roster), seed=0, compile=compile)
+    market = Market(_terms(config, ticks), num_envs=size * len(roster), seed=0, device=device, compile=compile)
     seeds = consecutive_seeds(seed, size * blocks)
     parts = []
     for block in range(blocks):
@@ -226,7 +228,7 @@ def _play(
         "turnover": turnover,
         "quoted": quoted,
     }
-    return {name: total.reshape(len(policies), count) for name, total in found.items()}
+    return {name: total.reshape(len(policies), count).cpu() for name, total in found.items()}
 
 
 def _shares(

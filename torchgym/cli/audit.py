@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgym.cli.output import MARKS, make_console, make_folder, progress_bars, write_json
+from torchgym.cli.output import MARKS, check_device, make_console, make_folder, progress_bars, write_json
 from torchgym.config import preset
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class Cheats:
     """Length of an episode."""
     seed: int = 5_000_000_000_000
     """Of the first episode; the others follow."""
+    device: str = "cpu"
+    """Where to run, such as cuda."""
     output: Path = Path("runs/audit")
     """Folder to write to; the preset's name is added."""
     compile: bool = True
@@ -39,6 +41,7 @@ def run(options: Cheats) -> int:
     from torchgym.plots import audit_bars
 
     config = preset(options.preset)
+    check_device(options.device)
     folder = make_folder(options.output, options.preset)
     with progress_bars() as progress:
         found = audit(
@@ -46,6 +49,7 @@ def run(options: Cheats) -> int:
             episodes=options.episodes,
             ticks=options.ticks,
             seed=options.seed,
+            device=options.device,
             compile=options.compile,
             progress=progress,
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgym.cli.output import MARKS, check_device, make_console, number, progress_bars
+from torchgym.cli.output import MARKS, check_device, command_line, figure, make_console, progress_bars
 from torchgym.config import preset
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def run(options: Bench) -> int:
     stored = read(options.against or _STORED) if options.against or _STORED.exists() else kept
     rows: list[Row] = []
     with progress_bars(per_second=1.0) as progress:  # drawing takes time from what is measured
-        for row in bench(settings, command=_command(options), progress=progress):
+        for row in bench(settings, command=command_line("bench", options, leave_out=_ELSEWHERE), progress=progress):
             rows.append(row)
             append(table, [row])
     if not rows:
@@ -91,25 +90,6 @@ def _settings(options: Bench) -> Settings:
     if options.thorough:
         given["soak_steps"] = THOROUGH_SOAK_STEPS
     return Settings(**given)
-
-
-def _command(options: Bench) -> str:
-    """The command that measures the same, with the options that are not at their defaults.
-
-    >>> _command(Bench(cases=(4, 12), compile=False))
-    'torchgym bench --cases 4 12 --no-compile'
-    """
-    words = ["torchgym", "bench"]
-    for entry in fields(options):
-        value = getattr(options, entry.name)
-        if value == entry.default or entry.name in _ELSEWHERE:
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{entry.name}" if value else f"--no-{entry.name}")
-        else:
-            values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{entry.name}", *map(str, values)]
-    return shlex.join(words)
 
 
 def _print(rows: Sequence[Row], stored: Sequence[Row]) -> None:
@@ -159,8 +139,8 @@ def _table(rows: Sequence[Row], before: Sequence[Row]) -> Table:
             f"{row.markets:,}",
             f"{row.traders:,}",
             str(row.threads),
-            _figure(row.median),
-            "" if row.low == row.high else f"{_figure(row.low)} … {_figure(row.high)}",
+            figure(row.median),
+            "" if row.low == row.high else f"{figure(row.low)} … {figure(row.high)}",
             row.unit,
             row.target,
             MARKS[row.met] if row.target else "",
@@ -168,12 +148,3 @@ def _table(rows: Sequence[Row], before: Sequence[Row]) -> Table:
             row.noise,
         )
     return table
-
-
-def _figure(value: float) -> str:
-    """Three digits, more of a large number.
-
-    >>> _figure(0.12345), _figure(44209.3)
-    ('0.123', '44,209')
-    """
-    return f"{value:,.0f}" if abs(value) >= 1000.0 else number(value)

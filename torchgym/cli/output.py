@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
+import os
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 MARKS = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "-"}
+INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
 _WIDTH = 170  # columns
 
 
@@ -33,6 +40,34 @@ def check_device(name: str) -> None:
         raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
+def command_line(command: str, options: Any, *, first: Sequence[str] = (), leave_out: Sequence[str] = ()) -> str:
+    """The command that does the same, with the options that are not at their defaults.
+
+    Args:
+        command: name of the subcommand.
+        options: its dataclass.
+        first: arguments without a name.
+        leave_out: options that change nothing in what comes out, or are among those.
+    """
+    return shlex.join(["torchgym", command, *first, *_words(options, "", leave_out)])
+
+
+def _words(options: Any, prefix: str, leave_out: Sequence[str] = ()) -> list[str]:
+    words: list[str] = []
+    for entry in fields(options):
+        value, name = getattr(options, entry.name), prefix + entry.name.replace("_", "-")
+        usual = entry.default if entry.default_factory is MISSING else entry.default_factory()
+        if value == usual or entry.name in leave_out:
+            continue
+        if is_dataclass(value):
+            words += _words(value, f"{name}.")
+        elif isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--{prefix}no-{name.removeprefix(prefix)}")
+        else:
+            words += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
+
+
 def make_folder(output: Path, name: str) -> Path:
     """The folder to write to, made before minutes of work are spent.
 
@@ -46,7 +81,49 @@ def make_folder(output: Path, name: str) -> Path:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write what JSON can say; not-a-number is refused."""
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    _write(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows under the names of all their entries, in order of appearance; what a row lacks is left empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _write(path, text.getvalue())
+
+
+def _write(path: Path, text: str) -> None:
+    """All of it or nothing: an interruption leaves the old file."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into an answer, so that work can end where it can be taken up again; a second one ends it at once.
+
+    Yields:
+        Whether Ctrl-C has been pressed.
+    """
+    pressed = False
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+        sys.stderr.write(
+            "\ninterrupted: finishing this update, then saving; Ctrl-C again ends at once, without saving\n"
+        )
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def make_console() -> Console:
@@ -58,11 +135,34 @@ def make_console() -> Console:
 
 @contextmanager
 def progress_bars(per_second: float = 10.0) -> Iterator[Progress]:
-    """A bar per stage, on stderr, gone at the end; drawn so many times a second."""
+    """A bar per stage with its rate and the time left, on stderr, gone at the end; drawn so many times a second."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{figure(speed)}/s", style="progress.data.speed")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=per_second) as bars:
         tasks: dict[str, Any] = {}
 
@@ -83,3 +183,12 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         return "undefined"
     return f"{value:.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
+
+
+def figure(value: float) -> str:
+    """Three digits, more of a large number.
+
+    >>> figure(0.12345), figure(44209.3)
+    ('0.123', '44,209')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000.0 else number(value)

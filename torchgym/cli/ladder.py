@@ -1,0 +1,114 @@
+"""`torchgym ladder`: whether an agent learns what there is to learn, rung by rung."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchgym.cli.output import (
+    INTERRUPTED,
+    MARKS,
+    check_device,
+    interruptible,
+    make_console,
+    make_folder,
+    progress_bars,
+    write_csv,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from torchgym.ladder import Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """Train agents on tasks of growing difficulty and compare each with a scripted policy that knows as much.
+
+    Writes ladder.csv, curves.csv and ladder.png. Ctrl-C saves where it stands; the same command goes on from there.
+    """
+
+    preset: str = "default"
+    """Which market; see `torchgym presets`."""
+    rungs: tuple[str, ...] = ("inventory", "exact_free", "exact", "estimate", "public")
+    """Which tasks; see torchgym.ladder.RUNGS."""
+    seeds: int = 5
+    """Trainings per rung."""
+    seed: int = 0
+    """Of the first training; each following one's is 1,000 more."""
+    episodes: int = 1_024
+    """Held-out episodes that agents and references are judged on."""
+    frames: int | None = None
+    """Decisions per training; None is each rung's own number."""
+    output: Path = Path("runs/ladder")
+    """Folder for checkpoints and results; the preset's name is added."""
+    results: Path | None = None
+    """Folder for tables and picture; None is the one above."""
+    device: str = "cpu"
+    """Where to run, such as cuda."""
+    compile: bool = True
+    """Compile the market's step: slow to start, fast to run, the same numbers."""
+    threads: int = 1
+    """Of torch; networks this small gain nothing from more."""
+
+
+def run(options: Ladder) -> int:
+    """Climb, write and print; 0, 1 where a rung asks for more than the agents reach, 130 where Ctrl-C ended it."""
+    import torch
+
+    from torchgym.ladder import Plan, climb, curve_rows, summarise
+    from torchgym.plots import ladder_panel
+
+    check_device(options.device)
+    torch.set_num_threads(options.threads)
+    names = ("preset", "rungs", "seeds", "seed", "episodes", "frames", "device", "compile")
+    plan = Plan(**{name: getattr(options, name) for name in names})
+    folder = make_folder(options.output, options.preset)
+    console = make_console()
+    with interruptible() as pressed, progress_bars() as progress:
+        climbed = climb(plan, folder, progress=progress, stop=pressed)
+    if climbed is None:
+        console.print("saved; the same command goes on from there")
+        return INTERRUPTED
+    steps = [summarise(rung) for rung in climbed]
+    results = options.results or folder
+    results.mkdir(parents=True, exist_ok=True)
+    curves = curve_rows(climbed)
+    write_csv(results / "ladder.csv", [asdict(step) for step in steps])
+    write_csv(results / "curves.csv", curves)
+    ladder_panel(steps, curves).savefig(results / "ladder.png", dpi=110)
+    console.print(_table(steps, options.preset))
+    console.print(f"written: ladder.csv, curves.csv, ladder.png in {results}", soft_wrap=True)
+    return 0 if all(step.passed for step in steps) else 1
+
+
+def _table(steps: list[Step], preset: str) -> Table:
+    from rich.table import Table
+
+    first = steps[0]
+    table = Table(
+        title=f"{preset}: {first.trainings} trainings per rung, {first.episodes:,} held-out episodes; score per episode",
+        title_justify="left",
+    )
+    table.add_column("rung")
+    for heading in ("agent (95 %)", "worst … best training", "reference (95 %)", "share (95 %)"):
+        table.add_column(heading, justify="right")
+    table.add_column("frames", justify="right")
+    table.add_column("minutes", justify="right")
+    table.add_column("must reach")
+    table.add_column("pass")
+    for step in steps:
+        table.add_row(
+            f"{step.rung}: {step.description}",
+            f"{step.agent_mean:+.1f} ({step.agent_low:+.1f} … {step.agent_high:+.1f})",
+            f"{step.agent_worst:+.1f} … {step.agent_best:+.1f}",
+            f"{step.reference}: {step.reference_mean:+.1f} ({step.reference_low:+.1f} … {step.reference_high:+.1f})",
+            f"{step.share:.0%} ({step.share_low:.0%} … {step.share_high:.0%})",
+            f"{step.frames:,}",
+            f"{step.minutes:.1f}",
+            step.needs,
+            MARKS[step.passed],
+        )
+    return table
