@@ -143,7 +143,14 @@ def test_train_evaluate_report_from_one_folder(tmp_path: Path, capsys: pytest.Ca
     assert "96 decisions in 4 markets of 20 ticks" in shown
     assert "value_follower" in shown
     assert f"torchgym report {run}" in shown
-    files = {"checkpoint.pt", "evaluation.json", "learning_curve.csv", "learning_curve.png", "run.json"}
+    files = {
+        "checkpoint.pt",
+        "evaluation.csv",
+        "evaluation.json",
+        "learning_curve.csv",
+        "learning_curve.png",
+        "run.json",
+    }
     assert {path.name for path in run.iterdir()} == files
     told = json.loads((run / "run.json").read_text())
     assert told["command"] == f"torchgym train {run} " + " ".join(

@@ -143,6 +143,10 @@ def test_an_evaluation_is_told_in_plain_values() -> None:
     assert sum(bought["attribution"].values()) == pytest.approx(sum(bought["profit"]) / 4)
     assert bought["metrics"]["profit"]["mean"] == pytest.approx(sum(bought["profit"]) / 4)
     assert told[-1] == ("value_follower", 30, 30)
+    row = found.rows()[list(found.episodes).index("hold")]
+    assert (row["policy"], row["profit"], row["sharpe"], row["from_fees"]) == ("hold", 0.0, None, 0.0)
+    assert row["lead"] == pytest.approx(found.episodes["momentum"].profit.mean().item())
+    assert "lead" not in found.rows()[list(found.episodes).index("momentum")]
     assert math.isfinite(bought["metrics"]["max_drawdown"]["mean"])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from torchgym.cli.output import check_device, command_line, figure, make_console, progress_bars, write_json
+from torchgym.cli.output import check_device, command_line, figure, make_console, progress_bars, write_csv, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from torchgym.policies import PolicyMaker
 
 EVALUATION = "evaluation.json"
+_TABLE = "evaluation.csv"
 # Columns of the table beside profit and lead: rows of torchgym.performance.METRICS.
 _COLUMNS = ("sharpe", "sortino", "max_drawdown", "hit_rate", "exposure")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Play held-out episodes with a trained agent and with scripted policies, measure and compare; writes evaluation.json."""
+    """Play held-out episodes with a trained agent and scripted policies and compare them; writes evaluation.json and .csv."""
 
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")
     """Of a training run."""
@@ -53,7 +54,7 @@ def run(options: Evaluate) -> int:
         device=options.device,
         compile=options.compile,
     )
-    make_console().print(f"written: {options.folder / EVALUATION}", soft_wrap=True)
+    make_console().print(f"written: {options.folder / EVALUATION}, {options.folder / _TABLE}", soft_wrap=True)
     return 0
 
 
@@ -95,6 +96,7 @@ def judge(
     asked = Evaluate(folder=folder, policies=policies, episodes=episodes, seed=seed, ticks_per_year=ticks_per_year)
     command = command_line("evaluate", asked, first=[str(folder)], leave_out=("folder",))
     write_json(folder / EVALUATION, found.to_dict(command))
+    write_csv(folder / _TABLE, found.rows())
     make_console().print(_table(found))
 
 

@@ -43,8 +43,8 @@ _ANY_TIME = (
 class Train:
     """Train an agent by PPO, then measure it against scripted policies on episodes it has never seen.
 
-    Writes checkpoint.pt, run.json, learning_curve.csv and .png, evaluation.json. Ctrl-C saves a checkpoint; --resume goes on from
-    it and ends in the same bits as if nothing had happened.
+    Writes checkpoint.pt, run.json, learning_curve.csv and .png, evaluation.json and .csv. Ctrl-C saves a checkpoint; --resume goes on
+    from it and ends in the same bits as if nothing had happened.
     """
 
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")

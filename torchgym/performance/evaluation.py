@@ -80,6 +80,23 @@ class Evaluation:
             "comparisons": [_finite(asdict(comparison)) for comparison in self.comparisons],
         }
 
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per policy, for a table: profit and metrics with their intervals, parts of the profit, the agent's lead."""
+        leads = {comparison.policy: comparison for comparison in self.comparisons}
+        return [self._row(policy, leads.get(policy)) for policy in self.episodes]
+
+    def _row(self, policy: str, lead: Comparison | None) -> dict[str, Any]:
+        row: dict[str, Any] = {"policy": policy}
+        for name in ("profit", *self.metrics[policy]):
+            found = self.interval(policy, name)
+            ends = (None, None, None) if found is None else (found.mean, found.low, found.high)
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+        row |= {f"from_{name}": part.mean().item() for name, part in self.episodes[policy].attribution().items()}
+        if lead is not None:
+            row |= {"lead": lead.lead, "lead_low": lead.low, "lead_high": lead.high}
+            row |= {"p_value": lead.p_value, "p_adjusted": lead.p_adjusted}
+        return {name: _number(value) for name, value in row.items()}
+
     def _told(self, policy: str) -> dict[str, Any]:
         episodes, metrics = self.episodes[policy], self.metrics[policy]
         intervals = {name: self.interval(policy, name) for name in ["profit", *metrics]}
