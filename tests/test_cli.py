@@ -18,7 +18,7 @@ from torchgym import PRESETS, audit, bench, realism
 from torchgym.cli import main
 from torchgym.cli.audit import Cheats
 from torchgym.cli.bench import Bench
-from torchgym.cli.output import command_line, interruptible
+from torchgym.cli.output import command_line, compilable, interruptible
 from torchgym.cli.realism import Realism
 from torchgym.ladder import RUNGS
 from torchgym.training import PPOSettings, Trainer, load_agent
@@ -262,6 +262,18 @@ def test_presets_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "fundamentals.volatility " in shown
     assert "0.00087" in shown
     assert "max_ticks" not in shown  # the same as the default's
+
+
+def test_without_a_compiler_markets_run_uncompiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compilable(True)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not compilable(False)
+    assert capsys.readouterr().err == ""
+    compiled = [word for word in LEARN if word != "--no-compile"]
+    assert main(["train", str(tmp_path), *compiled, *PPO, "--episodes", "0"]) == 0
+    assert "no C++ compiler no-such-compiler: uncompiled" in capsys.readouterr().err
 
 
 def test_the_command_that_does_the_same() -> None:

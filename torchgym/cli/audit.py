@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgym.cli.output import MARKS, check_device, make_console, make_folder, progress_bars, write_json
+from torchgym.cli.output import MARKS, check_device, compilable, make_console, make_folder, progress_bars, write_json
 from torchgym.config import preset
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run(options: Cheats) -> int:
             ticks=options.ticks,
             seed=options.seed,
             device=options.device,
-            compile=options.compile,
+            compile=compilable(options.compile),
             progress=progress,
         )
     write_json(folder / "audit.json", found.to_dict())

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from torchgym.cli.output import check_device, command_line, figure, make_console, progress_bars, write_csv, write_json
+from torchgym.cli.output import (
+    check_device,
+    command_line,
+    compilable,
+    figure,
+    make_console,
+    progress_bars,
+    write_csv,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +61,7 @@ def run(options: Evaluate) -> int:
         seed=options.seed,
         ticks_per_year=options.ticks_per_year,
         device=options.device,
-        compile=options.compile,
+        compile=compilable(options.compile),
     )
     make_console().print(f"written: {options.folder / EVALUATION}, {options.folder / _TABLE}", soft_wrap=True)
     return 0

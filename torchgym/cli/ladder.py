@@ -10,6 +10,7 @@ from torchgym.cli.output import (
     INTERRUPTED,
     MARKS,
     check_device,
+    compilable,
     interruptible,
     make_console,
     make_folder,
@@ -63,8 +64,8 @@ def run(options: Ladder) -> int:
 
     check_device(options.device)
     torch.set_num_threads(options.threads)
-    names = ("preset", "rungs", "seeds", "seed", "episodes", "frames", "device", "compile")
-    plan = Plan(**{name: getattr(options, name) for name in names})
+    names = ("preset", "rungs", "seeds", "seed", "episodes", "frames", "device")
+    plan = Plan(**{name: getattr(options, name) for name in names}, compile=compilable(options.compile))
     folder = make_folder(options.output, options.preset)
     console = make_console()
     with interruptible() as pressed, progress_bars() as progress:

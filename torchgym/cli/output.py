@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,16 @@ def check_device(name: str) -> None:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # the latter from a build without CUDA
         raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def compilable(wanted: bool) -> bool:
+    """Whether markets can be compiled, if that is wanted; where the compiler is missing, a line on stderr says so."""
+    usual = "clang++" if sys.platform == "darwin" else "g++"
+    compiler = os.environ.get("CXX", usual)
+    if not wanted or sys.platform == "win32" or shutil.which(compiler) is not None:
+        return wanted
+    sys.stderr.write(f"torchgym: no C++ compiler {compiler}: uncompiled, the same numbers take several times as long\n")
+    return False
 
 
 def command_line(command: str, options: Any, *, first: Sequence[str] = (), leave_out: Sequence[str] = ()) -> str:

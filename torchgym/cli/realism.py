@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgym.cli.output import MARKS, check_device, make_console, make_folder, number, progress_bars, write_json
+from torchgym.cli.output import (
+    MARKS,
+    check_device,
+    compilable,
+    make_console,
+    make_folder,
+    number,
+    progress_bars,
+    write_json,
+)
 from torchgym.config import preset
 
 if TYPE_CHECKING:
@@ -67,7 +76,7 @@ def run(options: Realism) -> int:
             impact=options.impact,
             resamples=options.resamples,
             zero_intelligence=empty,
-            compile=options.compile,
+            compile=compilable(options.compile),
             device=options.device,
             progress=progress,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgym.cli.output import check_device, make_console, progress_bars
+from torchgym.cli.output import check_device, compilable, make_console, progress_bars
 from torchgym.config import MarketConfig, preset
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def run(options: Record) -> int:
             features=options.features,
             about={"preset": options.preset, "policy": options.policy},
             overwrite=options.overwrite,
-            compile=options.compile,
+            compile=compilable(options.compile),
             device=options.device,
             progress=progress,
         )

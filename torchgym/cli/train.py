@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from torchgym.cli.output import (
     INTERRUPTED,
     check_device,
     command_line,
+    compilable,
     interruptible,
     make_console,
     progress_bars,
@@ -43,8 +44,8 @@ _ANY_TIME = (
 class Train:
     """Train an agent by PPO, then measure it against scripted policies on episodes it has never seen.
 
-    Writes checkpoint.pt, run.json, learning_curve.csv and .png, evaluation.json and .csv. Ctrl-C saves a checkpoint; --resume goes on
-    from it and ends in the same bits as if nothing had happened.
+    Writes checkpoint.pt, run.json, learning_curve.csv and .png, evaluation.json and .csv. Ctrl-C saves a checkpoint, and --resume
+    goes on from it and ends in the same bits as if nothing had happened.
     """
 
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")
@@ -90,6 +91,7 @@ def run(options: Train) -> int:
     from torchgym.training import CHECKPOINT
 
     check_device(options.device)
+    options = replace(options, compile=compilable(options.compile))
     torch.set_num_threads(options.threads)
     there = (options.folder / CHECKPOINT).exists()
     if there and not (options.resume or options.overwrite):
