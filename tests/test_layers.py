@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "torchgym"
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 LAYERS = (
-    ("config", "look", "version"),
+    ("config", "files", "look", "version"),
     ("state",),
     ("exact", "noise", "program"),
     ("fundamental", "traders", "actions", "matching", "accounts", "tape", "checks"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchgym.files import replacing
 from torchgym.ladder.rungs import RUNGS, Rung
 from torchgym.market import Market, consecutive_seeds
 from torchgym.performance import TEST_SEED, VALIDATION_SEED, play
@@ -135,7 +135,8 @@ def _train(
     run.save(folder)
     scores = _scores(plan, name, run.trainer.agent.maker, TEST_SEED, plan.episodes)
     found = {"asked": asked, "scores": scores.tolist(), "curve": run.curve}
-    _write(folder / _RESULT, found)
+    with replacing(folder / _RESULT) as part:
+        part.write_text(json.dumps(found) + "\n", encoding="utf-8")
     return found
 
 
@@ -172,9 +173,3 @@ def _check_same(folder: Path, asked: dict[str, Any], found: dict[str, Any]) -> N
         raise ValueError(
             f"{folder} holds a training with other {', '.join(differing)}: give another folder, or remove it to train anew"
         )
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from torchgym.config import MarketConfig
+from torchgym.files import replacing
 from torchgym.performance.trace import trace
 from torchgym.policies import PolicyMaker
 from torchgym.report.page import chosen_policy, page
@@ -56,9 +56,8 @@ def write_report(
     text = page(evaluation, found, policy=chosen, curve=read_curve(folder))
     path = folder / REPORT if output is None else output
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
     return path
 
 

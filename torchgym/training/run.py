@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from torchgym.config import MarketConfig
+from torchgym.files import replacing
 from torchgym.market import Market, consecutive_seeds
 from torchgym.performance import TRAINING_SEEDS, VALIDATION_SEED, play
 from torchgym.training.agent import Agent
@@ -97,9 +97,8 @@ class Run:
             "trainer": trainer.state_dict(),
         }
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        torch.save(content, unfinished)
-        os.replace(unfinished, path)
+        with replacing(path) as part:
+            torch.save(content, part)
         return path
 
     def _validate(self) -> Row:
