@@ -14,6 +14,8 @@ TORCH_INDEX ?=
 # More options for every call of pip install.
 PIP_EXTRA_ARGS ?=
 
+# --overwrite begins anew where runs/train holds a run; --resume goes on with it.
+TRAIN_MODE ?= --overwrite
 TRAIN_ARGS ?=
 LADDER_ARGS ?=
 BENCH_ARGS ?=
@@ -34,12 +36,13 @@ help: ## show this list
 	@echo "  TORCH_INDEX=URL      package index with CPU wheels of torch, for a machine without an NVIDIA GPU"
 	@echo "  PIP_EXTRA_ARGS=...   more options for every pip install, such as --find-links DIR"
 	@echo "  TRAIN_ARGS=...       options of torchgym train, such as --preset volatile --seed 1"
-	@echo "  LADDER_ARGS=...      options of torchgym ladder, such as --rungs exact --seeds 1"
+	@echo "  TRAIN_MODE=--resume  go on with an interrupted training instead of beginning anew"
+	@echo "  LADDER_ARGS=...      options of torchgym ladder, such as --device cuda"
 	@echo "  BENCH_ARGS=...       options of benchmarks/speed.py, such as --cases 4 12"
 	@echo "  PYTEST_ARGS=...      options of pytest (default: $(PYTEST_ARGS))"
 
 train: $(VENV)/.stamp-train ## train an agent, measure it against scripted policies, and make a page of it: runs/train/report.html
-	$(BIN)/torchgym train runs/train --overwrite $(TRAIN_ARGS)
+	$(BIN)/torchgym train runs/train $(TRAIN_MODE) $(TRAIN_ARGS)
 	$(BIN)/torchgym report runs/train
 
 ladder: $(VENV)/.stamp-train ## climb the learnability ladder; stopped, it goes on from where it stood
@@ -98,5 +101,4 @@ $(VENV)/.stamp-dev: pyproject.toml constraints.txt | $(VENV)/.stamp-torch
 $(VENV)/.stamp-browser: | $(VENV)/.stamp-venv
 	@if command -v chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
-	else echo "No chromium found: install it, and the tests of the report's page run too."; fi
-	@touch $@
+	else echo "No chromium found: install it, and the tests of the report's page run too."; exit 0; fi; touch $@

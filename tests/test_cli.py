@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
-from torchgym import PRESETS, audit, bench, realism
+from torchgym import PRESETS, audit, bench, performance, realism
 from torchgym.cli import main
 from torchgym.cli.audit import Cheats
 from torchgym.cli.bench import Bench
+from torchgym.cli.evaluate import Evaluate
+from torchgym.cli.ladder import Ladder
 from torchgym.cli.output import command_line, compilable, interruptible
 from torchgym.cli.realism import Realism
-from torchgym.ladder import RUNGS
+from torchgym.ladder import RUNGS, Plan
 from torchgym.training import PPOSettings, Trainer, load_agent
 
 SMALL = ["--preset", "toy", "--markets", "2", "--ticks", "400", "--burn-in", "1", "--resamples", "1"]
@@ -126,6 +128,10 @@ def test_the_defaults_are_the_librarys() -> None:
     timed, standard = Bench(), bench.Settings()
     for name in ("cases", "preset", "seconds", "device", "compile", "markets", "batches", "traders", "crowd"):
         assert getattr(timed, name) == getattr(standard, name)
+    plan = Plan()
+    for name in ("preset", "rungs", "seeds", "seed", "episodes", "frames", "device", "compile"):
+        assert getattr(Ladder(), name) == getattr(plan, name)
+    assert (Evaluate().seed, Evaluate().ticks_per_year) == (performance.TEST_SEED, performance.TICKS_PER_YEAR)
 
 
 LEARN = ["--preset", "toy", "--max-ticks", "20", "--no-compile", "--validations", "1"]
@@ -141,6 +147,7 @@ def test_train_evaluate_report_from_one_folder(tmp_path: Path, capsys: pytest.Ca
     assert main(["train", str(run), *LEARN, *PPO, "--episodes", "3", "--seed", "2000"]) == 0
     shown = capsys.readouterr().out
     assert "96 decisions in 4 markets of 20 ticks" in shown
+    assert json.loads((run / "run.json").read_text())["settings"]["hidden"] == [4]
     assert "value_follower" in shown
     assert f"torchgym report {run}" in shown
     files = {
@@ -203,7 +210,7 @@ def test_ctrl_c_saves_and_resume_ends_in_the_same_bits(
     assert signal.getsignal(signal.SIGINT) is handler
     told = capsys.readouterr()
     assert "finishing this update, then saving" in told.err
-    assert f"saved at 32 decisions; go on with: torchgym train {parts} --resume" in " ".join(told.out.split())
+    assert f"saved at 32 decisions; go on with: torchgym train {parts} --episodes 0 --no-compile --resume\n" in told.out
     monkeypatch.setattr(Trainer, "step", plain)
     assert main(["train", str(parts), "--resume", "--no-compile", "--episodes", "0"]) == 0
     assert learned(parts) == learned(whole)
@@ -225,10 +232,20 @@ def test_a_run_is_not_overwritten_unasked(tmp_path: Path, capsys: pytest.Capture
     assert "holds a run: --resume goes on with it, --overwrite begins anew" in capsys.readouterr().err
     assert main(["train", str(tmp_path), "--resume", "--seed", "5", "--ppo.gamma", "0.5"]) == 2
     assert "--ppo.gamma, --seed: the run to go on with has decided that" in capsys.readouterr().err
+    for wrong, message in (
+        (["--episodes", "1"], "episodes must be 0 or at least 2, got 1"),
+        (["--threads", "0"], "threads must be at least 1, got 0"),
+        (["--validations", "-1"], "validations must be at least 0, got -1"),
+        (["--logger", "mlflow"], "--logger mlflow needs a package: pip install mlflow"),
+    ):
+        assert main(["train", str(tmp_path), "--overwrite", "--preset", "toy", *wrong]) == 2
+        assert message in capsys.readouterr().err
     assert main(["train", str(tmp_path / "none"), "--resume"]) == 2
     assert "does not exist: `torchgym train` makes one" in capsys.readouterr().err
     assert learned(tmp_path) == before
+    assert main(["evaluate", str(tmp_path), "--episodes", "2", "--policies", "hold", "--no-compile"]) == 0
     assert main(["train", str(tmp_path), *LEARN, *PPO, "--episodes", "0", "--overwrite", "--seed", "7"]) == 0
+    assert not (tmp_path / "evaluation.json").exists()  # it told of the old agent
     assert learned(tmp_path) != before
 
 
@@ -249,7 +266,7 @@ def test_ladder_prints_and_writes(
         (row,) = csv.DictReader(file)
     assert (row["rung"], row["trainings"], row["frames"]) == ("exact", "2", "32")
     assert code == (0 if row["passed"] == "True" else 1)
-    assert (tmp_path / "toy" / "exact" / "seed_1" / "result.json").is_file()
+    assert (tmp_path / "toy" / "exact" / "training_2" / "result.json").is_file()
     assert "80% of the" in capsys.readouterr().out
 
 

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from pyarrow import parquet
 
 ROOT = Path(__file__).resolve().parents[1]
 README_BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
@@ -47,10 +49,22 @@ def test_sklearn_episodes(tmp_path):
     example = load("sklearn_episodes")
     toy = {"episodes": 8, "max_ticks": 60, "horizon": 10, "stride": 2}
     result = example.main(example.Args(**toy))
-    assert 0.0 <= result["accuracy"] <= 1.0
-    assert 0.0 <= result["majority"] <= 1.0
-    assert example.main(example.Args(**toy, output=tmp_path / "episodes.parquet")) == result
+    path = tmp_path / "episodes.parquet"
+    assert example.main(example.Args(**toy, output=path)) == result
     assert [path.name for path in tmp_path.iterdir()] == ["episodes.parquet"]
+
+    # Prices that look random, and a feature that gives away where they go.
+    table = parquet.read_table(path)
+    episode, tick = np.divmod(np.arange(len(table)), toy["max_ticks"] + 1)
+    price = 100.0 + 0.01 * ((7 * tick**2 + 5 * episode) % 31)
+    hint = np.sign(np.roll(price, -toy["horizon"]) - price)
+    for name, values in (("f_mid_price", price), ("f_log_return_1", hint)):
+        index = table.column_names.index(name)
+        table = table.set_column(index, table.schema.field(index), [values])
+    parquet.write_table(table, path)
+    found = example.learn(example.Args(**toy), path)
+    assert found["majority"] < 0.7
+    assert found["accuracy"] > 0.8
 
 
 @pytest.mark.parametrize("index", range(len(README_BLOCKS)))

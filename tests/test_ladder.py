@@ -1,14 +1,18 @@
 """The learnability ladder: tasks as they are described, climbs that go on where they stopped, figures by hand."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import scipy.stats
 import torch
 from torch import Tensor
 
 import torchgym as tg
 from torchgym.ladder import RUNGS, Climbed, Plan, Rung, climb, curve_rows, summarise
+from torchgym.ladder.summary import _stretch
 from torchgym.performance import play
 from torchgym.plots import ladder_panel
 from torchgym.policies import BASELINES, PolicyMaker
@@ -34,8 +38,8 @@ def test_a_climb_goes_on_where_it_stopped(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     whole = climb(plan(), tmp_path / "whole", progress=lambda *entry: told.append(entry))
     assert whole is not None
-    assert told[0] == ("small, training 1 of 2", 1, 3)
-    assert told[-1] == ("small, training 2 of 2", 3, 3)
+    assert told[:2] == [("small, training 1 of 2", 0, 3), ("small, training 1 of 2", 1, 3)]
+    assert told[-1] == ("small, references", 2, 2)
     for _ in range(2):  # in the middle of the first training; then at the beginning of the second
         answers = iter([False, True])
         assert climb(plan(), tmp_path / "parts", stop=lambda answers=answers: next(answers)) is None  # type: ignore[misc]
@@ -54,10 +58,10 @@ def test_a_climb_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_trainings_of_another_plan_are_not_mixed_in(tmp_path: Path) -> None:
     answers = iter([True])
     assert climb(plan(), tmp_path, stop=lambda: next(answers)) is None
-    with pytest.raises(ValueError, match=r"seed_0 holds a training with other settings: give another folder"):
+    with pytest.raises(ValueError, match=r"training_1 holds results of another settings: give another folder"):
         climb(plan(frames=64), tmp_path)
     climb(plan(), tmp_path)
-    with pytest.raises(ValueError, match=r"holds a training with other episodes"):
+    with pytest.raises(ValueError, match=r"holds results of another episodes"):
         climb(plan(episodes=4), tmp_path)
 
 
@@ -75,7 +79,7 @@ def _flip(config: tg.MarketConfig, seeds: Tensor):  # type: ignore[no-untyped-de
     return lambda seen: torch.where(seen.info["position"] > 0, 0, 2)
 
 
-@pytest.mark.parametrize("name", [name for name in RUNGS if name != "small"])
+@pytest.mark.parametrize("name", list(RUNGS))
 def test_every_rung_is_a_market_and_an_agent(name: str) -> None:
     rung = RUNGS[name]
     config, settings = rung.config("default"), rung.ppo()
@@ -88,13 +92,14 @@ def test_every_rung_is_a_market_and_an_agent(name: str) -> None:
     assert (rung.least_share is not None) == (name in ("exact_free", "exact", "inventory"))
 
 
-def test_the_known_optimum_is_what_selling_at_once_gets() -> None:
+@pytest.mark.parametrize("preset", tg.PRESETS)
+def test_the_known_optimum_is_what_selling_at_once_gets(preset: str) -> None:
     rung = RUNGS["inventory"]
-    config = rung.config("toy")
+    config = rung.config(preset)
     (maker,) = rung.references.values()
-    found = play(tg.Market(config.replace(max_ticks=50), 8, seed=0), maker, torch.arange(8))
+    found = play(tg.Market(config.replace(max_ticks=30), 4, seed=0), maker, torch.arange(4))
     assert rung.optimum is not None
-    assert found.reward.tolist() == pytest.approx([rung.optimum] * 8)
+    assert found.reward.tolist() == pytest.approx([rung.optimum] * 4)
 
 
 def climbed(agent: Tensor, reference: Tensor, rung: Rung = SMALL) -> Climbed:
@@ -124,9 +129,10 @@ def test_trainings_and_episodes_both_count_as_chance() -> None:
     """Trainings that differ widen the interval even where all episodes are alike, and the other way round."""
     flat = torch.ones(4, dtype=torch.float64)
     by_training = summarise(climbed(torch.stack([1.0 * flat, 3.0 * flat]), flat))
-    assert (by_training.agent_low, by_training.agent_high) == (1.0, 3.0)
+    student = 12.7062 / 1.959964 * 2.0**0.5  # two trainings have one degree of freedom
+    assert (by_training.agent_low, by_training.agent_high) == pytest.approx((2.0 - student, 2.0 + student))
     rising = torch.tensor([1.0, 3.0, 1.0, 3.0], dtype=torch.float64)
-    by_episode = summarise(climbed(torch.stack([rising, rising]), flat))
+    by_episode = summarise(climbed(rising.unsqueeze(0), flat))
     assert 1.0 <= by_episode.agent_low < 2.0 < by_episode.agent_high <= 3.0
 
 
@@ -141,11 +147,35 @@ def test_what_a_rung_needs(agent: float, least: float | None, passed: bool) -> N
     assert step.passed == passed
 
 
-def test_a_rung_where_nothing_is_to_be_had_asks_for_nothing() -> None:
-    reference = torch.tensor([-1.0, 1.0, -2.0, 2.0], dtype=torch.float64) + 0.1
-    step = summarise(climbed(torch.full((2, 4), -3.0, dtype=torch.float64), reference))
+@pytest.mark.parametrize("scores", [[-0.9, 1.1, -1.9, 2.1], [0.0] * 4, [-5.0, -4.0, -6.0, -5.0]])
+def test_a_rung_where_nothing_is_to_be_had_asks_for_nothing(scores: list[float]) -> None:
+    reference = torch.tensor(scores, dtype=torch.float64)
+    found = climbed(torch.full((2, 4), -3.0, dtype=torch.float64), reference)
+    step = summarise(found)
     assert step.passed
     assert "earns nothing" in step.needs
+    assert math.isnan(step.share)
+    ladder_panel([step], curve_rows([found]))
+    asked = summarise(climbed(found.agent_scores, reference, replace(SMALL, least_share=0.8)))
+    assert not asked.passed
+
+
+def test_the_stretch_is_students() -> None:
+    for trainings in (2, 5, 9, 10, 20):
+        student = scipy.stats.t.ppf(0.975, trainings - 1) / scipy.stats.norm.ppf(0.975)
+        assert _stretch(trainings) == pytest.approx(student * (trainings / (trainings - 1)) ** 0.5, rel=1e-4)
+
+
+def test_intervals_cover_what_they_promise() -> None:
+    """Trainings that differ as much as episodes do: at least 95 % of intervals, less three standard errors of 200 tries."""
+    drawn = torch.Generator().manual_seed(0)
+    inside = 0
+    for _ in range(200):
+        spread = torch.randn(5, 1, generator=drawn, dtype=torch.float64)
+        noise = torch.randn(1, 30, generator=drawn, dtype=torch.float64)
+        step = summarise(climbed(spread + noise, torch.ones(30, dtype=torch.float64)))
+        inside += step.agent_low < 0.0 < step.agent_high
+    assert inside >= 200 * (0.95 - 3.0 * (0.95 * 0.05 / 200) ** 0.5)
 
 
 def test_curves_and_pictures() -> None:
@@ -162,5 +192,11 @@ def test_bad_plans_are_refused() -> None:
         Plan(rungs=("moon",))
     with pytest.raises(ValueError, match="none given"):
         Plan(rungs=())
-    with pytest.raises(ValueError, match="seeds must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="seeds must be an integer >= 1, got 0"):
         Plan(seeds=0)
+    with pytest.raises(ValueError, match="unknown preset 'moon'"):
+        Plan(preset="moon")
+    with pytest.raises(ValueError, match="a rung is named twice: exact, exact"):
+        Plan(rungs=("exact", "exact"))
+    with pytest.raises(ValueError, match="leads to markets of seed 10004000"):
+        Plan(seed=9_999_000)

@@ -29,7 +29,7 @@ LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 # the imports inside a layer
 EXTRA = {
     *(("noise", "exact"), ("quant_gym", "envs"), ("envs", "rendering"), ("performance", "policies")),
-    *(("ladder", "training"), ("cli", "plots"), ("cli", "report"), ("__main__", "cli")),
+    *(("recording", "policies"), ("ladder", "training"), ("cli", "plots"), ("cli", "report"), ("__main__", "cli")),
 }
 HIGHEST = {"features": 2, "rewards": 2}  # they read the state; the phases that make it are none of their business
 SHARED_TRADER_FILES = {"view", "wish"}  # what all families see and say; a family imports nothing else of its package

@@ -40,6 +40,7 @@ from torchgym.recording import (
 )
 from torchgym.recording.file import ParquetFile, Sorter
 from torchgym.rewards import REWARDS
+from torchgym.training import PPOSettings, load_agent, start
 from torchgym.version import __version__
 
 SHORT = toy(max_ticks=20)
@@ -313,19 +314,22 @@ KEYED = pa.schema([("episode", pa.int64()), ("tick", pa.int64()), ("symbol", pa.
 
 
 def test_how_rows_come_does_not_change_the_file(tmp_path: Path) -> None:
-    count = np.arange(50_000)
+    count = np.arange(250_000)
     rows = pa.RecordBatch.from_arrays([pa.array(count)] * 3 + [pa.array(np.sqrt(count))], schema=KEYED)
 
-    def written(size: int) -> bytes:
-        file = ParquetFile(tmp_path / "rows.parquet", KEYED, rows_per_group=32_768, overwrite=True)
-        for start in range(0, len(count), size):
-            file.write(rows.slice(start, size))
+    def written(size: int, rows_per_group: int) -> bytes:
+        file = ParquetFile(tmp_path / "rows.parquet", KEYED, rows_per_group=rows_per_group, overwrite=True)
+        for at in range(0, len(count), size):
+            file.write(rows.slice(at, size))
         file.close()
         return file.path.read_bytes()
 
-    assert written(333) == written(40_000) == written(50_000)
-    metadata = pq.read_metadata(tmp_path / "rows.parquet")
-    assert [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)] == [32_768, 17_232]
+    # The larger group has several pages per column.
+    for rows_per_group, groups in ((32_768, [*[32_768] * 7, 20_624]), (200_000, [200_000, 50_000])):
+        sizes = (333, 40_000, len(count))
+        assert len({written(size, rows_per_group) for size in sizes}) == 1, rows_per_group
+        metadata = pq.read_metadata(tmp_path / "rows.parquet")
+        assert [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)] == groups
 
 
 def test_memory_does_not_grow_with_what_is_recorded(tmp_path: Path) -> None:
@@ -392,7 +396,7 @@ def test_an_interrupted_recording_leaves_nothing(error: type[BaseException], tmp
 def test_a_file_that_is_there_is_only_replaced_when_asked(tmp_path: Path) -> None:
     path = tmp_path / "episodes.parquet"
     path.write_text("precious")
-    with pytest.raises(FileExistsError, match=r"episodes\.parquet is there already"):
+    with pytest.raises(FileExistsError, match=r"episodes\.parquet is there already.* overwrite=True \(--overwrite\)"):
         record(path, toy(max_ticks=2), episodes=1)
     assert path.read_text() == "precious"
     record(path, toy(max_ticks=2), episodes=1, overwrite=True)
@@ -408,6 +412,7 @@ def test_a_file_that_is_there_is_only_replaced_when_asked(tmp_path: Path) -> Non
         ({"episodes": 2, "num_envs": True}, "num_envs must be an integer >= 1, got True"),
         ({"episodes": 2, "seed": -1}, "seed 0 must be an integer from 0"),
         ({"episodes": 2, "rows_per_group": 0}, "rows_per_group must be an integer >= 1, got 0"),
+        ({"episodes": 2, "rows_per_group": True}, "rows_per_group must be an integer >= 1, got True"),
         ({"episodes": 2, "market_fields": ["midd"]}, "unknown entry 'midd' of a path: choose from mid"),
         ({"episodes": 2, "policy": act(SHORT), "maker": BASELINES["hold"].make}, "policy and maker contradict"),
         ({"episodes": 2, "policy": lambda seen: torch.tensor([1, 9])}, "action of market 1 is 9, must be 0 to 2"),
@@ -454,6 +459,8 @@ def test_a_recorder_for_ones_own_loop(tmp_path: Path) -> None:
             recorded.step(torch.tensor([0, 0, 3]))
         with pytest.raises(ValueError, match="from 1 to the 3 markets, got 4"):
             recorded.reset([7, 8, 9], episodes=4)
+        with pytest.raises(ValueError, match="from 1 to the 3 markets, got True"):
+            recorded.reset([7, 8, 9], episodes=True)
         recorded.step()
         recorded.reset([9, 9, 9])
         assert not (tmp_path / "mine.parquet").exists()
@@ -475,6 +482,46 @@ def test_a_recorder_for_ones_own_loop(tmp_path: Path) -> None:
     for name in ("f_log_return_1", "equity", "reward", "bid_depth"):
         assert cut[name].to_list()[:11] == whole[name].tolist()[:11], name
     assert recorded.rows == len(table)
+
+
+def test_episodes_in_which_nothing_was_decided(tmp_path: Path) -> None:
+    path = tmp_path / "opened.parquet"
+    with EpisodeRecorder(path, Market(CROWDED, 2, seed=0)) as recorded:
+        seen = recorded.reset([3, 4])
+    table = pl.read_parquet(path)
+    assert table.select("episode", "tick", "symbol").rows() == [
+        (episode, 0, at) for episode in range(2) for at in range(3)
+    ]
+    assert table["equity"].to_list() == seen.info["equity"].repeat_interleave(3).tolist()
+    for column in columns(CROWDED):
+        assert table[column.name].null_count() == (6 if column.nullable else 0), column.name
+
+
+@pytest.mark.parametrize("end", ["close", "discard"])
+def test_a_finished_recorder_takes_no_more_episodes(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "episodes.parquet"
+    recorded = EpisodeRecorder(path, Market(toy(max_ticks=4), 1, seed=0))
+    recorded.reset([1])
+    recorded.step()
+    getattr(recorded, end)()
+    left = [(file.name, file.read_bytes()) for file in tmp_path.iterdir()]
+    assert len(left) == (end == "close")
+    for refused in (recorded.step, lambda: recorded.reset([2])):
+        with pytest.raises(RuntimeError, match="the recording is finished: make another EpisodeRecorder"):
+            refused()
+    recorded.close()
+    recorded.discard()
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == left
+    assert recorded.episodes == 1
+
+
+def test_a_recorder_that_is_never_used_leaves_nothing(tmp_path: Path) -> None:
+    recorded = EpisodeRecorder(tmp_path / "episodes.parquet", Market(toy(max_ticks=4), 1, seed=0))
+    assert list(tmp_path.iterdir()) == []
+    recorded.reset([1])
+    assert len(list(tmp_path.iterdir())) == 1  # shows early that the place can be written to
+    recorded.discard()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_recording_without_pyarrow_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,3 +560,38 @@ def test_the_commands_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_command_lists_policies_that_make_sense() -> None:
     with pytest.raises(ValueError, match="unknown policy 'twap_liquidator': choose one of hold, random"):
         run(Record(preset="toy", policy="twap_liquidator"))
+
+
+def test_the_command_records_a_trained_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rich")
+    config = toy(max_ticks=12, ticks_per_action=3, num_symbols=2, scaling="relative")
+    settings = PPOSettings(total_frames=32, num_envs=4, rollout=4, hidden=(4,))
+    trained = start(config, settings, compile=False)
+    weight = trained.trainer.agent.get_parameter("_logits.body.2.weight")
+    with torch.no_grad():
+        weight.mul_(1_000.0)  # decided enough that rounding changes no choice
+    trained.save(tmp_path / "first")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="--ticks-per-action, --policy: the run first has decided that; leave it out"):
+        run(Record(run=Path("first"), policy="random", ticks_per_action=2))
+    with pytest.raises(ValueError, match="does not exist"):
+        run(Record(run=Path("second")))
+    assert not (tmp_path / "runs").exists()
+    assert run(Record(run=Path("first"), episodes=3, seed=20_000_000, markets=2)) == 0
+    path = tmp_path / "runs/record/first.parquet"
+    assert read_config(path) == config
+    about = read_about(path)
+    assert (about["run"], about["policy"], about["seed"]) == ("first", "agent", "20000000")
+    record(tmp_path / "same.parquet", config, episodes=3, seed=20_000_000, policy=load_agent(tmp_path / "first").policy)
+    table, same = pl.read_parquet(path), pl.read_parquet(tmp_path / "same.parquet")
+    assert table.equals(same)
+    assert table["action"].drop_nulls().n_unique() > 1
+
+
+@pytest.mark.parametrize(
+    "option", [{"preset": "toy"}, {"ticks": 5}, {"ticks_per_action": 2}, {"symbols": 2}, {"policy": "random"}]
+)
+def test_what_a_run_has_decided_cannot_be_asked_for(option: dict[str, Any]) -> None:
+    (name,) = option
+    with pytest.raises(ValueError, match=f"^--{name.replace('_', '-')}: the run first has decided that"):
+        run(Record(run=Path("first"), **option))

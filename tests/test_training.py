@@ -140,15 +140,48 @@ def test_inputs_are_all_that_an_agent_sees() -> None:
     ("changes", "message"),
     [
         ({"rollout": 0}, "rollout must be an integer >= 1, got 0"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive"),
-        ({"entropy": -0.1}, "entropy must not be negative"),
-        ({"gamma": 1.5}, "gamma must be from 0 to 1"),
-        ({"hidden": ()}, "hidden must be integers >= 1"),
+        ({"learning_rate": 0.0}, r"learning_rate must be a finite number in \[1e-12, inf\], got 0.0"),
+        ({"entropy": -0.1}, r"entropy must be a finite number in \[0.0, inf\]"),
+        ({"gamma": 1.5}, r"gamma must be a finite number in \[0.0, 1.0\], got 1.5"),
+        ({"hidden": ()}, "hidden must name the width of one layer at least"),
+        ({"hidden": 8}, "hidden must be a tuple, got 8"),
+        ({"hidden": (0,)}, "a width of hidden must be an integer >= 1, got 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PPOSettings(**changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("validations", "tried"), [(0, []), (1, [4]), (2, [2, 4]), (3, [2, 3, 4]), (9, [1, 2, 3, 4])])
+def test_the_agent_is_tried_as_often_as_asked(validations: int, tried: list[int]) -> None:
+    run = start(CONFIG, SETTINGS, compile=False, validations=validations, validation_episodes=2)
+    run.advance()
+    assert [at + 1 for at, row in enumerate(run.curve) if "validation_return" in row] == tried
+
+
+def test_what_is_carried_on_is_no_more_than_it_holds() -> None:
+    run = begun()
+    run.advance(1)
+    carried = run.trainer.state_dict()["carried"]["observation"]
+    assert carried.untyped_storage().nbytes() == carried.numel() * carried.element_size()
+
+
+def test_it_learns_to_let_go_of_what_costs() -> None:
+    config = CONFIG.replace(max_ticks=20, ticks_per_action=2, reward="inventory", starting_shares=50)
+    settings = PPOSettings(
+        total_frames=64 * 10 * 5,
+        num_envs=64,
+        rollout=10,
+        hidden=(16,),
+        inputs=("f_fair_value_dev",),
+        learning_rate=3e-3,
+    )
+    run = start(config, settings, compile=False, validations=0)
+    run.advance()
+    returns = [row["training_return"] for row in run.curve]
+    assert returns[0] < -13.0  # near random
+    assert returns[-1] > -7.0
 
 
 def test_the_learning_rate_falls_to_what_is_left() -> None:

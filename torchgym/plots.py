@@ -157,10 +157,11 @@ def _climb(axes: Axes, step: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _shares(axes: Axes, steps: Sequence[Any]) -> None:
     places = range(len(steps))
-    shares = [100.0 * step.share for step in steps]
+    defined = [step for step in steps if math.isfinite(step.share)]
+    shares = [100.0 * step.share if step in defined else 0.0 for step in steps]
     ends = [
-        [100.0 * (step.share - step.share_low) for step in steps],
-        [100.0 * (step.share_high - step.share) for step in steps],
+        [max(100.0 * (step.share - step.share_low), 0.0) if step in defined else 0.0 for step in steps],
+        [max(100.0 * (step.share_high - step.share), 0.0) if step in defined else 0.0 for step in steps],
     ]
     colours = [BLUE if step.passed else ORANGE for step in steps]
     axes.barh(places, shares, xerr=ends, color=colours, ecolor="black", capsize=3, height=0.6)

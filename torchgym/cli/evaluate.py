@@ -22,6 +22,7 @@ from torchgym.cli.output import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from torchgym.config import MarketConfig
     from torchgym.performance import Evaluation
     from torchgym.policies import PolicyMaker
 
@@ -86,7 +87,7 @@ def judge(
         raise ValueError(f"seed must be at least {TRAINING_SEEDS}, got {seed}: agents train on those below")
     agent = load_agent(folder, device=device)
     saved = read_checkpoint(folder / CHECKPOINT)["torchgym"]
-    makers = {"agent": agent.maker, **_chosen(agent.config.starting_shares != 0, policies)}
+    makers = {"agent": agent.maker, **_chosen(agent.config, policies)}
     told = {name: row.description for name, row in BASELINES.items()}
     told["agent"] = f"PPO, {', '.join(map(str, agent.settings.hidden))} wide, trained with torchgym {saved}"
     with progress_bars() as progress:
@@ -109,17 +110,14 @@ def judge(
     make_console().print(_table(found))
 
 
-def _chosen(inventory: bool, names: tuple[str, ...]) -> dict[str, PolicyMaker]:
-    from torchgym.policies import BASELINES
+def _chosen(config: MarketConfig, names: tuple[str, ...]) -> dict[str, PolicyMaker]:
+    from torchgym.policies import baselines
 
-    unknown = [repr(name) for name in names if name not in BASELINES]
+    known = baselines(config)
+    unknown = [repr(name) for name in names if name not in known]
     if unknown:
-        raise ValueError(f"unknown policy {', '.join(unknown)}: choose from {', '.join(BASELINES)}")
-    return {
-        name: row.make
-        for name, row in BASELINES.items()
-        if (name in names if names else inventory or not row.inventory)
-    }
+        raise ValueError(f"unknown policy {', '.join(unknown)}: choose from {', '.join(known)}")
+    return {name: known[name] for name in names} if names else known
 
 
 def _table(found: Evaluation) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,13 +11,17 @@ from torchgym.cli.output import (
     INTERRUPTED,
     MARKS,
     check_device,
+    command_line,
     compilable,
     interruptible,
     make_console,
     make_folder,
     progress_bars,
+    set_threads,
     write_csv,
+    write_figure,
 )
+from torchgym.version import __version__
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,16 +62,16 @@ class Ladder:
 
 def run(options: Ladder) -> int:
     """Climb, write and print; 0, 1 where a rung asks for more than the agents reach, 130 where Ctrl-C ended it."""
-    import torch
-
     from torchgym.ladder import Plan, climb, curve_rows, summarise
     from torchgym.plots import ladder_panel
 
     check_device(options.device)
-    torch.set_num_threads(options.threads)
+    set_threads(options.threads)
     names = ("preset", "rungs", "seeds", "seed", "episodes", "frames", "device")
     plan = Plan(**{name: getattr(options, name) for name in names}, compile=compilable(options.compile))
     folder = make_folder(options.output, options.preset)
+    results = options.results or folder
+    results.mkdir(parents=True, exist_ok=True)
     console = make_console()
     with interruptible() as pressed, progress_bars() as progress:
         climbed = climb(plan, folder, progress=progress, stop=pressed)
@@ -74,12 +79,11 @@ def run(options: Ladder) -> int:
         console.print("saved; the same command goes on from there")
         return INTERRUPTED
     steps = [summarise(rung) for rung in climbed]
-    results = options.results or folder
-    results.mkdir(parents=True, exist_ok=True)
     curves = curve_rows(climbed)
-    write_csv(results / "ladder.csv", [asdict(step) for step in steps])
+    about = {"torchgym": __version__, "command": command_line("ladder", options, leave_out=("output", "results"))}
+    write_csv(results / "ladder.csv", [{"preset": options.preset, **asdict(step), **about} for step in steps])
     write_csv(results / "curves.csv", curves)
-    ladder_panel(steps, curves).savefig(results / "ladder.png", dpi=110)
+    write_figure(results / "ladder.png", ladder_panel(steps, curves))
     console.print(_table(steps, options.preset))
     console.print(f"written: ladder.csv, curves.csv, ladder.png in {results}", soft_wrap=True)
     return 0 if all(step.passed for step in steps) else 1
@@ -106,7 +110,7 @@ def _table(steps: list[Step], preset: str) -> Table:
             f"{step.agent_mean:+.1f} ({step.agent_low:+.1f} … {step.agent_high:+.1f})",
             f"{step.agent_worst:+.1f} … {step.agent_best:+.1f}",
             f"{step.reference}: {step.reference_mean:+.1f} ({step.reference_low:+.1f} … {step.reference_high:+.1f})",
-            f"{step.share:.0%} ({step.share_low:.0%} … {step.share_high:.0%})",
+            "–" if math.isnan(step.share) else f"{step.share:.0%} ({step.share_low:.0%} … {step.share_high:.0%})",
             f"{step.frames:,}",
             f"{step.minutes:.1f}",
             step.needs,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from torchgym.files import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
 
 Progress = Callable[[str, int, int], None]
@@ -42,6 +43,19 @@ def check_device(name: str) -> None:
         raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
+def set_threads(count: int) -> None:
+    """Give torch so many threads.
+
+    Raises:
+        ValueError: for none.
+    """
+    import torch
+
+    if count < 1:
+        raise ValueError(f"threads must be at least 1, got {count}")
+    torch.set_num_threads(count)
+
+
 def compilable(wanted: bool) -> bool:
     """Whether markets can be compiled, if that is wanted; where the compiler is missing, a line on stderr says so."""
     usual = "clang++" if sys.platform == "darwin" else "g++"
@@ -61,10 +75,11 @@ def command_line(command: str, options: Any, *, first: Sequence[str] = (), leave
         first: arguments without a name.
         leave_out: options that change nothing in what comes out, or are among those.
     """
-    return shlex.join(["torchgym", command, *first, *_words(options, "", leave_out)])
+    return shlex.join(["torchgym", command, *first, *option_words(options, leave_out=leave_out)])
 
 
-def _words(options: Any, prefix: str, leave_out: Sequence[str] = ()) -> list[str]:
+def option_words(options: Any, prefix: str = "", leave_out: Sequence[str] = ()) -> list[str]:
+    """The options that are not at their defaults, as words of a command line."""
     words: list[str] = []
     for entry in fields(options):
         value, name = getattr(options, entry.name), prefix + entry.name.replace("_", "-")
@@ -72,7 +87,7 @@ def _words(options: Any, prefix: str, leave_out: Sequence[str] = ()) -> list[str
         if value == usual or entry.name in leave_out:
             continue
         if is_dataclass(value):
-            words += _words(value, f"{name}.")
+            words += option_words(value, f"{name}.")
         elif isinstance(value, bool):
             words.append(f"--{name}" if value else f"--{prefix}no-{name.removeprefix(prefix)}")
         else:
@@ -104,6 +119,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a picture."""
+    with replacing(path) as part:
+        figure.savefig(part, dpi=110, format="png")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torchgym.policies import PolicyMaker
 
 _RECORDINGS = Path("runs/record")
+_DECIDED_BY_RUN = ("preset", "ticks", "ticks_per_action", "symbols", "policy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +32,16 @@ class Record:
     """Symbols per market."""
     policy: str = "hold"
     """Who trades; see torchgym.policies.BASELINES."""
+    run: Path | None = None
+    """Folder of a training run: its agent plays, in the market it was trained for; of the options above --episodes applies."""
     seed: int = 0
-    """Of the first episode; the others follow."""
+    """Of the first episode; the others follow. Agents train on those below ten million."""
     markets: int = 64
-    """How many markets play at once, at most; the file is the same."""
+    """How many markets play at once, at most; what a scripted policy leaves is the same file."""
     features: bool = True
     """Also record what the learner saw, 54 columns and more: most of the file."""
     output: Path | None = None
-    """File to write; the default is runs/record/PRESET.parquet."""
+    """File to write; the default is runs/record/PRESET.parquet, or that of the run's name."""
     overwrite: bool = False
     """Replace a file that is there already."""
     compile: bool = False
@@ -54,15 +57,10 @@ def run(options: Record) -> int:
     except ImportError as missing:  # it says what to install
         raise ValueError(str(missing)) from missing
 
-    config = preset(
-        options.preset,
-        num_symbols=options.symbols,
-        max_ticks=options.ticks,
-        ticks_per_action=options.ticks_per_action,
-    )
-    maker = _maker(config, options.policy)
     check_device(options.device)
-    path = _RECORDINGS / f"{options.preset}.parquet" if options.output is None else options.output
+    config, maker, about = _scripted(options) if options.run is None else _trained(options, options.run)
+    name = options.preset if options.run is None else options.run.resolve().name
+    path = _RECORDINGS / f"{name}.parquet" if options.output is None else options.output
     path.parent.mkdir(parents=True, exist_ok=True)
     with progress_bars() as progress:
         made = record(
@@ -73,7 +71,7 @@ def run(options: Record) -> int:
             maker=maker,
             num_envs=options.markets,
             features=options.features,
-            about={"preset": options.preset, "policy": options.policy},
+            about=about,
             overwrite=options.overwrite,
             compile=compilable(options.compile),
             device=options.device,
@@ -95,18 +93,40 @@ def run(options: Record) -> int:
     return 0
 
 
-def _maker(config: MarketConfig, name: str) -> PolicyMaker:
-    """What makes the policy of that name.
+def _scripted(options: Record) -> tuple[MarketConfig, PolicyMaker, dict[str, str]]:
+    """The market and the policy of the options, and what to tell of them.
 
     Raises:
-        ValueError: for an unknown one, or one that makes no sense in this market, listing those that do.
+        ValueError: for an unknown policy, or one that makes no sense in this market, listing those that do.
     """
     from torchgym.policies import baselines
 
+    config = preset(
+        options.preset,
+        num_symbols=options.symbols,
+        max_ticks=options.ticks,
+        ticks_per_action=options.ticks_per_action,
+    )
     known = baselines(config)
-    if name not in known:
-        raise ValueError(f"unknown policy {name!r}: choose one of {', '.join(known)}")
-    return known[name]
+    if options.policy not in known:
+        raise ValueError(f"unknown policy {options.policy!r}: choose one of {', '.join(known)}, or an agent with --run")
+    return config, known[options.policy], {"preset": options.preset, "policy": options.policy}
+
+
+def _trained(options: Record, folder: Path) -> tuple[MarketConfig, PolicyMaker, dict[str, str]]:
+    """The market of a run and its agent, and what to tell of them.
+
+    Raises:
+        ValueError: for options that the run has decided, or without a checkpoint that can be read.
+    """
+    decided = [name for name in _DECIDED_BY_RUN if getattr(options, name) != getattr(Record, name)]
+    if decided:
+        told = ", ".join(f"--{name.replace('_', '-')}" for name in decided)
+        raise ValueError(f"{told}: the run {folder} has decided that; leave it out, or leave out --run")
+    from torchgym.training import load_agent
+
+    agent = load_agent(folder, device=options.device)
+    return agent.config, agent.maker, {"run": str(folder), "policy": "agent"}
 
 
 def _megabytes(size: int) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+import importlib.util
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,8 +20,11 @@ from torchgym.cli.output import (
     compilable,
     interruptible,
     make_console,
+    option_words,
     progress_bars,
+    set_threads,
     write_csv,
+    write_figure,
     write_json,
 )
 from torchgym.config import preset
@@ -28,16 +34,13 @@ from torchgym.version import __version__
 if TYPE_CHECKING:
     from torchgym.training import Run
 
+_WRITTEN = (
+    *("checkpoint.pt", "run.json", "learning_curve.csv", "learning_curve.png"),
+    *("evaluation.json", "evaluation.csv", "report.html"),
+)
+_LOG = "log"
 _SAVE_EVERY = 20  # updates
-_ANY_TIME = (
-    "folder",
-    "episodes",
-    "device",
-    "compile",
-    "threads",
-    "logger",
-    "resume",
-)  # options that --resume goes with
+_ANY_TIME = ("folder", "episodes", "device", "compile", "threads", "logger", "resume", "overwrite")  # go with --resume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,42 +82,52 @@ class Train:
     logger: Literal["none", "csv", "tensorboard", "wandb", "mlflow"] = "none"
     """One of TorchRL's loggers beside learning_curve.csv; needs its package."""
     resume: bool = False
-    """Go on with the run in the folder, with the settings that it has."""
+    """Go on with the run in the folder, with the settings that it has; others are refused."""
     overwrite: bool = False
     """Begin anew where the folder holds a run already."""
 
 
 def run(options: Train) -> int:
     """Train, write and print; 0, or 130 where Ctrl-C ended it."""
-    import torch
-
     from torchgym.training import CHECKPOINT
 
     check_device(options.device)
+    set_threads(options.threads)
+    if options.episodes < 0 or options.episodes == 1:
+        raise ValueError(f"episodes must be 0 or at least 2, got {options.episodes}")
+    if options.logger not in ("none", "csv") and importlib.util.find_spec(options.logger) is None:
+        raise ValueError(f"--logger {options.logger} needs a package: pip install {options.logger}")
     options = replace(options, compile=compilable(options.compile))
-    torch.set_num_threads(options.threads)
-    there = (options.folder / CHECKPOINT).exists()
-    if there and not (options.resume or options.overwrite):
+    if (options.folder / CHECKPOINT).exists() and not (options.resume or options.overwrite):
         raise ValueError(f"{options.folder} holds a run: --resume goes on with it, --overwrite begins anew")
     run = _resumed(options) if options.resume else _begun(options)
-    console = make_console()
     settings = run.trainer.settings
-    console.print(
+    _say(
         f"{settings.updates * settings.frames_per_update:,} decisions in {settings.num_envs} markets of"
         f" {run.trainer.config.max_ticks:,} ticks, {run.trainer.config.ticks_per_action} per decision, on {options.device};"
-        f" {run.trainer.frames:,} are done",
-        soft_wrap=True,
+        f" {run.trainer.frames:,} are done"
     )
     if not _learn(run, options):
-        console.print(
-            f"saved at {run.trainer.frames:,} decisions; go on with: torchgym train {options.folder} --resume"
-        )
+        again = replace(options, resume=True, overwrite=False)
+        _say(f"saved at {run.trainer.frames:,} decisions; go on with: {_command(again, keep=_ANY_TIME)}")
         return INTERRUPTED
-    if options.episodes:
-        judge(options.folder, episodes=options.episodes, device=options.device, compile=options.compile)
-    console.print(f"written: {', '.join(sorted(path.name for path in options.folder.iterdir()))} in {options.folder}")
-    console.print(f"a page to look at: torchgym report {options.folder}", soft_wrap=True)
+    quoted = shlex.quote(str(options.folder))
+    if not options.episodes:
+        _say(f"the agent is in {options.folder}; measure it with: torchgym evaluate {quoted}")
+        return 0
+    judge(options.folder, episodes=options.episodes, device=options.device, compile=options.compile)
+    _say(f"the agent and what came of it are in {options.folder}; a page to look at: torchgym report {quoted}")
     return 0
+
+
+def _say(text: str) -> None:
+    make_console().print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def _command(options: Train, keep: Sequence[str] = ()) -> str:
+    """The command line of these options, or of those to keep."""
+    leave_out = ["folder", "overwrite", *(entry.name for entry in fields(options) if keep and entry.name not in keep)]
+    return command_line("train", options, first=[str(options.folder)], leave_out=leave_out)
 
 
 def _begun(options: Train) -> Run:
@@ -137,10 +150,13 @@ def _begun(options: Train) -> Run:
         compile=options.compile,
         validations=options.validations,
     )
-    options.folder.mkdir(parents=True, exist_ok=True)
+    for name in _WRITTEN:  # of a run that was here before: nothing of it may be taken for this one's
+        (options.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(options.folder / _LOG, ignore_errors=True)
+    run.save(options.folder)
     told = {
         "torchgym": __version__,
-        "command": command_line("train", options, first=[str(options.folder)], leave_out=("folder", "overwrite")),
+        "command": _command(options),
         "preset": options.preset,
         "seed": options.seed,
         "settings": asdict(options.ppo),
@@ -153,9 +169,7 @@ def _begun(options: Train) -> Run:
 def _resumed(options: Train) -> Run:
     from torchgym.training import resume
 
-    decided = [
-        word for word in command_line("train", options, leave_out=_ANY_TIME).split()[2:] if word.startswith("--")
-    ]
+    decided = [word for word in option_words(options, leave_out=_ANY_TIME) if word.startswith("--")]
     if decided:
         raise ValueError(
             f"{', '.join(decided)}: the run to go on with has decided that; leave it out, or begin a new run"
@@ -164,19 +178,20 @@ def _resumed(options: Train) -> Run:
 
 
 def _learn(run: Run, options: Train) -> bool:
-    """Whether it came to its end; what has been learned is on disk either way."""
+    """Whether it came to its end undisturbed; what has been learned is on disk either way."""
     log = _logger(options)
-    settings = run.trainer.settings
+    total = run.trainer.settings.updates * run.trainer.settings.frames_per_update
     with interruptible() as pressed, progress_bars() as progress:
+        progress("decisions", run.trainer.frames, total)
 
         def told(run: Run) -> None:
-            progress("decisions", run.trainer.frames, settings.updates * settings.frames_per_update)
+            progress("decisions", run.trainer.frames, total)
             log(run)
             if run.trainer.update % _SAVE_EVERY == 0:
                 _save(run, options.folder)
 
-        complete = run.advance(told=told, stop=pressed)
-    _save(run, options.folder)
+        complete = run.advance(told=told, stop=pressed) and not pressed()
+        _save(run, options.folder)
     return complete
 
 
@@ -186,7 +201,7 @@ def _save(run: Run, folder: Path) -> None:
     run.save(folder)
     write_csv(folder / "learning_curve.csv", run.curve)
     if run.trainer.update == run.trainer.settings.updates:
-        learning_curve(run.curve, str(folder)).savefig(folder / "learning_curve.png", dpi=110)
+        write_figure(folder / "learning_curve.png", learning_curve(run.curve, str(folder)))
 
 
 def _logger(options: Train) -> Callable[[Run], None]:
@@ -195,7 +210,7 @@ def _logger(options: Train) -> Callable[[Run], None]:
         return lambda run: None
     from torchrl.record.loggers import get_logger
 
-    to: Any = get_logger(options.logger, logger_name=str(options.folder), experiment_name="log")
+    to: Any = get_logger(options.logger, logger_name=str(options.folder), experiment_name=_LOG)
 
     def log(run: Run) -> None:
         row = run.curve[-1]

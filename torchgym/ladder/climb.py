@@ -11,15 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchgym.config import preset
 from torchgym.files import replacing
 from torchgym.ladder.rungs import RUNGS, Rung
 from torchgym.market import Market, consecutive_seeds
-from torchgym.performance import TEST_SEED, VALIDATION_SEED, play
+from torchgym.performance import TEST_SEED, TRAINING_SEEDS, VALIDATION_SEED, play
 from torchgym.policies import BASELINES, PolicyMaker
 from torchgym.training import CHECKPOINT, Run, resume, start
+from torchgym.version import __version__
 
 _SEED_STEP = 1_000
-_RESULT = "result.json"
+_SAVE_EVERY = 20  # updates
+_RESULT, _REFERENCE = "result.json", "reference.json"
 
 Progress = Callable[[str, int, int], None]  # what is done, updates so far, updates in all
 
@@ -35,6 +38,11 @@ class Plan:
         seed: of the first; each following one's is 1,000 more, so that they share no market.
         episodes: held-out ones that every agent and reference is judged on.
         frames: instead of each rung's own number.
+        device: where markets and networks live.
+        compile: run compiled markets; the numbers are the same.
+
+    Raises:
+        ValueError: at construction, for what is unknown or impossible.
     """
 
     preset: str = "default"
@@ -47,12 +55,25 @@ class Plan:
     compile: bool = True
 
     def __post_init__(self) -> None:
+        preset(self.preset)
         unknown = [repr(name) for name in self.rungs if name not in RUNGS]
         if unknown or not self.rungs:
             raise ValueError(f"unknown rung {', '.join(unknown) or '(none given)'}: choose from {', '.join(RUNGS)}")
-        for name, low in (("seeds", 1), ("episodes", 2)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        if len(set(self.rungs)) < len(self.rungs):
+            raise ValueError(f"a rung is named twice: {', '.join(self.rungs)}")
+        for name, low in (("seeds", 1), ("seed", 0), ("episodes", 2), ("frames", 1)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < low):
+                raise ValueError(f"{name} must be an integer >= {low}, got {value!r}")
+        last = self.seed + _SEED_STEP * self.seeds
+        if last > TRAINING_SEEDS:
+            raise ValueError(
+                f"seed = {self.seed} leads to markets of seed {last}, from {TRAINING_SEEDS} on they are held out"
+            )
+
+    def seed_of(self, training: int) -> int:
+        """Of a training, from 0."""
+        return self.seed + _SEED_STEP * training
 
 
 @dataclass(frozen=True)
@@ -77,8 +98,8 @@ def climb(
     Args:
         folder: has a sub-folder per rung and training, with its checkpoint and its result. A second call with the same plan goes
             on from there, in the same bits.
-        progress: called after every update.
-        stop: asked after every update; True saves a checkpoint and ends.
+        progress: called after every update, and for every reference.
+        stop: asked after every update and before every judgement; True saves and ends.
 
     Returns:
         Every rung, or None where it was stopped before the end.
@@ -86,90 +107,152 @@ def climb(
     Raises:
         ValueError: when the folder holds trainings of another plan.
     """
+    told = progress or _silent
+    stopped = stop or _never
     done = []
     for name in plan.rungs:
+        work = _Work(plan, name, folder / name, told, stopped)
         runs = []
         for training in range(plan.seeds):
-            found = _train(plan, name, training, folder / name / f"seed_{training}", progress, stop)
+            found = work.train(training)
             if found is None:
                 return None
             runs.append(found)
-        done.append(_judged(plan, name, runs, folder / name))
+        references = work.references()
+        if references is None:
+            return None
+        done.append(_climbed(plan, name, runs, references))
     return done
 
 
-def _train(
-    plan: Plan,
-    name: str,
-    training: int,
-    folder: Path,
-    progress: Progress | None,
-    stop: Callable[[], bool] | None,
-) -> dict[str, Any] | None:
-    """Scores and curve of one training, from its result if it has one; None where it was stopped."""
-    rung = RUNGS[name]
-    config, settings, seed = rung.config(plan.preset), rung.ppo(plan.frames), plan.seed + _SEED_STEP * training
-    asked = json.loads(
-        json.dumps({"config": config.to_dict(), "settings": vars(settings), "seed": seed, "episodes": plan.episodes})
-    )
-    if (folder / _RESULT).is_file():
-        found: dict[str, Any] = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
-        _check_same(folder, asked, found["asked"])
-        return found
-    if (folder / CHECKPOINT).is_file():
-        run = resume(folder, device=plan.device, compile=plan.compile)
+class _Work:
+    """What there is to do on one rung, and what of it the folder holds already."""
+
+    def __init__(self, plan: Plan, name: str, folder: Path, told: Progress, stopped: Callable[[], bool]) -> None:
+        self.plan = plan
+        self.name = name
+        self.rung = RUNGS[name]
+        self.folder = folder
+        self.told = told
+        self.stopped = stopped
+        self.config = self.rung.config(plan.preset)
+        self.settings = self.rung.ppo(plan.frames)
+        self._market: Market | None = None
+
+    def train(self, training: int) -> dict[str, Any] | None:
+        """Scores and curve of one training; None where it was stopped."""
+        folder, seed = self.folder / f"training_{training + 1}", self.plan.seed_of(training)
+        asked = self._asked(seed=seed, settings=vars(self.settings))
+        found = _kept(folder / _RESULT, asked)
+        if found is not None:
+            return found
+        run = self._run(folder, asked, seed)
+        label = f"{self.name}, training {training + 1} of {self.plan.seeds}"
+        total = self.settings.updates
+        self.told(label, run.trainer.update, total)
+
+        def told(run: Run) -> None:
+            self.told(label, run.trainer.update, total)
+            if run.trainer.update % _SAVE_EVERY == 0:
+                run.save(folder)
+
+        complete = run.advance(told=told, stop=self.stopped)
+        run.save(folder)
+        if not complete or self.stopped():
+            return None
+        scores = self._scores(run.trainer.agent.maker, TEST_SEED)
+        return _keep(folder / _RESULT, asked, {"scores": scores.tolist(), "curve": run.curve})
+
+    def references(self) -> dict[str, Any] | None:
+        """The best reference, its scores and those of doing nothing; None where it was stopped."""
+        makers = self.rung.references
+        asked = self._asked(references=list(makers), validation_seed=VALIDATION_SEED)
+        found = _kept(self.folder / _REFERENCE, asked)
+        if found is not None:
+            return found
+        tried: dict[str, float] = {}
+        for reference, maker in makers.items():
+            if self.stopped():
+                return None
+            tried[reference] = self._scores(maker, VALIDATION_SEED).mean().item()
+            self.told(f"{self.name}, references", len(tried), len(makers))
+        best = max(tried, key=lambda reference: tried[reference])
+        scores = self._scores(makers[best], TEST_SEED).tolist()
+        hold = self._scores(BASELINES["hold"].make, TEST_SEED).tolist()
+        found = {"reference": best, "validation_means": tried, "scores": scores, "hold_scores": hold}
+        return _keep(self.folder / _REFERENCE, asked, found)
+
+    def _run(self, folder: Path, asked: dict[str, Any], seed: int) -> Run:
+        """A new run, or the one that waits in the folder."""
+        if not (folder / CHECKPOINT).is_file():
+            return start(self.config, self.settings, seed=seed, device=self.plan.device, compile=self.plan.compile)
+        run = resume(folder, device=self.plan.device, compile=self.plan.compile)
         trainer = run.trainer
         going = {"config": trainer.config.to_dict(), "settings": vars(trainer.settings), "seed": trainer.seed}
-        _check_same(folder, {key: asked[key] for key in going}, json.loads(json.dumps(going)))
-    else:
-        run = start(config, settings, seed=seed, device=plan.device, compile=plan.compile)
-    label = f"{name}, training {training + 1} of {plan.seeds}"
+        _check_same(folder, {key: asked[key] for key in going}, _plain(going))
+        return run
 
-    def told(run: Run) -> None:
-        if progress is not None:
-            progress(label, run.trainer.update, settings.updates)
+    def _scores(self, maker: PolicyMaker, seed: int) -> Tensor:
+        """Score of every episode, [E] float64."""
+        plan = self.plan
+        if self._market is None:
+            self._market = Market(self.config, plan.episodes, seed=seed, device=plan.device, compile=plan.compile)
+        found = play(self._market, maker, consecutive_seeds(seed, plan.episodes))
+        return found.profit if self.rung.score == "profit" else found.reward
 
-    if not run.advance(told=told, stop=stop):
-        run.save(folder)
+    def _asked(self, **more: Any) -> dict[str, Any]:
+        """What decides a result."""
+        common = {"torchgym": __version__, "config": self.config.to_dict(), "episodes": self.plan.episodes}
+        return _plain({**common, "test_seed": TEST_SEED, "score": self.rung.score, **more})
+
+
+def _climbed(plan: Plan, name: str, runs: Sequence[dict[str, Any]], references: dict[str, Any]) -> Climbed:
+    settings = RUNGS[name].ppo(plan.frames)
+    return Climbed(
+        name=name,
+        rung=RUNGS[name],
+        reference=references["reference"],
+        reference_scores=torch.tensor(references["scores"], dtype=torch.float64),
+        hold_scores=torch.tensor(references["hold_scores"], dtype=torch.float64),
+        agent_scores=torch.tensor([run["scores"] for run in runs], dtype=torch.float64),
+        curves=[run["curve"] for run in runs],
+        frames=settings.updates * settings.frames_per_update,
+    )
+
+
+def _kept(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """A result that is there already."""
+    if not path.is_file():
         return None
-    run.save(folder)
-    scores = _scores(plan, name, run.trainer.agent.maker, TEST_SEED, plan.episodes)
-    found = {"asked": asked, "scores": scores.tolist(), "curve": run.curve}
-    with replacing(folder / _RESULT) as part:
-        part.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    _check_same(path.parent, asked, found["asked"])
     return found
 
 
-def _judged(plan: Plan, name: str, runs: Sequence[dict[str, Any]], folder: Path) -> Climbed:
-    rung = RUNGS[name]
-    tried = {
-        reference: _scores(plan, name, maker, VALIDATION_SEED, plan.episodes).mean().item()
-        for reference, maker in rung.references.items()
-    }
-    best = max(tried, key=lambda reference: tried[reference])
-    return Climbed(
-        name=name,
-        rung=rung,
-        reference=best,
-        reference_scores=_scores(plan, name, rung.references[best], TEST_SEED, plan.episodes),
-        hold_scores=_scores(plan, name, BASELINES["hold"].make, TEST_SEED, plan.episodes),
-        agent_scores=torch.tensor([run["scores"] for run in runs], dtype=torch.float64),
-        curves=[run["curve"] for run in runs],
-        frames=rung.ppo(plan.frames).updates * rung.ppo(plan.frames).frames_per_update,
-    )
-
-
-def _scores(plan: Plan, name: str, maker: PolicyMaker, seed: int, episodes: int) -> Tensor:
-    """Score of every episode, [E] float64."""
-    rung = RUNGS[name]
-    market = Market(rung.config(plan.preset), episodes, seed=seed, device=plan.device, compile=plan.compile)
-    found = play(market, maker, consecutive_seeds(seed, episodes))
-    return found.profit if rung.score == "profit" else found.reward
+def _keep(path: Path, asked: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        part.write_text(json.dumps({"asked": asked, **found}) + "\n", encoding="utf-8")
+    return found
 
 
 def _check_same(folder: Path, asked: dict[str, Any], found: dict[str, Any]) -> None:
     differing = [key for key in asked if asked[key] != found.get(key)]
     if differing:
         raise ValueError(
-            f"{folder} holds a training with other {', '.join(differing)}: give another folder, or remove it to train anew"
+            f"{folder} holds results of another {', '.join(differing)}: give another folder, or remove it to begin anew"
         )
+
+
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back."""
+    plain: dict[str, Any] = json.loads(json.dumps(content))
+    return plain
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Nobody is told."""
+
+
+def _never() -> bool:
+    return False

@@ -56,7 +56,7 @@ _GAP_ALONE = {"inputs": ("f_fair_value_dev",), "total_frames": 640_000}
 
 RUNGS: dict[str, Rung] = {
     "inventory": Rung(
-        description="holding shares is all that counts: starts with five orders, pays for what it holds",
+        description="starts with 50 shares, five orders; holding shares is all that costs",
         market={"reward": "inventory", "starting_shares": 50},
         settings={"inputs": ("f_fair_value_dev",), "total_frames": 320_000},
         references={"liquidate_at_once": BASELINES["liquidate_at_once"].make},

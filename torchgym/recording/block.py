@@ -105,7 +105,10 @@ class Block:
         flat["seed"] = np.full(count, self._seeds[index])
         flat["symbol"] = np.tile(np.arange(symbols), len(acted))
         missing = ~acted.repeat(symbols)
-        arrays = [
-            pa.array(flat[field.name], field.type, mask=missing if field.nullable else None) for field in self._schema
-        ]
-        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+        def column(field: pa.Field) -> pa.Array:
+            if field.nullable and field.name not in flat:  # nobody has decided anything yet
+                return pa.nulls(count, field.type)
+            return pa.array(flat[field.name], field.type, mask=missing if field.nullable else None)
+
+        return pa.RecordBatch.from_arrays([column(field) for field in self._schema], schema=self._schema)

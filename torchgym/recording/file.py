@@ -19,7 +19,7 @@ class ParquetFile:
     """A Parquet file in row groups of a fixed number of rows.
 
     It is written beside its place under another name and moved there by `close`, so that under its own name it is either complete
-    or not there.
+    or not there. Until `open` there is nothing on disk.
 
     Args:
         path: where it will be.
@@ -29,14 +29,14 @@ class ParquetFile:
 
     Raises:
         FileExistsError: when a file is there already and may not be replaced.
-        OSError: when nothing can be written there.
+        OSError: when the place is a folder, or in none.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, *, rows_per_group: int, overwrite: bool) -> None:
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder: name a file to record to")
         if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} is there already: name another file, or ask for it to be overwritten")
+            raise FileExistsError(f"{path} is there already: name another file, or pass overwrite=True (--overwrite)")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"the folder {path.parent} is not there: make it first")
         self.path = path
@@ -45,15 +45,26 @@ class ParquetFile:
         self._held: list[pa.RecordBatch] = []
         self._rows_held = 0
         self._unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-        # A dictionary of real numbers is as long as they are: without one files are a sixth smaller.
-        repeating = [field.name for field in schema if not pa.types.is_floating(field.type)]
-        self._writer = pq.ParquetWriter(
-            self._unfinished,
-            schema,
-            compression="zstd",
-            use_dictionary=repeating,
-            sorting_columns=pq.SortingColumn.from_ordering(schema, [(name, "ascending") for name in ORDER]),
-        )
+        self._schema = schema
+        self._writer: pq.ParquetWriter | None = None
+
+    def open(self) -> pq.ParquetWriter:
+        """Begin the file on disk, where that has not been done.
+
+        Raises:
+            OSError: when nothing can be written there.
+        """
+        if self._writer is None:
+            # A dictionary of real numbers is as long as they are: without one files are a sixth smaller.
+            repeating = [field.name for field in self._schema if not pa.types.is_floating(field.type)]
+            self._writer = pq.ParquetWriter(
+                self._unfinished,
+                self._schema,
+                compression="zstd",
+                use_dictionary=repeating,
+                sorting_columns=pq.SortingColumn.from_ordering(self._schema, [(name, "ascending") for name in ORDER]),
+            )
+        return self._writer
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Add rows; they go to disk as soon as they fill a group."""
@@ -69,7 +80,7 @@ class ParquetFile:
         """Finish the file and move it to its place; where that fails, as on a full disk, `discard` it."""
         try:
             self._flush()
-            self._writer.close()
+            self.open().close()
             os.replace(self._unfinished, self.path)
         except BaseException:
             self.discard()
@@ -77,13 +88,16 @@ class ParquetFile:
 
     def discard(self) -> None:
         """Give up: nothing is left, and a file that was to be replaced is as it was."""
-        with contextlib.suppress(OSError):  # of a full disk, once more
-            self._writer.close()
+        if self._writer is not None:
+            with contextlib.suppress(OSError):  # of a full disk, once more
+                self._writer.close()
         self._unfinished.unlink(missing_ok=True)
 
     def _flush(self) -> None:
         if self._rows_held:
-            self._writer.write_table(pa.Table.from_batches(self._held), row_group_size=self.rows_per_group)
+            # In one piece: where the writer begins a new page depends on the pieces that it is given.
+            group = pa.Table.from_batches(self._held).combine_chunks()
+            self.open().write_table(group, row_group_size=self.rows_per_group)
             self.rows += self._rows_held
             self._held, self._rows_held = [], 0
 

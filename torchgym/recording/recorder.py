@@ -20,9 +20,8 @@ from torchgym.recording.file import ROWS_PER_GROUP, ParquetFile, Sorter
 from torchgym.recording.meanings import ACCOUNT, OBSERVED_ACCOUNT
 from torchgym.version import __version__
 
-_LEAST_ROWS = (
-    64  # of an episode that are kept before they go to disk: fewer would cost more calls than they save memory
-)
+# Rows of an episode that are kept before they go to disk: fewer would cost more calls than they save memory.
+_LEAST_ROWS = 64
 _ROW = (
     "One moment of one symbol in one episode, sorted by episode, tick and symbol: the market and the learner's account when it"
     " was about to decide; then its action and the reward that this brought. The last row of an episode has no decision."
@@ -36,7 +35,8 @@ class EpisodeRecorder:
     its market does afterwards is not recorded. Memory for a part of one group of rows is all that is needed: the rows of the
     running episodes wait on disk, beside the file, until they can be written in order.
 
-    The file appears when the context ends; when it ends with an exception, nothing is left.
+    The file appears when the context ends; when it ends with an exception, nothing is left. One recorder makes one file: once
+    that is finished, it takes no more episodes.
 
     Args:
         path: the file; its folder must be there.
@@ -49,7 +49,7 @@ class EpisodeRecorder:
 
     Raises:
         FileExistsError: when the file is there already and may not be replaced.
-        OSError: when it cannot be written.
+        OSError: when its place is a folder, or in none.
         ValueError: for an unknown field, listing the known ones, or groups of no rows.
 
     >>> import tempfile
@@ -74,7 +74,7 @@ class EpisodeRecorder:
         overwrite: bool = False,
         rows_per_group: int = ROWS_PER_GROUP,
     ) -> None:
-        if not isinstance(rows_per_group, int) or rows_per_group < 1:
+        if not isinstance(rows_per_group, int) or isinstance(rows_per_group, bool) or rows_per_group < 1:
             raise ValueError(f"rows_per_group must be an integer >= 1, got {rows_per_group!r}")
         config = market.config
         self.market = market
@@ -89,6 +89,7 @@ class EpisodeRecorder:
         length = min(max(_LEAST_ROWS, rows_per_group // per_row), config.max_ticks // config.ticks_per_action + 1)
         self._chunk = Chunk(length)
         self._block: Block | None = None
+        self._finished = False
         self._file = ParquetFile(Path(path), self.schema, rows_per_group=rows_per_group, overwrite=overwrite)
 
     @property
@@ -105,12 +106,16 @@ class EpisodeRecorder:
 
         Raises:
             ValueError: for bad seeds or a bad number of episodes; nothing has changed then.
+            OSError: when the file cannot be written.
+            RuntimeError: when the recording is finished.
         """
+        self._refuse_if_finished()
         given, count = check_seeds(seeds, self.market.num_envs), self.market.num_envs if episodes is None else episodes
-        if not isinstance(count, int) or not 1 <= count <= self.market.num_envs:
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= self.market.num_envs:
             raise ValueError(
                 f"episodes must be an integer from 1 to the {self.market.num_envs} markets, got {episodes!r}"
             )
+        self._file.open()
         self._end_block()
         seen = self.market.reset(given)
         sorter = Sorter(self._file.path.parent, self.schema, count)
@@ -127,8 +132,9 @@ class EpisodeRecorder:
 
         Raises:
             ValueError: for a bad action; nothing has moved then.
-            RuntimeError: before the first reset.
+            RuntimeError: before the first reset, and when the recording is finished.
         """
+        self._refuse_if_finished()
         market = self.market
         if self._block is None:
             raise RuntimeError("no episode has begun: call reset(seeds) first")
@@ -144,16 +150,22 @@ class EpisodeRecorder:
         return seen
 
     def close(self) -> None:
-        """End the running episodes and put the file in its place."""
+        """End the running episodes and put the file in its place; nothing, when the recording is finished."""
+        if self._finished:
+            return
         try:
             self._end_block()
         except BaseException:
             self.discard()
             raise
+        self._finished = True
         self._file.close()
 
     def discard(self) -> None:
-        """Give up: no file appears, and one that was to be replaced is as it was."""
+        """Give up: no file appears, and one that was to be replaced is as it was; nothing, when the recording is finished."""
+        if self._finished:
+            return
+        self._finished = True
         if self._block is not None:
             self._block.sorter.close()
             self._block = None
@@ -169,6 +181,10 @@ class EpisodeRecorder:
             self.close()
         else:
             self.discard()
+
+    def _refuse_if_finished(self) -> None:
+        if self._finished:
+            raise RuntimeError("the recording is finished: make another EpisodeRecorder")
 
     def _see(self, seen: StepResult) -> None:
         """Write down the moment at which the next decision is made."""

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
-from torchgym.market import Market, StepResult, check_seeds, consecutive_seeds
+from torchgym.market import Market, check_seeds, consecutive_seeds
+from torchgym.policies import Policy, PolicyMaker
 from torchgym.recording.file import ROWS_PER_GROUP
 from torchgym.recording.recorder import EpisodeRecorder
 
-Policy = Callable[[StepResult], Tensor]  # the action for what was seen last, [N] or [N, S] int64
-PolicyMaker = Callable[[MarketConfig, Tensor], Policy]  # of a configuration and the episodes' seeds [N] int64
 Progress = Callable[[str, int, int], None]
 
 NUM_ENVS = 64
@@ -59,7 +58,8 @@ def record(
     int64, real numbers float64, every bit as `Market.step` shows it. Memory does not grow with the number or length of episodes:
     those that are played together wait on disk, beside the file, for their turn to be written.
 
-    The file is the same in every byte whatever `num_envs` is, provided that a policy treats each market by itself.
+    The file is the same in every byte whatever `num_envs` is, provided that a policy treats each market by itself. A network may
+    not, in the last bits: how its sums are rounded can depend on the size of the batch.
 
     Args:
         path: the file, in a folder that is there. It appears when all is recorded, and not at all after an exception.

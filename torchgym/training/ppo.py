@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -46,8 +48,7 @@ class Trainer:
         self.settings = settings
         self.seed = seed
         self.update = 0  # how many are done
-        with torch.random.fork_rng(), torch.device(device):
-            torch.manual_seed(_seed_of(seed, 0))
+        with generator(_seed_of(seed, 0)):
             self.agent = Agent(config, settings).to(device)
         self.env = MarketEnv(config, settings.num_envs, device=device, seed=seed)
         self.env.market.compile = compile
@@ -74,8 +75,7 @@ class Trainer:
         Returns:
             Mean reward of a decision while playing, before scaling.
         """
-        with torch.random.fork_rng():
-            torch.manual_seed(_seed_of(self.seed, self.update + 1))
+        with generator(_seed_of(self.seed, self.update + 1)):
             data = self._play()
             reward = data["next", "reward"].mean().item()
             data["next", "reward"] *= self.settings.reward_scale
@@ -120,19 +120,20 @@ class Trainer:
                 break_when_any_done=False,
                 tensordict=self._carried,
             )
-            self._carried = self.env.maybe_reset(step_mdp(data[:, -1]))
+            # A copy: a view would keep the whole rollout in memory, and in the checkpoint.
+            self._carried = self.env.maybe_reset(step_mdp(data[:, -1]).clone())
         return data
 
     def _learn(self, data: TensorDictBase) -> None:
         settings, count = self.settings, self.settings.frames_per_update
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate * (1.0 - self.update / settings.updates)
-        size = max(count // settings.minibatches, 1)
+        parts = min(settings.minibatches, count)
         for _ in range(settings.epochs):
             with torch.no_grad():
                 self._advantage(data)
             flat = data.reshape(-1)
-            for rows in torch.randperm(count, device=flat.device).split(size):
+            for rows in torch.randperm(count, device=flat.device).tensor_split(parts):
                 self._descend(self._loss(flat[rows]))
 
     def _descend(self, losses: TensorDictBase) -> None:
@@ -143,7 +144,15 @@ class Trainer:
         self._optimizer.step()
 
 
+@contextmanager
+def generator(seed: int) -> Iterator[None]:
+    """Torch's generators begin at the seed here, and are afterwards what they were."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
 def _seed_of(seed: int, number: int) -> int:
-    """A seed for update `number` (0: the networks), 64 mixed bits; see `torchgym.noise.make_key`."""
+    """A seed for update `number` (0: the networks), 63 mixed bits; see `torchgym.noise.make_key`."""
     low, high = make_key(torch.tensor([seed]), torch.tensor([number]))[0].tolist()
     return (high << 32 | low & 0xFFFFFFFF) & 0x7FFFFFFFFFFFFFFF

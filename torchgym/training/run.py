@@ -15,7 +15,7 @@ from torchgym.files import replacing
 from torchgym.market import Market, consecutive_seeds
 from torchgym.performance import TRAINING_SEEDS, VALIDATION_SEED, play
 from torchgym.training.agent import Agent
-from torchgym.training.ppo import Trainer
+from torchgym.training.ppo import Trainer, generator
 from torchgym.training.settings import PPOSettings
 from torchgym.version import __version__
 
@@ -37,14 +37,23 @@ class Run:
     Args:
         trainer: a new one, or one that was loaded.
         curve: rows so far.
-        validations: how often the agent is tried while it learns; 0 never.
+        validations: how often the agent is tried while it learns, at even distances and at the end; 0 never.
         validation_episodes: in a trial, from seed 10,000,000 on.
+
+    Raises:
+        ValueError: at construction, for numbers that make no sense.
     """
 
     trainer: Trainer
     curve: list[Row]
     validations: int = 10
     validation_episodes: int = 64
+    _market: Market | None = None  # where it is tried
+
+    def __post_init__(self) -> None:
+        for name, low in (("validations", 0), ("validation_episodes", 1)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
 
     def advance(
         self, updates: int | None = None, *, told: Told | None = None, stop: Callable[[], bool] | None = None
@@ -60,7 +69,6 @@ class Run:
         """
         trainer, total = self.trainer, self.trainer.settings.updates
         end = total if updates is None else min(trainer.update + updates, total)
-        every = max(total // self.validations, 1) if self.validations else total + 1
         while trainer.update < end:
             started = time.perf_counter()
             reward = trainer.step()
@@ -68,7 +76,8 @@ class Run:
                 "frames": trainer.frames,
                 "training_return": reward * (trainer.config.max_ticks // trainer.config.ticks_per_action),
             }
-            if trainer.update % every == 0 or (trainer.update == total and self.validations):
+            tried = [update * self.validations // total for update in (trainer.update - 1, trainer.update)]
+            if tried[0] < tried[1]:
                 row |= self._validate()
             before = self.curve[-1]["seconds"] if self.curve else 0.0
             self.curve.append({"seconds": before + time.perf_counter() - started, **row})
@@ -103,11 +112,11 @@ class Run:
 
     def _validate(self) -> Row:
         """The agent as it is on held-out episodes."""
-        env = self.trainer.env
-        market = Market(
-            self.trainer.config, self.validation_episodes, seed=0, device=env.device, compile=env.market.compile
-        )
-        found = play(market, self.trainer.agent.maker, consecutive_seeds(VALIDATION_SEED, self.validation_episodes))
+        env, count = self.trainer.env, self.validation_episodes
+        if self._market is None:
+            compile = env.market.compile
+            self._market = Market(self.trainer.config, count, seed=0, device=env.device, compile=compile)
+        found = play(self._market, self.trainer.agent.maker, consecutive_seeds(VALIDATION_SEED, count))
         return {
             "validation_return": found.reward.mean().item(),
             "validation_profit": found.profit.mean().item(),
@@ -166,7 +175,8 @@ def load_agent(path: Path, *, device: torch.device | str = "cpu") -> Agent:
         ValueError: without a checkpoint, or for a damaged one.
     """
     saved = read_checkpoint(path / CHECKPOINT if path.is_dir() else path)
-    agent = Agent(MarketConfig.from_dict(saved["config"]), PPOSettings(**saved["settings"]))
+    with generator(0):  # the weights that it is made with are not kept, and the caller's generator is
+        agent = Agent(MarketConfig.from_dict(saved["config"]), PPOSettings(**saved["settings"]))
     agent.load_state_dict(saved["trainer"]["agent"])
     return agent.to(device)
 

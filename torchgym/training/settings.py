@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from torchgym.config.validation import check_count, check_number, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,24 +48,21 @@ class PPOSettings:
 
     def __post_init__(self) -> None:
         for name in ("total_frames", "num_envs", "rollout", "epochs", "minibatches"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+            check_count(name, getattr(self, name), 1)
         for name in ("learning_rate", "clip", "max_grad_norm", "reward_scale"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+            check_number(name, getattr(self, name), 1e-12)
         for name in ("entropy", "critic"):
-            if not getattr(self, name) >= 0.0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}")
+            check_number(name, getattr(self, name), 0.0)
         for name in ("gamma", "gae_lambda"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)!r}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, list):  # as JSON has it
-                object.__setattr__(self, field.name, tuple(value))
-        if not self.hidden or any(not isinstance(width, int) or width < 1 for width in self.hidden):
-            raise ValueError(f"hidden must be integers >= 1, got {self.hidden!r}")
+            check_number(name, getattr(self, name), 0.0, 1.0)
+        for name in ("hidden", "inputs"):
+            require(
+                isinstance(getattr(self, name), (tuple, list)), f"{name} must be a tuple, got {getattr(self, name)!r}"
+            )
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
+        require(len(self.hidden) > 0, "hidden must name the width of one layer at least, got none")
+        for width in self.hidden:
+            check_count("a width of hidden", width, 1)
 
     @property
     def frames_per_update(self) -> int:
