@@ -62,3 +62,9 @@ def test_orders_at_one_price_add_up_and_empty_places_do_not_count(market) -> Non
 def test_a_market_that_is_not_there_is_named(market, place: tuple[int, int], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         levels(market.state, *place)
+
+
+def test_a_count_of_levels_is_not_negative(market) -> None:
+    assert levels(market.state, count=0) == ([], [])
+    with pytest.raises(ValueError, match="count must be at least 0, got -1"):
+        levels(market.state, count=-1)

@@ -1,5 +1,6 @@
 """Episodes played, what they cost, and policies evaluated side by side."""
 
+import dataclasses
 import json
 import math
 from functools import partial
@@ -12,6 +13,7 @@ from torch import Tensor
 import torchgym as tg
 from torchgym.market import StepResult
 from torchgym.performance import METRICS, evaluate, play
+from torchgym.performance.comparison import mean_interval
 from torchgym.policies import BASELINES, Policy, baselines
 
 CONFIG = toy(max_ticks=60, ticks_per_action=2)
@@ -148,6 +150,21 @@ def test_an_evaluation_is_told_in_plain_values() -> None:
     assert row["lead"] == pytest.approx(found.episodes["momentum"].profit.mean().item())
     assert "lead" not in found.rows()[list(found.episodes).index("momentum")]
     assert math.isfinite(bought["metrics"]["max_drawdown"]["mean"])
+
+
+def test_no_interval_reaches_below_what_a_metric_can_be() -> None:
+    found = evaluate(CONFIG, {"random": baselines(CONFIG)["random"]}, episodes=4)
+    worst = torch.tensor([0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.4, 0.9], dtype=torch.float64)
+    metrics = dict.fromkeys(METRICS, worst)
+    apart = dataclasses.replace(found, metrics={"random": metrics})
+    plain = mean_interval(worst)
+    assert -1.0 < plain[1] < 0.0
+    bounded = {"annual_volatility", "max_drawdown", "turnover", "exposure", "hit_rate", "profit_factor"}
+    for name in METRICS:
+        interval = apart.interval("random", name)
+        assert interval is not None
+        assert (interval.mean, interval.high) == (plain[0], plain[2])
+        assert interval.low == (0.0 if name in bounded else plain[1]), name
 
 
 def test_bad_requests_are_refused() -> None:

@@ -250,6 +250,7 @@ def test_the_table_speaks_and_measures() -> None:
         assert metric.heading
         assert metric.meaning.endswith(".")
         assert metric.better in ("higher", "lower", "")
+        assert metric.least is None or (found[name] >= metric.least).all()
     same(found["exposure"], [0.5] * 4)
     for name in ("annual_return", "annual_volatility", "sharpe", "sortino", "calmar"):
         same(found[name], getattr(metrics, name)(equity, periods_per_year=252.0))

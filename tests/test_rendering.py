@@ -125,6 +125,22 @@ def test_how_an_episode_ended_is_told() -> None:
     assert played("ansi", [2], maintenance=9_999_999).render().splitlines()[0] == "tick 1, seed 3: ruined"
 
 
+def test_ruin_in_any_tick_of_a_decision_is_told() -> None:
+    """A decision takes ten ticks; later ones may lift equity over the margin again."""
+    told: list[tuple[bool, bool]] = []
+    made = env("ansi", max_ticks=100, ticks_per_action=10, maintenance=9_999_000)
+    for seed in (1, 4, 6, 7):
+        made.reset(seed=seed)
+        ended = terminated = False
+        while not ended:
+            assert "ruined" not in made.render()
+            *_, terminated, truncated, info = made.step(2)
+            ended = terminated or truncated
+        assert ("ruined" in made.render().splitlines()[0]) == terminated
+        told.append((terminated, info["equity"] > 99_990.0))
+    assert {(True, True), (True, False), (False, True)} == set(told)
+
+
 def test_the_history_is_the_recorded_path() -> None:
     made = env("ansi", render_symbol=1, max_ticks=60, ticks_per_action=2, num_symbols=2)
     made.reset(seed=1)
@@ -221,8 +237,11 @@ def test_the_picture_shows_the_numbers(plt: Any) -> None:
     assert picture._buys.get_xdata().tolist() == [m.tick for m in moments if m.filled > 0]
     assert picture._sells.get_xdata().tolist() == [m.tick for m in moments if m.filled < 0] != []
     assert picture._gain.get_ydata().tolist() == [m.equity - 100_000.0 for m in moments]
-    held = dict(picture._long.get_xy().tolist()[1:-1])
-    assert [held[tick] for tick in ticks] == [max(m.position, 0) for m in moments]
+    between = [tick for pair in itertools.pairwise(ticks) for tick in pair]  # what a decision led to, all over it
+    for patch, side in ((picture._long, 1), (picture._short, -1)):
+        held = [[tick, side * max(side * moments[place // 2 + 1].position, 0)] for place, tick in enumerate(between)]
+        assert patch.get_xy().tolist()[2:-2] == held
+    assert moments[-1].position < 0
     bids = [segment[1].tolist() for segment in picture._bids.get_segments()]
     assert [round(price * 100) for _, price in bids[::-1]][:2] == [
         price for price, _ in levels(made.market.state)[0][:2]
@@ -230,6 +249,13 @@ def test_the_picture_shows_the_numbers(plt: Any) -> None:
     assert [size for size, _ in bids[::-1]][:2] == [size for _, size in levels(made.market.state)[0][:2]]
     assert picture._title.get_text() == "Tick 8 of 30"
     assert f"{moments[-1].equity:,.2f}" in picture._account.get_text()
+
+
+@pytest.mark.parametrize(("max_ticks", "shown"), [(30, 30), (300, 150)])
+def test_the_time_axis_is_not_longer_than_the_episode(max_ticks: int, shown: int, plt: Any) -> None:
+    made = played("rgb_array", [1, 2], max_ticks=max_ticks, ticks_per_action=3)
+    made.render()
+    assert made._screen._picture._price.get_xlim() == pytest.approx((0.0, 1.02 * shown))
 
 
 @pytest.mark.parametrize(

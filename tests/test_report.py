@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import builtins
 import copy
+import dataclasses
+import io
 import itertools
 import json
 import re
 import shutil
+import statistics
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -22,6 +25,7 @@ from torch import Tensor
 
 from torchgym import MarketConfig, StepResult
 from torchgym.cli import report as command
+from torchgym.look import LIGHT
 from torchgym.performance import evaluate
 from torchgym.performance.trace import Trace, trace
 from torchgym.policies import BASELINES, Policy
@@ -156,6 +160,61 @@ def test_an_episode_that_came_out_otherwise_is_told(evaluation: dict[str, Any], 
     assert "The evaluation recorded" in page(other, episode)
 
 
+def figure(text: str, name: str) -> dict[str, Any]:
+    """What Plotly is given for it."""
+    found = re.search(rf'data-plot="{name}-plot">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
+def test_the_episode_is_told_as_the_market_has_it(text: str, elements: Elements) -> None:
+    words = " ".join(" ".join(elements.words).split())
+    assert "value, hidden from the learner" in words and "the agent)" not in words
+    assert re.search(r"stands for [\d,]+ shares or more", words)
+    assert "An order meets the book of the tick before" in words
+    lines = [line["name"] for line in figure(text, "account")["data"]]
+    assert lines == ["symbol 0", "symbol 1", "equity", "drawdown"]
+    assert figure(text, "account")["layout"]["yaxis3"]["ticksuffix"] == "\u00a0%"
+
+
+def test_a_price_that_is_not_known_is_not_told(evaluation: dict[str, Any], episode: Trace) -> None:
+    def tips(episode: Trace) -> list[str]:
+        return [tip for one in figure(page(evaluation, episode), "price")["data"] for tip in one.get("text", [])]
+
+    alone = dataclasses.replace(episode, fill_price=episode.mid)
+    assert tips(alone) and all(re.fullmatch(r"(buy|sell) \d+ at [\d.]+, then holds −?\d+", tip) for tip in tips(alone))
+    together = dataclasses.replace(episode, fill_price=torch.full_like(episode.mid, torch.nan))
+    assert all(re.fullmatch(r"(buy|sell) \d+, then holds −?\d+", tip) for tip in tips(together))
+    assert len(tips(together)) == len(tips(alone))
+
+
+def test_who_is_clearly_ahead_is_told_in_words_and_shapes(evaluation: dict[str, Any], episode: Trace) -> None:
+    other = copy.deepcopy(evaluation)
+    first, second = other["comparisons"]
+    first.update(p_adjusted=0.01, lead=5.0)
+    second.update(p_adjusted=0.5)
+    told = page(other, episode)
+    words = " ".join(" ".join(Elements(told).words).split())
+    assert f"clearly ahead of {first['policy'].replace('_', ' ')}. 1 of 2 others is not told apart from it." in words
+    assert " P " not in words and "p adjusted" in words
+    inside, edge = (figure(told, "leads")["data"][-1]["marker"][part] for part in ("color", "line"))
+    assert inside[0] == edge["color"][0] != LIGHT.background
+    assert inside[1] == LIGHT.background != edge["color"][1]
+
+
+def test_episodes_are_held_out_from_an_agent_only(evaluation: dict[str, Any], episode: Trace, text: str) -> None:
+    assert "7 held-out episodes" in text
+    assert "held-out" not in page({**evaluation, "agent": None, "comparisons": []}, episode).split("<script")[0]
+
+
+def test_the_training_is_told(evaluation: dict[str, Any], episode: Trace, text: str) -> None:
+    training = {"torchgym": "0.0.9", "command": f"torchgym train {HOSTILE}", "seed": 41, "settings": {"gamma": 0.5}}
+    words = " ".join(" ".join(Elements(page(evaluation, episode, training=training)).words).split())
+    assert f"Training torchgym train {HOSTILE} Seed of training 41 Trained with torchgym 0.0.9" in words
+    assert 'The settings of training { "gamma": 0.5 }' in words
+    assert "Seed of training" not in text
+
+
 def test_the_same_arguments_give_the_same_page(evaluation: dict[str, Any], episode: Trace, text: str) -> None:
     assert page(evaluation, episode, curve=CURVE) == text
 
@@ -204,6 +263,12 @@ def test_a_run_becomes_a_page(folder: Path) -> None:
     assert "number 4 of 7" in written and "The evaluation recorded" not in written
 
 
+def test_the_training_of_a_run_is_on_its_page(folder: Path) -> None:
+    training = {"torchgym": "0.1.0", "command": "torchgym train here", "seed": 7, "settings": {}, "preset": "toy"}
+    (folder / "run.json").write_text(json.dumps(training))
+    assert "<code>torchgym train here</code>" in write_report(folder, swinging).read_text(encoding="utf-8")
+
+
 def test_episode_and_file_can_be_chosen(folder: Path) -> None:
     path = write_report(folder, swinging, episode=2, output=folder / "new" / "page.html")
     assert path.parent == folder / "new"
@@ -220,6 +285,8 @@ def test_episode_and_file_can_be_chosen(folder: Path) -> None:
             lambda folder: (folder / "learning_curve.csv").write_text("frames\nmany\n"),
             r"learning_curve.csv cannot be read",
         ),
+        (lambda folder: (folder / "run.json").write_text("{"), r"run.json cannot be read"),
+        (lambda folder: (folder / "run.json").write_text('{"seed": 1}'), r"run.json lacks torchgym, command, settings"),
     ],
 )
 def test_what_is_missing_or_broken_is_named_and_nothing_written(folder: Path, spoil: Any, message: str) -> None:
@@ -460,6 +527,24 @@ def test_keys_show_and_hide(tab: Page) -> None:
     key.click()
     tab.wait_for_timeout(200)
     assert tab.evaluate(lines) == before
+
+
+@in_modes("light", "dark")
+def test_a_shadow_tells_of_more_columns(tab: Page) -> None:
+    image = pytest.importorskip("PIL.Image")
+    table = tab.locator(".wide[aria-label^=Metrics]")
+
+    def contrast() -> float:
+        """Between the right end of the table and what lies left of it, 0 to 255, at heights without a line or a letter."""
+        shot = image.open(io.BytesIO(table.screenshot())).convert("L")
+        ends = ([shot.getpixel((shot.width - place, y)) for y in range(shot.height)] for place in (2, 24))
+        right, inner = (statistics.median(end) for end in ends)
+        return abs(right - inner)
+
+    assert contrast() > 20
+    table.evaluate("table => { table.scrollLeft = table.scrollWidth }")
+    assert contrast() <= 2
+    table.evaluate("table => { table.scrollLeft = 0 }")
 
 
 @in_modes("phone")

@@ -135,7 +135,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         told = self._told(self.market.advance(torch.from_numpy(chosen.reshape(1, -1))))
         self._ended = told[2] or told[3]
         if self._screen is not None:
-            self._screen.add(self.market.live)
+            self._screen.add(self.market.live, ruined=told[2])
         return told
 
     def render(self) -> Frame | str | None:

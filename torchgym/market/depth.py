@@ -50,8 +50,10 @@ def levels(state: MarketState, market: int = 0, symbol: int = 0, count: int = 5)
         Bids and asks, (price in points, shares) each; shares are positive on both sides. A thin side has fewer levels.
 
     Raises:
-        ValueError: when there is no such market or symbol.
+        ValueError: when there is no such market or symbol, or for a negative count.
     """
+    if count < 0:
+        raise ValueError(f"count must be at least 0, got {count}")
     prices, sizes = (tensor.tolist() for tensor in depth(state, market, symbol))
     bids = [(price, size) for price, size in zip(prices, sizes, strict=True) if size > 0]
     asks = [(price, -size) for price, size in zip(prices, sizes, strict=True) if size < 0]

@@ -14,7 +14,8 @@ from torchgym.config import MarketConfig
 from torchgym.market import Market, consecutive_seeds
 from torchgym.performance.comparison import Comparison, mean_interval, paired
 from torchgym.performance.episodes import Episodes, play
-from torchgym.performance.metrics import Curves, measure
+from torchgym.performance.measures import check_periods
+from torchgym.performance.metrics import METRICS, Curves, measure
 from torchgym.policies import PolicyMaker
 from torchgym.version import __version__
 
@@ -54,10 +55,18 @@ class Evaluation:
         return self.ticks_per_year / self.config.ticks_per_action
 
     def interval(self, policy: str, metric: str) -> Interval | None:
-        """Of a metric, or of "profit", over the episodes that have one; None where fewer than two do."""
+        """Of a metric, or of "profit", over the episodes that have one; None where fewer than two do.
+
+        The bootstrap knows nothing of a metric's range: a lower end below the metric's `least` is raised to it. That costs no
+        coverage, since no mean lies below.
+        """
         values = self.episodes[policy].profit if metric == "profit" else self.metrics[policy][metric]
         defined = values[torch.isfinite(values)]
-        return Interval(*mean_interval(defined)) if len(defined) > 1 else None
+        if len(defined) < 2:
+            return None
+        mean, low, high = mean_interval(defined)
+        least = METRICS[metric].least if metric in METRICS else None
+        return Interval(mean, low if least is None else max(low, least), high)
 
     def to_dict(self, command: str = "") -> dict[str, Any]:
         """Plain values for JSON; what is undefined or infinite is None.
@@ -143,6 +152,8 @@ def evaluate(
         raise ValueError(f"unknown policy {agent!r}: choose from {', '.join(makers) or 'none: no policy was given'}")
     if not isinstance(episodes, int) or isinstance(episodes, bool) or episodes < 2:
         raise ValueError(f"episodes must be an integer >= 2, got {episodes!r}")
+    rate = ticks_per_year / config.ticks_per_action
+    check_periods(rate)
     market = Market(config, episodes, seed=seed, device=device, compile=compile)
     seeds = consecutive_seeds(seed, episodes)
     played = {}
@@ -153,7 +164,6 @@ def evaluate(
                 progress(name, done, total)
 
         played[name] = play(market, maker, seeds, told)
-    rate = ticks_per_year / config.ticks_per_action
     metrics = {name: measure(Curves(run.equity, run.traded, run.worth, rate)) for name, run in played.items()}
     profits = {name: run.profit for name, run in played.items()}
     return Evaluation(

@@ -88,6 +88,7 @@ class Metric:
     better: Literal["higher", "lower", ""]  # "": neither
     meaning: str  # one sentence
     compute: Callable[[Curves], Tensor]  # [E] float64
+    least: float | None = None  # no episode, and so no mean of them, can have less
 
 
 def measure(curves: Curves) -> dict[str, Tensor]:
@@ -109,6 +110,7 @@ METRICS: dict[str, Metric] = {
         "lower",
         "Standard deviation of the returns, scaled to a year.",
         lambda c: annual_volatility(c.equity, periods_per_year=c.periods_per_year),
+        least=0.0,
     ),
     "sharpe": Metric(
         "Sharpe",
@@ -137,6 +139,7 @@ METRICS: dict[str, Metric] = {
         "lower",
         "Deepest fall of equity below its highest value so far.",
         lambda c: max_drawdown(c.equity),
+        least=0.0,
     ),
     "value_at_risk": Metric(
         "VaR 95 %",
@@ -158,6 +161,7 @@ METRICS: dict[str, Metric] = {
         "higher",
         "Share of periods with a gain among those with a gain or a loss.",
         lambda c: hit_rate(c.equity),
+        least=0.0,
     ),
     "profit_factor": Metric(
         "Profit factor",
@@ -165,6 +169,7 @@ METRICS: dict[str, Metric] = {
         "higher",
         "Sum of the gains over the sum of the losses.",
         lambda c: profit_factor(c.equity),
+        least=0.0,
     ),
     "turnover": Metric(
         "Turnover",
@@ -172,6 +177,7 @@ METRICS: dict[str, Metric] = {
         "",
         "Amount traded per year over mean equity.",
         lambda c: turnover(c.traded, c.equity, periods_per_year=c.periods_per_year),
+        least=0.0,
     ),
     "exposure": Metric(
         "Exposure",
@@ -179,5 +185,6 @@ METRICS: dict[str, Metric] = {
         "",
         "Mean size of the position, long or short, over equity.",
         lambda c: exposure(c.position_value, c.equity),
+        least=0.0,
     ),
 }

@@ -39,9 +39,8 @@ class Trace:
     volume: Tensor  # [T + 1, S] int64 shares
     position: Tensor  # [T + 1, S] int64 shares
     filled: Tensor  # [T + 1, S] int64 shares traded in the tick, positive when bought
-    fill_price: (
-        Tensor  # [T + 1, S] float64, mean price of them; NaN without a trade, or when several symbols traded at once
-    )
+    # [T + 1, S] float64, mean price of them; NaN without a trade, or when several symbols traded at once
+    fill_price: Tensor
     equity: Tensor  # [T + 1] float64
     depth_time: Tensor  # [C] int64 ticks at which the book of the first symbol was looked at
     depth_price: Tensor  # [L] float64, middles of equally high steps

@@ -5,7 +5,6 @@ Making a figure takes as long as drawing it does, so every line, bar and word is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,18 +15,16 @@ from torchgym.config import MarketConfig
 from torchgym.look import LIGHT, Look
 from torchgym.market import depth
 from torchgym.rendering import words
+from torchgym.rendering.axes import area, fit, headed, lines, plain, round_up
 from torchgym.rendering.history import History, Moment
 from torchgym.state import MarketState
 
 try:
     from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch, Polygon
-    from matplotlib.text import Text
+    from matplotlib.patches import Patch
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
     from matplotlib.transforms import ScaledTranslation
 except ImportError as missing:
@@ -38,7 +35,7 @@ DPI = 100
 REACH = 60  # points around the mid that the book's profile shows; four fifths of a book's shares are nearer
 _ROOM = 14  # characters for a number of the account
 _MANY_TRADES = 120  # from here on their marks are smaller
-_FIRST_SPAN = 50  # decisions that the time axis has room for from the start
+_FIRST_SPAN = 50  # decisions that the time axis has room for from the start, unless the episode is shorter
 
 Array = npt.NDArray[np.float64]
 
@@ -69,7 +66,7 @@ class Picture:
             0.915, 0.42, "", color=look.text, fontsize=8, family="monospace", ha="right", va="top", linespacing=1.9
         )
         for axes in (self._price, self._book, self._position, self._profit):
-            _plain(axes, look)
+            plain(axes, look)
         self._fixed: list[Artist] = [self.figure.patch, self._price.patch, self._book.patch]  # what never changes
         self._fixed += [self._position.patch, self._profit.patch]
         self._ground: Any = None  # these alone, as drawn pixels
@@ -111,7 +108,7 @@ class Picture:
 
     def _make_price(self) -> None:
         axes, look = self._price, self.look
-        self._headlines = _lines(axes, look.news, linewidths=0.8, linestyles=":", transform=axes.get_xaxis_transform())
+        self._headlines = lines(axes, look.news, linewidths=0.8, linestyles=":", transform=axes.get_xaxis_transform())
         (self._value,) = axes.plot([], [], "--", color=look.value, linewidth=1.3)
         (self._mid,) = axes.plot([], [], "-", color=look.price, linewidth=1.5)
         (self._now,) = axes.plot([], [], "o", color=look.price, markersize=5)
@@ -145,31 +142,31 @@ class Picture:
             columnspacing=1.3,
             handletextpad=0.5,
         )
-        self._fixed += [legend, _headed(axes, 0.0, "price", look.muted)]
+        self._fixed += [legend, headed(axes, 0.0, "price", look.muted)]
 
     def _make_book(self) -> None:
         axes, look = self._book, self.look
-        self._bids, self._asks = (_lines(axes, colour, linewidths=1.7) for colour in (look.bid, look.ask))
+        self._bids, self._asks = (lines(axes, colour, linewidths=1.7) for colour in (look.bid, look.ask))
         self._book_mid = axes.axhline(0.0, color=look.price, linewidth=1.0)
         axes.yaxis.tick_right()
         axes.tick_params(right=False)
         axes.yaxis.set_major_formatter(StrMethodFormatter(f"{{x:,.{words.decimals(self.config)}f}}"))
         axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
         self._fixed += [
-            _headed(axes, place, name, colour)
+            headed(axes, place, name, colour)
             for place, name, colour in ((0.0, "bids", look.bid), (0.22, "asks", look.ask), (0.46, "shares", look.muted))
         ]
 
     def _make_account(self) -> None:
         look = self.look
-        self._long = _area(self._position, look.buy, alpha=0.75)
-        self._short = _area(self._position, look.sell, alpha=0.75)
+        self._long = area(self._position, look.buy, alpha=0.75)
+        self._short = area(self._position, look.sell, alpha=0.75)
         limit = 1.15 * self.config.position_limit
         self._position.set_ylim(-limit, limit)
         self._position.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         self._position.tick_params(labelbottom=False)
 
-        self._lost = _area(self._profit, look.drawdown, alpha=0.25)
+        self._lost = area(self._profit, look.drawdown, alpha=0.25)
         (self._gain,) = self._profit.plot([], [], "-", color=look.equity, linewidth=1.5)
         self._profit.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         self._profit.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
@@ -186,14 +183,14 @@ class Picture:
             labelcolor=look.text,
         )
         self._fixed += [legend, self._profit.xaxis.label]
-        self._fixed += [_headed(self._position, 0.0, "position in shares", look.muted)]
-        self._fixed += [_headed(self._profit, 0.0, "profit", look.muted)]
+        self._fixed += [headed(self._position, 0.0, "position in shares", look.muted)]
+        self._fixed += [headed(self._profit, 0.0, "profit", look.muted)]
         for axes in (self._position, self._profit):
             axes.axhline(0.0, color=look.muted, linewidth=0.7)
 
     def _update_time(self, ticks: Array) -> None:
         first, last = ticks[0], ticks[-1]
-        span = max(last - first, _FIRST_SPAN * self.config.ticks_per_action)
+        span = max(last - first, min(_FIRST_SPAN * self.config.ticks_per_action, self.config.max_ticks))
         for axes in (self._price, self._position, self._profit):
             axes.set_xlim(first, first + 1.02 * span)
 
@@ -210,7 +207,7 @@ class Picture:
         for line, chosen, height in ((self._good, told & (news > 0), 1.0), (self._bad, told & (news <= 0), 0.0)):
             line.set_data(ticks[chosen], np.full(int(chosen.sum()), height))
         shown = np.concatenate([mid, columns["value"]])
-        _fit(self._price, shown.min(), shown.max(), least=20.0 * self.config.point_size, margin=0.1)
+        fit(self._price, shown.min(), shown.max(), least=20.0 * self.config.point_size, margin=0.1)
 
     def _update_book(self, history: History, state: MarketState) -> None:
         point, mid = self.config.point_size, history.moments[-1].mid
@@ -227,11 +224,12 @@ class Picture:
             )
         self._book_mid.set_ydata([mid, mid])
         self._book.set_ylim(mid - reach, mid + reach)
-        self._book.set_xlim(0.0, _round_up(np.abs(sizes[near]).max(initial=1)))
+        self._book.set_xlim(0.0, round_up(np.abs(sizes[near]).max(initial=1)))
 
     def _update_account(self, columns: dict[str, Array], opening_equity: float) -> None:
         ticks, position = columns["tick"], columns["position"]
-        steps, held = np.repeat(ticks, 2)[1:], np.repeat(position, 2)[:-1]
+        # What a decision led to is drawn over that decision: so the newest position has a width too.
+        steps, held = np.repeat(ticks, 2)[:-1], np.repeat(position, 2)[1:]
         for patch, part in ((self._long, np.maximum(held, 0)), (self._short, np.minimum(held, 0))):
             patch.set_xy(np.concatenate([[(steps[0], 0.0)], np.stack([steps, part], -1), [(steps[-1], 0.0)]]))
         gain, peak = columns["equity"] - opening_equity, columns["peak"] - opening_equity
@@ -239,11 +237,11 @@ class Picture:
         self._lost.set_xy(np.concatenate([np.stack([ticks, peak], -1), np.stack([ticks, gain], -1)[::-1]]))
         low, high = min(gain.min(), 0.0), max(peak.max(), 0.0)
         least = 1e-4 * abs(opening_equity)
-        _fit(self._profit, low, high + 0.22 * max(high - low, least), least=least, margin=0.06)
+        fit(self._profit, low, high + 0.22 * max(high - low, least), least=least, margin=0.06)
 
     def _update_words(self, history: History, state: MarketState) -> None:
         now, digits = history.moments[-1], words.decimals(self.config)
-        total, end = int(state.clock.last[0]), words.ending(self.config, state)
+        total, end = int(state.clock.last[0]), words.ending(history, state)
         symbol = f", symbol {history.symbol}" if self.config.num_symbols > 1 else ""
         self._title.set_text(f"Tick {now.tick:,} of {total:,}{symbol}{f': {end}' if end else ''}")
         self._news.set_text(f"news: {words.news_label(state, history.symbol)}")
@@ -261,43 +259,6 @@ class Picture:
         self._account.set_text("\n".join(f"{name:<9}{number:>{_ROOM}}" for name, number in told.items()))
 
 
-def _plain(axes: Axes, look: Look) -> None:
-    """Hairlines for a grid, muted numbers, no box."""
-    axes.set_facecolor(look.background)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(look.grid)
-    axes.tick_params(labelcolor=look.muted, labelsize=8, left=False, right=False, bottom=False)
-    axes.grid(color=look.grid, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-
-
-def _headed(axes: Axes, place: float, words: str, colour: str) -> Text:
-    """Words above the axes, `place` of its width from the left."""
-    return axes.text(place, 1.02, words, color=colour, fontsize=9, va="bottom", transform=axes.transAxes)
-
-
-def _lines(axes: Axes, colour: str, **how: Any) -> LineCollection:
-    """Straight pieces, none yet, that leave the axes' limits alone."""
-    lines = LineCollection([], colors=colour, **how)
-    axes.add_collection(lines, autolim=False)
-    return lines
-
-
-def _area(axes: Axes, colour: str, alpha: float) -> Polygon:
-    """A shaded area, empty as yet."""
-    area = Polygon(np.zeros((1, 2)), color=colour, linewidth=0.0, alpha=alpha)
-    axes.add_patch(area)
-    return area
-
-
-def _fit(axes: Axes, low: float, high: float, *, least: float, margin: float) -> None:
-    """Limits that show from low to high and a margin; at least so much."""
-    centre, half = 0.5 * (low + high), (0.5 + margin) * max(high - low, least)
-    axes.set_ylim(centre - half, centre + half)
-
-
 def _short(number: float, form: str) -> str:
     """The number in this form, or with fewer digits where that is too wide for the account's column.
 
@@ -306,13 +267,3 @@ def _short(number: float, form: str) -> str:
     """
     told = format(number, form)
     return told if len(told) <= _ROOM else format(number, ".6g")
-
-
-def _round_up(number: float) -> float:
-    """The next of 1, 2, 5, 10, 20, 50 ... so that an axis seldom changes.
-
-    >>> _round_up(37.0)
-    50.0
-    """
-    unit = 10.0 ** math.floor(math.log10(number))
-    return next(step * unit for step in (1.0, 2.0, 5.0, 10.0) if step * unit >= number)

@@ -54,9 +54,9 @@ class Screen:
         self.history.begin(state)
         self._show(state)
 
-    def add(self, state: MarketState) -> None:
-        """The learner's decision has been carried out."""
-        self.history.add(state)
+    def add(self, state: MarketState, *, ruined: bool = False) -> None:
+        """The learner's decision has been carried out, and may have ruined it."""
+        self.history.add(state, ruined=ruined)
         self._show(state)
 
     def render(self, state: MarketState) -> str | Frame | None:

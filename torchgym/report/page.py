@@ -14,7 +14,7 @@ from torchgym.look import DARK, LIGHT, Look
 from torchgym.performance.trace import Trace
 from torchgym.report import episode, policies, tables
 from torchgym.report.figure import html
-from torchgym.report.words import escape, money, spoken
+from torchgym.report.words import SPACE, escape, money, spoken
 
 # Nothing may be loaded from anywhere: what is not in the page is not shown.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -27,6 +27,7 @@ def page(
     *,
     policy: str | None = None,
     curve: Sequence[Mapping[str, Any]] | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> str:
     """One evaluation as HTML.
 
@@ -35,6 +36,7 @@ def page(
         trace: one of its episodes.
         policy: who plays in the trace; None is the agent, or the first policy where there is none.
         curve: the agent's learning curve: rows with frames, training_return and validation_return, None where not measured.
+        training: how the agent was trained: command, seed, settings, torchgym; as in run.json.
 
     Returns:
         A document with figures that follow the reader's light or dark theme. The same arguments give the same text.
@@ -69,7 +71,7 @@ def page(
 {_episode(evaluation, trace, traced)}
 {_profits(evaluation)}
 {_learnt(curve)}
-{_reproduce(evaluation, trace, traced)}
+{_reproduce(evaluation, trace, traced, training)}
 </main>
 <script>{get_plotlyjs()}</script>
 <script>{_resource("page.js")}</script>
@@ -106,12 +108,13 @@ def _header(evaluation: Mapping[str, Any], focus: str) -> str:
         f", {ticks:,} ticks" if ticks != evaluation["decisions"] else ""
     )
     description = evaluation["policies"][focus].get("description")
+    held_out = "held-out " if evaluation.get("agent") is not None else ""  # from what the agent learnt on
     return f"""<header>
 <p class="kicker">torchgym evaluation</p>
 <h1>{escape(spoken(focus)[:1].upper() + spoken(focus)[1:])}</h1>
 <p class="lead">{escape(tables.summary(evaluation, focus))}</p>
-<p class="muted">{escape(description + ". " if description else "")}{evaluation["episodes"]:,} held-out episodes of {length} each,
-the same for all {len(evaluation["policies"])} policies. Money is in currency. Intervals cover 95 %.</p>
+<p class="muted">{escape(description + ". " if description else "")}{evaluation["episodes"]:,} {held_out}episodes of {length}
+each, the same for all {len(evaluation["policies"])} policies. Money is in currency. Intervals cover 95{SPACE}%.</p>
 </header>
 <noscript><p>The figures need JavaScript; the tables do not.</p></noscript>
 <section aria-labelledby="short"><h2 id="short">In short</h2>
@@ -142,7 +145,8 @@ def _episode(evaluation: Mapping[str, Any], trace: Trace, policy: str) -> str:
             told += f". The evaluation recorded {money(profits[number])} for it: the policy or the program has changed since"
     figures = "".join(html(picture) for picture in episode.pictures(evaluation, trace, policy))
     return f"""<section aria-labelledby="episode"><h2 id="episode">One episode</h2>
-<p>{escape(told)}. <span class="fine">Drag across a figure to zoom all three, double-click to see all again.</span></p>
+<p>{escape(told)}. <span class="fine">Drag across a figure to zoom all three, double-click to see all again.</span>
+Press a name above a figure to hide what it stands for, or to show it again.</p>
 {figures}
 </section>"""
 
@@ -162,21 +166,35 @@ def _learnt(curve: Sequence[Mapping[str, Any]] | None) -> str:
     return f'<section aria-labelledby="learnt"><h2 id="learnt">How it learnt</h2>{figure}</section>'
 
 
-def _reproduce(evaluation: Mapping[str, Any], trace: Trace, policy: str) -> str:
+def _reproduce(
+    evaluation: Mapping[str, Any], trace: Trace, policy: str, training: Mapping[str, Any] | None = None
+) -> str:
     first, last = evaluation["seed"], evaluation["seed"] + evaluation["episodes"] - 1
     rows = {
-        "Command": f"<code>{escape(evaluation['command'])}</code>" if evaluation.get("command") else "not recorded",
+        "Command": _command(evaluation),
         "torchgym": escape(evaluation["torchgym"]),
         "Seeds": f"{first} to {last}",
         "Traced episode": f"seed {trace.seed}, {escape(spoken(policy))}",
     }
+    if training is not None:
+        rows |= {"Training": _command(training), "Seed of training": escape(training["seed"])}
+        rows |= {"Trained with": f"torchgym {escape(training['torchgym'])}"}
     told = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items())
-    config = json.dumps(evaluation["config"], indent=2)
+    settings = "" if training is None else _folded_json("The settings of training", training["settings"])
     return f"""<section aria-labelledby="reproduce"><h2 id="reproduce">Reproduce</h2>
 <p>A seed and a configuration decide an episode in every bit.</p>
 <dl>{told}</dl>
-{_folded("The market's configuration", f'<pre tabindex="0">{escape(config)}</pre>')}
+{_folded_json("The market's configuration", evaluation["config"])}
+{settings}
 </section>"""
+
+
+def _command(told: Mapping[str, Any]) -> str:
+    return f"<code>{escape(told['command'])}</code>" if told.get("command") else "not recorded"
+
+
+def _folded_json(name: str, content: Mapping[str, Any]) -> str:
+    return _folded(name, f'<pre tabindex="0">{escape(json.dumps(content, indent=2))}</pre>')
 
 
 def _folded(name: str, content: str) -> str:

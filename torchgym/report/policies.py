@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from torchgym.look import Look
 from torchgym.report.figure import Picture, axis, fade, layout
-from torchgym.report.words import chance, interval, label, money, number, spoken
+from torchgym.report.words import SPACE, chance, interval, label, money, number, spoken
 
 # What the parts of a profit are called, in the order they are drawn.
 PARTS = {
@@ -22,6 +22,7 @@ PARTS = {
     "marking": "marking",
 }
 COSTS = ("spread", "impact", "fees", "borrow")
+_CLEAR = 0.05  # adjusted p below which one policy is told apart from another
 _MARGIN = {"l": 20, "r": 16, "t": 8, "b": 42}  # the names of policies make their own room
 _ROW = 44  # pixels per policy
 _DENSE = 600  # episodes beyond which only outliers are drawn one by one
@@ -132,6 +133,11 @@ def distribution(evaluation: Mapping[str, Any]) -> Picture:
     )
 
 
+def is_clear(row: Mapping[str, Any]) -> bool:
+    """Whether a comparison tells its two policies apart."""
+    return row["p_adjusted"] is not None and row["p_adjusted"] < _CLEAR
+
+
 def leads(evaluation: Mapping[str, Any]) -> Picture | None:
     """By how much one policy is ahead of each other one; None without comparisons."""
     rows = evaluation["comparisons"]
@@ -142,22 +148,29 @@ def leads(evaluation: Mapping[str, Any]) -> Picture | None:
 
     def draw(look: Look) -> go.Figure:
         colours = [_verdict(row, look) for row in rows]
-        figure = go.Figure(
-            go.Scatter(
-                x=[row["lead"] for row in rows],
-                y=list(range(len(names))),
-                mode="markers",
-                marker={"size": 11, "color": colours},
-                hovertemplate="%{text}<extra></extra>",
-                text=[f"{money(row['lead'])}, adjusted p {chance(row['p_adjusted'])}" for row in rows],
-            )
+        insides = [colour if is_clear(row) else look.background for row, colour in zip(rows, colours, strict=True)]
+        marks = go.Scatter(
+            x=[row["lead"] for row in rows],
+            y=list(range(len(names))),
+            mode="markers",
+            marker={"size": 11, "color": insides, "opacity": 1.0, "line": {"color": colours, "width": 2.5}},
+            hovertemplate="%{text}<extra></extra>",
+            text=[f"{money(row['lead'])}, adjusted p {chance(row['p_adjusted'])}" for row in rows],
         )
+        spans = [
+            go.Scatter(
+                x=[row["low"], row["high"]],
+                y=[place, place],
+                mode="lines",
+                line={"color": colour, "width": 2.5},
+                hoverinfo="skip",
+            )
+            for place, (row, colour) in enumerate(zip(rows, colours, strict=True))
+            if interval("profit", row)
+        ]
+        figure = go.Figure([*spans, marks])
         figure.layout = _across(look, names, "lead per episode, currency")
         figure.update_xaxes(range=_reach(rows))
-        for place, (row, colour) in enumerate(zip(rows, colours, strict=True)):
-            if interval("profit", row):
-                ends = {"x0": row["low"], "x1": row["high"], "y0": place, "y1": place}
-                figure.add_shape(type="line", **ends, line={"color": colour, "width": 2.5}, layer="above")
         return figure
 
     ahead = spoken(rows[0]["against"])
@@ -165,8 +178,8 @@ def leads(evaluation: Mapping[str, Any]) -> Picture | None:
         "leads",
         f"Lead of {ahead}",
         f"Mean lead of {ahead} on the same episodes: {'; '.join(told)}.",
-        "Mean difference of profit on the same episodes, with its 95 % interval. Blue: ahead at an adjusted p below 0.05;"
-        " orange: behind; grey: not told apart.",
+        f"Mean difference of profit on the same episodes, with its 95{SPACE}% interval. A filled dot: clearly ahead (blue) or"
+        f" behind (orange), at an adjusted p below {_CLEAR}; an open grey one: not told apart.",
         draw,
         *_heights(names, 60),
     )
@@ -243,8 +256,7 @@ def _heights(names: Sequence[str], room: int) -> tuple[int, int]:
 
 
 def _verdict(row: Mapping[str, Any], look: Look) -> str:
-    told = row["p_adjusted"] is not None and row["p_adjusted"] < 0.05
-    return look.muted if not told else look.equity if row["lead"] > 0.0 else look.drawdown
+    return look.muted if not is_clear(row) else look.equity if row["lead"] > 0.0 else look.drawdown
 
 
 def _reach(rows: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -18,8 +18,10 @@ from torchgym.report.page import chosen_policy, page
 
 EVALUATION = "evaluation.json"
 CURVE = "learning_curve.csv"
+TRAINING = "run.json"
 REPORT = "report.html"
 _ENTRIES = ("torchgym", "config", "seed", "episodes", "decisions", "periods_per_year", "policies", "comparisons")
+_OF_TRAINING = ("torchgym", "command", "seed", "settings")
 
 
 def write_report(
@@ -34,7 +36,7 @@ def write_report(
     """Trace an episode of an evaluation again and write its page.
 
     Args:
-        folder: of the run; holds evaluation.json, and learning_curve.csv where an agent learnt.
+        folder: of the run; holds evaluation.json, and learning_curve.csv and run.json where an agent learnt.
         maker: of the policy to trace.
         policy: its name in the evaluation; None is the agent, or the first policy where there is none.
         episode: which one, from 0; None is the one of median profit.
@@ -53,7 +55,7 @@ def write_report(
     config = MarketConfig.from_dict(evaluation["config"])
     seed = evaluation["seed"] + _number(evaluation, chosen, episode)
     found = trace(config, maker(config, torch.tensor([seed])), seed, progress=progress)
-    text = page(evaluation, found, policy=chosen, curve=read_curve(folder))
+    text = page(evaluation, found, policy=chosen, curve=read_curve(folder), training=read_training(folder))
     path = folder / REPORT if output is None else output
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
@@ -113,3 +115,22 @@ def read_curve(folder: Path) -> list[dict[str, float | None]]:
             return [{name: float(told) if told else None for name, told in row.items()} for row in csv.DictReader(file)]
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def read_training(folder: Path) -> dict[str, Any] | None:
+    """How the agent of the folder was trained, as `torchgym train` wrote it down; None without the file.
+
+    Raises:
+        ValueError: when it holds something else.
+    """
+    path = folder / TRAINING
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    missing = [name for name in _OF_TRAINING if not isinstance(found, dict) or name not in found]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}: `torchgym train` writes it")
+    return dict(found)

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torchgym.report.policies import COSTS, PARTS, ordered, parts_of
+from torchgym.report.policies import COSTS, PARTS, is_clear, ordered, parts_of
 from torchgym.report.words import (
+    SPACE,
     UNDEFINED,
     chance,
     escape,
@@ -22,7 +23,6 @@ from torchgym.report.words import (
 )
 
 _CARDS = ("sharpe", "max_drawdown", "turnover")
-_CLEAR = 0.05  # adjusted p below which one policy is told apart from another
 
 
 def profit_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -43,7 +43,7 @@ def summary(evaluation: Mapping[str, Any], policy: str) -> str:
     profit = profit_of(evaluation["policies"][policy])
     between = interval("profit", profit)
     told = f"{spoken(policy)} makes {money(profit['mean'])} per episode"
-    told = told[0].upper() + told[1:] + (f" (95 % interval {between})" if between else "") + " after all costs."
+    told = told[0].upper() + told[1:] + (f" (95{SPACE}% interval {between})" if between else "") + " after all costs."
     rows = [row for row in evaluation["comparisons"] if row["against"] == policy]
     if not rows:
         return told
@@ -52,18 +52,16 @@ def summary(evaluation: Mapping[str, Any], policy: str) -> str:
     clauses = [clause for clause in clauses if clause]
     if not clauses:
         return f"{told} It is not told apart from any of the other policies."
-    rest = len(rows) - sum(_clear(row) for row in rows)
+    rest = len(rows) - sum(is_clear(row) for row in rows)
     told += f" It {' and '.join(clauses)}." if ahead else f" It is {clauses[0]}."
-    return told + (f" {rest} of {len(rows)} others are not told apart from it." if rest else "")
+    return told + (
+        f" {rest} of {len(rows)} others {'is' if rest == 1 else 'are'} not told apart from it." if rest else ""
+    )
 
 
 def _named(rows: Sequence[Mapping[str, Any]], sign: float) -> str:
-    names = [spoken(row["policy"]) for row in rows if _clear(row) and row["lead"] * sign > 0.0]
+    names = [spoken(row["policy"]) for row in rows if is_clear(row) and row["lead"] * sign > 0.0]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _clear(row: Mapping[str, Any]) -> bool:
-    return row["p_adjusted"] is not None and row["p_adjusted"] < _CLEAR
 
 
 def cards(evaluation: Mapping[str, Any], policy: str) -> str:
@@ -125,7 +123,7 @@ def leads(evaluation: Mapping[str, Any]) -> str:
     rows = evaluation["comparisons"]
     head = [
         _heading("Lead", "currency", "Mean difference of profit on the same episodes."),
-        _heading("95 % interval", "currency", "Of this comparison alone."),
+        _heading(f"95{SPACE}% interval", "currency", "Of this comparison alone."),
         _heading("p", "", "Two-sided, of no difference."),
         _heading("p adjusted", "", "By Holm, over all comparisons together."),
         _heading("Episodes", "", ""),
@@ -159,7 +157,7 @@ def attribution(evaluation: Mapping[str, Any]) -> str:
 
 
 def _heading(name: str, of: str, title: str) -> str:
-    told = name[:1].upper() + name[1:]
+    told = name if name.split(" ")[0] == "p" else name[:1].upper() + name[1:]  # p is a symbol
     return f'<th scope="col" title="{escape(title)}">{escape(told)}<small>{escape(of)}</small></th>'
 
 

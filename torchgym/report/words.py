@@ -10,6 +10,9 @@ from typing import Any
 from torchgym.performance.metrics import METRICS
 
 UNDEFINED = "–"
+SPACE = "\u00a0"  # between a number and its unit: no line ends there
+
+_WRITTEN_OUT = 1e-4  # what is smaller is told with its power of ten
 
 
 def escape(text: object) -> str:
@@ -32,18 +35,20 @@ def label(name: str, longest: int = 20) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, thousands apart.
+    """Three significant digits, thousands apart; what is very small by its power of ten.
 
-    >>> number(-0.012345), number(1234.5), number(33.0), number(0.0), number(None)
-    ('−0.0123', '1,234', '33.0', '0', '–')
+    >>> number(-0.012345), number(1234.5), number(33.0), number(0.0), number(None), number(1e-9)
+    ('−0.0123', '1,234', '33.0', '0', '–', '1.00e−9')
     """
     if value is None or not math.isfinite(value):
         return UNDEFINED
     size = abs(value)
     if size == 0.0:
         return "0"
-    digits = max(0, 2 - math.floor(math.log10(size)))
-    return minus(f"{value:,.{min(digits, 6)}f}")
+    if size < _WRITTEN_OUT:
+        digits, power = f"{value:.2e}".split("e")
+        return minus(f"{digits}e{int(power)}")
+    return minus(f"{value:,.{max(0, 2 - math.floor(math.log10(size)))}f}")
 
 
 def money(value: float | None) -> str:
@@ -60,12 +65,12 @@ def money(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A fraction per hundred.
+    r"""A fraction per hundred.
 
     >>> percent(0.01234), percent(-0.5)
-    ('1.23 %', '−50.0 %')
+    ('1.23\xa0%', '−50.0\xa0%')
     """
-    return UNDEFINED if value is None or not math.isfinite(value) else f"{number(100.0 * value)} %"
+    return UNDEFINED if value is None or not math.isfinite(value) else f"{number(100.0 * value)}{SPACE}%"
 
 
 def chance(value: float | None) -> str:
