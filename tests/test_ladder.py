@@ -167,15 +167,15 @@ def test_the_stretch_is_students() -> None:
 
 
 def test_intervals_cover_what_they_promise() -> None:
-    """Trainings that differ as much as episodes do: at least 95 % of intervals, less three standard errors of 200 tries."""
+    """Trainings that differ as much as episodes do: at least 95 % of intervals, less three standard errors of 100 tries."""
     drawn = torch.Generator().manual_seed(0)
     inside = 0
-    for _ in range(200):
+    for _ in range(100):
         spread = torch.randn(5, 1, generator=drawn, dtype=torch.float64)
         noise = torch.randn(1, 30, generator=drawn, dtype=torch.float64)
         step = summarise(climbed(spread + noise, torch.ones(30, dtype=torch.float64)))
         inside += step.agent_low < 0.0 < step.agent_high
-    assert inside >= 200 * (0.95 - 3.0 * (0.95 * 0.05 / 200) ** 0.5)
+    assert inside >= 100 * (0.95 - 3.0 * (0.95 * 0.05 / 100) ** 0.5)
 
 
 def test_curves_and_pictures() -> None:
