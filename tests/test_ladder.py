@@ -110,7 +110,18 @@ def climbed(agent: Tensor, reference: Tensor, rung: Rung = SMALL) -> Climbed:
         reference_scores=reference,
         hold_scores=torch.zeros_like(reference),
         agent_scores=agent,
-        curves=[[{"frames": 48, "seconds": 60.0, "validation_profit": 1.0, "validation_return": 1.0}]] * len(agent),
+        curves=[
+            [
+                {
+                    "frames": 48,
+                    "seconds": 60.0,
+                    "validation_profit": 1.0,
+                    "validation_return": 1.0,
+                    "training_return": 0.5,
+                }
+            ]
+        ]
+        * len(agent),
         frames=48,
     )
 
@@ -122,7 +133,7 @@ def test_shares_and_intervals_by_hand() -> None:
     assert (step.share, step.share_low, step.share_high) == pytest.approx((0.8, 0.8, 0.8))  # the same episodes
     assert 8.0 < step.reference_low < 10.0 < step.reference_high < 12.0
     assert step.minutes == 1.0
-    assert (step.agent_worst, step.agent_best) == pytest.approx((8.0, 8.0))
+    assert step.agent_by_training == pytest.approx((8.0, 8.0))
 
 
 def test_trainings_and_episodes_both_count_as_chance() -> None:
@@ -184,7 +195,7 @@ def test_curves_and_pictures() -> None:
     assert [(row["rung"], row["training"], row["frames"]) for row in rows] == [("small", 0, 48), ("small", 1, 48)]
     figure = ladder_panel([summarise(found)], rows)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["small", "Share of the reference reached"]
-    assert len(figure.axes[0].lines) == 4  # two trainings, the reference, nothing
+    assert len(figure.axes[0].lines) == 5  # two trainings, their tests, the reference, nothing
 
 
 def test_bad_plans_are_refused() -> None:

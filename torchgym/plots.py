@@ -117,7 +117,7 @@ def learning_curve(curve: Sequence[Mapping[str, float]], title: str = "") -> Fig
 
 
 def ladder_panel(steps: Sequence[Any], curves: Sequence[Mapping[str, Any]]) -> Figure:
-    """Per rung every training on held-out episodes while it learns, beside its reference and doing nothing; and the shares.
+    """Per rung every training while it learns and on the test episodes, beside its reference and doing nothing; and the shares.
 
     Args:
         steps: of `torchgym.ladder.summarise`, in order.
@@ -133,21 +133,34 @@ def ladder_panel(steps: Sequence[Any], curves: Sequence[Mapping[str, Any]]) -> F
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=9)
     for step, axes in zip(steps, grid, strict=False):
-        _climb(axes, step, [row for row in curves if row["rung"] == step.rung and "validation_return" in row])
+        _climb(axes, step, [row for row in curves if row["rung"] == step.rung])
     _shares(grid[len(steps)], steps)
     return figure
 
 
 def _climb(axes: Axes, step: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    for training in sorted({row["training"] for row in rows}):
+    """Trainings as they explore, means over a twelfth of all updates (whole episodes on every rung); and every agent on the test."""
+    tops = [step.reference_high, *step.agent_by_training]
+    lows = [step.reference_low, *step.agent_by_training]
+    for training, mean in enumerate(step.agent_by_training):
         own = [row for row in rows if row["training"] == training]
-        key = "validation_profit" if step.score == "profit" else "validation_return"
-        axes.plot([row["frames"] for row in own], [row[key] for row in own], "-", color=BLUE, alpha=0.6, linewidth=1.2)
-    if axes.lines:
-        axes.lines[0].set_label(f"agents, {step.trainings} trainings (validation episodes)")
+        width = max(len(own) // 12, 1)
+        values = [row["training_return"] for row in own]
+        smooth = [sum(values[at : at + width]) / width for at in range(len(values) - width + 1)]
+        frames = [row["frames"] for row in own][width - 1 :]
+        axes.plot(frames, smooth, "-", color=BLUE, alpha=0.5, linewidth=1.0)
+        axes.plot(frames[-1:], [mean], "o", color=BLUE, markersize=5, clip_on=False)
+        tops.append(max(smooth[len(smooth) // 4 :]))
+        lows.append(min(smooth[len(smooth) // 4 :]))
+    axes.lines[0].set_label("agents in training, exploring")
+    axes.lines[1].set_label("agents on the test episodes")
     axes.axhspan(step.reference_low, step.reference_high, color=ORANGE, alpha=0.15, linewidth=0.0)
-    axes.axhline(step.reference_mean, color=ORANGE, linestyle="--", label=f"{step.reference} (test episodes)")
-    axes.axhline(step.hold_mean, color=GREY, linestyle=":", label="doing nothing")
+    axes.axhline(step.reference_mean, color=ORANGE, linestyle="--", label=f"{step.reference}, test episodes")
+    axes.axhline(step.hold_mean, color=GREY, linestyle=":", label=f"doing nothing: {step.hold_mean:,.0f}")
+    room = 0.1 * (max(tops) - min(lows) or 1.0)
+    far = step.hold_mean < min(lows) - 20.0 * room  # off the picture; the legend has its number
+    low = min(lows) if far else min(*lows, step.hold_mean)
+    axes.set_ylim(low - 5.0 * room, max(tops) + room)  # the legend stands below
     unit = "currency" if step.score == "profit" else "reward"
     axes.set(xlabel="decisions", ylabel=f"{unit} per episode")
     axes.set_title(step.rung, fontsize=11, loc="left")
@@ -168,7 +181,7 @@ def _shares(axes: Axes, steps: Sequence[Any]) -> None:
     axes.set_yticks(places, [step.rung if step.passed else f"{step.rung} (fails)" for step in steps], fontsize=9)
     axes.invert_yaxis()
     axes.axvline(100.0, color=ORANGE, linestyle="--", linewidth=1.0)
-    axes.set(xlabel="% of the reference's lead over doing nothing (95 % interval)")
+    axes.set(xlabel="% of the reference's lead (95 % interval)")
     axes.set_title("Share of the reference reached", fontsize=11, loc="left")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torchgym.cli.output import (
     INTERRUPTED,
@@ -81,12 +81,16 @@ def run(options: Ladder) -> int:
     steps = [summarise(rung) for rung in climbed]
     curves = curve_rows(climbed)
     about = {"torchgym": __version__, "command": command_line("ladder", options, leave_out=("output", "results"))}
-    write_csv(results / "ladder.csv", [{"preset": options.preset, **asdict(step), **about} for step in steps])
+    write_csv(results / "ladder.csv", [{"preset": options.preset, **_row(step), **about} for step in steps])
     write_csv(results / "curves.csv", curves)
     write_figure(results / "ladder.png", ladder_panel(steps, curves))
     console.print(_table(steps, options.preset))
     console.print(f"written: ladder.csv, curves.csv, ladder.png in {results}", soft_wrap=True)
     return 0 if all(step.passed for step in steps) else 1
+
+
+def _row(step: Step) -> dict[str, Any]:
+    return {**asdict(step), "agent_by_training": " ".join(str(mean) for mean in step.agent_by_training)}
 
 
 def _table(steps: list[Step], preset: str) -> Table:
@@ -108,7 +112,7 @@ def _table(steps: list[Step], preset: str) -> Table:
         table.add_row(
             f"{step.rung}: {step.description}",
             f"{step.agent_mean:+.1f} ({step.agent_low:+.1f} … {step.agent_high:+.1f})",
-            f"{step.agent_worst:+.1f} … {step.agent_best:+.1f}",
+            f"{min(step.agent_by_training):+.1f} … {max(step.agent_by_training):+.1f}",
             f"{step.reference}: {step.reference_mean:+.1f} ({step.reference_low:+.1f} … {step.reference_high:+.1f})",
             "–" if math.isnan(step.share) else f"{step.share:.0%} ({step.share_low:.0%} … {step.share_high:.0%})",
             f"{step.frames:,}",

@@ -40,8 +40,7 @@ class Step:
     agent_mean: float  # over trainings and episodes
     agent_low: float
     agent_high: float
-    agent_worst: float  # mean of the worst training
-    agent_best: float
+    agent_by_training: tuple[float, ...]  # mean over episodes of each
     share: float  # of the reference's lead over doing nothing; NaN where it has no significant one
     share_low: float
     share_high: float
@@ -78,7 +77,6 @@ def summarise(climbed: Climbed) -> Step:
     else:
         needs, passed = "nothing: the reference earns nothing either", True
     seconds = [curve[-1]["seconds"] for curve in climbed.curves]
-    by_training = climbed.agent_scores.mean(1)
     low, high = _ends(means, agent, stretch)
     reference_low, reference_high = _ends(reference)
     return Step(
@@ -97,8 +95,7 @@ def summarise(climbed: Climbed) -> Step:
         agent_mean=agent,
         agent_low=low,
         agent_high=high,
-        agent_worst=by_training.min().item(),
-        agent_best=by_training.max().item(),
+        agent_by_training=tuple(climbed.agent_scores.mean(1).tolist()),
         share=share,
         share_low=share_low,
         share_high=share_high,
