@@ -139,7 +139,7 @@ def ladder_panel(steps: Sequence[Any], curves: Sequence[Mapping[str, Any]]) -> F
 
 
 def _climb(axes: Axes, step: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Trainings as they explore, means over a twelfth of all updates: whole episodes on every rung; and the agents on the test."""
+    """Trainings as they explore, means over a twelfth of all updates (whole episodes on every rung); and the agents tested."""
     tops = [step.reference_high, *step.agent_by_training]
     lows = [step.reference_low, *step.agent_by_training]
     for training, mean in enumerate(step.agent_by_training):
