@@ -89,7 +89,7 @@ def judge(
     saved = read_checkpoint(folder / CHECKPOINT)["torchgym"]
     makers = {"agent": agent.maker, **_chosen(agent.config, policies)}
     told = {name: row.description for name, row in BASELINES.items()}
-    told["agent"] = f"PPO, {', '.join(map(str, agent.settings.hidden))} wide, trained with torchgym {saved}"
+    told["agent"] = f"PPO, layers of {' and '.join(map(str, agent.settings.hidden))}, trained with torchgym {saved}"
     with progress_bars() as progress:
         found = evaluate(
             agent.config,

@@ -17,7 +17,7 @@ from torchgym.training import PPOSettings
 
 # Distances of value and price at which a follower acts, as fractions. The reference is the one that earns most on the validation
 # episodes, so that the agent is not measured against a badly set rule.
-_GAPS = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.01)
+_GAPS = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02)
 _FOLLOWERS = {f"value_follower {gap:g}": partial(value_follower, clear_gap=gap) for gap in _GAPS}
 
 

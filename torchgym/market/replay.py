@@ -221,7 +221,7 @@ def _compile(world: World, params: MarketParams, state: MarketState) -> Program:
 
     count = state.clock.tick.shape[0]
     hold = torch.zeros((count, world.places.symbols), dtype=torch.int64)
-    _tell(f"compiling the step for batches of {count}: about a minute, once; it is kept in {programs.cache_folder()}")
+    _tell(f"compiling the step for batches of {count}: a minute or two, once; it is kept in {programs.cache_folder()}")
     begin = time.monotonic()
     built = programs.build(function, [*flat_state, *flat_params, world.lanes.tick, hold])
     _tell(f"compiled in {time.monotonic() - begin:.0f} s")
