@@ -195,7 +195,7 @@ def test_curves_and_pictures() -> None:
     assert [(row["rung"], row["training"], row["frames"]) for row in rows] == [("small", 0, 48), ("small", 1, 48)]
     figure = ladder_panel([summarise(found)], rows)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["small", "Share of the reference reached"]
-    assert len(figure.axes[0].lines) == 5  # two trainings, their tests, the reference, nothing
+    assert len(figure.axes[0].lines) == 6  # two trainings, their tests, the reference, nothing
 
 
 def test_bad_plans_are_refused() -> None:
