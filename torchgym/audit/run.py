@@ -16,6 +16,7 @@ from torchgym.audit.policy import Memory, Policy
 from torchgym.audit.scene import Scene, look
 from torchgym.audit.verdicts import GAIN, Sample, mean_and_error, t_statistic
 from torchgym.config import MarketConfig
+from torchgym.config.validation import check_count
 from torchgym.market import Market, consecutive_seeds
 
 POLICIES: dict[str, Policy] = BASIC | ATTACKS
@@ -147,8 +148,7 @@ def _choose(policies: Sequence[str] | Mapping[str, Policy] | None) -> tuple[dict
 
 def _check_sizes(episodes: int, ticks: int, batch: int) -> None:
     for name, value, low in (("episodes", episodes, 2), ("ticks", ticks, 2 * UNWIND), ("batch", batch, 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{name} must be an integer >= {low}, got {value!r}")
+        check_count(name, value, low)
 
 
 def _roster(table: Mapping[str, Policy], chosen: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import preset
+from torchgym.config.validation import check_count
 from torchgym.files import replacing
 from torchgym.ladder.rungs import RUNGS, Rung
 from torchgym.market import Market, consecutive_seeds
@@ -62,9 +63,8 @@ class Plan:
         if len(set(self.rungs)) < len(self.rungs):
             raise ValueError(f"a rung is named twice: {', '.join(self.rungs)}")
         for name, low in (("seeds", 1), ("seed", 0), ("episodes", 2), ("frames", 1)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < low):
-                raise ValueError(f"{name} must be an integer >= {low}, got {value!r}")
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), low)
         last = self.seed + _SEED_STEP * self.seeds
         if last > TRAINING_SEEDS:
             raise ValueError(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
+from torchgym.config.validation import check_count
 from torchgym.market import Market, consecutive_seeds
 from torchgym.performance.comparison import Comparison, mean_interval, paired
 from torchgym.performance.episodes import Episodes, play
@@ -60,6 +62,17 @@ class Evaluation:
         The bootstrap knows nothing of a metric's range: a lower end below the metric's `least` is raised to it. That costs no
         coverage, since no mean lies below.
         """
+        return self._intervals[policy][metric]
+
+    @cached_property
+    def _intervals(self) -> dict[str, dict[str, Interval | None]]:
+        """Of every policy and metric: resampled once, however many tables read them."""
+        return {
+            policy: {name: self._resampled(policy, name) for name in ("profit", *metrics)}
+            for policy, metrics in self.metrics.items()
+        }
+
+    def _resampled(self, policy: str, metric: str) -> Interval | None:
         values = self.episodes[policy].profit if metric == "profit" else self.metrics[policy][metric]
         defined = values[torch.isfinite(values)]
         if len(defined) < 2:
@@ -150,8 +163,7 @@ def evaluate(
     """
     if not makers or (agent is not None and agent not in makers):
         raise ValueError(f"unknown policy {agent!r}: choose from {', '.join(makers) or 'none: no policy was given'}")
-    if not isinstance(episodes, int) or isinstance(episodes, bool) or episodes < 2:
-        raise ValueError(f"episodes must be an integer >= 2, got {episodes!r}")
+    check_count("episodes", episodes, 2)
     rate = ticks_per_year / config.ticks_per_action
     check_periods(rate)
     market = Market(config, episodes, seed=seed, device=device, compile=compile)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torchgym.config.validation import check_count
 from torchgym.market import Market, Seeds, StepResult, check_action, check_seeds
 from torchgym.market.paths import ENTRIES
 from torchgym.recording.block import Block, Chunk
@@ -74,8 +75,7 @@ class EpisodeRecorder:
         overwrite: bool = False,
         rows_per_group: int = ROWS_PER_GROUP,
     ) -> None:
-        if not isinstance(rows_per_group, int) or isinstance(rows_per_group, bool) or rows_per_group < 1:
-            raise ValueError(f"rows_per_group must be an integer >= 1, got {rows_per_group!r}")
+        check_count("rows_per_group", rows_per_group, 1)
         config = market.config
         self.market = market
         self.columns = columns(config, features=features, market_fields=market_fields)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
+from torchgym.config.validation import check_count
 from torchgym.market import Market, check_seeds, consecutive_seeds
 from torchgym.policies import Policy, PolicyMaker
 from torchgym.recording.file import ROWS_PER_GROUP
@@ -86,8 +87,7 @@ def record(
     if policy is not None and maker is not None:
         raise ValueError("policy and maker contradict each other: give one of them")
     for name, number in (("episodes", episodes), ("num_envs", num_envs)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ValueError(f"{name} must be an integer >= 1, got {number!r}")
+        check_count(name, number, 1)
     check_seeds([seed], 1)
     blocks = math.ceil(episodes / num_envs)
     market = Market(config, math.ceil(episodes / blocks), seed=seed, device=device, compile=compile)
