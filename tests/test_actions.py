@@ -98,7 +98,7 @@ def test_the_collar_is_rounded_towards_the_mid() -> None:
 
 def test_unknown_schemes_list_the_known_ones() -> None:
     with pytest.raises(
-        ValueError, match=r"unknown action scheme 'greedy': choose one of discrete, sized, target, percent"
+        ValueError, match=r"unknown action scheme 'greedy': choose from discrete, sized, target, percent"
     ):
         scheme(MarketConfig(action="greedy"))
     with pytest.raises(ValueError, match=r"unknown action scheme 'greedy'"):

@@ -22,7 +22,7 @@ from torchgym.config import (
     ValueTraders,
 )
 
-FAMILIES = [entry.name for entry in dataclasses.fields(Population)]
+FAMILIES = list(Population().families)
 
 
 def test_derived_defaults() -> None:
@@ -162,7 +162,7 @@ def test_a_market_needs_traders_beside_makers() -> None:
         (lambda: Fundamentals(spread_of_start=float("nan")), r"spread_of_start must be a finite number"),
         (lambda: Fundamentals(headline_pass_through=2.0), r"headline_pass_through must be a finite number in \[0"),
         (lambda: Fundamentals(macro=None), r"Fundamentals\.macro must be a NewsKind, got None"),
-        (lambda: Population(trend=None), r"Population\.trend must be a family's settings, got None"),
+        (lambda: Population(trend=None), r"the family 'trend' must have settings of TrendFollowers, got None"),
         (lambda: Makers(limit=0), r"Makers\.limit must be a finite number in \[1"),
         (lambda: Makers(depth=(0.0, 8.0)), r"Makers\.depth\[0\] must be a finite number in \[0\.01"),
         (lambda: ValueTraders(capacity=0), r"ValueTraders\.capacity must be a finite number in \[10"),

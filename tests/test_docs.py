@@ -1,4 +1,4 @@
-"""The written pages keep to the code: settings and their defaults, what can be drawn, links, examples.
+"""The written pages keep to the code: settings and their defaults, what can be drawn, links.
 
 docs/market.md lists settings in tables whose first column is called "parameter". The heading above a table ends in the name
 of the part, `MarketConfig` or a path such as `population.value`; a column headed `default` holds the part's own defaults, one
@@ -18,13 +18,12 @@ from urllib.parse import unquote
 
 import pytest
 import torch
+from pages import PAGES, ROOT, name_of, prose
 
 from torchgym.config import RANDOMIZABLE, MarketConfig
 from torchgym.state import make_params
 
-ROOT = Path(__file__).resolve().parents[1]
 MARKET = ROOT / "docs" / "market.md"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +31,6 @@ class Table:
     heading: str
     columns: list[str]
     rows: list[dict[str, str]]
-
-
-def prose(text: str) -> list[str]:
-    """The page's lines, without those of code blocks."""
-    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).splitlines()
 
 
 def cells(line: str) -> list[str]:
@@ -152,16 +146,8 @@ def test_what_can_be_drawn_is_told_as_it_is() -> None:
         assert getattr(params, name).item() == pytest.approx(usual, rel=1e-6), name
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_relative_links_lead_to_files(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", "\n".join(prose(page.read_text(encoding="utf-8"))))
     files = [unquote(link.split("#")[0]) for link in links if not re.match(r"[a-z][a-z+.-]*:|#", link)]
     assert [file for file in files if not (page.parent / file).exists()] == []
-
-
-@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
-def test_python_on_the_page_runs(page: Path) -> None:
-    for block in re.findall(
-        r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
-    ):
-        exec(compile(block, page.name, "exec"), {"__name__": page.stem})

@@ -1,17 +1,14 @@
-"""Every example runs at toy size, and so does every Python block of the README."""
+"""Every example runs at toy size."""
 
 import importlib.util
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import pytest
 from pyarrow import parquet
 
 ROOT = Path(__file__).resolve().parents[1]
-README_BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
 
 
 def load(name: str) -> ModuleType:
@@ -65,14 +62,3 @@ def test_sklearn_episodes(tmp_path):
     found = example.learn(example.Args(**toy), path)
     assert found["majority"] < 0.7
     assert found["accuracy"] > 0.8
-
-
-@pytest.mark.parametrize("index", range(len(README_BLOCKS)))
-def test_readme_block(index):
-    exec(compile(README_BLOCKS[index], f"README block {index}", "exec"), {"__name__": f"readme_{index}"})
-
-
-def test_readme_has_a_block_for_each_face():
-    text = "\n".join(README_BLOCKS)
-    for face in ("MarketEnv", "gym.make(", "gym.make_vec(", "SB3VecEnv", "tg.Market(", "PyTradingEnv"):
-        assert face in text

@@ -369,7 +369,7 @@ def test_every_feature_equals_a_plain_recomputation(information: str) -> None:
 def test_where_nothing_happens_every_feature_is_neutral() -> None:
     series = still(spread=0)
     seen = observe(MarketConfig(features="full55", information="none"), series)
-    neutral = {name: row.neutral for row in features.FEATURES for name in row.names}
+    neutral = {name: row.neutral for row in features.FEATURES.values() for name in row.names}
     assert seen == {name: 100.0 if value is None else value for name, value in neutral.items()}
 
 

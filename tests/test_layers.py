@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "torchgym"
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 LAYERS = (
-    ("config", "files", "look", "version"),
+    ("config", "files", "look", "table", "version"),
     ("state",),
     ("exact", "noise", "program"),
     ("fundamental", "traders", "actions", "matching", "accounts", "tape", "checks"),
@@ -29,7 +29,14 @@ LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 # the imports inside a layer
 EXTRA = {
     *(("noise", "exact"), ("quant_gym", "envs"), ("envs", "rendering"), ("performance", "policies")),
-    *(("recording", "policies"), ("ladder", "training"), ("cli", "plots"), ("cli", "report"), ("__main__", "cli")),
+    *(
+        ("config", "table"),
+        ("recording", "policies"),
+        ("ladder", "training"),
+        ("cli", "plots"),
+        ("cli", "report"),
+        ("__main__", "cli"),
+    ),
 }
 HIGHEST = {"features": 2, "rewards": 2}  # they read the state; the phases that make it are none of their business
 SHARED_TRADER_FILES = {"view", "wish"}  # what all families see and say; a family imports nothing else of its package

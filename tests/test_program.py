@@ -33,7 +33,7 @@ def example() -> list[Tensor]:
 
 @pytest.fixture(scope="module")
 def program(example: list[Tensor]) -> Program:
-    return programs.build(arithmetic, example)
+    return programs.build(programs.trace(arithmetic, example))
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_memory_that_does_not_fit(
 )
 def test_what_cannot_be_recorded_is_refused(function: Callable[..., list[Tensor]], why: str) -> None:
     with pytest.raises(NotRecordable, match=why):
-        programs.build(function, [torch.randn(4, 3)])
+        programs.build(programs.trace(function, [torch.randn(4, 3)]))
 
 
 def test_it_lies_on_disk(program: Program, example: list[Tensor], cache: Path) -> None:

@@ -215,7 +215,9 @@ def test_an_eventful_market() -> None:
 
 def test_an_all_but_empty_market() -> None:
     """Two traders and a maker that is soon full: sides without an order, ticks without a trade, absent families."""
-    families = {name: dataclasses.replace(family, count=0) for name, family in vars(preset("toy").population).items()}
+    families = {
+        name: dataclasses.replace(family, count=0) for name, family in preset("toy").population.families.items()
+    }
     families |= {
         "value": ValueTraders(count=1),
         "noise": NoiseTraders(count=1, rate=0.3),

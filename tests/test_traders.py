@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torchgym import MarketConfig, traders
 from torchgym.config import (
+    FAMILIES,
     Executors,
     Family,
     Fundamentals,
@@ -846,4 +847,4 @@ def test_a_family_is_a_row_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_table_and_the_population_name_the_same_families() -> None:
-    assert [*traders.TRADERS, "maker"] == [entry.name for entry in dataclasses.fields(Population)]
+    assert [*traders.TRADERS, "maker"] == list(FAMILIES) == list(Population().families)

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.state import MarketState
+from torchgym.table import Table
 
 
 @dataclass(frozen=True)
 class ActionScheme:
-    """How many choices per symbol, which of them does nothing, and what a choice asks for.
+    """One row of `ACTIONS`: how many choices per symbol, which of them does nothing, and what a choice asks for.
 
     `wanted(config, action, held)`: action [N, S] int64 below `choices`, held [N, S] int64 shares -> [N, S] int64 shares to
     trade, positive buys, before the position limit.
@@ -49,12 +50,15 @@ def _percent(config: MarketConfig, action: Tensor, held: Tensor) -> Tensor:
     return torch.div((action - 100) * config.order_size, 100, rounding_mode="trunc")
 
 
-ACTIONS: dict[str, ActionScheme] = {
-    "discrete": ActionScheme(choices=3, hold=1, wanted=_discrete),
-    "sized": ActionScheme(choices=7, hold=3, wanted=_sized),
-    "target": ActionScheme(choices=5, hold=2, wanted=_target),
-    "percent": ActionScheme(choices=201, hold=100, wanted=_percent),
-}
+ACTIONS: Table[ActionScheme] = Table(
+    "action scheme",
+    {
+        "discrete": ActionScheme(choices=3, hold=1, wanted=_discrete),
+        "sized": ActionScheme(choices=7, hold=3, wanted=_sized),
+        "target": ActionScheme(choices=5, hold=2, wanted=_target),
+        "percent": ActionScheme(choices=201, hold=100, wanted=_percent),
+    },
+)
 
 
 def scheme(config: MarketConfig) -> ActionScheme:
@@ -63,9 +67,7 @@ def scheme(config: MarketConfig) -> ActionScheme:
     Raises:
         ValueError: for an unknown name, listing the known ones.
     """
-    if config.action not in ACTIONS:
-        raise ValueError(f"unknown action scheme {config.action!r}: choose one of {', '.join(ACTIONS)}")
-    return ACTIONS[config.action]
+    return ACTIONS.find(config.action)
 
 
 def order(config: MarketConfig, state: MarketState, action: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import math
 import secrets
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -224,6 +226,7 @@ class StartNoise:
 
 
 # A family keeps its stream whatever else lives in the market, so that changing one population leaves the others' noise alone.
+# Families that users add get theirs by their name; see `family_streams`.
 _FAMILY_STREAMS = {
     name: 1 + index
     for index, name in enumerate(
@@ -233,6 +236,7 @@ _FAMILY_STREAMS = {
 _VALUE, _FACTORS, _COIN, _NEWS, _FACTOR_NEWS, _START_VALUE = range(64, 70)
 _PARAMS = 70
 _START = 128  # added to a family's stream for the opening draws
+_ADDED, _ADDED_START, _ADDED_ROOM = 256, 1280, 744  # where the streams of added families begin, and how many there are
 _TICK_NORMALS, _TICK_UNIFORMS = 1, 3
 _START_NORMALS, _START_UNIFORMS = 4, 5
 
@@ -245,38 +249,60 @@ class Lanes:
     start: Tensor
 
 
+def family_streams(names: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Streams of each family: of a tick's draws, and of those with which a market opens.
+
+    What torchgym does not know falls on streams 256-999 and 1280-2023 by a checksum of its name, so that its luck depends on
+    nothing else.
+
+    Raises:
+        ValueError: when two names fall on the same streams; another name mends it.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for name in names:
+        place = zlib.crc32(name.encode()) % _ADDED_ROOM
+        known = _FAMILY_STREAMS.get(name)
+        own = (_ADDED + place, _ADDED_START + place) if known is None else (known, known + _START)
+        twin = next((other for other, taken in found.items() if taken == own), None)
+        if twin is not None:
+            raise ValueError(f"the families {twin!r} and {name!r} would draw the same numbers: rename one of them")
+        found[name] = own
+    return found
+
+
 def lanes(places: Layout, device: torch.device) -> Lanes:
     """Lay out the addresses for one configuration."""
 
     def block(stream: int, *shape: int) -> Tensor:
         return counters(stream, math.prod(shape), device).reshape(shape)
 
-    def families(kinds: range, offset: int, *, makers: bool) -> Tensor:
-        """[kinds, S, traders]: each family's stream, kind by kind, in the order of the layout."""
+    streams = family_streams([*places.families, "maker"])
+
+    def families(kinds: range, *, opening: bool) -> Tensor:
+        """[kinds, S, traders]: each family's stream, kind by kind, in the order of the layout; makers draw at openings only."""
+        counts = {name: place.stop - place.start for name, place in places.families.items()}
+        if opening:
+            counts["maker"] = places.makers
         blocks = [
-            block(offset + _FAMILY_STREAMS[name], kinds.stop, places.symbols, place.stop - place.start)[kinds.start :]
-            for name, place in places.families.items()
+            block(streams[name][1 if opening else 0], kinds.stop, places.symbols, count)[kinds.start :]
+            for name, count in counts.items()
         ]
-        if makers:
-            blocks.append(
-                block(offset + _FAMILY_STREAMS["maker"], kinds.stop, places.symbols, places.makers)[kinds.start :]
-            )
         return torch.cat(blocks, dim=-1).flatten()
 
     symbols, factors = places.symbols, 1 + places.sectors
     tick = [
-        families(range(_TICK_NORMALS), 0, makers=False),
+        families(range(_TICK_NORMALS), opening=False),
         block(_VALUE, symbols * 7),
         block(_FACTORS, factors),
-        families(range(_TICK_NORMALS, _TICK_NORMALS + _TICK_UNIFORMS), 0, makers=False),
+        families(range(_TICK_NORMALS, _TICK_NORMALS + _TICK_UNIFORMS), opening=False),
         block(_COIN, symbols),
         block(_NEWS, symbols * 3),
         block(_FACTOR_NEWS, factors * 3),
     ]
     start = [
-        families(range(_START_NORMALS), _START, makers=True),
+        families(range(_START_NORMALS), opening=True),
         block(_START_VALUE, symbols * 6),
-        families(range(_START_NORMALS, _START_NORMALS + _START_UNIFORMS), _START, makers=True),
+        families(range(_START_NORMALS, _START_NORMALS + _START_UNIFORMS), opening=True),
     ]
     return Lanes(tick=torch.cat(tick), start=torch.cat(start))
 

@@ -26,7 +26,7 @@ PolicyMaker = Callable[[MarketConfig, Tensor], Policy]  # of a configuration and
 CLEAR_GAP = 0.006  # distance of price and estimate, as a fraction, from which the value follower acts
 LOOKBACK = 24  # ticks that momentum and mean reversion look back
 CLEAR_MOVE = 1.0  # return over the lookback, in usual ones, from which they act
-_LUCK = 1_001  # a stream of random numbers that no market draws from
+_LUCK = 1_001  # a stream of random numbers that no market draws from: see `torchgym.noise.family_streams`
 
 
 @dataclass(frozen=True)

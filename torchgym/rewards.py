@@ -1,7 +1,7 @@
 """What the learner is rewarded for: the table of reward terms, and their weighted total.
 
 A term is a function of the learner's equity before the tick and its accounts after it, and of what path-dependent terms remember.
-Adding one takes a function and a row of `REWARDS`.
+Adding one takes a function and a row of `REWARDS`, here or in a program of one's own.
 
 Every term is the same in every bit eager, compiled, alone or in a batch. (tests/test_rewards.py)
 """
@@ -9,7 +9,7 @@ Every term is the same in every bit eager, compiled, alone or in a batch. (tests
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.state import Accounts, RewardMemory
+from torchgym.table import Table
 
 EQUITY_FLOOR_PARTS = 10**6  # returns count equity as no less than one part of this many of the starting cash
 DRAWDOWN_PRICE = 0.5  # risk_adjusted: currency per currency of new drawdown
@@ -28,6 +29,15 @@ _SHARPE_LEAST = 1e-24  # no real trade leaves a variance this small; below it th
 
 # (config, memory, half equity before [N] int64, accounts after) to the term [N] float64 and the memory after
 Term = Callable[[MarketConfig, RewardMemory, Tensor, Accounts], tuple[Tensor, RewardMemory]]
+
+
+@dataclass(frozen=True)
+class Reward:
+    """One row of `REWARDS`."""
+
+    term: Term
+    unit: str
+    meaning: str
 
 
 def start(config: MarketConfig, half_equity: Tensor) -> RewardMemory:
@@ -52,9 +62,7 @@ def weights(config: MarketConfig) -> dict[str, float]:
     {'pnl': 1.0, 'log_return': 2.0}
     """
     chosen = config.reward if isinstance(config.reward, Mapping) else {config.reward: 1.0}
-    unknown = [repr(term) for term in chosen if term not in REWARDS]
-    if unknown:
-        raise ValueError(f"unknown reward {', '.join(unknown)}: choose from {', '.join(REWARDS)}")
+    REWARDS.check(chosen)
     return {term: float(chosen[term]) for term in REWARDS if term in chosen}
 
 
@@ -76,7 +84,7 @@ def total(
     reward: Tensor | None = None
     terms: dict[str, Tensor] = {}
     for name, weight in weights(config).items():
-        value, memory = REWARDS[name](config, memory, half_equity_before, accounts)
+        value, memory = REWARDS[name].term(config, memory, half_equity_before, accounts)
         terms[name] = value
         part = value if weight == 1.0 else value * weight
         reward = part if reward is None else reward + part
@@ -177,10 +185,15 @@ def _solvent(config: MarketConfig, half_equity: Tensor) -> Tensor:
     return half_equity.clamp(min=floor).to(torch.float64)
 
 
-REWARDS: dict[str, Term] = {
-    "pnl": _pnl,
-    "log_return": _log_return,
-    "risk_adjusted": _risk_adjusted,
-    "differential_sharpe": _differential_sharpe,
-    "inventory": _inventory,
-}
+REWARDS: Table[Reward] = Table(
+    "reward",
+    {
+        "pnl": Reward(_pnl, "currency", "change of equity"),
+        "log_return": Reward(_log_return, "fraction", "log return of equity"),
+        "risk_adjusted": Reward(
+            _risk_adjusted, "currency", "change of equity less prices for new drawdown and for turnover"
+        ),
+        "differential_sharpe": Reward(_differential_sharpe, "ratio", "what the return adds to a running Sharpe ratio"),
+        "inventory": Reward(_inventory, "ratio", "minus the squares of the shares held over the position limit"),
+    },
+)

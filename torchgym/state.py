@@ -58,14 +58,13 @@ def layout(config: MarketConfig) -> Layout:
     """
     families: dict[str, slice] = {}
     start = 0
-    for entry in dataclasses.fields(config.population):
-        name, count = entry.name, getattr(config.population, entry.name).count
+    for name, family in config.population.families.items():
         absent = (name == "pairs" and config.num_symbols < 2) or (
             name == "rotator" and cast(int, config.num_sectors) < 2
         )
-        if name != "maker" and count > 0 and not absent:
-            families[name] = slice(start, start + count)
-            start += count
+        if name != "maker" and family.count > 0 and not absent:
+            families[name] = slice(start, start + family.count)
+            start += family.count
     return Layout(
         symbols=config.num_symbols,
         sectors=cast(int, config.num_sectors),

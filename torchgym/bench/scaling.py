@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from torchgym.config import MarketConfig
 from torchgym.state import layout
@@ -32,10 +33,10 @@ def scaled(config: MarketConfig, traders: int) -> MarketConfig:
     remainder = sorted(counts, key=lambda name: whole[name] - counts[name] * ratio)
     for name in remainder[: traders - sum(whole.values())]:
         whole[name] += 1
-    families = {
-        name: dataclasses.replace(getattr(config.population, name), count=count) for name, count in whole.items()
-    }
-    population = dataclasses.replace(config.population, **families)
+    settings = config.population.families
+    families: dict[str, Any] = {name: dataclasses.replace(settings[name], count=count) for name, count in whole.items()}
+    others = {name: families.pop(name, family) for name, family in config.population.others.items()}
+    population = dataclasses.replace(config.population, **families, others=others)
     return config.replace(population=population, usual_volume=config.usual_volume * ratio)
 
 

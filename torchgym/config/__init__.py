@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from torchgym.config.fundamentals import Fundamentals, NewsKind
 from torchgym.config.population import (
+    FAMILIES,
     Executors,
     Family,
     Makers,
@@ -29,6 +30,7 @@ from torchgym.config.randomization import RANDOMIZABLE, Randomizable
 from torchgym.config.settings import MarketConfig
 
 __all__ = [
+    "FAMILIES",
     "PRESETS",
     "RANDOMIZABLE",
     "Executors",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torchgym.config.validation import check_count, check_number, check_numbers, check_range, require
+from torchgym.table import Table
 
 # Bounds of settings that are divided by, or whose law needs them; the others are any numbers from 0 up.
 _BOUNDS = {
@@ -185,9 +187,32 @@ class Makers(Family):
     start_inventory: float = 170.0
 
 
+# The settings of each family. One of your own takes a row here, for its settings, and one in `torchgym.traders.TRADERS`, for
+# what it does; `Population.others` lets it in.
+FAMILIES: Table[type[Family]] = Table(
+    "family",
+    {
+        "value": ValueTraders,
+        "trend": TrendFollowers,
+        "reversion": ReversionTraders,
+        "noise": NoiseTraders,
+        "executor": Executors,
+        "news": NewsReactors,
+        "stop": StopTraders,
+        "pairs": PairsTraders,
+        "rotator": SectorRotators,
+        "maker": Makers,
+    },
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Population:
-    """All background traders of one symbol."""
+    """All background traders of one symbol.
+
+    Raises:
+        ValueError: at construction, for settings of the wrong class, or a family in `others` that is not in `FAMILIES`.
+    """
 
     value: ValueTraders = field(default_factory=ValueTraders)
     trend: TrendFollowers = field(default_factory=TrendFollowers)
@@ -199,8 +224,27 @@ class Population:
     pairs: PairsTraders = field(default_factory=PairsTraders)
     rotator: SectorRotators = field(default_factory=SectorRotators)
     maker: Makers = field(default_factory=Makers)
+    others: Mapping[str, Family] = field(default_factory=dict, hash=False)  # families of your own, by name
 
     def __post_init__(self) -> None:
-        for entry in dataclasses.fields(self):
-            family = getattr(self, entry.name)
-            require(isinstance(family, Family), f"Population.{entry.name} must be a family's settings, got {family!r}")
+        require(isinstance(self.others, Mapping), f"Population.others must map names to settings, got {self.others!r}")
+        object.__setattr__(self, "others", dict(self.others))
+        own = [entry.name for entry in dataclasses.fields(self) if entry.name != "others"]
+        for name in self.others:
+            require(name not in own, f"Population.others may not name {name!r}: that family is Population.{name}")
+            require(
+                name in FAMILIES,
+                f"Population.others names {name!r}, of which nothing is known: set torchgym.config.FAMILIES[{name!r}] to the"
+                " class of its settings first",
+            )
+        for name, family in self.families.items():
+            kind = FAMILIES[name]
+            require(
+                isinstance(family, kind), f"the family {name!r} must have settings of {kind.__name__}, got {family!r}"
+            )
+
+    @property
+    def families(self) -> dict[str, Family]:
+        """The settings of every family by name: those of the class in its order, then the others."""
+        own = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name != "others"}
+        return {**own, **self.others}

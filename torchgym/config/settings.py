@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 from torchgym.config.fundamentals import Fundamentals
-from torchgym.config.population import Makers, PairsTraders, Population, SectorRotators
+from torchgym.config.population import FAMILIES, Makers, PairsTraders, Population, SectorRotators
 from torchgym.config.randomization import check_randomize
 from torchgym.config.validation import check_count, check_integer, check_number, require
 
@@ -151,7 +151,7 @@ class MarketConfig:
         )
         self._check_news_rate()
         require(self.population.maker.count >= 1, "population.maker.count must be >= 1: without makers nobody quotes")
-        families = [getattr(self.population, entry.name) for entry in dataclasses.fields(self.population)]
+        families = list(self.population.families.values())
         everywhere = [family for family in families if not isinstance(family, (Makers, PairsTraders, SectorRotators))]
         require(
             sum(family.count for family in everywhere) >= 1,
@@ -243,6 +243,8 @@ def _from_dict(kind: type[Any], values: Mapping[str, Any]) -> Any:
     for name, value in values.items():
         if dataclasses.is_dataclass(hints[name]):
             read[name] = _from_dict(hints[name], value)
+        elif kind is Population:  # `others`
+            read[name] = {family: _from_dict(FAMILIES.find(family), own) for family, own in value.items()}
         else:
             read[name] = tuple(value) if isinstance(value, list) else value
     return kind(**read)

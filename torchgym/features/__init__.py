@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
+from torchgym.features.feature import LIMIT, Feature, feature
 from torchgym.features.screen import Screen
-from torchgym.features.table import FEATURE_SETS, FEATURES, LIMIT, Feature
+from torchgym.features.table import FEATURE_SETS, FEATURES
 from torchgym.state import MarketState
 
 __all__ = [
@@ -24,35 +25,67 @@ __all__ = [
     "FEATURE_SETS",
     "LIMIT",
     "Feature",
+    "Screen",
     "account",
     "account_names",
     "bounds",
+    "feature",
+    "foreign",
     "names",
     "observe",
+    "rows",
     "size",
 ]
 
 
-def _places(names: tuple[str, ...]) -> tuple[tuple[Feature, slice | None], ...]:
-    """Where each name is: its row, and the run of the row's columns (None for all of them), neighbours together."""
-    places = {name: (row, at) for row, feature in enumerate(FEATURES) for at, name in enumerate(feature.names)}
-    found = [places[name] for name in names]
-    runs = itertools.groupby(enumerate(found), key=lambda entry: (entry[1][0], entry[1][1] - entry[0]))
-    plan: list[tuple[Feature, slice | None]] = []
+# A row of `FEATURES`, and the run of its columns that is shown; None for all of them.
+Plan = tuple[tuple[str, slice | None], ...]
+_plans: dict[str, tuple[tuple[str, ...], Plan]] = {}  # of each set, with the names that it was made for
+
+
+def _plan(config: MarketConfig) -> Plan:
+    """Where the features of the configured set are, neighbours together; made once, the tick only follows it."""
+    shown = FEATURE_SETS.find(config.features)
+    if config.features not in _plans or _plans[config.features][0] is not shown:
+        _plans[config.features] = (shown, _places(shown))
+    return _plans[config.features][1]
+
+
+def _places(names: tuple[str, ...]) -> Plan:
+    places = _columns()
+    unknown = ", ".join(repr(name) for name in names if name not in places)
+    if unknown:
+        raise ValueError(f"unknown feature {unknown}: choose from {', '.join(places)}")
+    runs = itertools.groupby(
+        enumerate(places[name] for name in names), key=lambda entry: (entry[1][0], entry[1][1] - entry[0])
+    )
+    plan: list[tuple[str, slice | None]] = []
     for (row, _), run in runs:
         columns = [at for _, (_, at) in run]
         whole = len(columns) == len(FEATURES[row].names)
-        plan.append((FEATURES[row], None if whole else slice(columns[0], columns[-1] + 1)))
+        plan.append((row, None if whole else slice(columns[0], columns[-1] + 1)))
     return tuple(plan)
 
 
-_PLANS = {name: _places(names) for name, names in FEATURE_SETS.items()}  # made once: the tick only follows them
+def _columns() -> dict[str, tuple[str, int]]:
+    """The row of each feature, and its column in it."""
+    return {name: (row, at) for row, entry in FEATURES.items() for at, name in enumerate(entry.names)}
 
 
-def _known(config: MarketConfig) -> str:
-    if config.features not in FEATURE_SETS:
-        raise ValueError(f"unknown features {config.features!r}: choose one of {', '.join(FEATURE_SETS)}")
-    return config.features
+def rows(config: MarketConfig) -> list[tuple[str, Feature, int]]:
+    """Each feature of the configured set, for one symbol: its name, its row, and its place among the row's names."""
+    places = _columns()
+    return [(name, FEATURES[places[name][0]], places[name][1]) for name in _shown(config)]
+
+
+def foreign(config: MarketConfig) -> tuple[Feature, ...]:
+    """The rows of the configured set that were added to the table, or replaced in it."""
+    return FEATURES.foreign(dict.fromkeys(row for row, _ in _plan(config)))
+
+
+def _shown(config: MarketConfig) -> tuple[str, ...]:
+    _plan(config)
+    return FEATURE_SETS[config.features]
 
 
 def _per_symbol(config: MarketConfig, plain: tuple[str, ...]) -> list[str]:
@@ -65,17 +98,17 @@ def names(config: MarketConfig) -> list[str]:
     """Names of the features of one observation, in order; with several symbols `name@symbol`, symbol by symbol.
 
     Raises:
-        ValueError: for an unknown set, listing the known ones; so do `size`, `bounds` and `observe`.
+        ValueError: for an unknown set, or one of unknown features, listing the known ones; so do `size`, `bounds` and `observe`.
 
     >>> names(MarketConfig(num_symbols=2))[54]
     'f_mid_price@1'
     """
-    return _per_symbol(config, FEATURE_SETS[_known(config)])
+    return _per_symbol(config, _shown(config))
 
 
 def size(config: MarketConfig) -> int:
     """Length of one observation: symbols × features."""
-    return config.num_symbols * len(FEATURE_SETS[_known(config)])
+    return config.num_symbols * len(_shown(config))
 
 
 def bounds(config: MarketConfig) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -83,8 +116,7 @@ def bounds(config: MarketConfig) -> tuple[npt.NDArray[np.float64], npt.NDArray[n
     if config.scaling == "relative":
         high = np.full(size(config), LIMIT)
         return -high, high
-    ranges = {name: (feature.low, feature.high) for feature in FEATURES for name in feature.names}
-    table = np.array([ranges[name] for name in FEATURE_SETS[_known(config)]] * config.num_symbols, dtype=np.float64)
+    table = np.array([(row.low, row.high) for _, row, _ in rows(config)] * config.num_symbols, dtype=np.float64)
     return table[:, 0].copy(), table[:, 1].copy()
 
 
@@ -98,8 +130,9 @@ def observe(config: MarketConfig, state: MarketState) -> Tensor:
     screen = Screen(config, state)
     relative = config.scaling == "relative"
     columns = []
-    for feature, run in _PLANS[_known(config)]:
-        block = feature.relative(screen) if relative else feature.raw(screen)
+    for name, run in _plan(config):
+        formula = FEATURES[name].relative if relative else FEATURES[name].raw
+        block = formula(screen)
         columns.append(block if run is None else block[..., run])
     table = torch.cat(columns, -1)
     return (table.clamp(-LIMIT, LIMIT) if relative else table).flatten(1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torchgym import actions, checks, features, noise, rewards
+from torchgym import actions, checks, features, noise, rewards, traders
 from torchgym import tick as ticking
 from torchgym.config import MarketConfig
 from torchgym.market.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
@@ -87,6 +87,7 @@ class Market:
         self.scheme = actions.scheme(self.config)
         self.feature_names = features.names(self.config)
         rewards.weights(self.config)
+        traders.TRADERS.check(layout(self.config).families)
         self.num_envs = num_envs
         self.device = torch.device(device)
         self.debug = debug

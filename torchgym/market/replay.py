@@ -13,12 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from torchgym import actions, features, rewards, traders
 from torchgym import program as programs
 from torchgym.config import MarketConfig
 from torchgym.market.packed import Columns, Packed
 from torchgym.market.step import step
 from torchgym.noise import Lanes
-from torchgym.program import Bound, Program
+from torchgym.program import Bound, Program, Traced
 from torchgym.state import Layout, MarketParams, MarketState, RewardMemory, leaves, map_tensors, unflatten
 
 # What a program steps at once is small enough that all between its loops stays in the caches near a core.
@@ -26,7 +27,7 @@ CHUNK = 64  # markets
 CHUNK_SLOTS = 16_384  # and slots of their books
 ALONE = 32  # markets that one thread steps sooner than two can agree to
 
-_known: dict[str, Program] = {}  # of this process, by fingerprint
+_known: dict[tuple[object, ...], Program] = {}  # of this process, by fingerprint and rows from outside
 
 
 @dataclass(frozen=True)
@@ -197,17 +198,40 @@ def chunk_size(num_envs: int, slots: int, threads: int) -> int:
 
 
 def program(world: World, params: MarketParams, state: MarketState) -> Program:
-    """The program that steps as many markets as the state has: from this process, from disk, or compiled now."""
+    """The program that steps as many markets as the state has: from this process, from disk, or compiled now.
+
+    What torchgym itself does is known by its source. Rows that a user added to a table are functions from anywhere, which may
+    call others, so a step with one is traced first, and its program known by the operations that came out.
+    """
     count = state.clock.tick.shape[0]
     settings = {**world.config.to_dict(), "max_ticks": None}  # which is part of the state
     name = programs.fingerprint(sorted(settings.items()), count)
-    if name not in _known:
+    added = _added(world)
+    key = (name, *added)
+    if key not in _known:
+        traced = _trace(world, params, state) if added else None
+        if traced is not None:
+            name = programs.fingerprint(traced.code, count)
         found = programs.load(name)
-        _known[name] = found if found is not None else programs.save(_compile(world, params, state), name)
-    return _known[name]
+        if found is None:
+            found = programs.save(_compile(traced or _trace(world, params, state), count), name)
+        _known[key] = found
+    return _known[key]
 
 
-def _compile(world: World, params: MarketParams, state: MarketState) -> Program:
+def _added(world: World) -> tuple[object, ...]:
+    """The rows that this world uses and torchgym did not bring."""
+    config = world.config
+    return (
+        *traders.TRADERS.foreign(world.places.families),
+        *actions.ACTIONS.foreign([config.action]),
+        *rewards.REWARDS.foreign(rewards.weights(config)),
+        *features.foreign(config),
+    )
+
+
+def _trace(world: World, params: MarketParams, state: MarketState) -> Traced:
+    """A step as a function of all tensors that it reads, to all that it makes."""
     columns = Columns(world.config)
     flat_state, flat_params = ([leaf for _, leaf in leaves(tree)] for tree in (state, params))
 
@@ -219,11 +243,14 @@ def _compile(world: World, params: MarketParams, state: MarketState) -> Program:
         new, told = step(world.config, same, old, action, places=world.places, lanes=lanes)
         return [leaf for _, leaf in (*leaves(new), *leaves(columns.pack(told)))]
 
-    count = state.clock.tick.shape[0]
-    hold = torch.zeros((count, world.places.symbols), dtype=torch.int64)
+    hold = torch.zeros((state.clock.tick.shape[0], world.places.symbols), dtype=torch.int64)
+    return programs.trace(function, [*flat_state, *flat_params, world.lanes.tick, hold])
+
+
+def _compile(traced: Traced, count: int) -> Program:
     _tell(f"compiling the step for batches of {count}: a minute or two, once; it is kept in {programs.cache_folder()}")
     begin = time.monotonic()
-    built = programs.build(function, [*flat_state, *flat_params, world.lanes.tick, hold])
+    built = programs.build(traced)
     _tell(f"compiled in {time.monotonic() - begin:.0f} s")
     return built
 

@@ -12,8 +12,20 @@ anything else there is `NotRecordable`, and `torch.compile`.
 
 from __future__ import annotations
 
-from torchgym.program.build import FUSION, NotRecordable, build
+from torchgym.program.build import FUSION, NotRecordable, Traced, build, trace
 from torchgym.program.program import Bound, Program
 from torchgym.program.store import cache_folder, fingerprint, load, save
 
-__all__ = ["FUSION", "Bound", "NotRecordable", "Program", "build", "cache_folder", "fingerprint", "load", "save"]
+__all__ = [
+    "FUSION",
+    "Bound",
+    "NotRecordable",
+    "Program",
+    "Traced",
+    "build",
+    "cache_folder",
+    "fingerprint",
+    "load",
+    "save",
+    "trace",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,32 +34,61 @@ class NotRecordable(RuntimeError):
     """The compiled function does something other than launch kernels, or its recording does not repeat it."""
 
 
-def build(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor]) -> Program:
-    """Compile a function of tensors into a program; takes from seconds to a minute.
+@dataclass(frozen=True)
+class Traced:
+    """A function as a graph of operations on tensors of fixed shapes."""
+
+    graph: torch.fx.GraphModule
+    example: list[Tensor]
+
+    @property
+    def code(self) -> str:
+        """Every operation with its constants: functions of the same code are the same function."""
+        return str(self.graph.code)
+
+
+def trace(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor]) -> Traced:
+    """Follow one call of a function; takes some seconds.
 
     Args:
         function: of as many contiguous CPU tensors as the example has, to tensors; pure, and without branches on their values.
         example: inputs to trace, record and check it with.
 
     Raises:
+        NotRecordable: when the function reads tensors beside its arguments.
+    """
+
+    class Module(torch.nn.Module):
+        def forward(self, *tensors: Tensor) -> list[Tensor]:
+            return list(function(*tensors))
+
+    with torch.no_grad():
+        exported = torch.export.export(Module(), tuple(example), strict=False)
+    if exported.constants or exported.state_dict:
+        raise NotRecordable(f"the function has constants: {', '.join([*exported.constants, *exported.state_dict])}")
+    graph = exported.module(check_guards=False)
+    assert isinstance(graph, torch.fx.GraphModule)
+    return Traced(graph, list(example))
+
+
+def build(traced: Traced) -> Program:
+    """Compile a traced function into a program; takes from seconds to a minute.
+
+    Raises:
         NotRecordable: see there.
     """
     with torch.no_grad():
-        compiled = _compile(function, example)
-        inputs = [tensor.clone() for tensor in example]
+        compiled = _compile(traced)
+        inputs = [tensor.clone() for tensor in traced.example]
         program, expected = _record(compiled, inputs)
         _check(program, inputs, expected)
     return program
 
 
-def _compile(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor]) -> Any:
+def _compile(traced: Traced) -> Any:
     """The compiler's own result: an object whose `current_callable` takes a list of inputs."""
     from torch._inductor import config
     from torch._inductor.compile_fx import compile_fx, compile_fx_inner
-
-    class Module(torch.nn.Module):
-        def forward(self, *tensors: Tensor) -> list[Tensor]:
-            return list(function(*tensors))
 
     compiled: list[Any] = []
 
@@ -66,9 +96,8 @@ def _compile(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor
         compiled.append(compile_fx_inner(*arguments, **options))
         return compiled[-1]
 
-    exported = torch.export.export(Module(), tuple(example), strict=False)
     with config.patch(OPTIONS):
-        compile_fx(exported.module(check_guards=False), list(example), inner_compile=keep)
+        compile_fx(traced.graph, traced.example, inner_compile=keep)
     if len(compiled) != 1:
         raise NotRecordable(f"the compiler made {len(compiled)} graphs, not one")
     return compiled[0]

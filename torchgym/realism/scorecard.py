@@ -220,7 +220,7 @@ def _run(
 
 def _traders(config: MarketConfig) -> dict[str, int]:
     """How many traders each family has in a market, all symbols together."""
-    families = vars(config.population)
+    families = config.population.families
     return {name: family.count * config.num_symbols for name, family in families.items()}
 
 

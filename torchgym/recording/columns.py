@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from torchgym import actions, features, rewards
 from torchgym.config import MarketConfig
-from torchgym.features.table import FEATURE_SETS, LIMIT
+from torchgym.features import LIMIT
 from torchgym.market.paths import entries
 from torchgym.recording import meanings
+from torchgym.rewards import REWARDS
 
 # What sort of thing a column is. All but "decision" describe the moment before the decision of their row.
 KINDS: dict[str, str] = {
@@ -94,12 +95,12 @@ def _decision(config: MarketConfig) -> Iterator[Column]:
     """The choice, and what `Market.step` told after it, over all its ticks."""
     last = actions.scheme(config).choices - 1
     yield Column("action", "int64", "choice", "decision", f"0 to {last} of the {config.action!r} actions")
-    units = {meanings.REWARDS[term][0] for term in rewards.weights(config)}
+    units = {REWARDS[term].unit for term in rewards.weights(config)}
     unit = units.pop() if len(units) == 1 else "mixed"
     yield Column("reward", "float64", unit, "decision", "what the learner was rewarded with, all symbols together")
     for term in rewards.weights(config):
-        unit, meaning = meanings.REWARDS[term]
-        yield Column(f"reward_{term}", "float64", unit, "decision", f"{meaning}, before its weight in the reward")
+        told = f"{REWARDS[term].meaning}, before its weight in the reward"
+        yield Column(f"reward_{term}", "float64", REWARDS[term].unit, "decision", told)
     yield Column(
         "filled", "int64", "shares", "decision", "what the learner traded of the symbol, positive when it bought"
     )
@@ -108,24 +109,10 @@ def _decision(config: MarketConfig) -> Iterator[Column]:
 
 def _seen(config: MarketConfig) -> Iterator[Column]:
     relative = config.scaling == "relative"
-    table = {name: (row, at) for row in features.FEATURES for at, name in enumerate(row.names)}
-    for name in FEATURE_SETS[config.features]:
-        row, _ = table[name]
-        told = feature_meaning(name)
+    for name, row, at in features.rows(config):
+        told = row.meanings[at]
         if relative:
             told = f"{told}; recorded free of scale, as {row.scaled}, clipped to ±{LIMIT:g}"
         yield Column(name, "float64", "ratio" if relative else row.unit, "feature", told)
     for name, (unit, meaning) in meanings.OBSERVED_ACCOUNT.items():
         yield Column(name, "float64", unit, "account_feature", meaning)
-
-
-def feature_meaning(name: str) -> str:
-    """What a feature is, in words.
-
-    >>> feature_meaning("f_log_return_16")
-    'log return of the mid over 16 ticks'
-    """
-    if name in meanings.FEATURES:
-        return meanings.FEATURES[name]
-    formula, _, ticks = name.rpartition("_")
-    return f"{meanings.FEATURES[formula]} over {'the last tick' if ticks == '1' else f'{ticks} ticks'}"

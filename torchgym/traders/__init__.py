@@ -1,7 +1,8 @@
 """Phase: background populations turn what they saw at the end of the last tick into orders.
 
 A family is one file with a `start` and a `decide` (and a `settle`, if it must remember its fills), and one row of `TRADERS`; its
-settings are a field of `torchgym.config.Population`. Makers quote both sides and have phases of their own (`maker`).
+settings are a field of `torchgym.config.Population`, or a row of `torchgym.config.FAMILIES` where it lives in a program of one's
+own. Makers quote both sides and have phases of their own (`maker`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.noise import Draws, Noise, StartNoise
 from torchgym.state import Accounts, Auction, Execution, Layout, MarketParams, MarketState, Orders, Value
+from torchgym.table import Table
 from torchgym.traders import executor, maker, news, noise_trader, pairs, reversion, rotator, stop, trend, value
 from torchgym.traders.view import View, activity_of, see
-from torchgym.traders.wish import Wish, orders_of
+from torchgym.traders.wish import AT_MARKET, Wish, orders_of, toward_target
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,20 @@ class TraderFamily:
     settle: Callable[..., Any] | None = None
 
 
-TRADERS: dict[str, TraderFamily] = {
-    "value": TraderFamily(value.start, value.decide),
-    "trend": TraderFamily(trend.start, trend.decide),
-    "reversion": TraderFamily(reversion.start, reversion.decide),
-    "noise": TraderFamily(noise_trader.start, noise_trader.decide),
-    "executor": TraderFamily(executor.start, executor.decide, executor.settle),
-    "news": TraderFamily(news.start, news.decide),
-    "stop": TraderFamily(stop.start, stop.decide, stop.settle),
-    "pairs": TraderFamily(pairs.start, pairs.decide),
-    "rotator": TraderFamily(rotator.start, rotator.decide),
-}
+TRADERS: Table[TraderFamily] = Table(
+    "trader family",
+    {
+        "value": TraderFamily(value.start, value.decide),
+        "trend": TraderFamily(trend.start, trend.decide),
+        "reversion": TraderFamily(reversion.start, reversion.decide),
+        "noise": TraderFamily(noise_trader.start, noise_trader.decide),
+        "executor": TraderFamily(executor.start, executor.decide, executor.settle),
+        "news": TraderFamily(news.start, news.decide),
+        "stop": TraderFamily(stop.start, stop.decide, stop.settle),
+        "pairs": TraderFamily(pairs.start, pairs.decide),
+        "rotator": TraderFamily(rotator.start, rotator.decide),
+    },
+)
 
 _PRESSURE = 0.7 * 0.03  # opening log price per unit of the executors' inventory over the value traders' capacity
 _PRICE_SPREAD = 0.005
@@ -132,4 +137,17 @@ def settle(
     return updated
 
 
-__all__ = ["TRADERS", "TraderFamily", "View", "Wish", "activity_of", "decide", "maker", "see", "settle", "start"]
+__all__ = [
+    "AT_MARKET",
+    "TRADERS",
+    "TraderFamily",
+    "View",
+    "Wish",
+    "activity_of",
+    "decide",
+    "maker",
+    "see",
+    "settle",
+    "start",
+    "toward_target",
+]

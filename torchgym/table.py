@@ -1,0 +1,57 @@
+"""`Table`: the rows of one kind of extension, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Generic, TypeVar
+
+Row = TypeVar("Row")
+
+
+class Table(dict[str, Row], Generic[Row]):
+    """A dictionary of rows that can say which of them are not its own.
+
+    Users add rows as to any dictionary: `TABLE[name] = row`. They live in the process that added them, so a worker process
+    adds them too, by importing the module that does.
+
+    Args:
+        kind: what a row is, for messages.
+        rows: those it begins with.
+
+    >>> colours = Table("colour", {"red": 1})
+    >>> colours["blue"] = 2
+    >>> colours.foreign(["blue", "red"])
+    (2,)
+    >>> colours.find("green")
+    Traceback (most recent call last):
+        ...
+    ValueError: unknown colour 'green': choose from red, blue
+    """
+
+    def __init__(self, kind: str, rows: Mapping[str, Row]) -> None:
+        super().__init__(rows)
+        self.kind = kind
+        self._own = dict(rows)
+
+    def find(self, name: str) -> Row:
+        """The row of that name.
+
+        Raises:
+            ValueError: when there is none, listing those that are there.
+        """
+        self.check([name])
+        return self[name]
+
+    def check(self, names: Iterable[str]) -> None:
+        """Nothing, where all of these are there.
+
+        Raises:
+            ValueError: where one is not, naming all that are missing and listing those that are there.
+        """
+        unknown = ", ".join(repr(name) for name in names if name not in self)
+        if unknown:
+            raise ValueError(f"unknown {self.kind} {unknown}: choose from {', '.join(self)}")
+
+    def foreign(self, names: Iterable[str]) -> tuple[Row, ...]:
+        """Those of the named rows that were added or replaced since the table was made."""
+        return tuple(self[name] for name in names if self[name] is not self._own.get(name))
