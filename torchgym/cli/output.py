@@ -128,8 +128,11 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible(*, quiet: bool = False) -> Iterator[Callable[[], bool]]:
     """Turns the first Ctrl-C into an answer, so that work can end where it can be taken up again; a second one ends it at once.
+
+    Args:
+        quiet: leave it to another process to say so.
 
     Yields:
         Whether Ctrl-C has been pressed.
@@ -141,9 +144,10 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         if pressed:
             raise KeyboardInterrupt
         pressed = True
-        sys.stderr.write(
-            "\ninterrupted: finishing this update, then saving; Ctrl-C again ends at once, without saving\n"
-        )
+        if not quiet:
+            sys.stderr.write(
+                "\ninterrupted: finishing this update, then saving; Ctrl-C again ends at once, without saving\n"
+            )
 
     before = signal.signal(signal.SIGINT, note)
     try:

@@ -6,6 +6,7 @@ import importlib.util
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -32,7 +33,7 @@ from torchgym.training.settings import PPOSettings
 from torchgym.version import __version__
 
 if TYPE_CHECKING:
-    from torchgym.training import Run
+    from torchgym.training import Ranks, Run
 
 _WRITTEN = (
     *("checkpoint.pt", "run.json", "learning_curve.csv", "learning_curve.png"),
@@ -48,7 +49,8 @@ class Train:
     """Train an agent by PPO, then measure it against scripted policies on episodes it has never seen.
 
     Writes checkpoint.pt, run.json, learning_curve.csv and .png, evaluation.json and .csv. Ctrl-C saves a checkpoint, and --resume
-    goes on from it and ends in the same bits as if nothing had happened.
+    goes on from it and ends in the same bits as if nothing had happened. Under torchrun several processes share the markets:
+    torchrun --nproc-per-node 2 -m torchgym train runs/train.
     """
 
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")
@@ -89,7 +91,7 @@ class Train:
 
 def run(options: Train) -> int:
     """Train, write and print; 0, or 130 where Ctrl-C ended it."""
-    from torchgym.training import CHECKPOINT
+    from torchgym.training import joined
 
     check_device(options.device)
     set_threads(options.threads)
@@ -98,41 +100,56 @@ def run(options: Train) -> int:
     if options.logger not in ("none", "csv") and importlib.util.find_spec(options.logger) is None:
         raise ValueError(f"--logger {options.logger} needs a package: pip install {options.logger}")
     options = replace(options, compile=compilable(options.compile))
-    if (options.folder / CHECKPOINT).exists() and not (options.resume or options.overwrite):
-        raise ValueError(f"{options.folder} holds a run: --resume goes on with it, --overwrite begins anew")
-    run = _resumed(options) if options.resume else _begun(options)
-    settings = run.trainer.settings
-    _say(
-        f"{settings.updates * settings.frames_per_update:,} decisions in {settings.num_envs} markets of"
-        f" {run.trainer.config.max_ticks:,} ticks, {run.trainer.config.ticks_per_action} per decision, on {options.device};"
-        f" {run.trainer.frames:,} are done"
-    )
-    if not _learn(run, options):
-        again = replace(options, resume=True, overwrite=False)
-        _say(f"saved at {run.trainer.frames:,} decisions; go on with: {_command(again, keep=_ANY_TIME)}")
-        return INTERRUPTED
+    with joined(options.device) as (ranks, device):
+        status = _train(options, ranks, device)
+    if status or not ranks.first:
+        return status
     quoted = shlex.quote(str(options.folder))
     if not options.episodes:
         _say(f"the agent is in {options.folder}; measure it with: torchgym evaluate {quoted}")
         return 0
-    judge(options.folder, episodes=options.episodes, device=options.device, compile=options.compile)
+    judge(options.folder, episodes=options.episodes, device=device, compile=options.compile)
     _say(f"the agent and what came of it are in {options.folder}; a page to look at: torchgym report {quoted}")
     return 0
+
+
+def _train(options: Train, ranks: Ranks, device: str) -> int:
+    """To the end, or to Ctrl-C; the first process writes and tells."""
+    run = _resumed(options, ranks, device) if options.resume else _begun(options, ranks, device)
+    settings = run.trainer.settings
+    processes = f", shared by {ranks.count} processes" if ranks.count > 1 else ""
+    if ranks.first:
+        _say(
+            f"{settings.updates * settings.frames_per_update:,} decisions in {settings.num_envs} markets of"
+            f" {run.trainer.config.max_ticks:,} ticks, {run.trainer.config.ticks_per_action} per decision,"
+            f" on {options.device}{processes}; {run.trainer.frames:,} are done"
+        )
+    if _learn(run, options, ranks):
+        return 0
+    if ranks.first:
+        again = _command(replace(options, resume=True, overwrite=False), ranks, keep=_ANY_TIME)
+        _say(f"saved at {run.trainer.frames:,} decisions; go on with: {again}")
+    return INTERRUPTED
 
 
 def _say(text: str) -> None:
     make_console().print(text, soft_wrap=True, markup=False, highlight=False)
 
 
-def _command(options: Train, keep: Sequence[str] = ()) -> str:
+def _command(options: Train, ranks: Ranks, keep: Sequence[str] = ()) -> str:
     """The command line of these options, or of those to keep."""
+    from torchgym.training.parallel import launcher
+
     leave_out = ["folder", "overwrite", *(entry.name for entry in fields(options) if keep and entry.name not in keep)]
-    return command_line("train", options, first=[str(options.folder)], leave_out=leave_out)
+    command = command_line("train", options, first=[str(options.folder)], leave_out=leave_out)
+    return " ".join([*launcher(ranks), command])
 
 
-def _begun(options: Train) -> Run:
-    from torchgym.training import start
+def _begun(options: Train, ranks: Ranks, device: str) -> Run:
+    from torchgym.training import CHECKPOINT, start
 
+    if ranks.first and (options.folder / CHECKPOINT).exists() and not options.overwrite:
+        raise ValueError(f"{options.folder} holds a run: --resume goes on with it, --overwrite begins anew")
     config = preset(
         options.preset,
         scaling="relative",
@@ -146,27 +163,30 @@ def _begun(options: Train) -> Run:
         config,
         options.ppo,
         seed=options.seed,
-        device=options.device,
+        device=device,
         compile=options.compile,
         validations=options.validations,
+        ranks=ranks,
     )
-    for name in _WRITTEN:  # of a run that was here before: nothing of it may be taken for this one's
-        (options.folder / name).unlink(missing_ok=True)
-    shutil.rmtree(options.folder / _LOG, ignore_errors=True)
+    if ranks.first:
+        for name in _WRITTEN:  # of a run that was here before: nothing of it may be taken for this one's
+            (options.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(options.folder / _LOG, ignore_errors=True)
     run.save(options.folder)
-    told = {
-        "torchgym": __version__,
-        "command": _command(options),
-        "preset": options.preset,
-        "seed": options.seed,
-        "settings": asdict(options.ppo),
-        "config": config.to_dict(),
-    }
-    write_json(options.folder / "run.json", told)
+    if ranks.first:
+        told = {
+            "torchgym": __version__,
+            "command": _command(options, ranks),
+            "preset": options.preset,
+            "seed": options.seed,
+            "settings": asdict(options.ppo),
+            "config": config.to_dict(),
+        }
+        write_json(options.folder / "run.json", told)
     return run
 
 
-def _resumed(options: Train) -> Run:
+def _resumed(options: Train, ranks: Ranks, device: str) -> Run:
     from torchgym.training import resume
 
     decided = [word for word in option_words(options, leave_out=_ANY_TIME) if word.startswith("--")]
@@ -174,14 +194,15 @@ def _resumed(options: Train) -> Run:
         raise ValueError(
             f"{', '.join(decided)}: the run to go on with has decided that; leave it out, or begin a new run"
         )
-    return resume(options.folder, device=options.device, compile=options.compile)
+    return resume(options.folder, device=device, compile=options.compile, ranks=ranks)
 
 
-def _learn(run: Run, options: Train) -> bool:
+def _learn(run: Run, options: Train, ranks: Ranks) -> bool:
     """Whether it came to its end undisturbed; what has been learned is on disk either way."""
-    log = _logger(options)
+    log = _logger(options, ranks)
     total = run.trainer.settings.updates * run.trainer.settings.frames_per_update
-    with interruptible() as pressed, progress_bars() as progress:
+    shown = progress_bars() if ranks.first else nullcontext(_silent)
+    with interruptible(quiet=not ranks.first) as pressed, shown as progress:
         progress("decisions", run.trainer.frames, total)
 
         def told(run: Run) -> None:
@@ -190,23 +211,29 @@ def _learn(run: Run, options: Train) -> bool:
             if run.trainer.update % _SAVE_EVERY == 0:
                 _save(run, options.folder)
 
-        complete = run.advance(told=told, stop=pressed) and not pressed()
+        complete = run.advance(told=told, stop=pressed) and not ranks.any(pressed())
         _save(run, options.folder)
     return complete
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """The first process tells."""
 
 
 def _save(run: Run, folder: Path) -> None:
     from torchgym.plots import learning_curve
 
     run.save(folder)
+    if not run.trainer.ranks.first:
+        return
     write_csv(folder / "learning_curve.csv", run.curve)
     if run.trainer.update == run.trainer.settings.updates:
         write_figure(folder / "learning_curve.png", learning_curve(run.curve, str(folder)))
 
 
-def _logger(options: Train) -> Callable[[Run], None]:
+def _logger(options: Train, ranks: Ranks) -> Callable[[Run], None]:
     """Tells TorchRL's logger the newest row of the curve."""
-    if options.logger == "none":
+    if options.logger == "none" or not ranks.first:
         return lambda run: None
     from torchrl.record.loggers import get_logger
 

@@ -17,15 +17,20 @@ from torchgym.training.settings import PPOSettings
 
 if TYPE_CHECKING:
     from torchgym.training.agent import Agent
+    from torchgym.training.learner import Learner
+    from torchgym.training.parallel import Ranks, joined
     from torchgym.training.ppo import Trainer
     from torchgym.training.run import CHECKPOINT, Run, load_agent, read_checkpoint, resume, start
 
 __all__ = [
     "CHECKPOINT",
     "Agent",
+    "Learner",
     "PPOSettings",
+    "Ranks",
     "Run",
     "Trainer",
+    "joined",
     "load_agent",
     "read_checkpoint",
     "resume",
@@ -33,9 +38,13 @@ __all__ = [
 ]
 
 # Loaded when first touched: TorchRL takes seconds, and the settings alone don't need it.
-_LAZY = {"Agent": "agent", "Trainer": "ppo"} | dict.fromkeys(
-    ("CHECKPOINT", "Run", "load_agent", "read_checkpoint", "resume", "start"), "run"
-)
+_LAZY = {
+    "Agent": "agent",
+    "Learner": "learner",
+    "Ranks": "parallel",
+    "Trainer": "ppo",
+    "joined": "parallel",
+} | dict.fromkeys(("CHECKPOINT", "Run", "load_agent", "read_checkpoint", "resume", "start"), "run")
 
 
 def __getattr__(name: str) -> Any:

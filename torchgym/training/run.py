@@ -15,7 +15,9 @@ from torchgym.files import replacing
 from torchgym.market import Market, consecutive_seeds
 from torchgym.performance import TRAINING_SEEDS, VALIDATION_SEED, play
 from torchgym.training.agent import Agent
-from torchgym.training.ppo import Trainer, generator
+from torchgym.training.learner import generator
+from torchgym.training.parallel import ALONE, Ranks
+from torchgym.training.ppo import Trainer
 from torchgym.training.settings import PPOSettings
 from torchgym.version import __version__
 
@@ -62,7 +64,7 @@ class Run:
 
         Args:
             told: called after each update.
-            stop: asked after each update; True ends here.
+            stop: asked after each update; True, in any process, ends here.
 
         Returns:
             Whether the training is complete.
@@ -77,23 +79,29 @@ class Run:
                 "training_return": reward * (trainer.config.max_ticks // trainer.config.ticks_per_action),
             }
             tried = [update * self.validations // total for update in (trainer.update - 1, trainer.update)]
-            if tried[0] < tried[1]:
+            if tried[0] < tried[1] and trainer.ranks.first:
                 row |= self._validate()
             before = self.curve[-1]["seconds"] if self.curve else 0.0
             self.curve.append({"seconds": before + time.perf_counter() - started, **row})
             if told is not None:
                 told(self)
-            if stop is not None and stop():
+            if stop is not None and trainer.ranks.any(stop()):
                 break
         return trainer.update == total
 
     def save(self, folder: Path) -> Path:
         """Write the checkpoint: agent, settings, version, and all that is needed to go on. The old one stays until it is whole.
 
+        Of several processes all must call this, and the first one writes.
+
         Returns:
             Its path.
+
+        Raises:
+            RuntimeError: when several processes do not hold the same networks; nothing is written then.
         """
         trainer, path = self.trainer, folder / CHECKPOINT
+        trainer.learner.check_alike()
         content = {
             "torchgym_agent": _FORMAT,
             "torchgym": __version__,
@@ -105,6 +113,8 @@ class Run:
             "validation_episodes": self.validation_episodes,
             "trainer": trainer.state_dict(),
         }
+        if not trainer.ranks.first:
+            return path
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
             torch.save(content, part)
@@ -132,6 +142,7 @@ def start(
     compile: bool = True,
     validations: int = 10,
     validation_episodes: int = 64,
+    ranks: Ranks = ALONE,
 ) -> Run:
     """A run that has not learned yet.
 
@@ -143,24 +154,26 @@ def start(
             f"seed must be from 0 to {TRAINING_SEEDS - settings.num_envs}, got {seed}: markets from seed"
             f" {TRAINING_SEEDS} on are kept for judging the agent"
         )
-    trainer = Trainer(config, settings, seed=seed, device=device, compile=compile)
+    trainer = Trainer(config, settings, seed=seed, device=device, compile=compile, ranks=ranks)
     return Run(trainer, [], validations, validation_episodes)
 
 
-def resume(folder: Path, *, device: torch.device | str = "cpu", compile: bool = True) -> Run:
+def resume(folder: Path, *, device: torch.device | str = "cpu", compile: bool = True, ranks: Ranks = ALONE) -> Run:
     """A run that goes on where its checkpoint stands, in the bits of one that was never interrupted.
+
+    Of several processes the first one reads it for all.
 
     Raises:
         ValueError: without a checkpoint, for a damaged one, or one of another torchgym.
     """
-    saved = read_checkpoint(folder / CHECKPOINT)
+    saved = ranks.given_by_first(read_checkpoint(folder / CHECKPOINT) if ranks.first else None)
     if saved["torchgym"] != __version__:
         raise ValueError(
             f"{folder / CHECKPOINT} was written by torchgym {saved['torchgym']}, this is {__version__}, which may learn"
             " otherwise: go on with that version, or train anew"
         )
     config, settings = MarketConfig.from_dict(saved["config"]), PPOSettings(**saved["settings"])
-    trainer = Trainer(config, settings, seed=saved["seed"], device=device, compile=compile)
+    trainer = Trainer(config, settings, seed=saved["seed"], device=device, compile=compile, ranks=ranks)
     trainer.load_state_dict(saved["trainer"])
     return Run(trainer, saved["curve"], saved["validations"], saved["validation_episodes"])
 
