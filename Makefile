@@ -19,13 +19,15 @@ TRAIN_MODE ?= --overwrite
 TRAIN_ARGS ?=
 LADDER_ARGS ?=
 BENCH_ARGS ?=
+RLLIB_ARGS ?=
 PYTEST_ARGS ?= -n auto --dist loadfile
 
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(PIP_EXTRA_ARGS)
+PIP_OPTIONS := --disable-pip-version-check $(PIP_EXTRA_ARGS)
+PIP_INSTALL := $(BIN)/python -m pip install $(PIP_OPTIONS) --constraint constraints.txt
 # The small tensors of the tests gain nothing from threads inside an operation, and workers would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: help train ladder bench test test-slow lint format install clean distclean
+.PHONY: help train ladder bench rllib test test-slow lint docs format install clean distclean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -39,6 +41,7 @@ help: ## show this list
 	@echo "  TRAIN_MODE=--resume  go on with an interrupted training instead of beginning anew"
 	@echo "  LADDER_ARGS=...      options of torchgym ladder, such as --device cuda"
 	@echo "  BENCH_ARGS=...       options of benchmarks/speed.py, such as --cases 4 12"
+	@echo "  RLLIB_ARGS=...       options of examples/rllib_ppo.py, such as --num-env-runners 2"
 	@echo "  PYTEST_ARGS=...      options of pytest (default: $(PYTEST_ARGS))"
 
 train: $(VENV)/.stamp-train ## train an agent, measure it against scripted policies, and make a page of it: runs/train/report.html
@@ -51,6 +54,9 @@ ladder: $(VENV)/.stamp-train ## climb the learnability ladder; stopped, it goes 
 bench: $(VENV)/.stamp-train ## measure speed, compare it with the commit measured before, add it to benchmarks/results/speed.csv
 	$(BIN)/python benchmarks/speed.py $(BENCH_ARGS)
 
+rllib: .venv-rllib/.stamp ## train an agent with RLlib, which wants another gymnasium and so gets an environment of its own
+	.venv-rllib/bin/python -W ignore::DeprecationWarning examples/rllib_ppo.py $(RLLIB_ARGS)
+
 test: lint $(VENV)/.stamp-browser ## all checks: format, lint, types, then tests, doctests and examples (not the slow ones)
 	$(PYTEST) -m "not slow"
 
@@ -62,6 +68,10 @@ lint: $(VENV)/.stamp-dev ## format, lint and types, changing nothing
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.stamp-dev ## the documentation as a site in build/site; a warning is an error
+	$(BIN)/python docs/tables.py --check
+	$(BIN)/mkdocs build --quiet --strict
+
 format: $(VENV)/.stamp-dev ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -72,8 +82,8 @@ clean: ## remove caches and build output
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
-distclean: clean ## remove .venv as well
-	rm -rf $(VENV)
+distclean: clean ## remove .venv and .venv-rllib as well
+	rm -rf $(VENV) .venv-rllib
 
 $(VENV)/.stamp-venv:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "torchgym needs Python 3.10 or newer: make PYTHON=...")'
@@ -95,6 +105,15 @@ $(VENV)/.stamp-train: pyproject.toml constraints.txt | $(VENV)/.stamp-torch
 $(VENV)/.stamp-dev: pyproject.toml constraints.txt | $(VENV)/.stamp-torch
 	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.stamp-train $@
+
+# ray[rllib] allows one version of gymnasium, which it brings itself; everything else is pinned as everywhere.
+.venv-rllib/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-rllib
+	grep -v '^gymnasium==' constraints.txt >.venv-rllib/constraints.txt
+	.venv-rllib/bin/python -m pip install $(PIP_OPTIONS) --constraint .venv-rllib/constraints.txt \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	.venv-rllib/bin/python -m pip install $(PIP_OPTIONS) --constraint .venv-rllib/constraints.txt --editable '.[examples]' 'ray[rllib]'
+	@touch $@
 
 # The report is looked at in a real browser. Where a package of the system can bring one it does; elsewhere those tests are
 # skipped, and say so.

@@ -1,11 +1,16 @@
 """Every example runs at toy size."""
 
 import importlib.util
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pytest
+import torch
 from pyarrow import parquet
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,7 +26,7 @@ def load(name: str) -> ModuleType:
 
 
 def test_every_example_is_tested():
-    tested = {"own_policy", "sb3_ppo", "sklearn_episodes"}
+    tested = {"cleanrl_ppo", "own_policy", "ray_collector", "rllib_ppo", "sb3_agents", "skrl_ppo", "sklearn_episodes"}
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == tested
 
 
@@ -34,12 +39,100 @@ def test_own_policy():
     assert traded["with the news"] != 0.0
 
 
-def test_sb3_ppo():
-    example = load("sb3_ppo")
-    result = example.main(
-        example.Args(preset="toy", total_steps=40, num_envs=4, max_ticks=50, test_episodes=3, threads=1)
+TOY = {"preset": "toy", "num_envs": 4, "max_ticks": 50, "ticks_per_action": 5, "test_episodes": 3, "compile": False}
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_sb3_agents(algorithm):
+    example = load("sb3_agents")
+    result = example.main(example.Args(algorithm=algorithm, total_steps=120, **TOY))
+    assert list(result) == ["agent", "value_follower"]
+    again = example.main(example.Args(algorithm=algorithm, total_steps=120, **TOY))
+    assert again == result
+
+
+def test_skrl_ppo():
+    example = load("skrl_ppo")
+    result = example.main(example.Args(total_steps=160, rollout=10, **TOY))
+    assert example.main(example.Args(total_steps=160, rollout=10, **TOY)) == result
+
+
+def test_skrl_values_the_last_observation_of_an_episode():
+    """skrl's own PPO adds the value of the next episode's first observation to the reward where time runs out."""
+    example = load("skrl_ppo")
+    told = {}
+
+    class Recorder(example.PPO):
+        def record_transition(self, *, next_observations, **rest):
+            told["next"] = next_observations
+
+    agent = object.__new__(type("Agent", (example.Bootstrapping, Recorder), {}))
+    opened, last = torch.zeros(2, 3), torch.ones(2, 3)
+    agent.record_transition(next_observations=opened, infos={"final_observation": last})
+    assert told["next"] is last
+    agent.record_transition(next_observations=opened, infos={})
+    assert told["next"] is opened
+
+
+def test_cleanrl_ppo(tmp_path):
+    example = load("cleanrl_ppo")
+    options = {"total_steps": 200, "num_steps": 10, **TOY}
+    result = example.main(example.Args(**options, log=tmp_path / "curve.csv"))
+    rows = (tmp_path / "curve.csv").read_text().splitlines()
+    assert rows[0] == "frames,seconds,episode_return" and len(rows) == 1 + 5
+    assert example.main(example.Args(**options)) == result
+
+
+def test_cleanrl_ppo_learns():
+    """To let go of what costs."""
+    example = load("cleanrl_ppo")
+    plain = example.tg.preset
+
+    def costly(name, **settings):
+        return plain(name, **settings | {"reward": "inventory", "starting_shares": 50})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(example.tg, "preset", costly)
+        curves = []
+        patch.setattr(example.csv.DictWriter, "writerows", lambda self, rows: curves.append(rows))
+        options = {"total_steps": 64 * 10 * 12, "num_steps": 10, "max_ticks": 20, "ticks_per_action": 2, "num_envs": 64}
+        example.main(
+            example.Args(
+                preset="toy", **options, learning_rate=3e-3, test_episodes=2, compile=False, log=Path(os.devnull)
+            )
+        )
+    (curve,) = curves
+    assert curve[0]["episode_return"] < -12.0  # near random
+    assert curve[-1]["episode_return"] > -8.0
+
+
+def ran(name: str, *options: str) -> str:
+    """What an example prints in a process of its own, at toy size."""
+    toy = ["--preset", "toy", "--max-ticks", "50", "--num-envs", "4", "--rollout", "5", "--test-episodes", "3"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / f"{name}.py"), *toy, "--no-compile", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert result["standard_error"] > 0.0
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_ray_collector():
+    """Two workers, and the same agent in every run: an update waits for both, in their order."""
+    first, second = (ran("ray_collector", "--total-steps", "120") for _ in range(2))
+    assert re.findall(r"([\d,]+) decisions", first) == ["40", "80", "120"]
+    without_speed = [re.sub(r", +[\d,]+ a second", "", told) for told in (first, second)]
+    assert without_speed[0] == without_speed[1]
+    assert "value_follower" in first
+
+
+def test_rllib_ppo():
+    told = ran("rllib_ppo", "--total-steps", "200", "--num-env-runners", "2")
+    assert 0 < int(re.findall(r"([\d,]+) decisions", told)[-1]) <= 200
+    assert "value_follower" in told
 
 
 def test_sklearn_episodes(tmp_path):

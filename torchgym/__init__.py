@@ -13,6 +13,7 @@ from torchgym.version import __version__ as __version__
 if TYPE_CHECKING:
     from torchgym.envs.gymnasium import TradingEnv
     from torchgym.envs.sb3 import SB3VecEnv
+    from torchgym.envs.skrl import SkrlEnv
     from torchgym.envs.torchrl import MarketEnv
     from torchgym.envs.vector import TradingVectorEnv
     from torchgym.market import Market, StepResult
@@ -25,6 +26,7 @@ _LAZY = {
     "TradingEnv": "torchgym.envs.gymnasium",
     "TradingVectorEnv": "torchgym.envs.vector",
     "SB3VecEnv": "torchgym.envs.sb3",
+    "SkrlEnv": "torchgym.envs.skrl",
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "MarketConfig",
     "MarketEnv",
     "SB3VecEnv",
+    "SkrlEnv",
     "StepResult",
     "TradingEnv",
     "TradingVectorEnv",
