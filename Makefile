@@ -50,6 +50,7 @@ train: $(VENV)/.stamp-train ## train an agent, measure it against scripted polic
 
 ladder: $(VENV)/.stamp-train ## climb the learnability ladder; stopped, it goes on from where it stood
 	$(BIN)/torchgym ladder --results benchmarks/ladder $(LADDER_ARGS)
+	mv benchmarks/ladder/ladder.png docs/ladder.png
 
 bench: $(VENV)/.stamp-train ## measure speed, compare it with the commit measured before, add it to benchmarks/results/speed.csv
 	$(BIN)/python benchmarks/speed.py $(BENCH_ARGS)
@@ -57,7 +58,7 @@ bench: $(VENV)/.stamp-train ## measure speed, compare it with the commit measure
 rllib: .venv-rllib/.stamp ## train an agent with RLlib, which wants another gymnasium and so gets an environment of its own
 	.venv-rllib/bin/python -W ignore::DeprecationWarning examples/rllib_ppo.py $(RLLIB_ARGS)
 
-test: lint $(VENV)/.stamp-browser ## all checks: format, lint, types, then tests, doctests and examples (not the slow ones)
+test: lint docs $(VENV)/.stamp-browser ## all checks: format, lint, types, documentation, then tests, doctests and examples (not the slow ones)
 	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.stamp-dev ## the slow tests alone
@@ -69,8 +70,8 @@ lint: $(VENV)/.stamp-dev ## format, lint and types, changing nothing
 	$(BIN)/mypy
 
 docs: $(VENV)/.stamp-dev ## the documentation as a site in build/site; a warning is an error
-	$(BIN)/python docs/tables.py --check
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python docs/tools/tables.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(VENV)/.stamp-dev ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .

@@ -5,9 +5,8 @@
     python benchmarks/peers.py --torchgym                     # and torchgym, which compiles for a minute or two
 
 Each peer runs in a virtual environment of its own, with pinned versions, made where it is missing. Where pip would fetch torch
-for CUDA, `PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu` makes it take the smaller one. What a step of a peer
-contains differs widely, and each row says it. Rows are appended to the CSV file; a peer that fails is named with the reason,
-and the others go on.
+for CUDA, set `PIP_EXTRA_INDEX_URL` to PyTorch's index of CPU wheels (see the Makefile). What a step of a peer contains differs
+widely, and each row says it. Rows are appended to the CSV file; a peer that fails is named with the reason, and the others go on.
 """
 
 from __future__ import annotations

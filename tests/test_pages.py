@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import doctest
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import shell
 from pages import PAGES, Block, blocks, name_of
 
 from torchgym.actions import ACTIONS
 from torchgym.config import FAMILIES
 from torchgym.features import FEATURE_SETS, FEATURES
+from torchgym.ladder import RUNGS
 from torchgym.policies import BASELINES
 from torchgym.rewards import REWARDS
 from torchgym.traders import TRADERS
@@ -59,6 +62,34 @@ def test_sessions_show_what_comes_out(page: str) -> None:
     result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(session, out=told.append)
     assert result.failed == 0, "".join(told)
     assert result.attempted > 0
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in of(*SHELL)}))
+def test_commands_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks of a page follow each other in one folder."""
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    small = {"num_envs": 4, "rollout": 4, "hidden": (4,)}
+    monkeypatch.setitem(RUNGS, "inventory", replace(RUNGS["inventory"], market={"max_ticks": 20}, settings=small))
+    for block in of(*SHELL):
+        if block.page == page:
+            shell.run(block.text)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "torchgym train runs/x --no-such-option",
+        "torchgym fly",
+        "make fly",
+        'pip install "torchgym[fly]"',
+        "python examples/sb3_agents.py --algorithm fly",
+        "python examples/fly.py",
+        "fly",
+    ],
+)
+def test_a_command_that_would_fail_is_noticed(command: str) -> None:
+    with pytest.raises((AssertionError, SystemExit, KeyError, FileNotFoundError)):
+        shell.run(command)
 
 
 def test_the_readme_has_a_block_for_each_face() -> None:

@@ -38,6 +38,9 @@ class MarketEnv(EnvBase):
     every bit once it is open. Resets follow TorchRL's `"_reset"` mask and steps its `"_step"` mask; markets outside the mask keep
     every bit. The observation of the last step of an episode stays in `("next", "observation")`.
 
+    `compile=True`, which TorchRL takes for every environment, runs each step of the market as one compiled graph, with the same
+    numbers in every bit; see the method `compile`.
+
     `set_seed(seed)` gives market i the seed `seed + i` at its next reset, whole or partial; what runs goes on.
 
     Args:
@@ -47,7 +50,6 @@ class MarketEnv(EnvBase):
         seed: market i gets seed + i; None draws a fresh one.
         dtype: of observations, account and rewards: float32 or float64.
         info_keys: entries of `StepResult.info` to give along, such as "equity"; see `info_layout`.
-        compile: True runs each step of the market as one compiled graph, with the same numbers in every bit (see `compile`).
 
     Raises:
         ValueError: for an impossible argument; in `step`, for an action that is not in the specification, naming it. No market

@@ -1,9 +1,7 @@
 """The learnability ladder: whether an agent learns what there is to learn, rung by rung.
 
-from torchgym.ladder import Plan, climb, summarise
-
-for rung in climb(Plan(seeds=5), folder):
-    print(summarise(rung))
+`climb(Plan(seeds=5), folder)` trains and judges, and `summarise` tells of each rung that it gives how much of its reference was
+reached. The folder keeps what is done; the same plan goes on from there.
 """
 
 from torchgym.ladder.climb import Climbed, Plan, climb

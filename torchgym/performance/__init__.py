@@ -1,12 +1,13 @@
 """How well a policy trades: episodes played, their metrics and costs, and comparisons on the same seeds.
 
-    from torchgym.performance import evaluate
-    from torchgym.policies import baselines
-
-    found = evaluate(config, {"mine": my_maker, **baselines(config)}, agent="mine")
-    found.interval("mine", "sharpe"), found.comparisons
-
 `torchgym.policies` has the baselines and says what a policy is.
+
+>>> from torchgym.config import preset
+>>> from torchgym.policies import baselines
+>>> config = preset("toy", max_ticks=50)
+>>> found = evaluate(config, baselines(config), agent="buy_and_hold", episodes=4)
+>>> sorted(found.metrics["hold"])[:3], [comparison.policy for comparison in found.comparisons][:2]
+(['annual_return', 'annual_volatility', 'calmar'], ['hold', 'random'])
 """
 
 from torchgym.performance.comparison import Comparison, holm, mean_interval, paired

@@ -1,9 +1,6 @@
 """One evaluation as one HTML page: what the policies earned, one episode in pictures, and how to do it again.
 
-from torchgym.policies import BASELINES
-from torchgym.report import write_report
-
-write_report(Path("runs/train"), BASELINES["momentum"].make, policy="momentum")
+`write_report(Path("runs/train"), BASELINES["momentum"].make, policy="momentum")` makes the page about one of the policies.
 """
 
 try:

@@ -1,11 +1,14 @@
 """Training an agent by proximal policy optimisation, so that a run can stop anywhere and go on in the same bits.
 
-from torchgym.training import PPOSettings, start
+The agent's `maker` is a policy for `torchgym.performance.evaluate`.
 
-run = start(config, PPOSettings(total_frames=640_000), seed=0)
-run.advance()
-run.save(folder)
-run.trainer.agent  # its `maker` is a policy for `torchgym.performance.evaluate`
+>>> from torchgym.config import preset
+>>> from torchgym.training import PPOSettings, start
+>>> config = preset("toy", max_ticks=20, scaling="relative")
+>>> settings = PPOSettings(total_frames=64, num_envs=4, rollout=8)
+>>> run = start(config, settings, seed=0, compile=False, validations=0)
+>>> run.advance(), run.trainer.frames, len(run.curve)
+(True, 64, 2)
 """
 
 from __future__ import annotations

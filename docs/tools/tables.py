@@ -1,0 +1,180 @@
+"""The tables of the pages that follow from tables of the code: between `<!-- table: NAME -->` and `<!-- end table -->`.
+
+    python docs/tools/tables.py             # write them
+    python docs/tools/tables.py --check     # say which page is behind, and fail
+
+A page is whole without building the site: whoever reads the file sees the table.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from torchgym.actions import ACTIONS
+from torchgym.config import FAMILIES, PRESETS, MarketConfig, Population
+from torchgym.features import FEATURE_SETS, FEATURES, account_names
+from torchgym.market import info_layout
+from torchgym.performance import METRICS
+from torchgym.policies import BASELINES
+from torchgym.recording import meanings
+from torchgym.rewards import REWARDS
+
+DOCS = Path(__file__).resolve().parents[1]
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end table -->)", flags=re.DOTALL)
+
+Rows = Iterator[Sequence[str]]
+
+
+def features() -> Rows:
+    yield ("#", "name", "what it is", "unit", "without a value", "range", "relative form")
+    place = {name: str(at) for at, name in enumerate(FEATURE_SETS["full54"])}
+    for row in FEATURES.values():
+        first, last = place.get(row.names[0], "full55"), place.get(row.names[-1])
+        numbers = first if len(row.names) == 1 else f"{first}–{last}"
+        meaning = row.meaning + (f" over k = {', '.join(map(str, row.over))} ticks" if row.over else "")
+        name = f"`{row.name}_k`" if row.over else f"`{row.name}`"
+        neutral = "the mid" if row.neutral is None else f"{row.neutral:g}"
+        yield (numbers, name, meaning, row.unit, neutral, interval(row.low, row.high), f"`{row.scaled}`")
+
+
+def feature_sets() -> Rows:
+    yield ("name", "features", "which")
+    which = {
+        "full54": "the default: all but `f_net_order_flow`",
+        "full55": "all",
+        "minimal42": "the first 42 of `full54`: prices, technical indicators, news",
+        "canonical28": "longer returns, technical indicators, volatility, distance to value",
+    }
+    for name, shown in FEATURE_SETS.items():
+        yield (f"`{name}`", str(len(shown)), which[name])
+
+
+def account() -> Rows:
+    yield ("name", "what it is", "unit")
+    for name in account_names(MarketConfig()):
+        unit, meaning = meanings.OBSERVED_ACCOUNT[f"account_{name}"]
+        yield (f"`{name}`", meaning, unit)
+
+
+def info() -> Rows:
+    yield ("name", "what it is", "unit", "type")
+    told = {
+        "tick": ("ticks since the end of the warm-up", "ticks"),
+        "turnover": ("amount traded in the step, both sides positive", "currency"),
+        "filled": ("what the learner traded of the symbol in the step, positive when it bought", "shares"),
+        "reward_pnl": ("each term of the reward, before its weight", "the term's"),
+    }
+    for name, (dtype, _) in info_layout(MarketConfig()).items():
+        unit, meaning = meanings.ACCOUNT[name] if name in meanings.ACCOUNT else told[name][::-1]
+        shape = "[N, S]" if name in ("position", "filled") else "[N]"
+        shown = "reward_<term>" if name == "reward_pnl" else name
+        yield (f"`{shown}`", meaning, unit, f"{shape} {str(dtype).removeprefix('torch.')}")
+
+
+def rewards() -> Rows:
+    yield ("name", "what it is", "unit", "in full")
+    for name, row in REWARDS.items():
+        yield (f"`{name}`", row.meaning, row.unit, told(row.term))
+
+
+def actions() -> Rows:
+    yield ("name", "choices", "that holds", "what a choice does")
+    for name, scheme in ACTIONS.items():
+        yield (f"`{name}`", str(scheme.choices), str(scheme.hold), told(scheme.wanted))
+
+
+def baselines() -> Rows:
+    yield ("name", "what it does")
+    for name, row in BASELINES.items():
+        yield (f"`{name}`", row.description)
+
+
+def metrics() -> Rows:
+    yield ("name", "what it is", "unit", "better")
+    for name, metric in METRICS.items():
+        yield (f"`{name}`", metric.meaning, metric.unit, metric.better)
+
+
+def presets() -> Rows:
+    yield ("name", "what it is and what for")
+    for name, make in PRESETS.items():
+        yield (f"`{name}`", told(make))
+
+
+def families() -> Rows:
+    yield ("name", "traders a symbol", "who they are")
+    counts = {name: family.count for name, family in Population().families.items()}
+    for name, kind in FAMILIES.items():
+        yield (f"[`{name}`](market.md#{anchor(name)})", str(counts[name]), told(kind))
+
+
+TABLES: dict[str, Callable[[], Rows]] = {
+    "features": features,
+    "feature_sets": feature_sets,
+    "account": account,
+    "info": info,
+    "rewards": rewards,
+    "actions": actions,
+    "baselines": baselines,
+    "metrics": metrics,
+    "presets": presets,
+    "families": families,
+}
+
+
+def told(thing: object) -> str:
+    """The first paragraph of a docstring, in one line."""
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
+
+
+def anchor(family: str) -> str:
+    """Of the family's section in market.md."""
+    text = (DOCS / "market.md").read_text(encoding="utf-8")
+    heading = re.search(rf"^### (.*: `population\.{family}`)$", text, flags=re.MULTILINE)
+    assert heading is not None, f"market.md has no section on {family}"
+    return re.sub(r"[^\w\- ]", "", heading[1].lower().replace("`", "")).replace(" ", "-")
+
+
+def interval(low: float, high: float) -> str:
+    """Of a feature's values."""
+    if low == -math.inf and high == math.inf:
+        return "any"
+    if high == math.inf:
+        return f"≥ {low:g}"
+    return f"{low:g} to {high:g}"
+
+
+def table(rows: Rows) -> str:
+    """The rows as Markdown."""
+    head, *rest = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    lines = [f"| {' | '.join(row)} |\n" for row in (head, *rest)]
+    return "".join([lines[0], "|---" * len(head) + "|\n", *lines[1:]])
+
+
+def written(text: str) -> str:
+    """A page with its tables as they are now."""
+    return MARKED.sub(lambda found: found[1] + "\n" + table(TABLES[found[2]]()) + "\n" + found[4], text)
+
+
+def main(check: bool) -> int:
+    behind = []
+    for page in sorted(DOCS.rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        new = written(text)
+        if new != text:
+            behind.append(page.name)
+            if not check:
+                page.write_text(new, encoding="utf-8")
+    if check and behind:
+        print(f"tables are behind the code in {', '.join(behind)}: python docs/tools/tables.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))
