@@ -87,7 +87,8 @@ def main(args: Args) -> dict[str, float]:
     shape = (args.num_steps, args.num_envs)
     observations, actions = torch.zeros((*shape, inputs)), torch.zeros(shape, dtype=torch.int64)
     log_probs, rewards, values, next_values, dones = (torch.zeros(shape) for _ in range(5))
-    updates, batch_size = args.total_steps // (args.num_steps * args.num_envs), args.num_steps * args.num_envs
+    batch_size = args.num_steps * args.num_envs
+    updates = max(args.total_steps // batch_size, 1)
     episode_returns, curve, begin = np.zeros(args.num_envs), [], time.monotonic()
     seen = torch.from_numpy(envs.reset(seed=args.seed)[0]).float()
 

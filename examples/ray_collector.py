@@ -10,9 +10,11 @@ seed gives the same agent, bit for bit, whichever worker is faster: an update wa
 
 from __future__ import annotations
 
+import csv
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import ray
 import torch
@@ -22,7 +24,7 @@ from torchrl.collectors import Collector
 import torchgym as tg
 from torchgym.performance import evaluate
 from torchgym.policies import value_follower
-from torchgym.training import Learner, PPOSettings
+from torchgym.training import PPO, PPOSettings
 
 
 @dataclass
@@ -41,17 +43,17 @@ class Args:
     seed: int = 0
     address: str | None = None
     """of a running cluster; none starts Ray on this machine"""
-    gpus_per_worker: float = 0.0
-    """above 0 the workers play on their GPU"""
     compile: bool = True
     """compile the market's step: slow to start, fast to run"""
+    log: Path | None = None
+    """CSV file for the learning curve"""
 
 
-def make_env(config: tg.MarketConfig, num_envs: int, seed: int, device: str, compile: bool) -> tg.MarketEnv:
+def make_env(config: tg.MarketConfig, num_envs: int, seed: int, compile: bool) -> tg.MarketEnv:
     """Runs in the worker, whose choices are drawn from torch's generator. Modules with rows of your own are imported here."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    env = tg.MarketEnv(config, num_envs, seed=seed, device=device)
+    env = tg.MarketEnv(config, num_envs, seed=seed)
     env.market.compile = compile
     return env
 
@@ -62,43 +64,48 @@ def main(args: Args) -> dict[str, float]:
         args.preset, max_ticks=args.max_ticks, ticks_per_action=args.ticks_per_action, scaling="relative"
     )
     settings = PPOSettings(total_frames=args.total_steps, num_envs=args.workers * args.num_envs, rollout=args.rollout)
-    learner = Learner(config, settings, seed=args.seed)
-    make_env(config, args.num_envs, 0, "cpu", args.compile).reset()  # compiles: workers on this machine find it done
-    torch.manual_seed(args.seed)
-    device = "cuda" if args.gpus_per_worker else "cpu"
+    ppo = PPO(config, settings, seed=args.seed)
+    make_env(
+        config, args.num_envs, args.seed, args.compile
+    ).market.prepare()  # workers on this machine find it compiled
     makers = [
-        partial(make_env, config, args.num_envs, args.seed + worker * args.num_envs, device, args.compile)
+        partial(make_env, config, args.num_envs, args.seed + worker * args.num_envs, args.compile)
         for worker in range(args.workers)
     ]
     ray.init(address=args.address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     collector = Collector(
         makers,
-        learner.agent.actor,
+        ppo.agent.actor,
         backend="ray",
         num_collectors=args.workers,
         sync=True,
         frames_per_batch=settings.frames_per_update,
         total_frames=settings.updates * settings.frames_per_update,
         backend_options={
-            "remote_configs": {"num_cpus": 1, "num_gpus": args.gpus_per_worker, "memory": 2 * 1024**3},
+            "remote_configs": {"num_cpus": 1, "num_gpus": 0, "memory": 2 * 1024**3},
             "collector_kwargs": {"track_traj_ids": False, "auto_register_policy_transforms": False},
         },
     )
     try:
-        collector.update_policy_weights_(learner.agent.actor)
-        begin = time.monotonic()
+        collector.update_policy_weights_(ppo.agent.actor)
+        curve, begin = [], time.monotonic()
         for update, batch in enumerate(collector):
             data = batch.flatten(0, 1).contiguous()  # [workers, N, T] to [workers · N, T]
             reward = data["next", "reward"].mean().item() * args.max_ticks / args.ticks_per_action
-            learner.learn(data, done=update / settings.updates)
-            collector.update_policy_weights_(learner.agent.actor)
-            frames = (update + 1) * settings.frames_per_update
-            speed = frames / (time.monotonic() - begin)
-            print(f"{frames:>9,} decisions, {speed:7,.0f} a second, return per episode {reward:+7.1f}", flush=True)
+            ppo.learn(data, done=update / settings.updates)
+            collector.update_policy_weights_(ppo.agent.actor)
+            frames, seconds = (update + 1) * settings.frames_per_update, time.monotonic() - begin
+            curve.append({"frames": frames, "seconds": seconds, "training_return": reward})
+            print(f"{frames:>9,} decisions in {seconds:5.0f} s, return per episode {reward:+7.1f}", flush=True)
     finally:
         collector.shutdown()
         ray.shutdown()
-    policies = {"agent": learner.agent.maker, "value_follower": value_follower}
+    if args.log is not None:
+        with args.log.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(curve[0]))
+            writer.writeheader()
+            writer.writerows(curve)
+    policies = {"agent": ppo.agent.maker, "value_follower": value_follower}
     found = evaluate(config, policies, agent="agent", episodes=args.test_episodes, compile=args.compile)
     profits = {name: found.interval(name, "profit") for name in policies}
     for name, profit in profits.items():

@@ -114,7 +114,7 @@ def main(args: Args) -> dict[str, float]:
         ),
         **spaces,
     )
-    steps = args.total_steps // env.num_envs
+    steps = max(args.total_steps // env.num_envs, args.rollout)
     SequentialTrainer(env=env, agents=agent, cfg=SequentialTrainerCfg(timesteps=steps, headless=True)).train()
 
     def maker(config: tg.MarketConfig, seeds: Tensor) -> Policy:

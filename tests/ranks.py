@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import torchgym as tg
-from torchgym.training import PPOSettings, Ranks, Run, joined, resume, start
+from torchgym.training import PPOSettings, Ranks, Run, join_ranks, resume, start
 from torchgym.training.parallel import launcher
 
 CONFIG = tg.preset("toy", max_ticks=20, ticks_per_action=2, scaling="relative")
@@ -52,8 +52,8 @@ def messages(ranks: Ranks, device: str) -> dict[str, Any]:
 
 def main(folder: Path, wanted: str) -> None:
     torch.set_num_threads(1)
-    with joined(wanted) as (ranks, device):
-        told = {"device": device, "rank": ranks.rank, "count": ranks.count, **messages(ranks, device)}
+    with join_ranks(wanted) as (ranks, device):
+        told = {"wanted": wanted, "device": device, "rank": ranks.rank, "count": ranks.count, **messages(ranks, device)}
         whole = begun(ranks, device)
         actions: list[Any] = []
         plain = whole.trainer.env.market.step

@@ -87,7 +87,10 @@ def pip(words: list[str]) -> None:
     """Nothing is installed: the extras that are asked for must be torchgym's."""
     assert words[0] == "install"
     extras = set(importlib.metadata.metadata("torchgym").get_all("Provides-Extra") or [])
-    for asked in map(Requirement, words[1:]):
+    asked_for = [
+        word.replace(".[", "torchgym[") for word in words[1:] if word not in ("--constraint", "constraints.txt")
+    ]
+    for asked in map(Requirement, asked_for):
         assert asked.name != "torchgym" or asked.extras <= extras, f"{asked} asks for an extra that is not there"
 
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markets import toy
 
 from torchgym import Market, MarketConfig
-from torchgym.actions import ACTIONS, order, scheme
+from torchgym.actions import ACTIONS, REST, ActionScheme, order, scheme
 
 
 def ask_for(config: MarketConfig, actions: list[int], held: list[int], half_mid: int = 20_000) -> tuple[Any, Any]:
@@ -64,10 +65,35 @@ def test_halves_of_an_odd_limit_are_symmetric() -> None:
 
 
 @pytest.mark.parametrize("name", ACTIONS)
-def test_holding_asks_for_nothing(name: str) -> None:
-    config = MarketConfig(action=name)
-    held = [0] if name == "target" else [-50, -3, 0, 7, 50]
-    assert ask_for(config, [ACTIONS[name].hold] * len(held), held)[0] == [0] * len(held)
+def test_holding_and_resting_ask_for_nothing(name: str) -> None:
+    config, held = MarketConfig(action=name), [-50, -3, 0, 7, 50]
+    assert ask_for(config, [REST] * len(held), held)[0] == [0] * len(held)
+    hold = ACTIONS[name].hold
+    if hold is None:
+        assert all(any(ask_for(config, [choice] * 5, held)[0]) for choice in range(ACTIONS[name].choices))
+    else:
+        assert ask_for(config, [hold] * len(held), held)[0] == [0] * len(held)
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_where_nobody_decides_nothing_is_traded(name: str) -> None:
+    """In the warm-up, at the later ticks of a decision, and without an action."""
+    config = toy(action=name, starting_shares=30, ticks_per_action=5)
+    market = Market(config, 2, seed=0)
+    assert market.reset().info["position"].tolist() == [[30], [30]]
+    assert market.step().info["position"].tolist() == [[30], [30]]
+    single = Market(config.replace(ticks_per_action=1), 2, seed=0)
+    single.reset(), single.step(), [single.step() for _ in range(4)]
+    most = ACTIONS[name].choices - 1
+    first, whole = single.step(torch.tensor([most, 0])), market.step(torch.tensor([most, 0]))
+    assert torch.equal(first.info["position"], whole.info["position"])
+    assert whole.info["position"].tolist() != [[30], [30]]
+
+
+@pytest.mark.parametrize(("choices", "hold"), [(1, 0), (3, 3), (3, -1)])
+def test_impossible_schemes_are_refused(choices: int, hold: int) -> None:
+    with pytest.raises(ValueError, match=r"at least two choices, got 1|from 0 to 2, or None, got"):
+        ActionScheme(choices=choices, hold=hold, wanted=ACTIONS["discrete"].wanted)
 
 
 @settings(deadline=None, derandomize=True)

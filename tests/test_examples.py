@@ -120,13 +120,16 @@ def ran(name: str, *options: str) -> str:
     return done.stdout
 
 
-def test_ray_collector():
+def test_ray_collector(tmp_path):
     """Two workers, and the same agent in every run: an update waits for both, in their order."""
-    first, second = (ran("ray_collector", "--total-steps", "120") for _ in range(2))
+    first = ran("ray_collector", "--total-steps", "120", "--log", str(tmp_path / "curve.csv"))
+    second = ran("ray_collector", "--total-steps", "120")
     assert re.findall(r"([\d,]+) decisions", first) == ["40", "80", "120"]
-    without_speed = [re.sub(r", +[\d,]+ a second", "", told) for told in (first, second)]
-    assert without_speed[0] == without_speed[1]
+    without_times = [re.sub(r"in +\d+ s", "", told) for told in (first, second)]
+    assert without_times[0] == without_times[1]
     assert "value_follower" in first
+    rows = (tmp_path / "curve.csv").read_text().splitlines()
+    assert rows[0] == "frames,seconds,training_return" and len(rows) == 1 + 3
 
 
 def test_rllib_ppo():

@@ -27,6 +27,8 @@ from torchgym.state import Accounts, MarketParams, RewardMemory, layout
 from torchgym.table import Table
 from torchgym.traders import TRADERS, TraderFamily, View, Wish
 
+PRICE = 1.0  # of turnover
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Herd(Family):
@@ -57,7 +59,7 @@ def decide(
 def turnover(
     config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
-    return -accounts.turnover.to(torch.float64) * config.point_size, memory
+    return -accounts.turnover.to(torch.float64) * (config.point_size * PRICE), memory
 
 
 def lean(screen: Screen) -> Tensor:
@@ -106,12 +108,12 @@ EVERYTHING: dict[str, Any] = {
 # --- the tables -----------------------------------------------------------------------------------------------------------
 
 
-def test_only_what_was_added_or_replaced_is_foreign() -> None:
-    assert REWARDS.foreign(["pnl", "turnover"]) == (REWARDS["turnover"],)
+def test_only_what_was_added_or_replaced_counts_as_added() -> None:
+    assert REWARDS.added(["pnl", "turnover"]) == (REWARDS["turnover"],)
     REWARDS["pnl"] = dataclasses.replace(REWARDS["pnl"], unit="points")
-    assert REWARDS.foreign(["pnl"]) == (REWARDS["pnl"],)
-    assert features.foreign(crowded(features="leaning")) == (FEATURES["f_lean"],)
-    assert features.foreign(crowded()) == ()
+    assert REWARDS.added(["pnl"]) == (REWARDS["pnl"],)
+    assert features.added(crowded(features="leaning")) == (FEATURES["f_lean"],)
+    assert features.added(crowded()) == ()
 
 
 @pytest.mark.parametrize(
@@ -127,9 +129,46 @@ def test_messages_list_the_added_rows(changes: dict[str, Any], message: str) -> 
         Market(toy(**changes))
 
 
+@pytest.mark.parametrize("names", [(), "f_mid_price", ("f_mid_price", "f_lean", "f_mid_price"), ["f_mid_price"]])
+def test_a_set_that_is_none_is_refused(names: Any) -> None:
+    FEATURE_SETS["broken"] = names
+    with pytest.raises(ValueError, match=r"FEATURE_SETS\['broken'\] must be a tuple of different names, one at least"):
+        Market(toy(features="broken"))
+
+
+def test_two_rows_of_one_feature_are_refused() -> None:
+    FEATURES["f_twin"] = dataclasses.replace(FEATURES["f_lean"], name="f_twin", over=(1, 2))
+    FEATURES["f_twin_2"] = dataclasses.replace(FEATURES["f_lean"], name="f_twin_2")
+    with pytest.raises(ValueError, match=r"FEATURES\['f_twin_2'\] and FEATURES\['f_twin'\] both have 'f_twin_2'"):
+        Market(toy(features="leaning"))
+    del FEATURES["f_twin_2"]
+    FEATURES["f_other"] = FEATURES["f_lean"]
+    with pytest.raises(ValueError, match=r"FEATURES\['f_other'\] calls itself 'f_lean'"):
+        Market(toy(features="leaning"))
+
+
+def test_a_row_that_is_given_anew_is_seen_anew() -> None:
+    """Also where the row's own features change places."""
+
+    def levels(screen: Screen) -> Tensor:
+        return torch.cat([screen.mid, 2.0 * screen.mid], -1)
+
+    def backwards(screen: Screen) -> Tensor:
+        return torch.cat([3.0 * screen.mid, 2.0 * screen.mid, screen.mid], -1)
+
+    row = dataclasses.replace(FEATURES["f_lean"], name="f_level", raw=levels, over=(1, 2))
+    FEATURES["f_level"] = row
+    FEATURE_SETS["levels"] = ("f_level_1", "f_level_2", "f_mid_price")
+    first = opened(toy(features="levels"), 1).observe().observation[0]
+    assert torch.equal(first, first[2] * torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64))
+    FEATURES["f_level"] = dataclasses.replace(row, raw=backwards, over=(3, 2, 1))
+    second = opened(toy(features="levels"), 1).observe().observation[0]
+    assert torch.equal(second, second[2] * torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64))
+
+
 def test_a_set_of_unknown_features_is_refused_by_name() -> None:
     FEATURE_SETS["broken"] = ("f_mid_price", "f_nothing")
-    with pytest.raises(ValueError, match=r"unknown feature 'f_nothing': choose from f_mid_price, .*, f_lean"):
+    with pytest.raises(ValueError, match=r"unknown feature 'f_nothing' in FEATURE_SETS\['broken'\]: choose .*, f_lean"):
         Market(toy(features="broken"))
 
 
@@ -145,7 +184,7 @@ def test_a_set_that_is_given_anew_is_seen_anew() -> None:
     ("others", "message"),
     [
         ({"value": Herd()}, "may not name 'value': that family is Population.value"),
-        ({"ghost": Herd()}, r"names 'ghost', of which nothing is known: set torchgym.config.FAMILIES\['ghost'\]"),
+        ({"ghost": Herd()}, r"unknown family 'ghost': import the module that sets torchgym.config.FAMILIES\['ghost'\]"),
         ({"herd": 5}, "the family 'herd' must have settings of Herd, got 5"),
         (["herd"], "must map names to settings"),
     ],
@@ -153,6 +192,29 @@ def test_a_set_that_is_given_anew_is_seen_anew() -> None:
 def test_impossible_populations(others: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Population(others=others)
+
+
+def test_settings_that_are_no_family_are_refused() -> None:
+    FAMILIES["herd"] = dict  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"FAMILIES\['herd'\] must be a subclass of Family, got <class 'dict'>"):
+        Population(others={"herd": Herd()})
+    with pytest.raises(ValueError, match=r"Population\.others must map names to settings"):
+        MarketConfig.from_dict({"population": {"others": [1]}})
+
+
+def test_settings_of_an_added_family_are_its_own_business() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Shy(Family):
+        count: int = 1
+        max_size: int = 5
+        depth: float = -3.0
+        mood: str | None = None
+
+    FAMILIES["shy"] = Shy
+    config = toy(population=Population(others={"shy": Shy(mood="blue")}))
+    assert MarketConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ValueError, match=r"Shy\.count must be an integer >= 0, got -1"):
+        Shy(count=-1)
 
 
 def test_a_family_without_a_row_of_traders_is_refused() -> None:
@@ -245,6 +307,104 @@ def test_recordings_describe_added_rows() -> None:
     assert told["reward_turnover"].unit == "currency"
 
 
+# --- what a row makes -----------------------------------------------------------------------------------------------------
+
+
+def halves(config: MarketConfig, action: Tensor, held: Tensor) -> Tensor:
+    return (action - 1) * 0.5
+
+
+def wide(screen: Screen) -> Tensor:
+    return torch.cat([screen.mid, screen.mid], -1)
+
+
+def flat(screen: Screen) -> Tensor:
+    return screen.mid.squeeze(-1)
+
+
+def column(
+    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+) -> tuple[Tensor, RewardMemory]:
+    return turnover(config, memory, half_equity_before, accounts)[0].unsqueeze(-1), memory
+
+
+def single(
+    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+) -> tuple[Tensor, RewardMemory]:
+    return turnover(config, memory, half_equity_before, accounts)[0].float(), memory
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "row", "message"),
+    [
+        (
+            ACTIONS,
+            "twice",
+            ActionScheme(3, 1, halves),
+            r"ACTIONS\['twice'\] must make torch.int64 of shape \(2, 1\), it",
+        ),
+        (REWARDS, "turnover", Reward(column, "", ""), r"REWARDS\['turnover'\] must make .*\(2,\), it made .*\(2, 1\)"),
+        (
+            REWARDS,
+            "turnover",
+            Reward(single, "", ""),
+            r"REWARDS\['turnover'\] must make torch.float64 .* torch.float32",
+        ),
+        (
+            FEATURES,
+            "f_lean",
+            feature("f_lean", "", "", "", wide),
+            r"FEATURES\['f_lean'\] must make .*\(2, 1, 1\), it made",
+        ),
+        (
+            FEATURES,
+            "f_lean",
+            feature("f_lean", "", "", "", flat),
+            r"FEATURES\['f_lean'\] must make .* it made .*\(2, 1\)",
+        ),
+    ],
+)
+def test_a_row_that_makes_something_else_is_named(table: Table[Any], name: str, row: Any, message: str) -> None:
+    table[name] = row
+    with pytest.raises(ValueError, match=message):
+        opened(crowded(**EVERYTHING), 2).step()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"most": 21.0}, r"most of the wish of TRADERS\['herd'\] must be from 0 to its max_size = 20, got 21.0"),
+        (
+            {"side": torch.ones(2, 1, 1)},
+            r"side of the wish of TRADERS\['herd'\] must make .*\(2, 1, 5\), it made .*\(2, 1, 1\)",
+        ),
+        ({"acts": torch.ones(2, 1, 5)}, r"acts of the wish of TRADERS\['herd'\] must make torch.bool"),
+    ],
+)
+def test_a_wish_that_is_none_is_refused(change: dict[str, Any], message: str) -> None:
+    def other(*given: Any, **named: Any) -> tuple[Wish, HerdMemory]:
+        wish, memory = decide(*given, **named)
+        return dataclasses.replace(wish, **change), memory
+
+    TRADERS["herd"] = TraderFamily(start, other)
+    with pytest.raises(ValueError, match=message):
+        opened(crowded(), 2)
+
+
+def test_no_order_of_an_added_family_exceeds_its_bound() -> None:
+    def greedy(*given: Any, **named: Any) -> tuple[Wish, HerdMemory]:
+        wish, memory = decide(*given, **named)
+        return dataclasses.replace(wish, size=1e6, most=torch.full_like(wish.side, 1e6)), memory
+
+    TRADERS["herd"] = TraderFamily(start, greedy)
+    market = opened(crowded(), 2)
+    place = layout(market.config).families["herd"]
+    sizes = [market.step() and market.live.book.size[..., place].abs().max().item() for _ in range(5)]
+    assert max(sizes) <= 20
+    moved = market.live.accounts.shares[..., place]
+    assert bool(((market.step() and market.live.accounts.shares[..., place]) - moved).abs().max() <= 20)
+
+
 # --- compiled -------------------------------------------------------------------------------------------------------------
 
 
@@ -280,10 +440,17 @@ def test_compiled_steps_use_the_rows_of_today(monkeypatch: pytest.MonkeyPatch) -
     assert differences(run(config, compile=True), plain) == []
     monkeypatch.setattr(replay, "_known", {})  # as in another process
     assert differences(run(config, compile=True), plain) == []
-    REWARDS["turnover"] = Reward(lambda *given: (turnover(*given)[0] * 2.0, given[1]), "currency", "twice as much")
-    with pytest.raises(BuiltAgain):
-        run(config, compile=True)
-    REWARDS["turnover"] = Reward(lambda *given: turnover(*given), "currency", "the same")
+
+    def refused() -> None:
+        with pytest.raises(BuiltAgain):
+            run(config, compile=True)
+
+    monkeypatch.setattr("test_extensions.PRICE", 2.0)  # which the row's function looks up
+    refused()
+    monkeypatch.setattr("test_extensions.PRICE", 1.0)
     ACTIONS["twice"] = dataclasses.replace(ACTIONS["twice"], wanted=lambda *given: twice(*given) * 2)
-    with pytest.raises(BuiltAgain):
-        run(config, compile=True)
+    refused()
+    ACTIONS["twice"] = dataclasses.replace(ACTIONS["twice"], wanted=twice)
+    assert differences(run(config, compile=True), plain) == []
+    FEATURE_SETS["f_lean alone"] = ("f_spread_bps",)  # of torchgym's own: the shape is the same
+    refused()

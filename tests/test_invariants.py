@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -30,14 +31,11 @@ def examples(count: int) -> settings:
 @st.composite
 def configurations(draw: st.DrawFn) -> MarketConfig:
     """Small markets of every kind."""
-    defaults = Population()
-    counts = {
-        entry.name: draw(st.integers(1 if entry.name in ("value", "maker") else 0, 6))
-        for entry in dataclasses.fields(defaults)
+    families: dict[str, Any] = {
+        name: dataclasses.replace(family, count=draw(st.integers(1 if name in ("value", "maker") else 0, 6)))
+        for name, family in Population().families.items()
     }
-    population = Population(
-        **{name: dataclasses.replace(getattr(defaults, name), count=count) for name, count in counts.items()}
-    )
+    population = Population(**families)
     often = NewsKind(probability=draw(st.sampled_from([0.0, 0.1])), scale=0.02, duration=12, immediate=0.5)
     symbols = draw(st.integers(1, 3))
     order_size = draw(st.integers(1, 60))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ import pytest
 import torch
 from ranks import SETTINGS, begun, weights
 
-from torchgym.training import Ranks, joined, resume
-from torchgym.training.learner import seed_of
+from torchgym.training import Ranks, join_ranks, resume
 from torchgym.training.parallel import ALONE, launcher
+from torchgym.training.ppo import seed_of
 
 TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no two CUDA devices: nccl is not tried")
 
@@ -81,11 +83,8 @@ def test_one_process_goes_on_with_what_two_saved(folder: Path) -> None:
 
 def test_what_they_tell_each_other(told: list[dict[str, Any]]) -> None:
     for rank, entry in enumerate(told):
-        assert (entry["rank"], entry["count"], entry["device"]) == (
-            rank,
-            2,
-            "cpu" if entry["device"] == "cpu" else f"cuda:{rank}",
-        )
+        assert (entry["rank"], entry["count"]) == (rank, 2)
+        assert entry["device"] == ("cpu" if entry["wanted"] == "cpu" else f"cuda:{rank}")
         assert entry["average"] == [[0.5, 0.5], [[3.5]]]
         assert entry["mean"] == 0.5
         assert entry["any"] == [False, True]
@@ -108,13 +107,74 @@ def test_markets_that_cannot_be_shared_are_refused() -> None:
 def test_alone_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "4")  # of somebody else's making
-    with joined("cuda:3") as (ranks, device):
+    with join_ranks("cuda:3") as (ranks, device):
         assert (ranks, device) == (ALONE, "cuda:3")
     assert launcher(ALONE) == ()
     tensor = torch.tensor([1.0])
     ALONE.average([tensor])
     ALONE.check_alike([tensor])
     assert tensor.tolist() == [1.0] and not ALONE.any(False) and ALONE.mean(2.0) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("device", "local", "message"),
+    [
+        ("cuda:0", "0", "device 'cuda:0' would be shared by all processes: ask for cuda"),
+        ("cuda", "9", "process 9 of this machine has no GPU, there are .*: start as many processes as GPUs"),
+        ("cpu", None, "LOCAL_RANK is not: start the processes with torchrun"),
+    ],
+)
+def test_what_cannot_be_joined_is_refused(
+    device: str, local: str | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if local is not None:
+        monkeypatch.setenv("LOCAL_RANK", local)
+    with pytest.raises(ValueError, match=message), join_ranks(device):
+        pass
+
+
+def test_several_machines_meet_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    command = " ".join(launcher(Ranks(rank=5, count=8, local=1)))
+    assert command == "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m"
+
+
+def test_a_state_of_other_markets_is_refused() -> None:
+    run = begun(ALONE)
+    run.advance(1)
+    state = run.trainer.state_dict()
+    doubled = {name: torch.cat([tensor, tensor]) for name, tensor in state["market"].items()}
+    with pytest.raises(ValueError, match="the state is of 8 markets, the trainer has 4"):
+        begun(ALONE).trainer.load_state_dict({**state, "market": doubled})
+
+
+def test_ctrl_c_of_torchrun_saves_and_resume_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "torchgym"]
+    train = ["train", str(tmp_path), "--preset", "toy", "--max-ticks", "20", "--no-compile", "--validations", "0"]
+    ppo = ["--ppo.total-frames", "100000", "--ppo.num-envs", "4", "--ppo.rollout", "4", "--ppo.hidden", "4"]
+    with subprocess.Popen(
+        [*command, *train, *ppo, "--episodes", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+    ) as running:
+        assert running.stdout is not None
+        told = []
+        for line in running.stdout:
+            told.append(line)
+            if "shared by 2 processes; 0 are done" in line:
+                time.sleep(3.0)  # some updates
+                running.send_signal(signal.SIGINT)
+    assert running.returncode != 0
+    (saved,) = [line for line in told if line.startswith("saved at ")]
+    assert "go on with: torchrun --nproc-per-node 2 -m torchgym train" in saved
+    assert sum("finishing this update" in line for line in told) == 1
+    updates = resume(tmp_path, compile=False).trainer.update
+    assert updates > 0 and f"saved at {updates * 16:,} decisions" in saved
 
 
 def test_every_process_draws_for_itself() -> None:

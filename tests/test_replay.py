@@ -137,6 +137,33 @@ def test_a_program_serves_every_batch_of_its_configuration() -> None:
     assert replay._known == before
 
 
+@pytest.mark.parametrize("opened_before", [False, True])
+def test_prepared_markets_compile_nothing_later(opened_before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the warm-up is no whole number of decisions, and so compiles nothing."""
+    config = CONFIG.replace(ticks_per_action=3, max_ticks=30)
+    assert config.warmup_ticks % config.ticks_per_action
+    market, plain = (Market(config, 2, seed=4, compile=on) for on in (True, False))
+    if opened_before:
+        market.reset(), market.step(torch.tensor([2, 0]))
+        plain.reset(), plain.step(torch.tensor([2, 0]))
+        market = market.fork()  # which has no programs of its own
+    before = clone(market.state) if opened_before else None
+    market.prepare()
+    if before is not None:
+        assert differences(before, market.state) == []
+
+    def program(*arguments: Any) -> None:
+        raise AssertionError("it was not prepared")
+
+    monkeypatch.setattr(replay, "program", program)
+    if not opened_before:
+        market.reset(), plain.reset()
+    assert differences(seen(market.step(torch.tensor([0, 2]))), seen(plain.step(torch.tensor([0, 2])))) == []
+    assert differences(market.state, plain.state) == []
+    plain.prepare()  # nothing to do
+    assert not plain.compile
+
+
 def test_what_cannot_be_replayed_is_compiled_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any) -> None:
         raise NotRecordable("made up")

@@ -85,10 +85,12 @@ def test_shapes_and_units_of_tensors_are_shown(site: Path) -> None:
 def test_a_warning_is_an_error(tmp_path: Path) -> None:
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "index.md").write_text("[nowhere](nothing.md)\n")
+    (tmp_path / "docs" / "index.md").write_text("[here](index.md)\n")
     config = re.sub(r"^nav:.*?^theme:", "theme:", config, flags=re.DOTALL | re.MULTILINE)
     config = re.sub(r"^hooks:.*\n|^exclude_docs:.*\n", "", config, flags=re.MULTILINE)
     (tmp_path / "mkdocs.yml").write_text(config.replace("docs/tools", str(TOOLS)))
+    assert build(tmp_path / "site", tmp_path / "mkdocs.yml").returncode == 0
+    (tmp_path / "docs" / "index.md").write_text("[nowhere](nothing.md)\n")
     done = build(tmp_path / "site", tmp_path / "mkdocs.yml")
     assert done.returncode == 1
     assert "nothing.md" in done.stderr

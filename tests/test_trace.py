@@ -94,7 +94,7 @@ def test_rows_are_what_a_market_of_single_ticks_records() -> None:
     config = CONFIGS["odd"]
     follower = Follower(config)
     found = trace(config, follower, SEED)
-    waiting = [torch.full((1, 1), scheme(config).hold)] * (config.ticks_per_action - 1)
+    waiting = [None] * (config.ticks_per_action - 1)
     plan = iter([action for chosen in follower.chosen for action in (chosen, *waiting)])
     paths = opened(config.replace(ticks_per_action=1), 1, seed=SEED).run(config.max_ticks, lambda _: next(plan))
     for name in ("bid", "ask", "mid", "close", "value", "estimate", "news", "volume", "position", "equity"):

@@ -189,5 +189,5 @@ def test_the_learning_rate_falls_to_what_is_left() -> None:
     rates = []
     for _ in range(SETTINGS.updates):
         run.advance(1)
-        rates.append(run.trainer.learner._optimizer.param_groups[0]["lr"])
+        rates.append(run.trainer.ppo._optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([SETTINGS.learning_rate * share for share in (1.0, 0.75, 0.5, 0.25)])

@@ -1,4 +1,7 @@
-"""Phase: the learner's action becomes an order. A scheme is one function and one row of `ACTIONS`."""
+"""Phase: the learner's action becomes an order. A scheme is one function and one row of `ACTIONS`.
+
+Where there is no decision, in the warm-up and at the later ticks of a decision, the action is `REST`, whatever the scheme.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,31 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.state import MarketState
-from torchgym.table import Table
+from torchgym.table import Table, check_made
+
+REST = -1  # no order
 
 
 @dataclass(frozen=True)
 class ActionScheme:
-    """One row of `ACTIONS`: how many choices per symbol, which of them does nothing, and what a choice asks for.
+    """One row of `ACTIONS`: how many choices per symbol, which of them never trades, and what a choice asks for.
 
     `wanted(config, action, held)`: action [N, S] int64 below `choices`, held [N, S] int64 shares -> [N, S] int64 shares to
-    trade, positive buys, before the position limit.
+    trade, positive buys, before the position limit. It is also asked about `REST`, and what it says then is not used.
+
+    Raises:
+        ValueError: at construction, for fewer than two choices, or a hold that is none of them.
     """
 
     choices: int
-    hold: int
+    hold: int | None  # None: every choice may trade
     wanted: Callable[[MarketConfig, Tensor, Tensor], Tensor]
+
+    def __post_init__(self) -> None:
+        if self.choices < 2:
+            raise ValueError(f"an action scheme has at least two choices, got {self.choices}")
+        if self.hold is not None and not 0 <= self.hold < self.choices:
+            raise ValueError(f"hold must be a choice from 0 to {self.choices - 1}, or None, got {self.hold}")
 
 
 def _discrete(config: MarketConfig, action: Tensor, held: Tensor) -> Tensor:
@@ -55,7 +69,7 @@ ACTIONS: Table[ActionScheme] = Table(
     {
         "discrete": ActionScheme(choices=3, hold=1, wanted=_discrete),
         "sized": ActionScheme(choices=7, hold=3, wanted=_sized),
-        "target": ActionScheme(choices=5, hold=2, wanted=_target),
+        "target": ActionScheme(choices=5, hold=None, wanted=_target),
         "percent": ActionScheme(choices=201, hold=100, wanted=_percent),
     },
 )
@@ -78,8 +92,9 @@ def order(config: MarketConfig, state: MarketState, action: Tensor) -> tuple[Ten
     """
     held = state.accounts.learner_shares
     wanted = scheme(config).wanted(config, action, held)
+    check_made(f"ACTIONS[{config.action!r}]", wanted, held.shape, torch.int64)
     bound = config.position_limit
-    shares = torch.clamp(held + wanted, -bound, bound) - held
+    shares = torch.clamp(held + torch.where(action == REST, 0, wanted), -bound, bound) - held
     half_mid = state.tape.half_mids[..., -1].to(torch.float64)
     up = torch.floor(half_mid * (0.5 * (1.0 + config.collar)))
     down = torch.ceil(half_mid * (0.5 * (1.0 - config.collar)))

@@ -46,8 +46,8 @@ def baselines(config: MarketConfig) -> dict[str, PolicyMaker]:
 def toward(config: MarketConfig, seen: StepResult, target: Tensor) -> Tensor:
     """The choices that bring positions nearest to `target` [N, S] shares, [N, S] int64.
 
-    Of two alike it is the one that trades less, and the scheme's hold where nothing would be traded. It works with every action
-    scheme: it asks the scheme what each choice would do.
+    Of two alike it is the one that trades less, and where nothing would be traded the scheme's hold, if it has one. It works with
+    every action scheme: it asks the scheme what each choice would do.
     """
     scheme, held = actions.scheme(config), seen.info["position"]
     choices = torch.arange(scheme.choices, device=held.device).expand(*held.shape, -1)
@@ -56,7 +56,8 @@ def toward(config: MarketConfig, seen: StepResult, target: Tensor) -> Tensor:
     reached = torch.clamp(now + scheme.wanted(config, choices, now), -bound, bound)
     distance, traded = (reached - target.unsqueeze(-1)).abs(), (reached - now).abs()
     # Whole shares of distance come first, then those traded, at most 2 × bound of them, then whether it is the hold.
-    return torch.argmin((distance * (4 * bound + 1) + traded) * 2 + (choices != scheme.hold), dim=-1)
+    hold = actions.REST if scheme.hold is None else scheme.hold
+    return torch.argmin((distance * (4 * bound + 1) + traded) * 2 + (choices != hold), dim=-1)
 
 
 def value_follower(config: MarketConfig, seeds: Tensor, *, clear_gap: float = CLEAR_GAP) -> Policy:
@@ -75,7 +76,7 @@ def value_gap(config: MarketConfig, seen: StepResult) -> Tensor:
 
 
 def _hold(config: MarketConfig, seeds: Tensor) -> Policy:
-    return lambda seen: torch.full_like(seen.info["position"], actions.scheme(config).hold)
+    return lambda seen: toward(config, seen, seen.info["position"])
 
 
 def _random(config: MarketConfig, seeds: Tensor) -> Policy:

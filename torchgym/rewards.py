@@ -17,7 +17,7 @@ from torch import Tensor
 from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.state import Accounts, RewardMemory
-from torchgym.table import Table
+from torchgym.table import Table, check_made
 
 EQUITY_FLOOR_PARTS = 10**6  # returns count equity as no less than one part of this many of the starting cash
 DRAWDOWN_PRICE = 0.5  # risk_adjusted: currency per currency of new drawdown
@@ -85,6 +85,7 @@ def total(
     terms: dict[str, Tensor] = {}
     for name, weight in weights(config).items():
         value, memory = REWARDS[name].term(config, memory, half_equity_before, accounts)
+        check_made(f"REWARDS[{name!r}]", value, half_equity_before.shape, torch.float64)
         terms[name] = value
         part = value if weight == 1.0 else value * weight
         reward = part if reward is None else reward + part

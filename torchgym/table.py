@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 Row = TypeVar("Row")
 
@@ -20,7 +23,7 @@ class Table(dict[str, Row], Generic[Row]):
 
     >>> colours = Table("colour", {"red": 1})
     >>> colours["blue"] = 2
-    >>> colours.foreign(["blue", "red"])
+    >>> colours.added(["blue", "red"])
     (2,)
     >>> colours.find("green")
     Traceback (most recent call last):
@@ -52,6 +55,24 @@ class Table(dict[str, Row], Generic[Row]):
         if unknown:
             raise ValueError(f"unknown {self.kind} {unknown}: choose from {', '.join(self)}")
 
-    def foreign(self, names: Iterable[str]) -> tuple[Row, ...]:
+    def added(self, names: Iterable[str]) -> tuple[Row, ...]:
         """Those of the named rows that were added or replaced since the table was made."""
         return tuple(self[name] for name in names if self[name] is not self._own.get(name))
+
+
+def check_made(row: str, made: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> None:
+    """Nothing, where a row's function made what it should; costs nothing in a compiled tick.
+
+    Args:
+        row: what to call it.
+        made: its result.
+        shape: that it should have.
+        dtype: that it should have.
+
+    Raises:
+        ValueError: naming the row, what it made and what it should have made.
+    """
+    if tuple(made.shape) != tuple(shape) or made.dtype != dtype:
+        raise ValueError(
+            f"{row} must make {dtype} of shape {tuple(shape)}, it made {made.dtype} of {tuple(made.shape)}"
+        )

@@ -85,7 +85,12 @@ def rewards() -> Rows:
 def actions() -> Rows:
     yield ("name", "choices", "that holds", "what a choice does")
     for name, scheme in ACTIONS.items():
-        yield (f"`{name}`", str(scheme.choices), str(scheme.hold), told(scheme.wanted))
+        yield (
+            f"`{name}`",
+            str(scheme.choices),
+            "none" if scheme.hold is None else str(scheme.hold),
+            told(scheme.wanted),
+        )
 
 
 def baselines() -> Rows:

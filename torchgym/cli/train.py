@@ -91,7 +91,7 @@ class Train:
 
 def run(options: Train) -> int:
     """Train, write and print; 0, or 130 where Ctrl-C ended it."""
-    from torchgym.training import joined
+    from torchgym.training import join_ranks
 
     check_device(options.device)
     set_threads(options.threads)
@@ -100,7 +100,7 @@ def run(options: Train) -> int:
     if options.logger not in ("none", "csv") and importlib.util.find_spec(options.logger) is None:
         raise ValueError(f"--logger {options.logger} needs a package: pip install {options.logger}")
     options = replace(options, compile=compilable(options.compile))
-    with joined(options.device) as (ranks, device):
+    with join_ranks(options.device) as (ranks, device):
         status = _train(options, ranks, device)
     if status or not ranks.first:
         return status

@@ -26,7 +26,10 @@ _BOUNDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What every trader family has: how many per symbol, and a bound on the shares of one order."""
+    """What every trader family has: how many per symbol, and a bound on the shares of one order.
+
+    Settings of a family of your own are checked by its own `__post_init__`, which calls this one.
+    """
 
     count: int
     max_size: int
@@ -34,6 +37,14 @@ class Family:
     def __post_init__(self) -> None:
         check_count(f"{type(self).__name__}.count", self.count)
         check_count(f"{type(self).__name__}.max_size", self.max_size, low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bounded(Family):
+    """A family all of whose settings are numbers within bounds."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for entry in dataclasses.fields(self):
             name, value = f"{type(self).__name__}.{entry.name}", getattr(self, entry.name)
             low, high = _BOUNDS.get(entry.name, (0.0, math.inf))
@@ -46,7 +57,7 @@ class Family:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValueTraders(Family):
+class ValueTraders(_Bounded):
     """Trade the gap between their own noisy belief about value and the price."""
 
     count: int = 50
@@ -62,7 +73,7 @@ class ValueTraders(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrendFollowers(Family):
+class TrendFollowers(_Bounded):
     """Moving-average crossing (even traders) and its signal-line variant (odd traders)."""
 
     count: int = 24
@@ -76,7 +87,7 @@ class TrendFollowers(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReversionTraders(Family):
+class ReversionTraders(_Bounded):
     """Fade departures from a moving average (even) or a lopsided run of returns (odd)."""
 
     count: int = 16
@@ -89,7 +100,7 @@ class ReversionTraders(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoiseTraders(Family):
+class NoiseTraders(_Bounded):
     """Trade for reasons of their own, in sizes with a long tail."""
 
     count: int = 50
@@ -101,7 +112,7 @@ class NoiseTraders(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Executors(Family):
+class Executors(_Bounded):
     """Work large orders of Pareto size in small pieces."""
 
     count: int = 12
@@ -116,7 +127,7 @@ class Executors(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewsReactors(Family):
+class NewsReactors(_Bounded):
     """Read the headline, misjudge it a little, and trade on what is left of it."""
 
     count: int = 10
@@ -128,7 +139,7 @@ class NewsReactors(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StopTraders(Family):
+class StopTraders(_Bounded):
     """Hold a position between a stop-loss and a take-profit; their exits come all at once."""
 
     count: int = 24
@@ -141,7 +152,7 @@ class StopTraders(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairsTraders(Family):
+class PairsTraders(_Bounded):
     """Bet on two symbols' log-price spread returning to its mean; present with two or more symbols."""
 
     count: int = 6
@@ -154,7 +165,7 @@ class PairsTraders(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SectorRotators(Family):
+class SectorRotators(_Bounded):
     """Shift holdings towards the sectors with the better news and returns; present with two or more sectors."""
 
     count: int = 4
@@ -165,7 +176,7 @@ class SectorRotators(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Makers(Family):
+class Makers(_Bounded):
     """Quote both sides every tick around a common reference price that follows the auctions' surprises."""
 
     count: int = 12
@@ -232,10 +243,10 @@ class Population:
         own = [entry.name for entry in dataclasses.fields(self) if entry.name != "others"]
         for name in self.others:
             require(name not in own, f"Population.others may not name {name!r}: that family is Population.{name}")
+            kind = family_kind(name)
             require(
-                name in FAMILIES,
-                f"Population.others names {name!r}, of which nothing is known: set torchgym.config.FAMILIES[{name!r}] to the"
-                " class of its settings first",
+                isinstance(kind, type) and issubclass(kind, Family),
+                f"torchgym.config.FAMILIES[{name!r}] must be a subclass of Family, got {kind!r}",
             )
         for name, family in self.families.items():
             kind = FAMILIES[name]
@@ -248,3 +259,17 @@ class Population:
         """The settings of every family by name: those of the class in its order, then the others."""
         own = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name != "others"}
         return {**own, **self.others}
+
+
+def family_kind(name: str) -> type[Family]:
+    """The class of a family's settings.
+
+    Raises:
+        ValueError: for a name that is not in `FAMILIES`, naming the remedy.
+    """
+    require(
+        name in FAMILIES,
+        f"unknown family {name!r}: import the module that sets torchgym.config.FAMILIES[{name!r}], or choose from"
+        f" {', '.join(FAMILIES)}",
+    )
+    return FAMILIES[name]

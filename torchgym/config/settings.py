@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 from torchgym.config.fundamentals import Fundamentals
-from torchgym.config.population import FAMILIES, Makers, PairsTraders, Population, SectorRotators
+from torchgym.config.population import Makers, PairsTraders, Population, SectorRotators, family_kind
 from torchgym.config.randomization import check_randomize
 from torchgym.config.validation import check_count, check_integer, check_number, require
 
@@ -244,7 +244,8 @@ def _from_dict(kind: type[Any], values: Mapping[str, Any]) -> Any:
         if dataclasses.is_dataclass(hints[name]):
             read[name] = _from_dict(hints[name], value)
         elif kind is Population:  # `others`
-            read[name] = {family: _from_dict(FAMILIES.find(family), own) for family, own in value.items()}
+            require(isinstance(value, Mapping), f"Population.others must map names to settings, got {value!r}")
+            read[name] = {family: _from_dict(family_kind(family), own) for family, own in value.items()}
         else:
             read[name] = tuple(value) if isinstance(value, list) else value
     return kind(**read)

@@ -19,6 +19,7 @@ from torchgym.features.feature import LIMIT, Feature, feature
 from torchgym.features.screen import Screen
 from torchgym.features.table import FEATURE_SETS, FEATURES
 from torchgym.state import MarketState
+from torchgym.table import check_made
 
 __all__ = [
     "FEATURES",
@@ -28,9 +29,9 @@ __all__ = [
     "Screen",
     "account",
     "account_names",
+    "added",
     "bounds",
     "feature",
-    "foreign",
     "names",
     "observe",
     "rows",
@@ -40,24 +41,31 @@ __all__ = [
 
 # A row of `FEATURES`, and the run of its columns that is shown; None for all of them.
 Plan = tuple[tuple[str, slice | None], ...]
-_plans: dict[str, tuple[tuple[str, ...], Plan]] = {}  # of each set, with the names that it was made for
+# Of each set, with the names and the rows that it was made for.
+_plans: dict[str, tuple[tuple[str, ...], dict[str, Feature], Plan]] = {}
 
 
 def _plan(config: MarketConfig) -> Plan:
     """Where the features of the configured set are, neighbours together; made once, the tick only follows it."""
     shown = FEATURE_SETS.find(config.features)
-    if config.features not in _plans or _plans[config.features][0] is not shown:
-        _plans[config.features] = (shown, _places(shown))
-    return _plans[config.features][1]
+    if config.features in _plans:
+        names, made_for, plan = _plans[config.features]
+        if names is shown and all(FEATURES.get(row) is feature for row, feature in made_for.items()):
+            return plan
+    plan = _places(config.features, shown)
+    _plans[config.features] = (shown, {row: FEATURES[row] for row, _ in plan}, plan)
+    return plan
 
 
-def _places(names: tuple[str, ...]) -> Plan:
+def _places(of: str, shown: tuple[str, ...]) -> Plan:
+    if not isinstance(shown, tuple) or not shown or len(set(shown)) < len(shown):
+        raise ValueError(f"FEATURE_SETS[{of!r}] must be a tuple of different names, one at least, got {shown!r}")
     places = _columns()
-    unknown = ", ".join(repr(name) for name in names if name not in places)
+    unknown = ", ".join(repr(name) for name in shown if name not in places)
     if unknown:
-        raise ValueError(f"unknown feature {unknown}: choose from {', '.join(places)}")
+        raise ValueError(f"unknown feature {unknown} in FEATURE_SETS[{of!r}]: choose from {', '.join(places)}")
     runs = itertools.groupby(
-        enumerate(places[name] for name in names), key=lambda entry: (entry[1][0], entry[1][1] - entry[0])
+        enumerate(places[name] for name in shown), key=lambda entry: (entry[1][0], entry[1][1] - entry[0])
     )
     plan: list[tuple[str, slice | None]] = []
     for (row, _), run in runs:
@@ -69,7 +77,15 @@ def _places(names: tuple[str, ...]) -> Plan:
 
 def _columns() -> dict[str, tuple[str, int]]:
     """The row of each feature, and its column in it."""
-    return {name: (row, at) for row, entry in FEATURES.items() for at, name in enumerate(entry.names)}
+    found: dict[str, tuple[str, int]] = {}
+    for row, entry in FEATURES.items():
+        if row != entry.name:
+            raise ValueError(f"FEATURES[{row!r}] calls itself {entry.name!r}: give both the same name")
+        for at, name in enumerate(entry.names):
+            if name in found:
+                raise ValueError(f"FEATURES[{row!r}] and FEATURES[{found[name][0]!r}] both have {name!r}: rename one")
+            found[name] = (row, at)
+    return found
 
 
 def rows(config: MarketConfig) -> list[tuple[str, Feature, int]]:
@@ -78,9 +94,9 @@ def rows(config: MarketConfig) -> list[tuple[str, Feature, int]]:
     return [(name, FEATURES[places[name][0]], places[name][1]) for name in _shown(config)]
 
 
-def foreign(config: MarketConfig) -> tuple[Feature, ...]:
+def added(config: MarketConfig) -> tuple[Feature, ...]:
     """The rows of the configured set that were added to the table, or replaced in it."""
-    return FEATURES.foreign(dict.fromkeys(row for row, _ in _plan(config)))
+    return FEATURES.added(dict.fromkeys(row for row, _ in _plan(config)))
 
 
 def _shown(config: MarketConfig) -> tuple[str, ...]:
@@ -129,10 +145,12 @@ def observe(config: MarketConfig, state: MarketState) -> Tensor:
     """
     screen = Screen(config, state)
     relative = config.scaling == "relative"
+    shape = state.tape.bid.shape
     columns = []
     for name, run in _plan(config):
-        formula = FEATURES[name].relative if relative else FEATURES[name].raw
-        block = formula(screen)
+        row = FEATURES[name]
+        block = row.relative(screen) if relative else row.raw(screen)
+        check_made(f"FEATURES[{name!r}]", block, (*shape, len(row.names)), torch.float64)
         columns.append(block if run is None else block[..., run])
     table = torch.cat(columns, -1)
     return (table.clamp(-LIMIT, LIMIT) if relative else table).flatten(1)

@@ -99,7 +99,7 @@ class Market:
         self._base = make_params(self.config, num_envs, self.device)
         self._params = self._base
         shape = (num_envs, self.config.num_symbols)
-        self._hold = torch.full(shape, self.scheme.hold, dtype=torch.int64, device=self.device)
+        self._hold = torch.full(shape, actions.REST, dtype=torch.int64, device=self.device)
         self._first_seeds = consecutive_seeds(seed, num_envs).to(self.device)
         self._step: Step = self._plain
         self._graph: Callable[..., tuple[MarketState, StepResult]] | None = None
@@ -168,6 +168,20 @@ class Market:
         if on != self.compile:
             self._step = self._compiled() if on else self._plain
             self._replay = None
+
+    def prepare(self) -> None:
+        """Compile now what the first step would compile, so that it takes no longer than others; nothing moves.
+
+        Without `compile` there is nothing to do.
+        """
+        if not self.compile or self._replay is not None:
+            return
+        state = self._blank(self._first_seeds) if self._state is None else self._state
+        if self.device.type == "cpu" and self._replays:
+            self._make_replay(self._params, state)
+        if self._replay is None:
+            with torch.no_grad():
+                self._step(self._params, state, self._hold)
 
     def reseed(self, seeds: Seeds) -> None:
         """Give every market a new seed: its next reset without a seed opens the first episode of it. Running episodes go on.
@@ -508,15 +522,20 @@ class Market:
     def _replayed(self, params: MarketParams, state: MarketState, action: Tensor) -> tuple[MarketState, StepResult]:
         """A step from kernels on the market's own memory."""
         if self._replay is None:
-            try:
-                self._replay = Replay(self._world, params, state)
-            except NotRecordable as error:
-                warnings.warn(f"steps go through torch.compile, which is slower: {error}", RuntimeWarning, stacklevel=4)
-                self._replays = False
-                self._step = self._compiled()
-                return self._step(params, state, action)
+            self._make_replay(params, state)
+        if self._replay is None:
+            return self._step(params, state, action)
         after, packed = self._replay(params, state, action)
         return after, self.columns.unpack(packed)
+
+    def _make_replay(self, params: MarketParams, state: MarketState) -> None:
+        """Kernels on the market's own memory or, where the compiler makes something else, `torch.compile` from now on."""
+        try:
+            self._replay = Replay(self._world, params, state)
+        except NotRecordable as error:
+            warnings.warn(f"steps go through torch.compile, which is slower: {error}", RuntimeWarning, stacklevel=5)
+            self._replays = False
+            self._step = self._compiled()
 
 
 def _write_progress(done: int, total: int) -> None:

@@ -32,7 +32,7 @@ class Openings:
         self._world = world
         self._base = rows(base, torch.arange(room) % next(leaves(base))[1].shape[0])
         self._room = room
-        self._hold = torch.full((room, world.places.symbols), actions.scheme(world.config).hold, dtype=torch.int64)
+        self._hold = torch.full((room, world.places.symbols), actions.REST, dtype=torch.int64)
         self._columns = Columns(world.config)
         self._warm: Replay | None = None
         self._ready: dict[tuple[int, int], int] = {}  # (seed, episode) to its place

@@ -27,7 +27,7 @@ CHUNK = 64  # markets
 CHUNK_SLOTS = 16_384  # and slots of their books
 ALONE = 32  # markets that one thread steps sooner than two can agree to
 
-_known: dict[tuple[object, ...], Program] = {}  # of this process, by fingerprint and rows from outside
+_known: dict[str, Program] = {}  # of this process, by fingerprint
 
 
 @dataclass(frozen=True)
@@ -201,32 +201,30 @@ def program(world: World, params: MarketParams, state: MarketState) -> Program:
     """The program that steps as many markets as the state has: from this process, from disk, or compiled now.
 
     What torchgym itself does is known by its source. Rows that a user added to a table are functions from anywhere, which may
-    call others, so a step with one is traced first, and its program known by the operations that came out.
+    call others, so a step with one is always traced, and its program known by the operations that came out.
     """
     count = state.clock.tick.shape[0]
     settings = {**world.config.to_dict(), "max_ticks": None}  # which is part of the state
-    name = programs.fingerprint(sorted(settings.items()), count)
-    added = _added(world)
-    key = (name, *added)
-    if key not in _known:
-        traced = _trace(world, params, state) if added else None
-        if traced is not None:
-            name = programs.fingerprint(traced.code, count)
+    shown = features.names(world.config)  # a set of one name may show other features tomorrow
+    traced = _trace(world, params, state) if _has_added_rows(world) else None
+    what = () if traced is None else (traced.code,)
+    name = programs.fingerprint(sorted(settings.items()), shown, count, *what)
+    if name not in _known:
         found = programs.load(name)
         if found is None:
             found = programs.save(_compile(traced or _trace(world, params, state), count), name)
-        _known[key] = found
-    return _known[key]
+        _known[name] = found
+    return _known[name]
 
 
-def _added(world: World) -> tuple[object, ...]:
-    """The rows that this world uses and torchgym did not bring."""
+def _has_added_rows(world: World) -> bool:
+    """Whether this world uses rows that torchgym did not bring."""
     config = world.config
-    return (
-        *traders.TRADERS.foreign(world.places.families),
-        *actions.ACTIONS.foreign([config.action]),
-        *rewards.REWARDS.foreign(rewards.weights(config)),
-        *features.foreign(config),
+    return bool(
+        traders.TRADERS.added(world.places.families)
+        or actions.ACTIONS.added([config.action])
+        or rewards.REWARDS.added(rewards.weights(config))
+        or features.added(config)
     )
 
 

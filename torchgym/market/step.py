@@ -51,7 +51,7 @@ def decision(
 ) -> tuple[MarketState, Outcome]:
     """The ticks of one decision and what the learner gets to see of them: a pure function, and the one that is compiled.
 
-    The order goes in at the first tick; the action scheme's hold follows. A market ruined at any of the ticks is terminated.
+    The order goes in at the first tick; the learner rests at the others. A market ruined at any of the ticks is terminated.
     """
 
     def one(state: MarketState, chosen: Tensor) -> tuple[MarketState, Tensor, dict[str, Tensor]]:
@@ -65,7 +65,7 @@ def decision(
     terminated = ticking.terminated(config, state)
     filled, turnover = state.accounts.filled, state.accounts.turnover
     for _ in range(config.ticks_per_action - 1):
-        state, gained, gained_terms = one(state, torch.full_like(action, actions.scheme(config).hold))
+        state, gained, gained_terms = one(state, torch.full_like(action, actions.REST))
         reward = reward + gained
         terms = {name: term + gained_terms[name] for name, term in terms.items()}
         terminated = terminated | ticking.terminated(config, state)

@@ -59,7 +59,7 @@ def trace(
 ) -> Trace:
     """Play one episode tick by tick.
 
-    The policy acts at the first of every `ticks_per_action` ticks and the action scheme's hold follows, so market and account are
+    The policy acts at the first of every `ticks_per_action` ticks and rests at the others, so market and account are
     the same in every bit as when the market itself takes these ticks as one decision; and so is all that the policy is shown.
     (tests/test_trace.py)
 

@@ -43,8 +43,10 @@ class Traced:
 
     @property
     def code(self) -> str:
-        """Every operation with its constants: functions of the same code are the same function."""
-        return str(self.graph.code)
+        """Every operation with its constants, and the inputs: what has the same code does the same."""
+        parts = [module.code for module in self.graph.modules() if isinstance(module, torch.fx.GraphModule)]
+        inputs = [f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in self.example]
+        return "\n".join([*inputs, *map(str, parts)])
 
 
 def trace(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor]) -> Traced:
@@ -65,7 +67,8 @@ def trace(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor]) 
     with torch.no_grad():
         exported = torch.export.export(Module(), tuple(example), strict=False)
     if exported.constants or exported.state_dict:
-        raise NotRecordable(f"the function has constants: {', '.join([*exported.constants, *exported.state_dict])}")
+        names = ", ".join([*exported.constants, *exported.state_dict])
+        raise NotRecordable(f"it has tensors for constants ({names}): use Python numbers, or torch.full with a device")
     graph = exported.module(check_guards=False)
     assert isinstance(graph, torch.fx.GraphModule)
     return Traced(graph, list(example))

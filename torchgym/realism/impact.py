@@ -165,7 +165,9 @@ def _one_moment(
 
 def _send(market: Market, shares: int, duration: int, watch: int) -> tuple[Tensor, Tensor, Tensor]:
     """Trade for `duration` ticks in the first symbol, then watch: log mid [N, watch]; own and all shares [N] of the duration."""
-    hold = torch.full((market.num_envs, market.config.num_symbols), market.scheme.hold, device=market.device)
+    choice = market.scheme.hold
+    assert choice is not None
+    hold = torch.full((market.num_envs, market.config.num_symbols), choice, device=market.device)
     action = hold.clone()
     action[:, 0] += shares
     path, filled, volume = [], [], []

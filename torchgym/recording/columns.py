@@ -93,8 +93,10 @@ def _dtype(name: str) -> str:
 
 def _decision(config: MarketConfig) -> Iterator[Column]:
     """The choice, and what `Market.step` told after it, over all its ticks."""
-    last = actions.scheme(config).choices - 1
-    yield Column("action", "int64", "choice", "decision", f"0 to {last} of the {config.action!r} actions")
+    scheme = actions.scheme(config)
+    none = f"; {actions.REST} where none was chosen" if scheme.hold is None else ""
+    told = f"0 to {scheme.choices - 1} of the {config.action!r} actions{none}"
+    yield Column("action", "int64", "choice", "decision", told)
     units = {REWARDS[term].unit for term in rewards.weights(config)}
     unit = units.pop() if len(units) == 1 else "mixed"
     yield Column("reward", "float64", unit, "decision", "what the learner was rewarded with, all symbols together")

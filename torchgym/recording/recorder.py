@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torchgym import actions
 from torchgym.config.validation import check_count
 from torchgym.market import Market, Seeds, StepResult, check_action, check_seeds
 from torchgym.market.paths import ENTRIES
@@ -138,9 +139,10 @@ class EpisodeRecorder:
         market = self.market
         if self._block is None:
             raise RuntimeError("no episode has begun: call reset(seeds) first")
-        hold = torch.full_like(market.live.accounts.learner_shares, market.scheme.hold)
-        chosen = hold if action is None else check_action(market.config, action, market.num_envs, market.device)
-        seen = market.step(chosen)
+        none = actions.REST if market.scheme.hold is None else market.scheme.hold
+        rest = torch.full_like(market.live.accounts.learner_shares, none)
+        chosen = rest if action is None else check_action(market.config, action, market.num_envs, market.device)
+        seen = market.step(None if action is None else chosen)
         brought = {name: seen.info[name] for name in seen.info if name.startswith("reward_")}
         happened = {"reward": seen.reward, "filled": seen.info["filled"], "turnover": seen.info["turnover"]}
         self._chunk.put({"action": chosen, **happened, **brought})

@@ -7,7 +7,8 @@ own. Makers quote both sides and have phases of their own (`maker`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from torchgym import exact
 from torchgym.config import MarketConfig
 from torchgym.noise import Draws, Noise, StartNoise
 from torchgym.state import Accounts, Auction, Execution, Layout, MarketParams, MarketState, Orders, Value
-from torchgym.table import Table
+from torchgym.table import Table, check_made
 from torchgym.traders import executor, maker, news, noise_trader, pairs, reversion, rotator, stop, trend, value
 from torchgym.traders.view import View, activity_of, see
 from torchgym.traders.wish import AT_MARKET, Wish, orders_of, toward_target
@@ -83,6 +84,7 @@ def start(
     opening = log_mid.to(torch.float32).unsqueeze(-1)
     for name, place in places.families.items():
         memory, shares = TRADERS[name].start(config, noise.trader(place), opening)
+        check_made(f"start of TRADERS[{name!r}]", shares, _shape(log_mid, place), torch.float32)
         if memory is not None:
             memories[name] = memory
         held.append(shares - absorbed if name == "value" and absorbed is not None else shares)
@@ -107,10 +109,37 @@ def decide(
         wish, memory = TRADERS[name].decide(
             config, params, state.traders.get(name), view=view, shares=shares, draws=Draws(*own.unbind(1))
         )
-        wishes.append(wish)
+        wishes.append(_checked(name, wish, config.population.families[name].max_size, shares.shape))
         if memory is not None:
             memories[name] = memory
     return orders_of(config, view, wishes), memories
+
+
+def _shape(per_symbol: Tensor, place: slice) -> tuple[int, ...]:
+    """[N, S, n] of a family."""
+    return (*per_symbol.shape, place.stop - place.start)
+
+
+def _checked(name: str, wish: Wish, max_size: int, shape: Sequence[int]) -> Wish:
+    """The wish; no order of an added family exceeds its `max_size`, on which the bound on exact sums counts.
+
+    Raises:
+        ValueError: naming the family and what is wrong.
+    """
+    row = f"TRADERS[{name!r}]"
+    for entry in dataclasses.fields(wish):
+        value = getattr(wish, entry.name)
+        if isinstance(value, Tensor):
+            dtype = torch.bool if entry.name == "acts" else torch.float32
+            check_made(f"{entry.name} of the wish of {row}", value, shape, dtype)
+    if not isinstance(wish.most, Tensor):
+        if not 0 <= wish.most <= max_size:
+            raise ValueError(
+                f"most of the wish of {row} must be from 0 to its max_size = {max_size}, got {wish.most!r}"
+            )
+    elif TRADERS.added([name]):
+        return dataclasses.replace(wish, most=wish.most.clamp(0.0, float(max_size)))
+    return wish
 
 
 def settle(

@@ -20,20 +20,20 @@ from torchgym.training.settings import PPOSettings
 
 if TYPE_CHECKING:
     from torchgym.training.agent import Agent
-    from torchgym.training.learner import Learner
-    from torchgym.training.parallel import Ranks, joined
-    from torchgym.training.ppo import Trainer
+    from torchgym.training.parallel import Ranks, join_ranks
+    from torchgym.training.ppo import PPO
     from torchgym.training.run import CHECKPOINT, Run, load_agent, read_checkpoint, resume, start
+    from torchgym.training.trainer import Trainer
 
 __all__ = [
     "CHECKPOINT",
+    "PPO",
     "Agent",
-    "Learner",
     "PPOSettings",
     "Ranks",
     "Run",
     "Trainer",
-    "joined",
+    "join_ranks",
     "load_agent",
     "read_checkpoint",
     "resume",
@@ -42,12 +42,9 @@ __all__ = [
 
 # Loaded when first touched: TorchRL takes seconds, and the settings alone don't need it.
 _LAZY = {
-    "Agent": "agent",
-    "Learner": "learner",
-    "Ranks": "parallel",
-    "Trainer": "ppo",
-    "joined": "parallel",
-} | dict.fromkeys(("CHECKPOINT", "Run", "load_agent", "read_checkpoint", "resume", "start"), "run")
+    **{"Agent": "agent", "PPO": "ppo", "Ranks": "parallel", "Trainer": "trainer", "join_ranks": "parallel"},
+    **dict.fromkeys(("CHECKPOINT", "Run", "load_agent", "read_checkpoint", "resume", "start"), "run"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -137,8 +137,8 @@ ALONE = Ranks()
 
 
 @contextmanager
-def joined(device: str = "cpu") -> Iterator[tuple[Ranks, str]]:
-    """The processes that `torchrun` started, or this one alone where it did not.
+def join_ranks(device: str = "cpu") -> Iterator[tuple[Ranks, str]]:
+    """Join the processes that `torchrun` started; this one stays alone where it started none.
 
     CPU tensors travel by gloo, CUDA tensors by nccl.
 
@@ -147,15 +147,19 @@ def joined(device: str = "cpu") -> Iterator[tuple[Ranks, str]]:
 
     Yields:
         The ranks, and the device of this process.
+
+    Raises:
+        ValueError: for a device that all processes would share, fewer GPUs than processes on a machine, or a launcher that does
+            not say which process of its machine this is.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 or "RANK" not in os.environ:
         yield ALONE, device
         return
+    if "LOCAL_RANK" not in os.environ:
+        raise ValueError("RANK and WORLD_SIZE are set, LOCAL_RANK is not: start the processes with torchrun")
     ranks = Ranks(int(os.environ["RANK"]), count, int(os.environ["LOCAL_RANK"]))
-    if device == "cuda":
-        device = f"cuda:{ranks.local}"
-        torch.cuda.set_device(ranks.local)
+    device = _own_device(device, ranks.local)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     try:
         yield ranks, device
@@ -163,8 +167,22 @@ def joined(device: str = "cpu") -> Iterator[tuple[Ranks, str]]:
         dist.destroy_process_group()
 
 
+def _own_device(device: str, local: int) -> str:
+    """Of the process with this number on its machine."""
+    if not device.startswith("cuda"):
+        return device
+    if device != "cuda":
+        raise ValueError(f"device {device!r} would be shared by all processes: ask for cuda, and each takes its own")
+    if local >= torch.cuda.device_count():
+        raise ValueError(
+            f"process {local} of this machine has no GPU, there are {torch.cuda.device_count()}: start as many processes as GPUs"
+        )
+    torch.cuda.set_device(local)
+    return f"cuda:{local}"
+
+
 def launcher(ranks: Ranks) -> Sequence[str]:
-    """The words before `torchgym` that start as many processes again; none for one alone."""
+    """The words before `torchgym` that start as many processes again, where they meet left open; none for one alone."""
     if ranks.count == 1:
         return ()
     here = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -172,5 +190,7 @@ def launcher(ranks: Ranks) -> Sequence[str]:
     return (
         "torchrun",
         *(("--nnodes", str(machines)) if machines > 1 else ()),
-        *("--nproc-per-node", str(here), "-m"),
+        *("--nproc-per-node", str(here)),
+        *(("--rdzv-backend", "c10d", "--rdzv-endpoint", "HOST:PORT") if machines > 1 else ()),
+        "-m",
     )

@@ -1,39 +1,33 @@
-"""`Trainer`: an agent plays a batch of markets and learns from it, one update at a time."""
+"""`PPO`: the networks of an agent, and how they change by what it has played."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase
-from torchrl.envs.utils import step_mdp
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+from torchrl.objectives import ClipPPOLoss
+from torchrl.objectives.value import GAE
 
 from torchgym.config import MarketConfig
-from torchgym.envs.torchrl import MarketEnv
-from torchgym.training.learner import Learner, generator, seed_of
+from torchgym.noise import make_key
+from torchgym.training.agent import Agent
 from torchgym.training.parallel import ALONE, Ranks
 from torchgym.training.settings import PPOSettings
 
 
-class Trainer:
-    """Learns by `PPOSettings.updates` updates. Each is a function of what the last one left, the seed and its number.
-
-    All that an update draws, choices of actions and of minibatches, comes from torch's generator, seeded anew for it. So what
-    `state_dict` holds between two updates is all there is: training that goes on from it ends in the same bits as training
-    that was never interrupted, on the same machine with the same torch, number of threads and number of processes.
-
-    Several processes play the markets that one would play, each its share of them; see `torchgym.training.parallel`.
+class PPO:
+    """Proximal policy optimisation of an `Agent` on decisions from anywhere: a rollout here, a collector, other machines.
 
     Args:
         config: the market.
-        settings: of the agent and of learning; `num_envs` counts the markets of all processes together.
-        seed: market i of the training gets seed + i; the networks and all choices follow from it as well.
-        device: where markets and networks live.
-        compile: run compiled markets.
-        ranks: the processes that train together.
-
-    Raises:
-        ValueError: when the processes cannot share the markets evenly.
+        settings: of the agent and of learning.
+        seed: the networks follow from it.
+        device: where they live.
+        ranks: the processes that learn together; their networks are and stay the same in every bit.
     """
 
     def __init__(
@@ -43,89 +37,85 @@ class Trainer:
         *,
         seed: int = 0,
         device: torch.device | str = "cpu",
-        compile: bool = True,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.config = config
         self.settings = settings
-        self.seed = seed
         self.ranks = ranks
-        self.update = 0  # how many are done
-        self._share = ranks.share(settings.num_envs)
-        self.learner = Learner(config, settings, seed=seed, device=device, ranks=ranks)
-        self.agent = self.learner.agent
-        self.env = MarketEnv(config, len(self._share), device=device, seed=seed + self._share.start)
-        self.env.market.compile = compile
-        self._carried: TensorDictBase | None = None  # what the markets show now
+        with generator(seed_of(seed, 0)):
+            self.agent = Agent(config, settings).to(device)
+        ranks.copy_from_first(parameter.data for parameter in self.agent.parameters())
+        self._loss = ClipPPOLoss(
+            self.agent.actor,
+            self.agent.critic,
+            clip_epsilon=settings.clip,
+            entropy_coeff=settings.entropy,
+            critic_coeff=settings.critic,
+            normalize_advantage=True,
+        )
+        self._advantage = GAE(gamma=settings.gamma, lmbda=settings.gae_lambda, value_network=self.agent.critic)
+        self._optimizer = torch.optim.Adam(self._loss.parameters(), lr=settings.learning_rate, eps=1e-5)
 
-    @property
-    def frames(self) -> int:
-        """Decisions so far, of all processes together."""
-        return self.update * self.settings.frames_per_update
+    def learn(self, data: TensorDictBase, *, done: float) -> None:
+        """One update.
 
-    def step(self) -> float:
-        """One update: play, then learn from it.
+        Minibatches are drawn from torch's generator; each process draws its own, from its own decisions.
 
-        Returns:
-            Mean reward of a decision while playing, before scaling.
+        Args:
+            data: decisions [N, T] with the log-probabilities of the choices, as `MarketEnv.rollout` and collectors give them.
+            done: share of the training that lies behind, by which the learning rate has fallen.
         """
-        with generator(seed_of(self.seed, self.update + 1, self.ranks.rank)):
-            data = self._play()
-            reward = self.ranks.mean(data["next", "reward"].mean().item())
-            self.learner.learn(data, done=self.update / self.settings.updates)
-        self.update += 1
-        return reward
+        settings = self.settings
+        data = data.clone(recurse=False)  # the caller keeps its rewards
+        data["next", "reward"] = data["next", "reward"] * settings.reward_scale
+        for group in self._optimizer.param_groups:
+            group["lr"] = settings.learning_rate * (1.0 - done)
+        count = data.numel()
+        for _ in range(settings.epochs):
+            with torch.no_grad():
+                self._advantage(data)
+            flat = data.reshape(-1)
+            for rows in torch.randperm(count, device=flat.device).tensor_split(min(settings.minibatches, count)):
+                self._descend(self._loss(flat[rows]))
+
+    def check_alike(self) -> None:
+        """Nothing, where all processes hold the same networks.
+
+        Raises:
+            RuntimeError: where they do not.
+        """
+        self.ranks.check_alike(self.agent.parameters())
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that later updates depend on, made of tensors and plain values; whole in the first process.
-
-        It does not depend on how many processes share the markets: others may go on with it.
-        """
-        carried = {} if self._carried is None else dict(self._carried.flatten_keys(".").items())
-        market = self.env.get_extra_state()
-        rows = self.ranks.gather(
-            {f"market.{name}": tensor for name, tensor in market.items()}
-            | {f"carried.{name}": tensor for name, tensor in carried.items()}
-        )
-        return {
-            "update": self.update,
-            **self.learner.state_dict(),
-            "market": _under("market.", rows),
-            "carried": _under("carried.", rows) or None,
-        }
+        """Networks and optimiser."""
+        return {"agent": self.agent.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there.
 
         Raises:
-            ValueError, RuntimeError: when it belongs to another configuration or other settings.
+            ValueError, RuntimeError: when it belongs to other settings.
         """
-        share = slice(self._share.start, self._share.stop)
-        self.learner.load_state_dict(state)
-        self.env.set_extra_state({name: tensor[share] for name, tensor in state["market"].items()})
-        if state["carried"] is not None:
-            own = {name: tensor[share] for name, tensor in state["carried"].items()}
-            self._carried = TensorDict(own, [len(self._share)], device=self.env.device).unflatten_keys(".")
-        self.update = state["update"]
+        self.agent.load_state_dict(state["agent"])
+        self._optimizer.load_state_dict(state["optimizer"])
 
-    def _play(self) -> TensorDictBase:
-        """Decisions [N, rollout] of the agent as it is, with its choices' log-probabilities."""
-        if self._carried is None:
-            with self.ranks.one_ahead():  # one process compiles, the others find it done
-                self._carried = self.env.reset()
-        with torch.no_grad():
-            data = self.env.rollout(
-                self.settings.rollout,
-                self.agent.actor,
-                auto_reset=False,
-                break_when_any_done=False,
-                tensordict=self._carried,
-            )
-            # A copy: a view would keep the whole rollout in memory, and in the checkpoint.
-            self._carried = self.env.maybe_reset(step_mdp(data[:, -1]).clone())
-        return data
+    def _descend(self, losses: TensorDictBase) -> None:
+        loss: Tensor = losses["loss_objective"] + losses["loss_critic"] + losses["loss_entropy"]
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.ranks.average(parameter.grad for parameter in self._loss.parameters() if parameter.grad is not None)
+        nn.utils.clip_grad_norm_(self._loss.parameters(), self.settings.max_grad_norm)
+        self._optimizer.step()
 
 
-def _under(prefix: str, rows: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The entries whose names begin so, without the beginning."""
-    return {name.removeprefix(prefix): tensor for name, tensor in rows.items() if name.startswith(prefix)}
+@contextmanager
+def generator(seed: int) -> Iterator[None]:
+    """Torch's generators begin at the seed here, and are afterwards what they were."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def seed_of(seed: int, number: int, rank: int = 0) -> int:
+    """A seed for update `number` (0: the networks) of a process, 63 mixed bits; see `torchgym.noise.make_key`."""
+    low, high = make_key(torch.tensor([seed]), torch.tensor([rank << 40 | number]))[0].tolist()
+    return (high << 32 | low & 0xFFFFFFFF) & 0x7FFFFFFFFFFFFFFF

@@ -15,10 +15,10 @@ from torchgym.files import replacing
 from torchgym.market import Market, consecutive_seeds
 from torchgym.performance import TRAINING_SEEDS, VALIDATION_SEED, play
 from torchgym.training.agent import Agent
-from torchgym.training.learner import generator
 from torchgym.training.parallel import ALONE, Ranks
-from torchgym.training.ppo import Trainer
+from torchgym.training.ppo import generator
 from torchgym.training.settings import PPOSettings
+from torchgym.training.trainer import Trainer
 from torchgym.version import __version__
 
 CHECKPOINT = "checkpoint.pt"  # in the run's folder
@@ -64,7 +64,7 @@ class Run:
 
         Args:
             told: called after each update.
-            stop: asked after each update; True, in any process, ends here.
+            stop: asked after each update; True, in any process, ends here. Of several processes all give one, or none.
 
         Returns:
             Whether the training is complete.
@@ -101,7 +101,7 @@ class Run:
             RuntimeError: when several processes do not hold the same networks; nothing is written then.
         """
         trainer, path = self.trainer, folder / CHECKPOINT
-        trainer.learner.check_alike()
+        trainer.ppo.check_alike()
         content = {
             "torchgym_agent": _FORMAT,
             "torchgym": __version__,
