@@ -49,8 +49,8 @@ train: $(VENV)/.stamp-train ## train an agent, measure it against scripted polic
 	$(BIN)/torchgym report runs/train
 
 ladder: $(VENV)/.stamp-train ## climb the learnability ladder; stopped, it goes on from where it stood
-	$(BIN)/torchgym ladder --results benchmarks/ladder $(LADDER_ARGS)
-	mv benchmarks/ladder/ladder.png docs/ladder.png
+	$(BIN)/torchgym ladder --results benchmarks/ladder $(LADDER_ARGS); told=$$?; \
+		if [ -e benchmarks/ladder/ladder.png ]; then mv benchmarks/ladder/ladder.png docs/ladder.png; fi; exit $$told
 
 bench: $(VENV)/.stamp-train ## measure speed, compare it with the commit measured before, add it to benchmarks/results/speed.csv
 	$(BIN)/python benchmarks/speed.py $(BENCH_ARGS)

@@ -10,33 +10,30 @@ starts. Rows are added to a CSV file: profit in currency per held-out episode, t
 
 from __future__ import annotations
 
-import csv
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import tyro
+from rows import add
 
 import torchgym as tg
-from torchgym.bench.machine import commit, device_name
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "trainers.csv"
 COLUMNS = (
-    *("date", "commit", "device", "python", "torch", "threads", "trainer", "library", "version", "seed", "markets"),
+    *("threads", "trainer", "library", "version", "seed", "markets"),
     *("decisions", "seconds", "decisions_per_second", "profit", "value_follower", "command"),
 )
 
 Name = Literal["torchgym", "sb3_ppo", "sb3_dqn", "skrl_ppo", "cleanrl_ppo", "rllib_ppo"]
+# File of examples/, its library, its options; torchgym's own trainer needs none.
 TRAINERS: dict[Name, tuple[str, str, str]] = {
-    "torchgym": ("", "torchrl", ""),
     "sb3_ppo": ("sb3_agents", "stable-baselines3", "--algorithm ppo"),
     "sb3_dqn": ("sb3_agents", "stable-baselines3", "--algorithm dqn"),
     "skrl_ppo": ("skrl_ppo", "skrl", ""),
@@ -51,7 +48,7 @@ import torchgym as tg
 path, library, options = sys.argv[1], sys.argv[2], sys.argv[3:]
 for market in (64, 256):
     config = tg.MarketConfig(max_ticks=1000, ticks_per_action=5, scaling="relative", reward={"pnl": 0.05})
-    tg.Market(config, market, seed=0, compile=True).reset()
+    tg.Market(config, market, seed=0, compile=True).prepare()
 spec = importlib.util.spec_from_file_location("example", path)
 example = importlib.util.module_from_spec(spec)
 sys.modules["example"] = example
@@ -87,11 +84,14 @@ def main(args: Args) -> None:
     for name in names:
         for seed in args.seeds:
             row = torchgym(seed) if name == "torchgym" else example(name, seed, args.rllib)
-            add(args.output, {"trainer": name, "seed": seed, **row})
+            speed = round(row["decisions"] / row["seconds"])
+            told = {name: round(value, 1) if isinstance(value, float) else value for name, value in row.items()}
+            about = {"threads": 1, "trainer": name, "seed": seed, "decisions_per_second": speed}
+            add(args.output, COLUMNS, {**about, **told})
             print(f"{name:12s} seed {seed:5d}: {row['profit']:+6.1f} currency, {row['seconds']:4.0f} s", flush=True)
 
 
-def example(name: Name, seed: int, rllib: Path | None) -> dict[str, object]:
+def example(name: Name, seed: int, rllib: Path | None) -> dict[str, Any]:
     """One training by an example."""
     file, library, options = TRAINERS[name]
     python = str(rllib) if name == "rllib_ppo" and rllib is not None else sys.executable
@@ -112,7 +112,7 @@ def example(name: Name, seed: int, rllib: Path | None) -> dict[str, object]:
     return {**told, "profit": told["agent"], "library": library, "command": command}
 
 
-def torchgym(seed: int) -> dict[str, object]:
+def torchgym(seed: int) -> dict[str, Any]:
     """One training by `torchgym.training`, in as many decisions as the examples take."""
     from torchgym.performance import evaluate
     from torchgym.policies import value_follower
@@ -121,7 +121,7 @@ def torchgym(seed: int) -> dict[str, object]:
     config = tg.MarketConfig(max_ticks=1000, ticks_per_action=5, scaling="relative")
     settings = PPOSettings(total_frames=640_000, num_envs=64)
     run = start(config, settings, seed=seed, validations=0)
-    run.trainer.env.reset()  # compiles
+    tg.Market(config, 64, compile=True).prepare()
     run.advance()
     makers = {"agent": run.trainer.agent.maker, "value_follower": value_follower}
     found = evaluate(config, makers, episodes=256, compile=True)
@@ -136,25 +136,6 @@ def torchgym(seed: int) -> dict[str, object]:
         "library": "torchgym",
         "command": f"torchgym train --ppo.total-frames 640000 --ppo.num-envs 64 --validations 0 --seed {seed}",
     }
-
-
-def add(path: Path, row: dict[str, object]) -> None:
-    """One row below those that are there."""
-    about = {
-        "date": datetime.date.today().isoformat(),
-        "commit": commit(),
-        "device": device_name(torch.device("cpu")),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": 1,
-    }
-    row = {**about, **row, "decisions_per_second": round(float(str(row["decisions"])) / float(str(row["seconds"])))}
-    new = not path.exists()
-    with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow({name: f"{value:.1f}" if isinstance(value, float) else value for name, value in row.items()})
 
 
 if __name__ == "__main__":
