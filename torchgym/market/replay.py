@@ -246,7 +246,9 @@ def _trace(world: World, params: MarketParams, state: MarketState) -> Traced:
 
 
 def _compile(traced: Traced, count: int) -> Program:
-    _tell(f"compiling the step for batches of {count}: a minute or two, once; it is kept in {programs.cache_folder()}")
+    _tell(
+        f"compiling the step for batches of {count}: up to three minutes, once; it is kept in {programs.cache_folder()}"
+    )
     begin = time.monotonic()
     built = programs.build(traced)
     _tell(f"compiled in {time.monotonic() - begin:.0f} s")
