@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -140,7 +141,11 @@ def test_a_program_serves_every_batch_of_its_configuration() -> None:
 @pytest.mark.parametrize("opened_before", [False, True])
 def test_prepared_markets_compile_nothing_later(opened_before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the warm-up is no whole number of decisions, and so compiles nothing."""
-    config = CONFIG.replace(ticks_per_action=3, max_ticks=30)
+    families = CONFIG.population.families.items()  # few and small: several ticks at once take long to compile
+    few = {name: dataclasses.replace(entry, count=0) for name, entry in families if name not in ("value", "maker")}
+    population = dataclasses.replace(CONFIG.population, **few)
+    small = {"population": population, "features": "canonical28"}
+    config = CONFIG.replace(ticks_per_action=2, warmup_ticks=65, max_ticks=30, **small)
     assert config.warmup_ticks % config.ticks_per_action
     market, plain = (Market(config, 2, seed=4, compile=on) for on in (True, False))
     if opened_before:

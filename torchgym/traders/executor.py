@@ -12,7 +12,7 @@ from torchgym.config import MarketConfig
 from torchgym.noise import Draws, StartDraws
 from torchgym.state import MarketParams
 from torchgym.traders.view import View, coin_side, log_uniform
-from torchgym.traders.wish import AT_MARKET, Wish
+from torchgym.traders.wish import Wish, market_or_touch
 
 
 @dataclass
@@ -52,15 +52,15 @@ def decide(
     lean = 0.5 - 0.45 * exact.tanh(shares * (1.0 / 800.0))
     parent = coin_side(draws.u1, lean) * _pareto(config, draws.u2, family.exponent)
     begins = idle & (draws.u0 < family.start_rate)
-    takes = draws.u1 < family.market_share
+    life, distance = market_or_touch(draws.u1 < family.market_share, 2.0)
     wish = Wish(
         acts=draws.u0 < params.executor_rate * view.activity,
         side=torch.sign(memory.remaining),
         size=memory.child,
         most=torch.clamp(memory.remaining.abs(), max=float(family.max_size)),
         growth=0.4 * draws.normal,
-        life=torch.where(takes, 0.0, 2.0),
-        distance=torch.where(takes, AT_MARKET, 0.0),
+        life=life,
+        distance=distance,
     )
     return wish, replace(memory, remaining=torch.where(begins, parent, memory.remaining))
 

@@ -40,13 +40,22 @@ def toward_target(target: Tensor, shares: Tensor, acts: Tensor, takes: Tensor, *
     """Close the gap to a target inventory: at market where `takes`, else at the touch for `life` ticks; gaps below 3 rest."""
     gap = target - shares
     size = gap.abs()
+    rests, distance = market_or_touch(takes, life)
     return Wish(
         acts=acts & (size >= 3.0),
         side=gap.sign(),
         size=size.floor(),
         most=max_size,
-        life=torch.where(takes, 0.0, life),
-        distance=torch.where(takes, AT_MARKET, 0.0),
+        life=rests,
+        distance=distance,
+    )
+
+
+def market_or_touch(takes: Tensor, life: float) -> tuple[Tensor, Tensor]:
+    """Life and distance of an order at market where `takes`, else at the touch for `life` ticks; always float32."""
+    return (
+        torch.where(takes, 0.0, life).to(torch.float32),
+        torch.where(takes, AT_MARKET, 0.0).to(torch.float32),
     )
 
 
