@@ -60,10 +60,10 @@ def test_frozen(part: Any) -> None:
         ({"max_ticks": 0}, r"max_ticks must be an integer >= 1, got 0"),
         ({"ticks_per_action": 0}, r"ticks_per_action must be an integer >= 1"),
         ({"ticks_per_action": 3}, r"max_ticks = 10000 must be a multiple of ticks_per_action = 3"),
-        ({"warmup_ticks": 63}, r"warmup_ticks = 63 is below 64"),
+        ({"warmup_ticks": 63}, r"warmup_ticks must be an integer >= 64, got 63"),
         ({"band": 7}, r"band must be an integer >= 8"),
         ({"list_price": 99}, r"list_price must be an integer >= 100"),
-        ({"list_price": 2**18}, r"list_price = 262144 must be below 2\*\*18 points: use larger points"),
+        ({"list_price": 2**18}, r"list_price must be an integer <= 262143, got 262144"),
         ({"num_sectors": 2}, r"num_sectors = 2 exceeds num_symbols = 1: every sector needs a symbol"),
         ({"num_sectors": 0}, r"num_sectors must be an integer >= 1"),
         ({"point_size": 0.0}, r"point_size must be a finite number in"),
@@ -75,8 +75,8 @@ def test_frozen(part: Any) -> None:
         ({"order_size": "10"}, r"order_size must be an integer >= 1, got '10'"),
         ({"position_limit": 9}, r"position_limit = 9 is below order_size = 10: no order could ever be sent"),
         ({"starting_cash": 0}, r"starting_cash must be an integer >= 1"),
-        ({"starting_shares": 2.0}, r"starting_shares must be an integer, got 2\.0"),
-        ({"starting_shares": True}, r"starting_shares must be an integer, got True"),
+        ({"starting_shares": 2.0}, r"starting_shares must be an integer >= -16777216, got 2\.0"),
+        ({"starting_shares": True}, r"starting_shares must be an integer >= -16777216, got True"),
         (
             {"starting_shares": 51},
             r"starting_shares = 51 exceeds position_limit = 50: start with fewer or raise the limit",
@@ -91,11 +91,25 @@ def test_frozen(part: Any) -> None:
             {"maintenance": 10**7},
             r"starting_cash = 10000000 is not above maintenance = 10000000: ruined from the start",
         ),
-        ({"maintenance": 0.5}, r"maintenance must be an integer, got 0\.5"),
-        ({"starting_cash": 2**47}, r"too large for exact accounts"),
+        ({"maintenance": 0.5}, r"maintenance must be an integer >= -140737488355328, got 0\.5"),
+        ({"maintenance": True}, r"maintenance must be an integer >= -140737488355328, got True"),
+        ({"starting_cash": 2**47}, r"starting_cash must be an integer <= 140737488355327, got 140737488355328"),
+        ({"position_limit": 2**23}, r"position_limit must be an integer <= 8388607, got 8388608"),
+        (
+            {"order_size": 10**6},
+            r"position_limit = 5000000 times the position limit's value overflows the accounts: lower",
+        ),
+        (
+            {"commission_bps": 1e4, "position_limit": 900_000, "list_price": 2**18 - 1, "starting_cash": 10**12},
+            r"commission_bps = 10000\.0 times the position limit's value overflows the accounts",
+        ),
         ({"commission_bps": -1.0}, r"commission_bps must be a finite number in \[0\.0, 10000\.0\], got -1\.0"),
         ({"borrow_ppb": -1}, r"borrow_ppb must be an integer >= 0"),
-        ({"borrow_ppb": 2**50}, r"borrow_ppb = \d+ times the position limit's value overflows the accounts"),
+        ({"borrow_ppb": 2**50}, r"borrow_ppb must be an integer <= 1000000000"),
+        (
+            {"borrow_ppb": 10**9, "position_limit": 30_000},
+            r"borrow_ppb = 1000000000 times the position limit's value overflows the accounts",
+        ),
         ({"collar": 0.6}, r"collar must be a finite number in \[0\.0, 0\.5\], got 0\.6"),
         ({"estimate_error": 2.0}, r"estimate_error must be a finite number"),
         ({"estimate_half_life": 0.0}, r"estimate_half_life must be a finite number"),
@@ -109,7 +123,11 @@ def test_frozen(part: Any) -> None:
         ({"population": 3}, r"population must be of the class Population, got 3"),
         ({"reward": 1.0}, r"reward must be a name or a mapping, got 1\.0"),
         ({"reward": {}}, r"reward must name at least one term"),
-        ({"reward": {"pnl": float("inf")}}, r"the weight of reward term 'pnl' must be a finite number"),
+        (
+            {"reward": {"pnl": float("inf")}},
+            r"reward\['pnl'\] must be a finite number in \[-1000000000\.0, 1000000000\.0\], got inf",
+        ),
+        ({"reward": {1: 2.0}}, r"each term of reward must be a name, got 1"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -125,6 +143,36 @@ def test_too_many_shares_for_exact_sums() -> None:
         ValueError, match=r"could add up to \d+ shares, not below 2\*\*24: use fewer or smaller traders"
     ):
         MarketConfig(population=crowd)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"depth": (60.0, 60.0)},
+        {"base_width": 1_000.0, "depth": (3.0, 8.0)},
+        {"volatility_width": 5.0, "depth": (3.0, 8.0)},
+        {"news_width": 10.0, "depth": (8.0, 8.0)},
+    ],
+)
+def test_the_nearest_quotes_stay_within_the_price(changes: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError, match=r"quotes could stand \d+ points from the price, beyond list_price = 10000: lower"
+    ):
+        MarketConfig(population=Population(maker=Makers(**changes)))
+
+
+def test_drawn_quotes_stay_within_the_price() -> None:
+    maker = Makers(depth=(3.0, 8.0))
+    with pytest.raises(ValueError, match=r"quotes could stand \d+ points from the price"):
+        MarketConfig(population=Population(maker=maker), randomize={"volatility_width": (0.1, 5.0)})
+    MarketConfig(population=Population(maker=maker), randomize={"volatility_width": (0.1, 1.0)})
+
+
+def test_a_market_opens_near_its_value() -> None:
+    with pytest.raises(
+        ValueError, match=r"start_inventory = 500000\.0 of 12 executors is too much for 5 value traders"
+    ):
+        MarketConfig(population=Population(value=ValueTraders(count=5), executor=Executors(start_inventory=500_000.0)))
 
 
 def test_a_market_needs_makers() -> None:
@@ -145,9 +193,18 @@ def test_a_market_needs_traders_beside_makers() -> None:
         (lambda: ValueTraders(count=-1), r"ValueTraders\.count must be an integer >= 0, got -1"),
         (lambda: ValueTraders(max_size=0), r"ValueTraders\.max_size must be an integer >= 1, got 0"),
         (lambda: ValueTraders(belief_error=-0.1), r"ValueTraders\.belief_error must be a finite number in \[0"),
-        (lambda: ValueTraders(rate=(0.2, 0.1)), r"ValueTraders\.rate\[1\] must be a finite number in \[0\.2"),
+        (lambda: ValueTraders(rate=(0.2, 0.1)), r"ValueTraders\.rate must be in order, .* got \(0\.2, 0\.1\)"),
         (lambda: ValueTraders(rate=(0.1,)), r"ValueTraders\.rate must be a \(low, high\) pair"),
-        (lambda: ValueTraders(size="8"), r"ValueTraders\.size must be a finite number"),
+        (lambda: ValueTraders(size="8"), r"ValueTraders\.size must be a \(low, high\) pair, got '8'"),
+        (lambda: ValueTraders(rate=0.1), r"ValueTraders\.rate must be a \(low, high\) pair, got 0\.1"),
+        (
+            lambda: ValueTraders(capacity=(10.0, 20.0)),
+            r"ValueTraders\.capacity must be a finite .* got \(10\.0, 20\.0\)",
+        ),
+        (
+            lambda: ValueTraders(belief_memory=1.1),
+            r"ValueTraders\.belief_memory must be a finite number in \[0\.0, 1\.0\]",
+        ),
         (lambda: NewsKind(probability=1.1, scale=0.1, duration=9, immediate=0.5), r"NewsKind\.probability"),
         (lambda: NewsKind(probability=0.1, scale=-0.1, duration=9, immediate=0.5), r"NewsKind\.scale"),
         (lambda: NewsKind(probability=0.1, scale=0.1, duration=0, immediate=0.5), r"NewsKind\.duration"),
@@ -156,12 +213,15 @@ def test_a_market_needs_traders_beside_makers() -> None:
         (lambda: Fundamentals(public_share=1.5), r"Fundamentals\.public_share"),
         (
             lambda: Fundamentals(volatility_half_lives=(1.0, 2.0)),
-            r"volatility_half_lives must be a tuple of 3 numbers",
+            r"volatility_half_lives must be a tuple of 3 entries",
         ),
-        (lambda: Fundamentals(volatility_scales=(0.1, 0.1, -0.1)), r"volatility_scales must be a finite number in \[0"),
+        (
+            lambda: Fundamentals(volatility_scales=(0.1, 0.1, -0.1)),
+            r"volatility_scales\[2\] must be a finite number in \[0",
+        ),
         (lambda: Fundamentals(spread_of_start=float("nan")), r"spread_of_start must be a finite number"),
         (lambda: Fundamentals(headline_pass_through=2.0), r"headline_pass_through must be a finite number in \[0"),
-        (lambda: Fundamentals(macro=None), r"Fundamentals\.macro must be a NewsKind, got None"),
+        (lambda: Fundamentals(macro=None), r"Fundamentals\.macro must be of the class NewsKind, got None"),
         (lambda: Population(trend=None), r"the family 'trend' must have settings of TrendFollowers, got None"),
         (lambda: Makers(limit=0), r"Makers\.limit must be a finite number in \[1"),
         (lambda: Makers(depth=(0.0, 8.0)), r"Makers\.depth\[0\] must be a finite number in \[0\.01"),
@@ -174,7 +234,7 @@ def test_a_market_needs_traders_beside_makers() -> None:
                 earnings=NewsKind(probability=0.6, scale=0.1, duration=9, immediate=0.5),
                 guidance=NewsKind(probability=0.6, scale=0.1, duration=9, immediate=0.5),
             ),
-            r"earnings and guidance probabilities must add up to <= 1, got 1\.2",
+            r"the probability of earnings and that of guidance must add up to <= 1, got 1\.2",
         ),
     ],
 )
@@ -214,8 +274,17 @@ def test_from_dict_names_what_it_does_not_know() -> None:
         MarketConfig.from_dict({"speed": 3})
     with pytest.raises(ValueError, match=r"unknown setting speed of TrendFollowers: choose from count"):
         MarketConfig.from_dict({"population": {"trend": {"speed": 3}}})
-    with pytest.raises(ValueError, match=r"the settings of Population must be a mapping, got 3"):
+    with pytest.raises(ValueError, match=r"population must be a mapping of settings of Population, got 3"):
         MarketConfig.from_dict({"population": 3})
+    with pytest.raises(ValueError, match=r"population\.trend: unknown setting 1 of TrendFollowers: choose from count"):
+        MarketConfig.from_dict({"population": {"trend": {1: 3}}})
+
+
+def test_from_dict_names_what_is_missing() -> None:
+    with pytest.raises(
+        ValueError, match=r"fundamentals\.macro must have probability, duration, immediate: NewsKind has no"
+    ):
+        MarketConfig.from_dict({"fundamentals": {"macro": {"scale": 0.1}}})
 
 
 @settings(deadline=None, derandomize=True)

@@ -242,16 +242,20 @@ def test_new_worlds_need_no_new_graph(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"noise_rate": (0.2, 0.1)}, r"randomize\['noise_rate'\] must be in order, .* got \(0\.2, 0\.1\)"),
         (
             {"noise_rate": (-0.1, 0.1)},
-            r"each bound of randomize\['noise_rate'\] must be a finite .* \[0\.0, inf\], got -0",
+            r"randomize\['noise_rate'\]\[0\] must be a finite .* \[0\.0, 100\.0\], got -0",
         ),
-        ({"noise_rate": (0.1, math.inf)}, r"each bound .* must be a finite number"),
-        ({"noise_rate": (math.nan, 0.1)}, r"each bound .* must be a finite number"),
-        ({"noise_rate": ("0.1", "0.2")}, r"each bound .* must be a finite number"),
+        ({"noise_rate": (0.1, math.inf)}, r"randomize\['noise_rate'\]\[1\] must be a finite number"),
+        ({"noise_rate": (math.nan, 0.1)}, r"randomize\['noise_rate'\]\[0\] must be a finite number"),
+        ({"noise_rate": ("0.1", "0.2")}, r"randomize\['noise_rate'\]\[0\] must be a finite number"),
+        (
+            {"news_rate": (5e-324, 1.0)},
+            r"randomize\['news_rate'\]\[0\] must be 0 or at least 1e-30 in size, got 5e-324",
+        ),
         (
             {"public_share": (0.5, 1.5)},
-            r"each bound of randomize\['public_share'\] must be .* \[0\.0, 1\.0\], got 1\.5",
+            r"randomize\['public_share'\]\[1\] must be .* \[0\.0, 1\.0\], got 1\.5",
         ),
-        ({"value_volatility": (0.01, 0.2)}, r"each bound of randomize\['value_volatility'\] must be .* \[0\.0, 0\.1\]"),
+        ({"value_volatility": (0.01, 0.2)}, r"randomize\['value_volatility'\]\[1\] must be .* \[0\.0, 0\.1\]"),
         (
             {"news_rate": (1.0, 900.0)},
             r"randomize\['news_rate'\] up to 900\.0 times a news probability of .* exceeds 1",

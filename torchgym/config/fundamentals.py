@@ -4,68 +4,59 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
-from torchgym.config.validation import check_count, check_number, check_numbers, require
+from torchgym.config.validation import HalfLife, Share, Within, check_fields, require
 
 NEWS = ("earnings", "guidance", "sector", "macro")  # the fields of `Fundamentals` that are kinds of news
+
+Deviation = Annotated[float, Within(0.0, 2.0)]
+Correlation = Annotated[float, Within(-1.0, 1.0)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewsKind:
     """One kind of public event: chance per tick, size (log), duration in ticks, share that hits value at once."""
 
-    probability: float
-    scale: float
-    duration: int
-    immediate: float
+    probability: Share
+    scale: Share
+    duration: Annotated[int, Within(1, 1_000_000)]
+    immediate: Share
 
     def __post_init__(self) -> None:
-        check_number("NewsKind.probability", self.probability, 0.0, 1.0)
-        check_number("NewsKind.scale", self.scale, 0.0)
-        check_count("NewsKind.duration", self.duration, low=1)
-        check_number("NewsKind.immediate", self.immediate, 0.0, 1.0)
+        check_fields(self, NewsKind, "NewsKind.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fundamentals:
     """Latent value: a random walk with three-scale stochastic volatility, leverage, weak reversion and news."""
 
-    volatility: float = 8.7e-4  # per tick
-    volatility_half_lives: tuple[float, float, float] = (3.0, 20.0, 200.0)  # ticks
-    volatility_scales: tuple[float, float, float] = (0.42, 0.32, 0.28)  # log-volatility standard deviations
-    leverage: float = -0.5  # correlation of value moves with volatility moves
-    public_share: float = 0.6  # of the variance of value moves that makers see at once
-    reversion_half_life: float = 20_000.0  # ticks
-    spread_of_start: float = 0.05  # standard deviation of log(value / list price) at the start
-    market_loading: float = 0.75  # of a symbol's public move on the market factor (several symbols)
-    sector_loading: float = 0.45
-    headline_pass_through: float = 0.5  # share of a headline's immediate effect that makers quote at once
+    volatility: Annotated[float, Within(0.0, 0.1)] = 8.7e-4  # per tick
+    volatility_half_lives: tuple[HalfLife, HalfLife, HalfLife] = (3.0, 20.0, 200.0)  # ticks
+    volatility_scales: tuple[Deviation, Deviation, Deviation] = (0.42, 0.32, 0.28)  # log-volatility standard deviations
+    leverage: Correlation = -0.5  # correlation of value moves with volatility moves
+    public_share: Share = 0.6  # of the variance of value moves that makers see at once
+    reversion_half_life: Annotated[float, Within(1.0, 1e18)] = 20_000.0  # ticks
+    spread_of_start: Annotated[float, Within(0.0, 1.0)] = (
+        0.05  # standard deviation of log(value / list price) at the start
+    )
+    market_loading: Correlation = 0.75  # of a symbol's public move on the market factor (several symbols)
+    sector_loading: Correlation = 0.45
+    headline_pass_through: Share = 0.5  # share of a headline's immediate effect that makers quote at once
     earnings: NewsKind = NewsKind(probability=0.0012, scale=0.020, duration=60, immediate=0.5)
     guidance: NewsKind = NewsKind(probability=0.0008, scale=0.016, duration=90, immediate=0.4)
     sector: NewsKind = NewsKind(probability=0.0010, scale=0.010, duration=40, immediate=0.5)
     macro: NewsKind = NewsKind(probability=0.0005, scale=0.012, duration=80, immediate=0.5)
 
     def __post_init__(self) -> None:
-        check_number("Fundamentals.volatility", self.volatility, 0.0, 0.1)
-        check_number("Fundamentals.leverage", self.leverage, -1.0, 1.0)
-        check_number("Fundamentals.public_share", self.public_share, 0.0, 1.0)
-        check_number("Fundamentals.reversion_half_life", self.reversion_half_life, 1.0)
-        check_number("Fundamentals.spread_of_start", self.spread_of_start, 0.0, 1.0)
-        check_number("Fundamentals.market_loading", self.market_loading, -1.0, 1.0)
-        check_number("Fundamentals.sector_loading", self.sector_loading, -1.0, 1.0)
-        check_number("Fundamentals.headline_pass_through", self.headline_pass_through, 0.0, 1.0)
-        check_numbers("Fundamentals.volatility_half_lives", self.volatility_half_lives, 3, 1e-3)
-        check_numbers("Fundamentals.volatility_scales", self.volatility_scales, 3, 0.0, 2.0)
-        for name in NEWS:
-            kind = getattr(self, name)
-            require(isinstance(kind, NewsKind), f"Fundamentals.{name} must be a NewsKind, got {kind!r}")
+        check_fields(self, Fundamentals, "Fundamentals.")
         shared = self.market_loading**2 + self.sector_loading**2
         require(
             shared <= 1.0,
             f"market_loading² + sector_loading² must be <= 1, got {shared:.3g}: lower one of the loadings",
         )
         total = self.earnings.probability + self.guidance.probability
-        require(total <= 1.0, f"earnings and guidance probabilities must add up to <= 1, got {total}")
+        require(total <= 1.0, f"the probability of earnings and that of guidance must add up to <= 1, got {total}")
 
     @property
     def volatility_decays(self) -> tuple[float, ...]:

@@ -6,15 +6,37 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal
 
-from torchgym.config.fundamentals import Fundamentals
+from torchgym.config.fundamentals import NEWS, Fundamentals, NewsKind
 from torchgym.config.population import Makers, PairsTraders, Population, SectorRotators, family_kind
 from torchgym.config.randomization import check_randomize
-from torchgym.config.validation import check_count, check_integer, check_number, require
+from torchgym.config.validation import (
+    HalfLife,
+    Share,
+    Within,
+    check_fields,
+    check_name,
+    check_number,
+    kinds,
+    require,
+    shown,
+)
 
 _MAX_SHARES = 2**24  # integer-valued float32 is exact below this, and the auction sums shares in float32
-_MAX_CASH = 2**53  # integer-valued float64 is exact below this
+_MAX_CASH = 2**47  # far enough below 2**53, up to which integer-valued float64 is exact
+_MAX_RISE = 20  # the highest price that accounts are made for, in list prices
+_MAX_MONEY = 2**63 - 2**32  # of a product in int64, with room for what is rounded
+_MAX_PRICE = 2**24  # points; quotes are exact below
+_MAX_WEIGHT = 1e9
+_WIDEST_MOVE, _BUSIEST = 0.02, 4.0**0.7  # of one tick, and of activity, that makers widen their quotes for at most
+_HEADLINE_SQUARE = (1 / 3) * (0.992 / 2.4) * math.exp(0.09)  # mean square of sentiment, magnitude and misreading
+_PRESSURE = 0.7 * 0.03  # opening log price per share of the executors' inventory over the value traders' capacity
+_MAX_TRADERS = 2**20 // 9  # of a family in all symbols: nine opening draws each, in the numbers that a stream has
+
+Symbols = Annotated[int, Within(1, 1024)]
+Ticks = Annotated[int, Within(1, 2**40 - 1)]  # the makers' quotes expire at 2**40
+Shares = Annotated[int, Within(1, _MAX_SHARES // 2 - 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,35 +58,42 @@ class MarketConfig:
     {'value_volatility': (0.0005, 0.0015)}
     """
 
-    num_symbols: int = 1
-    num_sectors: int | None = None  # None: one per two symbols, rounded up
-    max_ticks: int = 10_000  # an episode is truncated here
-    ticks_per_action: int = 1  # ticks simulated per decision; the order goes in at the first
-    warmup_ticks: int = 64
-    point_size: float = 0.01  # currency per point
-    list_price: int = 10_000  # points; the level that log prices are measured from
-    band: int = 512  # points around the mid in which an auction can price
-    usual_volume: float = 90.0  # shares per tick that traders take for normal activity
-    usual_return: float = 7.5e-4  # absolute one-tick return that they take for normal
-    opening_volatility: float = 1.0e-3  # of one-tick returns, as traders remember it when a market opens
+    num_symbols: Symbols = 1
+    num_sectors: Symbols | None = None  # None: one per two symbols, rounded up
+    max_ticks: Ticks = 10_000  # an episode is truncated here
+    # Ticks simulated per decision; the order goes in at the first.
+    ticks_per_action: Annotated[int, Within(1, 1_000)] = 1
+    warmup_ticks: Annotated[int, Within(64, 100_000)] = 64  # no fewer than the longest lookback of the features
+    point_size: Annotated[float, Within(1e-9, 1e9)] = 0.01  # currency per point
+    list_price: Annotated[int, Within(100, 2**18 - 1)] = 10_000  # points; the level that log prices are measured from
+    band: Annotated[int, Within(8, 2**18)] = 512  # points around the mid in which an auction can price
+    usual_volume: Annotated[float, Within(1e-3, 1e9)] = 90.0  # shares per tick that traders take for normal activity
+    usual_return: Annotated[float, Within(1e-9, 1.0)] = 7.5e-4  # absolute one-tick return that they take for normal
+    # Of one-tick returns, as traders remember it when a market opens.
+    opening_volatility: Annotated[float, Within(1e-9, 1.0)] = 1.0e-3
 
-    order_size: int = 10  # shares of the learner's standard order
-    position_limit: int = None  # type: ignore[assignment]  # shares, either side; None: five orders
-    starting_cash: int = None  # type: ignore[assignment]  # points x shares; None: a hundred orders at the list price
-    starting_shares: int = 0  # of each symbol, negative short; an endowment from outside, booked at the list price
-    commission_bps: float = 2.0  # per side, of the traded amount
-    borrow_ppb: int = 50  # parts per billion of a short position's value, per tick (about 0.5 % a year of minutes)
-    collar: float = 0.01  # the learner never pays further than this from the mid
-    execution: str = "book"  # "book": the learner's order meets the standing book first; "auction": sealed bid
-    mark: str = "mid"  # equity is marked at the "mid", or at "liquidation" value (walking the book)
-    maintenance: int = 0  # equity (points x shares) at or below which the learner is ruined
+    order_size: Shares = 10  # shares of the learner's standard order
+    position_limit: Shares = None  # type: ignore[assignment]  # shares, either side; None: five orders
+    # Points x shares; None: a hundred orders at the list price.
+    starting_cash: Annotated[int, Within(1, _MAX_CASH - 1)] = None  # type: ignore[assignment]
+    # Of each symbol, negative short; an endowment from outside, booked at the list price.
+    starting_shares: Annotated[int, Within(-_MAX_SHARES, _MAX_SHARES)] = 0
+    commission_bps: Annotated[float, Within(0.0, 10_000.0)] = 2.0  # per side, of the traded amount
+    # Parts per billion of a short position's value, per tick (about 0.5 % a year of minutes).
+    borrow_ppb: Annotated[int, Within(0, 1_000_000_000)] = 50
+    collar: Annotated[float, Within(0.0, 0.5)] = 0.01  # the learner never pays further than this from the mid
+    # "book": the learner's order meets the standing book first; "auction": sealed bid.
+    execution: Literal["book", "auction"] = "book"
+    mark: Literal["mid", "liquidation"] = "mid"  # equity is marked at the mid, or at what walking the book would bring
+    # Equity (points x shares) at or below which the learner is ruined.
+    maintenance: Annotated[int, Within(-_MAX_CASH, _MAX_CASH)] = 0
 
     action: str = "discrete"  # a row of torchgym.actions.ACTIONS
     features: str = "full54"  # a row of torchgym.features.FEATURE_SETS
-    scaling: str = "raw"  # "raw" or "relative"
-    information: str = "public"  # what the value features show: "public", "privileged" or "none"
-    estimate_error: float = 0.01  # standard deviation (log) of the public value estimate's AR(1) error
-    estimate_half_life: float = 100.0  # ticks
+    scaling: Literal["raw", "relative"] = "raw"
+    information: Literal["public", "privileged", "none"] = "public"  # what the value features show
+    estimate_error: Share = 0.01  # standard deviation (log) of the public value estimate's AR(1) error
+    estimate_half_life: HalfLife = 100.0  # ticks
     # A row of torchgym.rewards.REWARDS, or weights of several.
     reward: str | Mapping[str, float] = field(default="pnl", hash=False)
 
@@ -73,7 +102,7 @@ class MarketConfig:
     randomize: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)  # bounds; drawn per market
 
     def __post_init__(self) -> None:
-        self._check_types()
+        check_fields(self, MarketConfig)
         fill = object.__setattr__
         if self.num_sectors is None:
             fill(self, "num_sectors", (self.num_symbols + 1) // 2)
@@ -81,54 +110,9 @@ class MarketConfig:
             fill(self, "position_limit", 5 * self.order_size)
         if self.starting_cash is None:
             fill(self, "starting_cash", 100 * self.order_size * self.list_price)
-        if isinstance(self.reward, Mapping):
-            fill(self, "reward", dict(self.reward))
+        fill(self, "reward", _check_reward(self.reward))
         fill(self, "randomize", check_randomize(self.randomize))
         self._check_consistency()
-
-    def _check_types(self) -> None:
-        for name, low in (
-            ("num_symbols", 1),
-            ("max_ticks", 1),
-            ("ticks_per_action", 1),
-            ("warmup_ticks", 0),
-            ("order_size", 1),
-            ("borrow_ppb", 0),
-            ("band", 8),
-        ):
-            check_count(name, getattr(self, name), low)
-        check_count("list_price", self.list_price, low=100)
-        for name in ("num_sectors", "position_limit", "starting_cash"):
-            if getattr(self, name) is not None:
-                check_count(name, getattr(self, name), low=1)
-        check_integer("starting_shares", self.starting_shares)
-        require(isinstance(self.maintenance, int), f"maintenance must be an integer, got {self.maintenance!r}")
-        check_number("point_size", self.point_size, 1e-9)
-        check_number("usual_volume", self.usual_volume, 1e-3)
-        check_number("usual_return", self.usual_return, 1e-9)
-        check_number("opening_volatility", self.opening_volatility, 1e-9, 1.0)
-        check_number("commission_bps", self.commission_bps, 0.0, 10_000.0)
-        check_number("collar", self.collar, 0.0, 0.5)
-        check_number("estimate_error", self.estimate_error, 0.0, 1.0)
-        check_number("estimate_half_life", self.estimate_half_life, 1e-3)
-        for name, known in (
-            ("execution", ("book", "auction")),
-            ("mark", ("mid", "liquidation")),
-            ("scaling", ("raw", "relative")),
-            ("information", ("public", "privileged", "none")),
-        ):
-            value = getattr(self, name)
-            require(value in known, f"unknown {name} {value!r}: choose one of {', '.join(known)}")
-        for name in ("action", "features"):
-            require(isinstance(getattr(self, name), str), f"{name} must be a name, got {getattr(self, name)!r}")
-        for name, kind in (("fundamentals", Fundamentals), ("population", Population)):
-            value = getattr(self, name)
-            require(isinstance(value, kind), f"{name} must be of the class {kind.__name__}, got {value!r}")
-        require(isinstance(self.reward, (str, Mapping)), f"reward must be a name or a mapping, got {self.reward!r}")
-        if isinstance(self.reward, Mapping):
-            require(len(self.reward) > 0, "reward must name at least one term, got an empty mapping")
-            for term, weight in self.reward.items():
-                check_number(f"the weight of reward term {term!r}", weight, -math.inf)
 
     def _check_consistency(self) -> None:
         assert self.num_sectors is not None
@@ -137,47 +121,96 @@ class MarketConfig:
             f"num_sectors = {self.num_sectors} exceeds num_symbols = {self.num_symbols}: every sector needs a symbol",
         )
         require(
-            self.position_limit >= self.order_size,
-            f"position_limit = {self.position_limit} is below order_size = {self.order_size}: no order could ever be sent",
-        )
-        self._check_opening_account()
-        require(
-            self.warmup_ticks >= 64,
-            f"warmup_ticks = {self.warmup_ticks} is below 64, the longest lookback of the features",
-        )
-        require(
             self.max_ticks % self.ticks_per_action == 0,
             f"max_ticks = {self.max_ticks} must be a multiple of ticks_per_action = {self.ticks_per_action}",
         )
+        self._check_opening_account()
+        self._check_products()
         self._check_news_rate()
+        self._check_traders()
+        self._check_prices()
+        self._check_value()
+
+    def _check_traders(self) -> None:
+        """Somebody quotes, somebody else trades, and all their orders together are summed exactly."""
         require(self.population.maker.count >= 1, "population.maker.count must be >= 1: without makers nobody quotes")
-        families = list(self.population.families.values())
-        everywhere = [family for family in families if not isinstance(family, (Makers, PairsTraders, SectorRotators))]
+        families = self.population.families
+        apart = (Makers, PairsTraders, SectorRotators)
         require(
-            sum(family.count for family in everywhere) >= 1,
+            any(family.count for family in families.values() if not isinstance(family, apart)),
             "population has no trader beside makers, pairs traders and sector rotators: add at least one",
         )
-        orders = [(1 + isinstance(family, Makers)) * family.count * family.max_size for family in families]
+        orders = [(1 + isinstance(family, Makers)) * family.count * family.max_size for family in families.values()]
         shares = sum(orders) + 2 * self.position_limit
         require(
             shares < _MAX_SHARES,
-            f"the orders of one symbol could add up to {shares} shares, not below 2**24: use fewer or smaller traders",
+            f"the orders of one symbol could add up to {shares} shares, not below 2**24: use fewer or smaller traders (count,"
+            f" max_size), or lower position_limit = {self.position_limit}",
+        )
+        for name, family in families.items():
+            require(
+                self.num_symbols * family.count <= _MAX_TRADERS,
+                f"num_symbols = {self.num_symbols} times population.{name}.count = {family.count} exceeds {_MAX_TRADERS}:"
+                " use fewer of one of them",
+            )
+
+    def _check_prices(self) -> None:
+        """Neither the makers' quotes nor the opening inventories carry the price far from the list price by themselves."""
+        maker, value, executor = self.population.maker, self.population.value, self.population.executor
+        _, base = self.randomize.get("base_width", (0.0, maker.base_width))
+        _, moving = self.randomize.get("volatility_width", (0.0, maker.volatility_width))
+        nearest = (
+            maker.depth[0] * (base + moving * _WIDEST_MOVE * self.list_price) * _BUSIEST * (1.0 + maker.news_width)
         )
         require(
-            self.starting_cash < _MAX_CASH // 64 and self.position_limit * self.list_price < _MAX_CASH // 64,
-            f"starting_cash = {self.starting_cash} or the position limit's value is too large for exact accounts (2**47)",
+            nearest <= self.list_price,
+            f"the makers' nearest quotes could stand {nearest:.0f} points from the price, beyond list_price = {self.list_price}:"
+            " lower depth, base_width, volatility_width or news_width of the makers",
         )
-        owed = 40 * self.position_limit * self.list_price * self.num_symbols * max(self.borrow_ppb, 1)
+        inventory = 5.0 * math.sqrt(executor.count) * executor.start_inventory  # five standard deviations of the sum
         require(
-            owed < 2**62,
-            f"borrow_ppb = {self.borrow_ppb} times the position limit's value overflows the accounts: lower one of them",
-        )
-        require(
-            self.list_price < 2**18, f"list_price = {self.list_price} must be below 2**18 points: use larger points"
+            value.count == 0 or _PRESSURE * inventory <= math.log(_MAX_RISE) * value.count * value.capacity,
+            f"start_inventory = {executor.start_inventory} of {executor.count} executors is too much for {value.count} value"
+            f" traders of capacity = {value.capacity}: the market would open far from its value",
         )
 
+    def _check_value(self) -> None:
+        """In an episode the value stays in the range in which quotes are exact, by five standard deviations."""
+        latent, ticks = self.fundamentals, self.warmup_ticks + self.max_ticks
+        _, volatility = self.randomize.get("value_volatility", (0.0, latent.volatility))
+        _, news_rate = self.randomize.get("news_rate", (0.0, 1.0))
+        kinds_of_news: list[NewsKind] = [getattr(latent, name) for name in NEWS]
+        events = _HEADLINE_SQUARE * sum(kind.probability * kind.scale**2 for kind in kinds_of_news)
+        decay = 2.0 * math.log1p(-math.log(2.0) / latent.reversion_half_life)
+        moves = (volatility**2 + news_rate * events) * math.expm1(ticks * decay) / math.expm1(decay)
+        far = 5.0 * math.sqrt(latent.spread_of_start**2 + moves)
+        require(
+            far <= math.log(_MAX_PRICE / self.list_price),
+            f"in the max_ticks = {self.max_ticks} of an episode and its warmup_ticks = {self.warmup_ticks} the value may move by"
+            f" {far:.3g} in logs, with list_price = {self.list_price} beyond 2**24 points: lower one of them, volatility"
+            " (value_volatility), spread_of_start, probability (news_rate) or scale of the news, or reversion_half_life",
+        )
+
+    def _check_products(self) -> None:
+        """No product that the accounts make leaves int64 while prices stay below 20 times the list price."""
+        highest = 2 * _MAX_RISE * self.position_limit * self.list_price  # half points x shares
+        for setting, factor in (
+            ("position_limit", self.position_limit),
+            ("commission_bps", round(100 * self.commission_bps)),
+            ("borrow_ppb", self.num_symbols * self.borrow_ppb),
+        ):
+            require(
+                highest * factor < _MAX_MONEY,
+                f"{setting} = {getattr(self, setting)} times the position limit's value overflows the accounts: lower one of them"
+                f" (order_size = {self.order_size}, position_limit = {self.position_limit}, list_price = {self.list_price})",
+            )
+
     def _check_opening_account(self) -> None:
-        """Within the position limit, and solvent at the list price."""
+        """Orders and shares within the position limit, and solvent at the list price."""
+        require(
+            self.position_limit >= self.order_size,
+            f"position_limit = {self.position_limit} is below order_size = {self.order_size}: no order could ever be sent",
+        )
         held = self.starting_shares
         require(
             abs(held) <= self.position_limit,
@@ -228,24 +261,54 @@ class MarketConfig:
     def from_dict(values: Mapping[str, Any]) -> MarketConfig:
         """The inverse of `to_dict`; lists stand for tuples, so values read from JSON work too.
 
+        Raises:
+            ValueError: naming a setting that is unknown, missing, or impossible.
+
         >>> MarketConfig.from_dict(MarketConfig(order_size=3).to_dict()) == MarketConfig(order_size=3)
         True
         """
-        return _from_dict(MarketConfig, values)
+        config: MarketConfig = _from_dict(MarketConfig, values)
+        return config
 
 
-def _from_dict(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(kind)
-    require(isinstance(values, Mapping), f"the settings of {kind.__name__} must be a mapping, got {values!r}")
-    unknown = sorted(set(values) - set(hints))
-    require(not unknown, f"unknown setting {', '.join(unknown)} of {kind.__name__}: choose from {', '.join(hints)}")
-    read = {}
-    for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]):
-            read[name] = _from_dict(hints[name], value)
-        elif kind is Population:  # `others`
-            require(isinstance(value, Mapping), f"Population.others must map names to settings, got {value!r}")
-            read[name] = {family: _from_dict(family_kind(family), own) for family, own in value.items()}
-        else:
-            read[name] = tuple(value) if isinstance(value, list) else value
-    return kind(**read)
+def _check_reward(given: object) -> str | dict[str, float]:
+    """A name as it is; weights by name as a dict of its own."""
+    if not isinstance(given, Mapping):
+        require(isinstance(given, str), f"reward must be a name or a mapping, got {shown(given)}")
+        return check_name("reward", given)
+    require(len(given) > 0, "reward must name at least one term, got an empty mapping")
+    return {
+        check_name("each term of reward", term): check_number(f"reward[{term!r}]", weight, -_MAX_WEIGHT, _MAX_WEIGHT)
+        for term, weight in given.items()
+    }
+
+
+def _from_dict(kind: type, values: object, path: tuple[str, ...] = ()) -> Any:
+    """Settings of the class, from those at the path; parts that are settings themselves are read likewise."""
+    own = ".".join(path) or kind.__name__
+    require(isinstance(values, Mapping), f"{own} must be a mapping of settings of {kind.__name__}, got {shown(values)}")
+    assert isinstance(values, Mapping)
+    known = {entry.name: entry for entry in dataclasses.fields(kind)}
+    unknown = [name if isinstance(name, str) else shown(name) for name in values if name not in known]
+    listed = f"unknown setting {', '.join(unknown)} of {kind.__name__}: choose from {', '.join(known)}"
+    require(not unknown, f"{own}: {listed}" if path else listed)
+    missing = [name for name, entry in known.items() if name not in values and _is_required(entry)]
+    require(not missing, f"{own} must have {', '.join(missing)}: {kind.__name__} has no default, got {shown(values)}")
+
+    def read(name: str, value: object) -> Any:
+        part = kinds(kind).get(name)
+        if isinstance(part, type) and dataclasses.is_dataclass(part):
+            return _from_dict(part, value, (*path, name))
+        if kind is Population and isinstance(value, Mapping):  # `others`
+            return {
+                family: _from_dict(family_kind(family), settings, (*path, name, family))
+                for family, settings in value.items()
+            }
+        return value
+
+    return kind(**{name: read(name, value) for name, value in values.items()})
+
+
+def _is_required(entry: dataclasses.Field[Any]) -> bool:
+    """Whether there is no default."""
+    return entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
