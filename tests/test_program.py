@@ -1,49 +1,33 @@
-"""Recorded kernels do what the compiled function does, on whatever memory they are bound to, and lie on disk without harm."""
+"""Recorded kernels do what the compiled function does, on whatever memory they are bound to."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from kernels import arithmetic, blank, built
+from kernels import example as made_example
 from torch import Tensor
 
 from torchgym import program as programs
 from torchgym.program import NotRecordable, Program
+from torchgym.program.build import _kernels_replaced
+from torchgym.program.program import Call, Place
 
 _CONSTANT = torch.arange(100.0) ** 2
 
 
-def arithmetic(first: Tensor, second: Tensor, count: Tensor) -> list[Tensor]:
-    """Reductions, a passed-through input, several dtypes; exact for whole numbers."""
-    total = first.sum(-1, keepdim=True)
-    scaled = torch.where(first > 0.0, first * 2.0 + total, second)
-    whole = torch.cat([scaled, total], dim=-1)
-    return [whole, second, count + 1, (scaled > 1.0).to(torch.int64).sum(-1)]
-
-
 @pytest.fixture(scope="module")
 def example() -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    first, second = torch.randint(-9, 9, (2, 4, 37), generator=generator).to(torch.float32).unbind()
-    return [first.clone(), second.clone(), torch.arange(4)]
+    return made_example()
 
 
 @pytest.fixture(scope="module")
-def program(example: list[Tensor]) -> Program:
-    return programs.build(programs.trace(arithmetic, example))
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TORCHGYM_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def blank(program: Program) -> list[Tensor]:
-    return [torch.zeros(place.shape, dtype=place.dtype) for place in program.outputs]
+def program() -> Program:
+    return built()
 
 
 def agree(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
@@ -109,67 +93,60 @@ def test_what_cannot_be_recorded_is_refused(function: Callable[..., list[Tensor]
         programs.build(programs.trace(function, [torch.randn(4, 3)]))
 
 
-def test_it_lies_on_disk(program: Program, example: list[Tensor], cache: Path) -> None:
-    name = programs.fingerprint("arithmetic", 4)
-    assert programs.load(name) is None
-    kept = programs.save(program, name)
-    assert all(kernel.is_relative_to(cache) for kernel in kept.kernels)
-    loaded = programs.load(name)
-    assert loaded is not None and loaded == kept
-    outputs = blank(loaded)
-    loaded.bind(example, outputs, loaded.scratch())()
-    assert agree(outputs, arithmetic(*example))
-    assert programs.save(program, name) == kept  # a second one changes nothing
-    assert [path.name for path in cache.iterdir()] == [name]
-
-
-def test_a_damaged_program_is_none(program: Program, cache: Path) -> None:
-    name = programs.fingerprint("damaged")
-    programs.save(program, name)
-    told = json.loads((cache / name / "program.json").read_text())
-    for broken in ("{", "[]", json.dumps({**told, "kernels": 9}), json.dumps({**told, "inputs": [[[4], "no_dtype"]]})):
-        (cache / name / "program.json").write_text(broken)
-        assert programs.load(name) is None
-
-
-def test_a_cache_that_cannot_be_written_costs_nothing_else(
-    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("TORCHGYM_CACHE_DIR", str(tmp_path / "file"))
-    assert programs.save(program, "anything") is program
-
-
-def test_the_fingerprint_tells_programs_apart() -> None:
-    assert programs.fingerprint("a", 1) == programs.fingerprint("a", 1)
-    assert len({programs.fingerprint(*about) for about in (("a", 1), ("a", 2), ("b", 1), ())}) == 4
-
-
-def test_the_fingerprint_follows_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "one.py").write_text("x = 1\n")
-    monkeypatch.setattr("torchgym.program.store._PACKAGE", tmp_path)
-    before = programs.fingerprint("a")
-    (tmp_path / "one.py").write_text("x = 2\n")
-    assert programs.fingerprint("a") != before
+FLOATS, BYTES = torch.float32, torch.uint8
 
 
 @pytest.mark.parametrize(
-    ("system", "variables", "expected"),
+    ("parts", "why"),
     [
-        ("linux", {"XDG_CACHE_HOME": "/c"}, "/c/torchgym"),
-        ("linux", {}, "/home/me/.cache/torchgym"),
-        ("darwin", {}, "/home/me/Library/Caches/torchgym"),
-        ("win32", {"LOCALAPPDATA": "/local"}, "/local/torchgym"),
-        ("linux", {"TORCHGYM_CACHE_DIR": "/mine"}, "/mine"),
+        ({"inputs": (((-1, 37), FLOATS),)}, "shape"),
+        ({"sizes": (16, -608)}, "sizes"),
+        ({"sizes": (1 << 39, 1 << 39, 1 << 39)}, "sizes in all"),
+        ({"outputs": (Place(1, -4, (2,), (1,), FLOATS),)}, "not in memory 1"),
+        ({"outputs": (Place(1, 2, (2,), (1,), FLOATS),)}, "no torch.float32"),
+        ({"outputs": (Place(1, 0, (2, 2), (1,), FLOATS),)}, "no torch.float32"),
+        ({"outputs": (Place(1, 0, (2,), (-1,), FLOATS),)}, "stride"),
+        ({"outputs": (Place(1, 8, (2, 2), (2, 1), FLOATS),)}, "16 bytes from byte 8 on"),
+        ({"outputs": (Place(2, 0, (), (), FLOATS),)}, "not in memory 2"),
+        ({"calls": (Call(1, ()),)}, "kernel 1 of 1"),
+        ({"calls": (Call(-1, ()),)}, "kernel -1 of 1"),
+        ({"calls": (Call(0, ((-1, 0, 1),)),)}, "not in memory -1"),
+        ({"calls": (Call(0, ((0, 0, 32), (1, 0, 17))),)}, "17 bytes from byte 0 on are not in memory 1"),
+        ({"calls": (Call(0, ((1, 12, 8),)),)}, "8 bytes from byte 12 on"),
+        ({"calls": (Call(0, ((1, 17, -1),)),)}, "-1 bytes"),
     ],
 )
-def test_the_cache_lies_where_the_system_has_it(
-    system: str, variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("TORCHGYM_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sys.platform", system)
-    monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
-    assert programs.cache_folder() == Path(expected)
+def test_a_number_out_of_bounds_makes_no_program(parts: dict[str, Any], why: str, program: Program) -> None:
+    sane: dict[str, Any] = {
+        "inputs": (((8,), FLOATS),),
+        "sizes": (16,),
+        "outputs": (Place(1, 8, (2,), (1,), FLOATS), Place(1, 16, (0, 9), (9, 1), BYTES)),
+        "calls": (Call(0, ((0, 0, 32), (1, 16, 0), (1, 8, 8))),),
+        "kernels": program.kernels,
+    }
+    Program(**sane)
+    with pytest.raises(ValueError, match=why):
+        Program(**{**sane, **parts})
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError, NotRecordable])
+def test_a_recording_that_fails_puts_the_kernels_back(failure: type[BaseException]) -> None:
+    kernel = SimpleNamespace(__self__=SimpleNamespace(__file__="library.so"))
+    scope = {"cpp_fused_add": kernel}
+    with pytest.raises(failure), _kernels_replaced(SimpleNamespace(__globals__=scope), []):
+        assert scope["cpp_fused_add"] is not kernel
+        raise failure
+    assert scope == {"cpp_fused_add": kernel}
+
+
+def test_a_compiler_that_moved_a_name_is_an_ordinary_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("torch._inductor.compile_fx.compile_fx_inner")
+    with pytest.raises(ImportError, match="compile_fx_inner"):
+        built()
+
+
+def test_an_option_that_is_refused_is_an_ordinary_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(programs.build.__globals__["OPTIONS"], "cpp.no_such_option", 1)
+    with pytest.raises(AttributeError) as refused:
+        built()
+    assert "no_such_option does not exist" in programs.reason(refused.value)

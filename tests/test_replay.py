@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from kernels import answers, started
 from markets import differences, opened, random_actions, seen, toy
 
-from torchgym import Market
+from torchgym import Market, rewards
+from torchgym import program as programs
 from torchgym.market import replay
-from torchgym.program import NotRecordable
+from torchgym.program import Bound, NotRecordable
 from torchgym.state import clone
 
 CONFIG = toy()
@@ -169,16 +175,19 @@ def test_prepared_markets_compile_nothing_later(opened_before: bool, monkeypatch
     assert not plain.compile
 
 
-def test_what_cannot_be_replayed_is_compiled_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_replayed_is_compiled_as_usual(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refuse(*arguments: Any) -> None:
         raise NotRecordable("made up")
 
     monkeypatch.setattr(replay, "program", refuse)
     monkeypatch.setattr("torchgym.market.engine._graph", lambda step: step)
     market, plain = (Market(CONFIG, 2, seed=4, compile=on) for on in (True, False))
-    with pytest.warns(RuntimeWarning, match=r"torch\.compile, which is slower: made up"):
-        market.reset()
+    market.reset()
     plain.reset()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "torch.compile, which is slower" in line and "made up" in line
     assert market.compile
     assert differences(seen(market.step()), seen(plain.step())) == []
 
@@ -210,3 +219,187 @@ def test_few_sizes_serve_all_batches(markets: int, slots: int, size: int, monkey
 def test_two_threads_share_what_is_worth_sharing(markets: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "CHUNK", 64)
     assert replay.chunk_size(markets, 210, 2) == size
+
+
+def workers() -> list[threading.Thread]:
+    """Threads that step chunks."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("torchgym_")]
+
+
+def test_dropped_markets_leave_no_threads() -> None:
+    before, count = workers(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(3):
+            market = opened(CONFIG, 5, seed=4, compile=True)
+            market.step()
+        torch.set_num_threads(3)
+        market.step()  # on new threads
+        new = [thread for thread in workers() if thread not in before]
+        del market
+        gc.collect()
+        for thread in new:
+            thread.join(60.0)
+    finally:
+        torch.set_num_threads(count)
+    assert new and not [thread for thread in new if thread.is_alive()]
+
+
+def test_an_interrupted_step_waits_for_its_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or they would write where the next step does. The interrupted one has not happened."""
+    count = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        market, plain = (opened(CONFIG, 5, seed=4, compile=on) for on in (True, False))
+        market.step(), plain.step()
+        here, interrupted, run = threading.current_thread(), threading.Event(), Bound.__call__
+        finished: list[bool] = []
+
+        def interrupt(self: Bound) -> None:
+            if threading.current_thread() is here:
+                interrupted.set()
+                raise KeyboardInterrupt
+            assert interrupted.wait(60.0)
+            time.sleep(0.2)
+            run(self)
+            finished.append(True)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Bound, "__call__", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                market.step(torch.full((5,), 2))
+            assert finished  # all that the other thread had to do
+        assert market._replay is not None and not market._replay.fresh
+        assert differences(seen(market.observe()), seen(plain.observe())) == []
+        assert differences(seen(market.step()), seen(plain.step())) == []
+        assert differences(market.state, plain.state) == []
+    finally:
+        torch.set_num_threads(count)
+
+
+_FORK = """
+import os, select, threading, warnings
+import torch
+from torchgym import Market
+from torchgym.files import hexdigest
+from torchgym.market import replay
+from torchgym.program import Bound
+from torchgym.state import leaves
+from markets import random_actions, toy
+
+warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads, which is what is tested
+replay.CHUNK, replay.ALONE = 2, 1
+torch.set_num_threads(2)
+market = Market(toy(), 66, seed=4, compile=True)
+market.reset()
+actions = iter(random_actions(toy(), 20, 66))
+market.step(next(actions))
+assert market._replay._threads == 2
+
+def digest():
+    return hexdigest(leaf.numpy().tobytes() for _, leaf in leaves(market.state))
+
+def child(work):
+    reader, writer = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            os.write(writer, work().encode())
+        except BaseException as error:
+            os.write(writer, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.close(writer)
+    readable = select.select([reader], [], [], 60.0)[0]
+    answer = os.read(reader, 1000).decode() if readable else "hangs"
+    os.kill(process, 9)
+    os.waitpid(process, 0)
+    return answer
+"""
+
+_BETWEEN_STEPS = """
+def both(work):
+    in_child = child(work)
+    print(in_child == work(), in_child)
+
+def step(action):
+    market.step(action)
+    return digest()
+
+first = next(actions)
+in_grandchild = child(lambda: child(lambda: step(first)))
+for action in (first, next(actions), next(actions)):
+    both(lambda: step(action))
+    if action is first:
+        print(in_grandchild == digest(), in_grandchild)
+both(lambda: (market.reset(mask=torch.arange(66) % 3 == 0), step(first))[1])
+both(lambda: (market.reset(), step(first))[1])
+"""
+
+_INSIDE_A_STEP = """
+parent, begun, go_on, run = os.getpid(), threading.Event(), threading.Event(), Bound.__call__
+
+def pause(self):
+    if os.getpid() == parent:
+        begun.set()
+        go_on.wait()
+    run(self)
+
+action = next(actions)
+Bound.__call__ = pause
+stepping = threading.Thread(target=market.step, args=(action,))
+stepping.start()
+begun.wait()
+in_child = child(lambda: (market.step(action), digest())[1])
+go_on.set()
+stepping.join()
+print(in_child == digest() or in_child.startswith("RuntimeError"), in_child)
+"""
+
+
+@pytest.mark.parametrize(("work", "lines"), [(_BETWEEN_STEPS, 6), (_INSIDE_A_STEP, 1)])
+def test_a_forked_child_steps_on(work: str, lines: int) -> None:
+    """With threads of its own, in the same bits as its parent."""
+    opened(CONFIG, 2, compile=True)  # so that the program is on the disk
+    ((status, text, errors),) = answers([started(_FORK + work, programs.cache_folder())])
+    assert status == 0, errors
+    assert [line.split()[0] for line in text.splitlines()] == ["True"] * lines, text
+
+
+@pytest.fixture
+def unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No program is known, neither here nor on the disk, and none can be traced."""
+
+    def fail(*arguments: Any) -> None:
+        raise OSError("made up")
+
+    monkeypatch.setenv("TORCHGYM_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(replay, "_known", {})
+    monkeypatch.setattr(replay, "_failed", {})
+    monkeypatch.setattr(replay, "_trace", fail)
+
+
+def test_compiling_is_announced_before_the_tracing(
+    unknown: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened(CONFIG, 2, compile=True)
+    first, second = capsys.readouterr().err.splitlines()
+    cache = tmp_path / "cache"
+    assert first == f"torchgym: compiling the step for batches of 2: up to three minutes, kept in {cache}"
+    assert "OSError: made up" in second
+    assert list(cache.iterdir()) == []
+
+
+def test_tracing_for_the_name_is_silent_when_it_is_short(
+    unknown: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(rewards.REWARDS, "added", rewards.REWARDS["pnl"])
+    opened(CONFIG.replace(reward="added"), 2, compile=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "OSError: made up" in line
+
+
+def test_a_failure_is_kept_without_what_it_failed_on(unknown: None, capsys: pytest.CaptureFixture[str]) -> None:
+    opened(CONFIG, 2, compile=True)
+    opened(CONFIG, 2, compile=True)
+    assert "failed before in this process: OSError: made up" in capsys.readouterr().err.splitlines()[-1]
+    assert set(replay._failed.values()) == {(RuntimeError, "OSError: made up")}

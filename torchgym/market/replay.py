@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import time
+import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,15 +20,18 @@ from torchgym.config import MarketConfig
 from torchgym.market.packed import Columns, Packed
 from torchgym.market.step import step
 from torchgym.noise import Lanes
-from torchgym.program import Bound, Program, Traced
+from torchgym.program import Bound, NotRecordable, Program, Traced
 from torchgym.state import Layout, MarketParams, MarketState, RewardMemory, leaves, map_tensors, unflatten
 
 # What a program steps at once is small enough that all between its loops stays in the caches near a core.
 CHUNK = 64  # markets
 CHUNK_SLOTS = 16_384  # and slots of their books
 ALONE = 32  # markets that one thread steps sooner than two can agree to
+SOON = 4.0  # seconds that tracing usually takes at most
 
 _known: dict[str, Program] = {}  # of this process, by fingerprint
+_failed: dict[str, tuple[type[RuntimeError], str]] = {}  # why there is none; what failed once is not tried again
+_alive: weakref.WeakSet[Replay] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,10 @@ class Replay:
             ]
             self._buffers = (flat, second)
             self._told = [
-                torch.empty((self._padded, *place.shape[1:]), dtype=place.dtype)
+                torch.empty((self._padded, *place.shape[1:]), dtype=place.dtype, device="cpu")
                 for place in self._program.outputs[len(flat) :]
             ]
-            self._action = torch.zeros((self._padded, world.places.symbols), dtype=torch.int64)
+            self._action = torch.zeros((self._padded, world.places.symbols), dtype=torch.int64, device="cpu")
             self._states = tuple(unflatten(state, [leaf[: self.num_envs] for leaf in one]) for one in self._buffers)
             self._views = [leaf[: self.num_envs] for leaf in self._told]
             self._arrays = [[leaf.numpy() for leaf in (*one, *self._told)] for one in self._buffers]
@@ -87,7 +91,8 @@ class Replay:
         self._fresh = False  # whether what was told last belongs to the present
         self._threads = 0
         self._work: tuple[list[list[Bound]], ...] = ()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: ThreadPoolExecutor | None = None  # made by the first step that needs it, and for as many threads
+        _alive.add(self)
 
     def __call__(self, params: MarketParams, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
         """One decision of every market: the new state, in the buffers, and what is told, in fresh tensors."""
@@ -96,10 +101,14 @@ class Replay:
         self._action_view.copy_(action)
         if self._threads != min(torch.get_num_threads(), self._chunks):
             self._share_out()
+        self._fresh = False  # until all of it is told
         here, *there = self._work[self._at]
         waiting = [self._submit(bounds) for bounds in there]
-        for bound in here:
-            bound()
+        try:
+            for bound in here:
+                bound()
+        finally:
+            wait(waiting)  # also when this one was interrupted: they write where the next step will
         for other in waiting:
             other.result()
         self._at = 1 - self._at
@@ -162,7 +171,8 @@ class Replay:
         return tensor[: self.chunk]
 
     def _submit(self, bounds: Sequence[Bound]) -> Future[None]:
-        assert self._pool is not None
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads - 1, "torchgym")
         return self._pool.submit(_run, bounds)
 
     def _share_out(self) -> None:
@@ -175,7 +185,7 @@ class Replay:
             [[self._bind(source, chunk, scratch[t]) for chunk in share] for t, share in enumerate(shares)]
             for source in (0, 1)
         )
-        self._pool = ThreadPoolExecutor(count - 1, "torchgym") if count > 1 else None
+        self._pool = None
 
     def _bind(self, source: int, chunk: int, scratch: Sequence[Tensor]) -> Bound:
         """From one set of buffers to the other, in the rows of one chunk."""
@@ -206,14 +216,32 @@ def program(world: World, params: MarketParams, state: MarketState) -> Program:
     count = state.clock.tick.shape[0]
     settings = {**world.config.to_dict(), "max_ticks": None}  # which is part of the state
     shown = features.names(world.config)  # a set of one name may show other features tomorrow
-    traced = _trace(world, params, state) if _has_added_rows(world) else None
+    traced = None
+    if _has_added_rows(world):
+        with programs.reporting("tracing the step, to know its program", "still tracing the step", after=SOON):
+            traced = _trace(world, params, state)
     what = () if traced is None else (traced.code,)
-    name = programs.fingerprint(sorted(settings.items()), shown, count, *what)
+    name = programs.fingerprint(__name__, sorted(settings.items()), shown, count, *what)
+
+    def make(kept: str) -> Program:
+        begin = time.monotonic()
+        line = f"compiling the step for batches of {count}: up to three minutes, {kept}"
+        with programs.reporting(line, "still compiling the step"):
+            made = programs.build(traced or _trace(world, params, state))
+        programs.say(f"compiled in {time.monotonic() - begin:.0f} s")
+        return made
+
+    if name in _failed:
+        kind, why = _failed[name]
+        raise kind(f"it failed before in this process: {why}")
     if name not in _known:
-        found = programs.load(name)
-        if found is None:
-            found = programs.save(_compile(traced or _trace(world, params, state), count), name)
-        _known[name] = found
+        try:
+            _known[name] = programs.obtain(name, make)
+        except Exception as error:
+            # Not the error itself: the frames of its traceback hold the markets.
+            kind = NotRecordable if isinstance(error, NotRecordable) else RuntimeError
+            _failed[name] = kind, programs.reason(error)
+            raise
     return _known[name]
 
 
@@ -241,25 +269,20 @@ def _trace(world: World, params: MarketParams, state: MarketState) -> Traced:
         new, told = step(world.config, same, old, action, places=world.places, lanes=lanes)
         return [leaf for _, leaf in (*leaves(new), *leaves(columns.pack(told)))]
 
-    hold = torch.zeros((state.clock.tick.shape[0], world.places.symbols), dtype=torch.int64)
+    hold = torch.zeros((state.clock.tick.shape[0], world.places.symbols), dtype=torch.int64, device="cpu")
     return programs.trace(function, [*flat_state, *flat_params, world.lanes.tick, hold])
-
-
-def _compile(traced: Traced, count: int) -> Program:
-    _tell(
-        f"compiling the step for batches of {count}: up to three minutes, once; it is kept in {programs.cache_folder()}"
-    )
-    begin = time.monotonic()
-    built = programs.build(traced)
-    _tell(f"compiled in {time.monotonic() - begin:.0f} s")
-    return built
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(f"torchgym: {line}\n")
-    sys.stderr.flush()
 
 
 def _run(bounds: Sequence[Callable[[], None]]) -> None:
     for bound in bounds:
         bound()
+
+
+def _after_fork() -> None:
+    """In a forked child: the threads of the parent are not there, so the next step makes its own."""
+    for replay in _alive:
+        replay._pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

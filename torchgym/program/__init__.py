@@ -12,9 +12,12 @@ anything else there is `NotRecordable`, and `torch.compile`.
 
 from __future__ import annotations
 
-from torchgym.program.build import FUSION, NotRecordable, Traced, build, trace
+from torchgym.program.build import FUSION, Traced, build, trace
+from torchgym.program.errors import NotRecordable, reason
 from torchgym.program.program import Bound, Program
-from torchgym.program.store import cache_folder, fingerprint, load, save
+from torchgym.program.progress import reporting, say
+from torchgym.program.sources import fingerprint
+from torchgym.program.store import cache_folder, obtain
 
 __all__ = [
     "FUSION",
@@ -25,7 +28,9 @@ __all__ = [
     "build",
     "cache_folder",
     "fingerprint",
-    "load",
-    "save",
+    "obtain",
+    "reason",
+    "reporting",
+    "say",
     "trace",
 ]

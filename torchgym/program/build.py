@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from torchgym.program.program import Call, Place, Program
+from torchgym.program.errors import NotRecordable
+from torchgym.program.program import Call, Place, Program, extent
 
 # What several reductions over orders read is materialised instead of computed again in each of them.
 FUSION: dict[str, Any] = {
@@ -28,10 +29,6 @@ OPTIONS: dict[str, Any] = {
     "size_asserts": False,
     "alignment_asserts": False,
 }
-
-
-class NotRecordable(RuntimeError):
-    """The compiled function does something other than launch kernels, or its recording does not repeat it."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +130,11 @@ def _record(compiled: Any, inputs: Sequence[Tensor]) -> tuple[Program, list[Tens
             sizes.append(storage.nbytes())
         return memory[storage.data_ptr()], tensor.data_ptr() - storage.data_ptr()
 
+    def span(tensor: Tensor) -> tuple[int, int, int]:
+        return (*locate(tensor), extent(tuple(tensor.shape), tensor.stride(), tensor.dtype))
+
     kernels = list(dict.fromkeys(kernel for kernel, _ in launched))
-    calls = tuple(Call(kernels.index(kernel), tuple(map(locate, arguments))) for kernel, arguments in launched)
+    calls = tuple(Call(kernels.index(kernel), tuple(map(span, arguments))) for kernel, arguments in launched)
     places = tuple(Place(*locate(out), tuple(out.shape), out.stride(), out.dtype) for out in outputs)
     return Program(
         inputs=tuple((tuple(tensor.shape), tensor.dtype) for tensor in inputs),
@@ -169,7 +169,7 @@ def _kernels_replaced(run: Any, launched: list[tuple[Any, tuple[Any, ...]]]) -> 
 
 def _check(program: Program, inputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
     """The program repeats the call that was recorded, in every bit."""
-    outputs = [torch.zeros(place.shape, dtype=place.dtype) for place in program.outputs]
+    outputs = [torch.zeros(place.shape, dtype=place.dtype, device="cpu") for place in program.outputs]
     program.bind(inputs, outputs, program.scratch())()
     for index, (found, wanted) in enumerate(zip(outputs, expected, strict=True)):
         if found.numpy().tobytes() != wanted.contiguous().numpy().tobytes():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
+_MOST = 1 << 40  # bytes of all memories together, and elements along a dimension
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Call:
-    """One launch: which kernel, and for each pointer it takes the memory and the byte in it."""
+    """One launch: which kernel, and for each pointer it takes the memory, the byte in it, and the bytes from there on."""
 
     kernel: int
-    arguments: tuple[tuple[int, int], ...]
+    arguments: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class Program:
         outputs: where each result ends up.
         calls: in order.
         kernels: shared libraries that export `kernel`, by `Call.kernel`.
+
+    Raises:
+        ValueError: for a number that leads out of a memory, or to no kernel.
     """
 
     inputs: tuple[tuple[tuple[int, ...], torch.dtype], ...]
@@ -52,6 +57,24 @@ class Program:
     outputs: tuple[Place, ...]
     calls: tuple[Call, ...]
     kernels: tuple[Path, ...]
+
+    def __post_init__(self) -> None:
+        for shape, _ in self.inputs:
+            _check("shape", shape)
+        _check("sizes", self.sizes)
+        sizes = [*(extent(shape, _contiguous(shape), dtype) for shape, dtype in self.inputs), *self.sizes]
+        _check("sizes in all", (sum(sizes),))
+        for place in self.outputs:
+            _check("shape", place.shape)
+            _check("stride", place.stride)
+            if len(place.shape) != len(place.stride) or place.offset % place.dtype.itemsize:
+                raise ValueError(f"an output has no {place.dtype} at {place}")
+            _check_span(sizes, place.memory, place.offset, extent(place.shape, place.stride, place.dtype))
+        for call in self.calls:
+            if not 0 <= call.kernel < len(self.kernels):
+                raise ValueError(f"kernel {call.kernel} of {len(self.kernels)} is called")
+            for span in call.arguments:
+                _check_span(sizes, *span)
 
     @functools.cached_property
     def functions(self) -> tuple[Callable[..., None], ...]:
@@ -71,7 +94,7 @@ class Program:
     def scratch(self) -> list[Tensor]:
         """Memory for what it computes on its way, in one piece; runs that share it must not run at the same time."""
         rounded = [-(-size // _ALIGNMENT) * _ALIGNMENT for size in self.sizes]
-        whole = torch.empty(sum(rounded) + _ALIGNMENT, dtype=torch.uint8)
+        whole = torch.empty(sum(rounded) + _ALIGNMENT, dtype=torch.uint8, device="cpu")
         ends = list(itertools.accumulate(rounded, initial=-whole.data_ptr() % _ALIGNMENT))
         return [whole[start:end] for start, end in itertools.pairwise(ends)]
 
@@ -108,7 +131,7 @@ class Program:
         launches = [
             functools.partial(
                 self.functions[call.kernel],
-                *(_pointer(addresses[index] + offset) for index, offset in call.arguments),
+                *(_pointer(addresses[index] + offset) for index, offset, _ in call.arguments),
             )
             for call in self.calls
         ]
@@ -119,12 +142,11 @@ class Program:
         own = place.memory - len(self.inputs)
         if own < 0 or place.offset:
             return False
-        span = 1
-        for length, stride in zip(reversed(place.shape), reversed(place.stride), strict=True):
-            if length != 1 and stride != span:
-                return False
-            span *= length
-        return span * place.dtype.itemsize == self.sizes[own]
+        in_order = all(
+            length == 1 or stride == expected
+            for length, stride, expected in zip(place.shape, place.stride, _contiguous(place.shape), strict=True)
+        )
+        return in_order and math.prod(place.shape) * place.dtype.itemsize == self.sizes[own]
 
 
 class Bound:
@@ -146,6 +168,30 @@ class Bound:
             launch()
         for target, source in self._copies:
             target.copy_(source)
+
+
+def extent(shape: Sequence[int], stride: Sequence[int], dtype: torch.dtype) -> int:
+    """Bytes from the first element of a tensor to behind its last one; strides count elements."""
+    if 0 in shape:
+        return 0
+    last = sum((length - 1) * step for length, step in zip(shape, stride, strict=True))
+    return (last + 1) * dtype.itemsize
+
+
+def _contiguous(shape: Sequence[int]) -> list[int]:
+    """Strides of a contiguous tensor, in elements."""
+    return [math.prod(shape[at + 1 :]) for at in range(len(shape))]
+
+
+def _check(what: str, numbers: Sequence[int]) -> None:
+    if not all(0 <= number <= _MOST for number in numbers):
+        raise ValueError(f"{what} must be numbers from 0 to {_MOST}, got {numbers}")
+
+
+def _check_span(sizes: Sequence[int], memory: int, offset: int, length: int) -> None:
+    """Whether these bytes lie inside a memory."""
+    if not 0 <= memory < len(sizes) or min(offset, length) < 0 or offset + length > sizes[memory]:
+        raise ValueError(f"{length} bytes from byte {offset} on are not in memory {memory}")
 
 
 def _pointer(address: int) -> Any:
