@@ -649,7 +649,7 @@ class Market:
     def endow(self) -> None:
         """Open the learner's account at the first quotes: its cash, and its shares at the list price, charged for nothing."""
         config, names = self.config, ("fees", "borrow", "borrow_accrued", "realized", "turnover")
-        self.account = SimpleNamespace(learner_cash=config.starting_cash, **dict.fromkeys(names, 0))
+        self.account = SimpleNamespace(learner_cash=config.starting_cash, ruined=False, **dict.fromkeys(names, 0))
         for symbol in self.symbols:
             symbol.learner_shares, symbol.filled = config.starting_shares, 0
             symbol.basis = config.starting_shares * config.list_price
@@ -681,7 +681,7 @@ class Market:
         self.account.learner_cash -= fees
         self.account.realized -= fees
         self.account.turnover = turnover
-        self.mark()
+        self.mark(now)
         self.tick_number = now
 
     def learner_walks(self, symbol: SimpleNamespace, action: int) -> SimpleNamespace:
@@ -777,9 +777,12 @@ class Market:
         symbol.maker.reported = np.sign(taken) * worth * sqrt(f64(abs(taken)) * (1.0 / self.config.usual_volume))
         return f64(2 * done.price - done.half_mid) * 0.5 + heard if done.volume > 0 else heard
 
-    def mark(self) -> None:
-        """Charge for short positions, then value the learner's holdings."""
+    def mark(self, now: int) -> None:
+        """Charge for short positions, then value the learner's holdings; from tick 1 on, with ruin."""
         account = self.account
+        if now < 1:
+            account.half_equity = self.half_equity()
+            return
         owed = sum(max(-symbol.learner_shares, 0) * symbol.tape.half_mids[-1] for symbol in self.symbols)
         account.borrow_accrued += owed * self.config.borrow_ppb
         due = account.borrow_accrued // 2_000_000_000
@@ -788,6 +791,7 @@ class Market:
         account.learner_cash -= due
         account.realized -= due
         account.half_equity = self.half_equity()
+        account.ruined = account.ruined or account.half_equity <= 2 * self.config.maintenance
 
     def half_equity(self) -> int:
         """Twice the learner's cash and what its shares are worth, at the mid or against the standing book."""

@@ -17,6 +17,7 @@ from torchgym.state import Accounts, Auction, Book, Execution, Layout
 # Two single-order traders and one maker: owners 0, 1, M; slots 0, 1, M's bid, M's ask.
 PLACES = Layout(symbols=1, sectors=1, families={"value": slice(0, 2)}, singles=2, makers=1)
 CASH = 1_000_000
+FIRST = torch.tensor([1])  # tick
 
 
 def config(**changes: Any) -> MarketConfig:
@@ -234,7 +235,7 @@ def test_borrow_falls_due_in_whole_units() -> None:
     marks = [200, 201, 202, 190, 210, 0]  # half points
     owed, charged = 0.0, 0
     for half_mid in marks:
-        short = accounts.mark(settings, short, number(half_mid), None)
+        short = accounts.mark(settings, short, number(half_mid), None, now=FIRST)
         owed += 0.03 * half_mid / 2
         charged = int(owed + 1e-9)
         assert short.borrow.item() == charged
@@ -249,11 +250,11 @@ def test_only_short_positions_pay() -> None:
     settings = config(num_symbols=2, borrow_ppb=500_000_000)
     both = accounts.start(settings, torch.zeros(1, 2, 3, dtype=torch.int64))
     both.learner_shares = torch.tensor([[10, -4]])
-    marked = accounts.mark(settings, both, torch.tensor([[2_000, 300]]), None)
+    marked = accounts.mark(settings, both, torch.tensor([[2_000, 300]]), None, now=FIRST)
     assert marked.borrow.tolist() == [300]  # half of 4 x 150
     assert marked.half_equity.tolist() == [2 * (CASH - 300) + 20_000 - 1_200]
     both.learner_shares = torch.tensor([[10, 4]])
-    assert accounts.mark(settings, both, torch.tensor([[2_000, 300]]), None).borrow.tolist() == [0]
+    assert accounts.mark(settings, both, torch.tensor([[2_000, 300]]), None, now=FIRST).borrow.tolist() == [0]
 
 
 def test_default_borrow_is_about_half_a_percent_a_year() -> None:
@@ -264,8 +265,23 @@ def test_default_borrow_is_about_half_a_percent_a_year() -> None:
     yearly = ticks * 50 * 10_000 * settings.borrow_ppb * 1e-9
     assert yearly / (50 * 10_000) == pytest.approx(0.005, rel=0.02)
     for _ in range(80):  # 0.025 a tick
-        short = accounts.mark(settings, short, number(20_000), None)
+        short = accounts.mark(settings, short, number(20_000), None, now=FIRST)
     assert (short.borrow.item(), short.borrow_accrued.item()) == (2, 0)
+
+
+def test_the_account_begins_at_tick_0() -> None:
+    """Up to then nothing is charged and nobody is ruined; afterwards ruin lasts, whatever equity becomes."""
+    settings = config(starting_shares=-4, list_price=100, borrow_ppb=500_000_000, maintenance=CASH - 450)
+    short = opening(settings)
+    for now, half_mid, equity, borrow, ruined in (
+        (-1, 300, CASH - 600, 0, False),
+        (0, 300, CASH - 600, 0, False),
+        (1, 100, CASH - 300, 100, False),
+        (2, 150, CASH - 550, 250, True),
+        (3, 0, CASH - 250, 250, True),
+    ):
+        short = accounts.mark(settings, short, number(half_mid), None, now=torch.tensor([now]))
+        assert (short.half_equity.item(), short.borrow.item(), short.ruined.item()) == (2 * equity, borrow, ruined)
 
 
 def book(bids: list[tuple[int, int]], asks: list[tuple[int, int]]) -> Book:
@@ -294,7 +310,8 @@ def test_liquidation_walks_the_book(held: int, worth: int) -> None:
     assert value.item() == 2 * worth
     owner = opening(settings)
     owner.learner_shares = number(held)
-    assert accounts.mark(settings, owner, number(201), value).half_equity.item() == 2 * (CASH + worth)
+    marked = accounts.mark(settings, owner, number(201), value, now=FIRST)
+    assert marked.half_equity.item() == 2 * (CASH + worth)
 
 
 def test_liquidation_of_an_empty_book_is_the_mid() -> None:

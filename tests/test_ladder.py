@@ -201,7 +201,7 @@ def test_curves_and_pictures() -> None:
 def test_bad_plans_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown rung 'moon': choose from inventory, exact_free"):
         Plan(rungs=("moon",))
-    with pytest.raises(ValueError, match="none given"):
+    with pytest.raises(ValueError, match="rungs must have at least one entry, got none"):
         Plan(rungs=())
     with pytest.raises(ValueError, match="seeds must be an integer >= 1, got 0"):
         Plan(seeds=0)

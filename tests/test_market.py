@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import math
+import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from markets import cold, differences, opened, random_actions, seen, toy
+from markets import EVERYTHING, cold, differences, opened, random_actions, seen, toy
 from torch import Tensor
 
 import torchgym as tg
@@ -18,6 +22,7 @@ from torchgym import Market, MarketConfig, accounts, fundamental, market, matchi
 from torchgym.actions import ACTIONS
 from torchgym.checks import BrokenInvariant, total_cash, total_shares
 from torchgym.features import FEATURE_SETS
+from torchgym.market import read_content, write_content
 from torchgym.rewards import REWARDS
 from torchgym.state import clone, leaves
 from torchgym.state import rows as take_rows
@@ -84,10 +89,10 @@ def test_an_episode_may_begin_with_shares(mark: str, held: int, original: Market
         assert (worth < at_mid).all()
     assert torch.equal(own.half_equity, 2 * own.learner_cash + worth.sum(-1))
     assert own.half_equity.ne(cold_start.half_equity).all()
-    # Only those who are short pay for the warm-up.
-    assert torch.equal(own.learner_cash, config.starting_cash - own.borrow)
-    assert own.borrow.gt(0).all() == (held < 0)
-    assert not (cold_start.borrow.any() or cold_start.borrow_accrued.any())
+    # The account begins at tick 0: nobody pays for the warm-up, and those who are short pay from then on.
+    assert torch.equal(own.learner_cash, torch.full_like(own.learner_cash, config.starting_cash))
+    assert not (own.borrow.any() or own.borrow_accrued.any() or own.realized.any() or own.ruined.any())
+    assert loaded.step().info["borrow"].gt(0).all() == (held < 0)
 
 
 def test_opening_quotes_mark_what_an_episode_begins_with() -> None:
@@ -432,9 +437,9 @@ def test_a_checkpoint_keeps_every_setting(tmp_path: Path) -> None:
 
 def damaged(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     def rewrite(path: Path) -> None:
-        saved = torch.load(path, weights_only=True)
-        replaced = change(saved)
-        torch.save(saved if replaced is None else replaced, path)
+        saved = read_content(path)
+        change(saved)
+        write_content(path, saved)
 
     return rewrite
 
@@ -458,14 +463,17 @@ def halve_precision(saved: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: path.write_bytes(b""), r"cannot be read: it is damaged, or not a torchgym checkpoint"),
-        (lambda path: path.write_text("hello"), r"cannot be read"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-5_000]), r"cannot be read"),
-        (damaged(lambda saved: [1, 2]), r"market\.pt is not a torchgym checkpoint"),
-        (damaged(lambda saved: {"model": torch.zeros(1)}), r"is not a torchgym checkpoint"),
-        (damaged(lambda saved: saved.update(torchgym_checkpoint=99)), r"of version 99, this torchgym reads version 2"),
-        (damaged(drop_the_state), r"damaged checkpoint"),
-        (damaged(lambda saved: saved["state"].update({"clock.tick": 3})), r"damaged checkpoint"),
+        (lambda path: path.write_bytes(b""), r"market\.pt is damaged, or was not written by this version"),
+        (lambda path: path.write_text("hello"), r"market\.pt is damaged"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5_000]), r"market\.pt is damaged"),
+        (lambda path: torch.save({"model": torch.zeros(1)}, path), r"market\.pt is damaged, or was not written by"),
+        (damaged(lambda saved: saved.pop("torchgym_checkpoint")), r"market\.pt is not a saved market"),
+        (damaged(lambda saved: saved.update(torchgym_checkpoint=99)), r"of version 99, this torchgym reads version 3"),
+        (damaged(drop_the_state), r"market\.pt lacks its settings or its tensors"),
+        (damaged(lambda saved: saved.update(config=[1])), r"market\.pt lacks its settings or its tensors"),
+        (damaged(lambda saved: saved["state"].update({"clock.tick": 3})), r"something else than tensors"),
+        (damaged(lambda saved: saved["state"].pop("clock.seed")), r"market\.pt holds no market"),
+        (damaged(lambda saved: saved["state"].update({"clock.seed": torch.tensor(3)})), r"market\.pt holds no market"),
         (damaged(drop_a_market), r"the saved tensors do not fit this market"),
         (damaged(halve_precision), r"the saved tensors do not fit this market"),
         (damaged(drop_a_tensor), r"the saved tensors do not fit this market"),
@@ -493,6 +501,152 @@ def test_restore_refuses_another_market(one: Market) -> None:
     with pytest.raises(ValueError, match=r"do not fit this market"):
         other.restore(dict(leaves(one.state)))
     assert differences(other.state, before) == []
+
+
+def with_leaf(market: Market, name: str, change: Callable[[Tensor], Any]) -> dict[str, Tensor]:
+    """The market's tensors, one of them changed in place by the function."""
+    tensors = {leaf_name: leaf.clone() for leaf_name, leaf in leaves(market.state)}
+    change(tensors[name])
+    return tensors
+
+
+REALS = [name for name, leaf in leaves(opened(CONFIG, 1).state) if leaf.dtype.is_floating_point]
+
+
+@pytest.mark.parametrize("name", REALS)
+def test_a_number_that_is_none_is_refused(one: Market, name: str) -> None:
+    before = clone(one.state)
+    for bad in (math.nan, math.inf):
+        spoilt = with_leaf(one, name, lambda leaf, bad=bad: leaf[1].fill_(bad))
+        with pytest.raises(ValueError, match=rf"in market 1 it is not so that {name} is finite"):
+            one.restore(spoilt)
+    assert differences(one.state, before) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "rule"),
+    [
+        ("book.price", lambda leaf: leaf.neg_(), "prices are at least one point"),
+        ("book.size", lambda leaf: leaf.neg_(), "the book is uncrossed"),
+        ("tape.ask", lambda leaf: leaf.zero_(), "the spread is at least one point"),
+        ("tape.bid", lambda leaf: leaf.zero_(), "bids are at least one point"),
+        ("tape.half_mids", lambda leaf: leaf[..., 0].zero_(), "mids are at least one point"),
+        ("tape.volumes", lambda leaf: leaf.sub_(10**6), "volumes are not negative"),
+        ("clock.seed", lambda leaf: leaf.sub_(10**6), "seeds are not negative"),
+        ("clock.episode", lambda leaf: leaf.sub_(2), "episodes are counted from 0"),
+        ("clock.tick", lambda leaf: leaf.sub_(100), "the warm-up is as long"),
+        ("clock.last", lambda leaf: leaf.zero_(), "an episode has a length"),
+        ("accounts.cash", lambda leaf: leaf[..., 0].add_(1), "cash adds up"),
+        ("accounts.shares", lambda leaf: leaf[..., 0].add_(1), "shares add up"),
+        ("accounts.learner_cash", lambda leaf: leaf.add_(1), "cash adds up"),
+        ("accounts.learner_shares", lambda leaf: leaf.add_(10**6), "positions are within their limit"),
+        ("accounts.fees", lambda leaf: leaf.sub_(10**6), "fees and borrow charges are not negative"),
+        ("accounts.basis", lambda leaf: leaf.add_(1), "realised profit and basis explain"),
+        ("accounts.half_equity", lambda leaf: leaf.add_(2), "equity is cash and shares at the mid"),
+    ],
+)
+def test_a_state_that_no_market_can_have_is_refused(
+    one: Market, name: str, change: Callable[[Tensor], Any], rule: str
+) -> None:
+    before = clone(one.state)
+    with pytest.raises(
+        ValueError, match=rf"no market can have such a state: in market 0, 1, 2 it is not so that {rule}"
+    ):
+        one.restore(with_leaf(one, name, change))
+    assert differences(one.state, before) == []
+
+
+def test_a_state_is_what_a_market_can_have_at_any_moment() -> None:
+    """Warm-up, running, reseeded, ended and ruined episodes, every option away from its default."""
+    for config in (CONFIG, EVERYTHING, toy(max_ticks=5, starting_shares=-50, starting_cash=510_000)):
+        one = opened(config, 3)
+        for action in random_actions(config, 8, 3):
+            one.restore(dict(leaves(one.state)))
+            one.step(action)
+        one.reseed([5, 6, 7])
+        one.restore(dict(leaves(one.state)))
+        cold_start = cold(config, 3)
+        cold_start.restore(dict(leaves(cold_start.state)))
+
+
+# --- copies, threads
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda market: pickle.loads(pickle.dumps(market))])
+def test_a_copy_is_independent_and_goes_on_alike(copied: Callable[[Market], Market]) -> None:
+    for original in (Market(CONFIG, MARKETS, seed=3), opened(CONFIG, MARKETS, seed=3)):
+        if original.opened:
+            original.step(all_do(BUY))
+            original.reseed(range(70, 70 + MARKETS))
+        twin = copied(original)
+        if not original.opened:
+            twin.reset()
+            original.reset()
+        assert differences(twin.state, original.state) == []
+        before = clone(original.state)
+        twin.step(all_do(BUY))
+        assert differences(original.state, before) == []
+        original.step(all_do(BUY))
+        assert differences(twin.state, original.state) == []
+        twin.reset()
+        original.reset()
+        assert differences(twin.state, original.state) == []
+        assert differences(twin.params, original.params) == []
+
+
+def test_threads_take_turns() -> None:
+    """No step is lost, and the market moves as if one thread had made them all."""
+    one, same, steps = opened(CONFIG, 1), opened(CONFIG, 1), 40
+
+    def work() -> None:
+        for _ in range(steps):
+            one.step()
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for _ in range(3 * steps):
+        same.step()
+    assert differences(one.state, same.state) == []
+
+
+# --- ruin
+
+
+def test_an_episode_never_begins_ended() -> None:
+    """Accounts that the opening price alone may ruin: they end at the first step at the earliest."""
+    for options in (
+        {"starting_shares": -50, "starting_cash": 510_000},
+        {"starting_shares": 50, "maintenance": 10_000_000 + 50 * 10_000 - 1},
+        {"starting_shares": 50, "maintenance": 10_000_000 + 50 * 10_000 - 1, "mark": "liquidation"},
+    ):
+        one = opened(toy(max_ticks=8, **options), 16)
+        opening = one.observe()
+        below = one.state.accounts.half_equity <= 2 * one.config.maintenance
+        assert below.any() and not opening.terminated.any()
+        assert not one.reset().terminated.any()
+        stepped = one.step()
+        below = one.state.accounts.half_equity <= 2 * one.config.maintenance
+        assert below.any() and torch.equal(stepped.terminated, below)
+
+
+@pytest.mark.parametrize("per_action", [1, 2])
+def test_ruin_lasts_until_the_reset(per_action: int) -> None:
+    """Also where equity recovers within a decision or after it: step and observe agree at every moment."""
+    config = toy(max_ticks=40, ticks_per_action=per_action, starting_shares=50)
+    config = config.replace(maintenance=config.starting_cash + 50 * config.list_price - 2_000)
+    one, recovered = opened(config, 64), torch.zeros(64, dtype=torch.bool)
+    ruined = one.observe().terminated
+    for _ in range(12):
+        result = one.step()
+        assert torch.equal(result.terminated, one.observe().terminated)
+        assert not (ruined & ~result.terminated).any()
+        ruined = result.terminated
+        recovered |= ruined & (one.state.accounts.half_equity > 2 * config.maintenance)
+    assert recovered.any()
+    assert not one.reset(mask=ruined).terminated.any()
 
 
 # --- refusals
@@ -533,12 +687,24 @@ def test_bad_actions_move_nothing(one: Market, action: Any, message: str) -> Non
     [
         ([1, 2], r"expected 3 seeds, one per market, got 2"),
         ([1, 2, 3, 4], r"expected 3 seeds, one per market, got 4"),
-        (5, r"expected 3 seeds, one per market, got 1"),
+        (5, r"seeds must be a list of 3 integers, one per market, got 5"),
+        ([5], r"expected 3 seeds, one per market, got 1"),
         ([1, -2, 3], r"seed 1 must be an integer from 0 to 2\*\*63 - 1, got -2"),
         ([1, 2, 2**63], r"seed 2 must be an integer .* got 9223372036854775808"),
         ([1, 2.0, 3], r"seed 1 must be an integer .* got 2\.0"),
         (["1", "2", "3"], r"seed 0 must be an integer .* got '1'"),
-        ("123", r"seed 0 must be an integer .* got '1'"),
+        ("123", r"seeds must be a list of 3 integers, .* got '123'"),
+        (b"123", r"seeds must be a list of 3 integers"),
+        ({1, 2, 3}, r"seeds must be a list of 3 integers"),
+        ({1: 1, 2: 2, 3: 3}, r"seeds must be a list of 3 integers"),
+        (iter([1, 2, 3]), r"seeds must be a list of 3 integers"),
+        (torch.tensor([True, False, True]), r"seed 0 must be an integer .* got True"),
+        (np.array([True, False, True]), r"seed 0 must be an integer .* got True"),
+        ([1, np.bool_(True), 3], r"seed 1 must be an integer"),
+        ([1, torch.tensor(1.7), 3], r"seed 1 must be an integer"),
+        ([1, torch.tensor([2]), 3], r"seed 1 must be an integer"),
+        ([1, np.float64(2.0), 3], r"seed 1 must be an integer"),
+        (torch.tensor([1.7, 2.0, 3.0]), r"seed 0 must be an integer .* got 1\.7"),
         ([1, True, 3], r"seed 1 must be an integer .* got True"),
         ([1, None, 3], r"seed 1 must be an integer .* got None"),
         (torch.tensor([1.0, 2.0, 3.0]), r"seed 0 must be an integer .* got 1\.0"),
@@ -626,11 +792,11 @@ def test_unknown_names_list_the_known_ones(setting: dict[str, Any], table: dict[
     assert all(name in str(error.value) for name in table)
 
 
-@pytest.mark.parametrize("ticks", [0, -4, 2.0, 3, None])
+@pytest.mark.parametrize("ticks", [0, -4, 2.0, 3, None, True, 10**12, 2**62, 2**70])
 def test_bad_numbers_of_ticks(ticks: Any) -> None:
     pairs = opened(toy(ticks_per_action=2), 1)
     before = clone(pairs.state)
-    with pytest.raises(ValueError, match=r"num_ticks must be a positive multiple of ticks_per_action = 2, got"):
+    with pytest.raises(ValueError, match=r"num_ticks must be|does not fit into memory"):
         pairs.run(ticks)
     assert differences(pairs.state, before) == []
 

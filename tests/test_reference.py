@@ -157,16 +157,30 @@ def test_the_warm_up_from_its_first_tick(name: str, symbols: int) -> None:
 def test_a_starting_inventory(mark: str, held: int) -> None:
     """From the opening quotes on, the learner trading back 100 shares: through zero, or of more than a book takes at once."""
     terms = {"mark": mark, "position_limit": 400, "starting_shares": held, "borrow_ppb": 100_000}
-    pair = open_pair(preset("toy", num_symbols=2, **terms), 2)
+    config = preset("toy", num_symbols=2, **terms)
+    pair = open_pair(config, 2)
     pair.assert_equal()
     back = torch.full((2, 2), 0 if held > 0 else 2)
-    for tick in range(40):
-        pair.tick(back if tick % 4 == 3 else torch.full((2, 2), 1))
+    for tick in range(-config.warmup_ticks, 40):
+        pair.tick(back if tick >= 0 and tick % 4 == 3 else torch.full((2, 2), 1))
         pair.assert_equal()
     own = pair.state.accounts
     assert torch.equal(own.learner_shares, torch.full((2, 2), held - (100 if held > 0 else -100)))
     assert own.borrow.gt(0).all() == (held < 100)  # short at the start or at the end
     assert own.realized.ne(0).all()
+
+
+def test_ruin_begins_after_the_warm_up_and_lasts() -> None:
+    """The maintenance level is just below what the starting shares are worth at the list price; a market opens near that."""
+    config = preset("toy", starting_shares=50)
+    config = config.replace(maintenance=config.starting_cash + 50 * config.list_price - 1)
+    pair = open_pair(config, 8)
+    for tick in range(-config.warmup_ticks, 12):
+        pair.tick(torch.full((8, 1), 1))
+        pair.assert_equal()
+        assert tick >= 0 or not pair.state.accounts.ruined.any()
+    own = pair.state.accounts
+    assert own.ruined.any() and not own.ruined.all()
 
 
 def test_an_eventful_market() -> None:
@@ -198,7 +212,7 @@ def test_an_eventful_market() -> None:
     seen: dict[str, int] = dict.fromkeys(
         ("news", "book exhausted", "borrow", "short", "pairs", "rotator", "parent begun", "stopped", "unquoted"), 0
     )
-    for action in run(pair, 60):
+    for action in run(pair, 90):
         state, families_at = pair.state, pair.places.families
         shares = state.accounts.shares
         seen["news"] += int(state.value.arrived.sum())

@@ -25,11 +25,13 @@ from torch import Tensor
 
 from torchgym import MarketConfig, StepResult
 from torchgym.cli import report as command
+from torchgym.files import write_json
 from torchgym.look import LIGHT
 from torchgym.performance import evaluate
 from torchgym.performance.trace import Trace, trace
 from torchgym.policies import BASELINES, Policy
 from torchgym.report import median_episode, page, write_report
+from torchgym.training import PPOSettings, start
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -245,10 +247,10 @@ def test_an_unknown_policy_is_refused(evaluation: dict[str, Any], episode: Trace
 
 @pytest.fixture
 def folder(tmp_path: Path, evaluation: dict[str, Any]) -> Path:
-    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
-    (tmp_path / "learning_curve.csv").write_text(
-        "frames,seconds,training_return,validation_return\n9,1,-5,\n99,2,3,1\n"
-    )
+    write_json(tmp_path / "evaluation.json", evaluation)
+    run = start(CONFIG, PPOSettings(total_frames=16, num_envs=2, rollout=4), compile=False, validations=0)
+    run.advance()
+    run.save(tmp_path)
     return tmp_path
 
 
@@ -257,7 +259,7 @@ def test_a_run_becomes_a_page(folder: Path) -> None:
     path = write_report(folder, swinging, progress=lambda done, total: told.append((done, total)))
     assert path == folder / "report.html"
     assert told[-1] == (80, 80)
-    assert sorted(one.name for one in folder.iterdir()) == ["evaluation.json", "learning_curve.csv", "report.html"]
+    assert sorted(one.name for one in folder.iterdir()) == ["checkpoint.pt", "evaluation.json", "report.html"]
     written = path.read_text(encoding="utf-8")
     assert 'id="learning"' in written
     assert "number 4 of 7" in written and "The evaluation recorded" not in written
@@ -265,7 +267,7 @@ def test_a_run_becomes_a_page(folder: Path) -> None:
 
 def test_the_training_of_a_run_is_on_its_page(folder: Path) -> None:
     training = {"torchgym": "0.1.0", "command": "torchgym train here", "seed": 7, "settings": {}, "preset": "toy"}
-    (folder / "run.json").write_text(json.dumps(training))
+    write_json(folder / "run.json", training)
     assert "<code>torchgym train here</code>" in write_report(folder, swinging).read_text(encoding="utf-8")
 
 
@@ -279,14 +281,15 @@ def test_episode_and_file_can_be_chosen(folder: Path) -> None:
     ("spoil", "message"),
     [
         (lambda folder: (folder / "evaluation.json").unlink(), r"does not exist: `torchgym evaluate .*` makes it"),
-        (lambda folder: (folder / "evaluation.json").write_text("{"), r"cannot be read: .*torchgym evaluate"),
-        (lambda folder: (folder / "evaluation.json").write_text("[]"), r"lacks torchgym, config, .*torchgym evaluate"),
+        (lambda folder: (folder / "evaluation.json").write_text("{"), r"evaluation.json is damaged.*torchgym evaluate"),
         (
-            lambda folder: (folder / "learning_curve.csv").write_text("frames\nmany\n"),
-            r"learning_curve.csv cannot be read",
+            lambda folder: (folder / "evaluation.json").write_text("[]"),
+            r"evaluation.json is damaged.*torchgym evaluate",
         ),
-        (lambda folder: (folder / "run.json").write_text("{"), r"run.json cannot be read"),
-        (lambda folder: (folder / "run.json").write_text('{"seed": 1}'), r"run.json lacks torchgym, command, settings"),
+        (lambda folder: write_json(folder / "evaluation.json", {}), r"lacks torchgym, config, .*torchgym evaluate"),
+        (lambda folder: (folder / "checkpoint.pt").write_text("frames\nmany\n"), r"checkpoint.pt is damaged"),
+        (lambda folder: (folder / "run.json").write_text("{"), r"run.json is damaged"),
+        (lambda folder: write_json(folder / "run.json", {"seed": 1}), r"run.json lacks torchgym, command, settings"),
     ],
 )
 def test_what_is_missing_or_broken_is_named_and_nothing_written(folder: Path, spoil: Any, message: str) -> None:
@@ -317,6 +320,7 @@ def test_the_command_plays_a_baseline(
 def test_the_command_cannot_play_a_policy_it_does_not_know(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"cannot be played again: choose from hold"):
         command.run(command.Report(folder=folder, policy=HOSTILE))
+    (folder / "checkpoint.pt").unlink()
     with pytest.raises(ValueError, match=r"checkpoint\.pt does not exist: `torchgym train` makes one"):
         command.run(command.Report(folder=folder))
 

@@ -1,15 +1,17 @@
 """The TorchRL face: its specifications, resets and steps by mask, and that it shows exactly what the market does."""
 
+import functools
 import itertools
+from typing import Any
 
 import pytest
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
-from torchrl.collectors import Collector
+from torchrl.collectors import Collector, MultiAsyncCollector, MultiSyncCollector
 from torchrl.data import Bounded, Unbounded
-from torchrl.envs import RewardSum, TransformedEnv, check_env_specs
+from torchrl.envs import EnvCreator, ParallelEnv, RewardSum, SerialEnv, TransformedEnv, check_env_specs
 from torchrl.modules import ProbabilisticActor
 from torchrl.objectives.value import GAE
 
@@ -18,6 +20,8 @@ from torchgym.actions import ACTIONS
 from torchgym.envs.torchrl import info_layout
 from torchgym.rewards import REWARDS
 from torchgym.state import leaves
+
+AS_IS = {"auto_register_policy_transforms": False}  # torchrl 0.14 warns until it is told whether to add transforms
 
 
 def toy(num_envs: int = 2, *, max_ticks: int = 20, seed: int = 0, dtype: torch.dtype = torch.float32, **settings):
@@ -348,18 +352,111 @@ def test_impossible_arguments_are_refused(arguments, message):
         tg.MarketEnv(**arguments)
 
 
-def test_state_dict_resumes_in_every_bit():
+def test_the_market_state_resumes_in_every_bit():
     env = toy(seed=3)
     env.rollout(4, break_when_any_done=False)
-    saved = env.state_dict()
+    saved = env.market_state()
     other = toy(seed=99)
-    other.load_state_dict(saved)
+    other.set_market_state(saved)
     assert_same(bits(env), bits(other))
     action = TensorDict({"action": torch.tensor([2, 0])}, [2])
     assert_same(flatten(env.step(action.clone())["next"]), flatten(other.step(action.clone())["next"]))
     assert_same(flatten(env.reset()), flatten(other.reset()))
     with pytest.raises(ValueError, match="do not fit"):
-        toy(3).load_state_dict(saved)
+        toy(3).set_market_state(saved)
+    assert_same(TransformedEnv(other, RewardSum()).market_state(), other.market_state())
+
+
+def test_a_state_dict_has_nothing_of_the_market():
+    """TorchRL loads it from one environment into others, with its transforms' weights."""
+    for env in (toy(seed=3), TransformedEnv(toy(seed=3), RewardSum())):
+        env.rollout(4, break_when_any_done=False)
+        before = bits(env)
+        saved = env.state_dict()
+        assert not saved
+        other = toy(seed=99)
+        other.reset()
+        env.load_state_dict(other.state_dict())
+        assert_same(bits(env), before)
+
+
+def test_reset_takes_a_seed():
+    """Whole or partial it opens the first episodes of these seeds; later ones follow."""
+    env, fresh = toy(seed=3), toy(seed=40)
+    env.reset()
+    assert_same(flatten(env.reset(seed=40)), flatten(fresh.reset()))
+    assert_same(flatten(env.reset()), flatten(fresh.reset()))
+    data = env.rand_step(env.reset())["next"]
+    data["_reset"] = torch.tensor([[False], [True]])
+    again = env.reset(data.clone(), seed=40)
+    assert torch.equal(again["observation"][1], toy(seed=40).reset()["observation"][1])
+    assert torch.equal(again["observation"][0], data["observation"][0])
+    assert torch.equal(
+        TransformedEnv(env, RewardSum()).reset(seed=7)["observation"], toy(seed=7).reset()["observation"]
+    )
+    before = bits(env)
+    for wrong in (-1, 1.5, True, "7", 2**63):
+        with pytest.raises(ValueError, match="seed 0 must be an integer"):
+            env.reset(seed=wrong)
+    with pytest.raises(TypeError, match="options"):
+        env.reset(options={})
+    assert_same(bits(env), before)
+
+
+def make_fresh() -> tg.MarketEnv:
+    return tg.MarketEnv(tg.preset("toy", max_ticks=4), 1)
+
+
+def make_seeded(seed: int) -> tg.MarketEnv:
+    return tg.MarketEnv(tg.preset("toy", max_ticks=4), 1, seed=seed)
+
+
+SEEDED = [functools.partial(make_seeded, seed) for seed in (11, 70)]
+
+
+@pytest.mark.parametrize("batched", [SerialEnv, ParallelEnv])
+@pytest.mark.parametrize("creator", [lambda make: make, EnvCreator])
+def test_workers_play_episodes_of_their_own(batched: Any, creator: Any):
+    """Without seeds they differ; with seeds each begins with the first episode of its own, as `MarketEnv(seed=...)` does."""
+    env = batched(2, creator(make_fresh))
+    observations = env.reset()["observation"]
+    assert not torch.equal(observations[0], observations[1])
+    env.close()
+    env = batched(2, [creator(make) for make in SEEDED])
+    first, second = env.reset()["observation"], env.reset()["observation"]
+    env.close()
+    for row, make in enumerate(SEEDED):
+        alone = make()
+        assert torch.equal(first[row], alone.reset()["observation"])
+        assert torch.equal(second[row], alone.reset()["observation"])
+
+
+def test_batched_environments_can_be_seeded():
+    """`set_seed` gives each worker a seed of its own, the same in every such environment."""
+    envs = [batched(2, make_fresh) for batched in (SerialEnv, ParallelEnv)]
+    for env in envs:
+        env.set_seed(5)
+    serial, parallel = (env.reset()["observation"] for env in envs)
+    for env in envs:
+        env.close()
+    assert torch.equal(serial, parallel)
+    assert not torch.equal(serial[0], serial[1])
+    assert torch.equal(serial[0], make_seeded(5).reset()["observation"])
+
+
+def test_workers_of_a_collector_play_episodes_of_their_own():
+    collector = MultiAsyncCollector([make_fresh, make_fresh], frames_per_batch=8, total_frames=32, **AS_IS)
+    batches = [batch["observation"].clone() for batch in collector]
+    collector.shutdown()
+    openings = torch.cat([batch.reshape(-1, 4, 54)[:, 0] for batch in batches])
+    assert len(openings.unique(dim=0)) == len(openings) == 8
+
+
+def test_workers_of_a_collector_begin_with_their_seeds():
+    collector = MultiSyncCollector(SEEDED, frames_per_batch=8, total_frames=8, cat_results="stack", **AS_IS)
+    openings = next(iter(collector))["observation"].reshape(2, 4, 54)[:, 0]
+    collector.shutdown()
+    assert torch.equal(openings, torch.cat([make().reset()["observation"] for make in SEEDED]))
 
 
 def test_an_environment_moves_to_another_device_whole():
@@ -388,9 +485,6 @@ def test_compiled_steps_are_the_same_in_every_bit():
     actions = [[2, 0], [2, 1], [0, 0], [1, 2], [2, 2]]
     assert_same(flatten(play(compiled, actions)), flatten(play(eager, actions)))
     assert_same(bits(compiled), bits(eager))
-
-
-AS_IS = {"auto_register_policy_transforms": False}  # torchrl 0.14 warns until it is told whether to add transforms
 
 
 class TestCollector:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import torchgym as tg
+from torchgym.market import read_content, write_content
 from torchgym.training import PPOSettings, Run, load_agent, read_checkpoint, resume, start
 from torchgym.training.agent import Agent
 
@@ -93,16 +94,42 @@ def test_bad_checkpoints_are_refused(whole: Run, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not exist: `torchgym train` makes one"):
         resume(tmp_path)
     path = whole.save(tmp_path)
-    content = torch.load(path, weights_only=True)
-    torch.save(content | {"torchgym": "0.0.1"}, path)
+    content = read_content(path)
+    write_content(path, content | {"torchgym": "0.0.1"})
     with pytest.raises(ValueError, match=r"written by torchgym 0\.0\.1, this is .* train anew"):
         resume(tmp_path)
-    torch.save({"something": 1}, path)
+    write_content(path, {"something": 1})
     with pytest.raises(ValueError, match="not a checkpoint of an agent"):
         resume(tmp_path)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="damaged, or not a checkpoint"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged"):
         load_agent(tmp_path)
+
+
+def test_a_checkpoint_that_lacks_something_is_refused(whole: Run, tmp_path: Path) -> None:
+    """Every entry, of the whole and of the trainer, left out or of another kind; and parts that do not fit the settings."""
+    path = whole.save(tmp_path)
+    content = read_content(path)
+    spoilt = [{name: value for name, value in content.items() if name != left_out} for left_out in content]
+    spoilt += [content | {name: None} for name in content]
+    trainer = content["trainer"]
+    spoilt += [
+        content | {"trainer": {name: value for name, value in trainer.items() if name != left_out}}
+        for left_out in trainer
+    ]
+    spoilt += [
+        content | {"settings": content["settings"] | {"hidden": (3,)}},
+        content | {"settings": content["settings"] | {"speed": 3}},
+        content | {"settings": {}, "trainer": trainer | {"agent": {}}},
+        content | {"config": content["config"] | {"num_symbols": 5}},
+    ]
+    for wrong in spoilt:
+        write_content(path, wrong)
+        for read in (resume, load_agent):
+            with pytest.raises(ValueError, match=r"checkpoint\.pt"):
+                read(tmp_path)
+    write_content(path, content)
+    assert resume(tmp_path).trainer.update == whole.trainer.update
 
 
 def test_held_out_episodes_are_not_trained_on() -> None:
@@ -140,12 +167,12 @@ def test_inputs_are_all_that_an_agent_sees() -> None:
     ("changes", "message"),
     [
         ({"rollout": 0}, "rollout must be an integer >= 1, got 0"),
-        ({"learning_rate": 0.0}, r"learning_rate must be a finite number in \[1e-12, inf\], got 0.0"),
-        ({"entropy": -0.1}, r"entropy must be a finite number in \[0.0, inf\]"),
+        ({"learning_rate": 0.0}, r"learning_rate must be a finite number in \[1e-12, 1.0\], got 0.0"),
+        ({"entropy": -0.1}, r"entropy must be a finite number in \[0.0, 1000000.0\]"),
         ({"gamma": 1.5}, r"gamma must be a finite number in \[0.0, 1.0\], got 1.5"),
-        ({"hidden": ()}, "hidden must name the width of one layer at least"),
+        ({"hidden": ()}, "hidden must have at least one entry, got none"),
         ({"hidden": 8}, "hidden must be a tuple, got 8"),
-        ({"hidden": (0,)}, "a width of hidden must be an integer >= 1, got 0"),
+        ({"hidden": (0,)}, r"hidden\[0\] must be an integer >= 1, got 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:

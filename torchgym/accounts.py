@@ -5,6 +5,8 @@ short, a charge into `borrow`; nothing else creates or destroys money.
 
 The learner may own shares from the start, an endowment from outside the market, booked at the list price. So at all times
 cash = starting cash + endowment at the list price + realised profit - basis. (tests/test_accounts.py)
+
+The learner's account begins at tick 0. In the warm-up before it nothing is charged and nobody is ruined.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ def start(config: MarketConfig, shares: Tensor) -> Accounts:
         basis=zeros(symbols) + endowment,
         realized=zeros(),
         half_equity=zeros() + 2 * (config.starting_cash + symbols * endowment),
+        ruined=torch.zeros(markets, dtype=torch.bool, device=device),
         filled=zeros(symbols),
         turnover=zeros(),
     )
@@ -110,13 +113,20 @@ def _close(held: Tensor, basis: Tensor, fill: Tensor, paid: Tensor) -> tuple[Ten
     return basis - cost + (paid - money), -money - cost
 
 
-def mark(config: MarketConfig, accounts: Accounts, half_mid: Tensor, liquidation: Tensor | None) -> Accounts:
-    """Charge for short positions and mark the learner's equity to the end of the tick; arguments as in `appraise`.
+def mark(
+    config: MarketConfig, accounts: Accounts, half_mid: Tensor, liquidation: Tensor | None, *, now: Tensor
+) -> Accounts:
+    """Charge for short positions, mark the learner's equity to the end of tick `now` ([N] int64), and see whether it is ruined.
 
-    The charge accrues in parts per billion of the short value and falls due in whole units of money.
+    The charge accrues in parts per billion of the short value and falls due in whole units of money. Both begin with tick 1, the
+    first that the learner has a say in: an episode never begins ended. Whoever is ruined stays so until the next episode.
+
+    Args:
+        half_mid: as in `appraise`, and `liquidation` too.
     """
-    held = accounts.learner_shares
-    owed = accounts.borrow_accrued + (torch.clamp(-held, min=0) * half_mid).sum(-1) * config.borrow_ppb
+    begun = now > 0
+    short_value = (torch.clamp(-accounts.learner_shares, min=0) * half_mid).sum(-1)
+    owed = accounts.borrow_accrued + torch.where(begun, short_value, 0) * config.borrow_ppb
     due = torch.div(owed, _BORROW_UNIT, rounding_mode="floor")
     charged = replace(
         accounts,
@@ -125,7 +135,8 @@ def mark(config: MarketConfig, accounts: Accounts, half_mid: Tensor, liquidation
         borrow_accrued=owed - due * _BORROW_UNIT,
         realized=accounts.realized - due,
     )
-    return appraise(charged, half_mid, liquidation)
+    marked = appraise(charged, half_mid, liquidation)
+    return replace(marked, ruined=accounts.ruined | (begun & (marked.half_equity <= 2 * config.maintenance)))
 
 
 def appraise(accounts: Accounts, half_mid: Tensor, liquidation: Tensor | None) -> Accounts:

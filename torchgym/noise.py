@@ -70,7 +70,7 @@ def make_key(seed: Tensor, episode: Tensor) -> Tensor:
     return torch.stack([low, high], dim=-1)
 
 
-def counters(stream: int, lanes: int | tuple[int, ...], device: torch.device | str | None = None) -> Tensor:
+def counters(stream: int, lanes: int | tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
     """One word for each lane of a stream, to be made once and kept.
 
     (stream, lane) is packed one-to-one into a word and scrambled by a permutation, so no two pairs ever share a counter and
@@ -141,7 +141,7 @@ def fresh_seed() -> int:
 
 def fresh_seeds(n: int) -> Tensor:
     """As many independent seeds, [n] int64."""
-    return torch.tensor([fresh_seed() for _ in range(n)], dtype=torch.int64)
+    return torch.tensor([fresh_seed() for _ in range(n)], dtype=torch.int64, device="cpu")
 
 
 def _join(low: Tensor, high: Tensor) -> Tensor:

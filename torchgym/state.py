@@ -239,6 +239,9 @@ class Accounts:
     basis: Tensor  # [N, S] int64: signed cost of the learner's open position
     realized: Tensor  # [N] int64: profit of closed positions less fees and borrow
     half_equity: Tensor  # [N] int64: twice the learner's marked equity
+    ruined: (
+        Tensor  # [N] bool: whether equity was at or below the maintenance level at the end of any tick of the episode
+    )
     filled: Tensor  # [N, S] int64 shares the learner traded this tick, signed
     turnover: Tensor  # [N] int64 points x shares the learner traded this tick, both sides positive
 

@@ -106,7 +106,9 @@ def tick(
         reference=makers.reference,
     )
     _tell(watch, "measure", state=state, tape=seen)
-    balances = _mark(config, balances, book, seen.half_mids[..., -1])
+    half_mid = seen.half_mids[..., -1]
+    liquidation = _liquidation(config, balances, book, half_mid)
+    balances = accounts.mark(config, balances, half_mid, liquidation, now=now)
     _tell(watch, "mark", state=state, accounts=balances)
     return MarketState(
         clock=replace(state.clock, tick=now),
@@ -128,10 +130,6 @@ def _submit(book: Book, orders: Orders, now: Tensor) -> Book:
     """Put this tick's orders into the book, where they end `life` ticks from now ([N] int64)."""
     expiry = now[:, None, None] + orders.life.to(torch.int64)
     return matching.replace_orders(book, orders.price.to(torch.int64), orders.size.to(torch.int64), expiry)
-
-
-def _mark(config: MarketConfig, balances: Accounts, book: Book, half_mid: Tensor) -> Accounts:
-    return accounts.mark(config, balances, half_mid, _liquidation(config, balances, book, half_mid))
 
 
 def _liquidation(config: MarketConfig, balances: Accounts, book: Book, half_mid: Tensor) -> Tensor | None:
@@ -180,7 +178,7 @@ def start(
 ) -> MarketState:
     """A market as it opens, before its warm-up: traits, inventories, opening quotes; seed and episode [N] int64.
 
-    The learner's shares are marked at these quotes; it is charged for none before the first tick.
+    The learner's shares are marked at these quotes.
     """
     key = noise.make_key(seed, episode)
     draws = noise.draw_start(places, lanes, key)
@@ -224,11 +222,6 @@ def start(
     # The layout in memory that every later tick has too; with another one the tick would be compiled twice. A copy, because
     # contiguous() lets any stride stand in a dimension of one, as those of a single market are.
     return map_tensors(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), state)
-
-
-def terminated(config: MarketConfig, state: MarketState) -> Tensor:
-    """Ruin, [N] bool: the learner's equity is at or below the maintenance level."""
-    return state.accounts.half_equity <= 2 * config.maintenance
 
 
 def truncated(state: MarketState) -> Tensor:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from torchgym.files import hexdigest, replacing
+
+_DIGEST = "digest"  # the last column: of the other cells of the row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,40 +47,49 @@ class Row:
         return (self.case, self.measure, self.unit, *size)
 
 
-COLUMNS = tuple(entry.name for entry in fields(Row))
+_OF_ROW = tuple(entry.name for entry in fields(Row))
+COLUMNS = (*_OF_ROW, _DIGEST)
 
 _MET = {True: "yes", False: "no", None: ""}
 _READ = {"yes": True, "no": False, "": None}
 
 
 def append(path: Path, rows: Sequence[Row]) -> None:
-    """Add rows to a CSV file, which is made where there is none.
+    """Add rows to a CSV file, which is made where there is none; a digest in each row tells later whether it is as it was.
 
     Raises:
-        ValueError: when the file has other columns; it is left as it was.
-        OSError: when it cannot be written.
+        ValueError: when the file has other columns, or a row that is not as it was written; it is left as it was.
+        OSError: when it cannot be written; it is left as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    if not new:
-        _check_columns(path)
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if new:
-            writer.writerow(COLUMNS)
-        writer.writerows([_told(getattr(row, name)) for name in COLUMNS] for row in rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    if path.exists():
+        read(path)
+        text.write(path.read_text(encoding="utf-8"))
+    else:
+        writer.writerow(COLUMNS)
+    for row in rows:
+        cells = [_told(getattr(row, name)) for name in _OF_ROW]
+        writer.writerow([*cells, _digest(cells)])
+    with replacing(path) as part:
+        part.write_text(text.getvalue(), encoding="utf-8", newline="")
 
 
 def read(path: Path) -> list[Row]:
     """The rows of a file that `append` wrote, the oldest first; numbers have six digits.
 
     Raises:
-        ValueError: when the file has other columns, or a cell that cannot be read.
+        ValueError: when the file has other columns, or a row that is not as it was written.
         OSError: when there is no such file.
     """
-    _check_columns(path)
-    with path.open(newline="", encoding="utf-8") as file:
-        return [_row(cells, f"{path}, row {number}") for number, cells in enumerate(csv.DictReader(file), 2)]
+    try:
+        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged, or no table of speeds: {error}") from error
+    if not lines or tuple(lines[0]) != COLUMNS:
+        raise ValueError(f"{path} has other columns than a table of speeds: move it away, or name another file")
+    return [_row(cells, f"{path}, row {number}") for number, cells in enumerate(lines[1:], 2)]
 
 
 def previous(stored: Iterable[Row], device: str, commit: str) -> list[Row]:
@@ -117,9 +131,17 @@ def _told(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _row(cells: dict[str, str], place: str) -> Row:
-    if None in cells or None in cells.values():  # what csv tells of a line too long or too short
-        raise ValueError(f"{place} cannot be read: it has not {len(COLUMNS)} cells")
+def _digest(cells: Sequence[str]) -> str:
+    """Of the cells of a row, 16 hexadecimal digits: short, since a table has many rows."""
+    return hexdigest(f"{cell}\n".encode() for cell in cells)[:16]
+
+
+def _row(line: Sequence[str], place: str) -> Row:
+    if len(line) != len(COLUMNS):
+        raise ValueError(f"{place} cannot be read: it has {len(line)} cells, not {len(COLUMNS)}")
+    if line[-1] != _digest(line[:-1]):
+        raise ValueError(f"{place} is not as it was written: its digest does not fit; remove the row, or measure again")
+    cells = dict(zip(COLUMNS, line, strict=True))
     kinds: dict[str, Callable[[str], object]] = {
         "int": int,
         "float": float,
@@ -131,10 +153,3 @@ def _row(cells: dict[str, str], place: str) -> Row:
     except (ValueError, KeyError) as error:
         raise ValueError(f"{place} cannot be read: {error}") from error
     return Row(**values)
-
-
-def _check_columns(path: Path) -> None:
-    with path.open(newline="", encoding="utf-8") as file:
-        found = next(csv.reader(file), [])
-    if tuple(found) != COLUMNS:
-        raise ValueError(f"{path} has other columns than a table of speeds: move it away, or name another file")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,14 +34,18 @@ class MarketEnv(EnvBase):
 
     The last entry marks data that were collected with the exact value in sight, wherever they are taken. Every tensor is fresh.
 
-    The market lives in `env.market`, not in the TensorDict: to branch, `env.market.fork()`; to resume, `state_dict()` holds it in
-    every bit once it is open. Resets follow TorchRL's `"_reset"` mask and steps its `"_step"` mask; markets outside the mask keep
-    every bit. The observation of the last step of an episode stays in `("next", "observation")`.
+    The market lives in `env.market`, not in the TensorDict: to branch, `env.market.fork()`; to resume, `market_state()` has it in
+    every bit. It is no part of `state_dict()`, which TorchRL copies from one environment into others as if it were weights.
+
+    Resets follow TorchRL's `"_reset"` mask and steps its `"_step"` mask; markets outside the mask keep every bit. The observation
+    of the last step of an episode stays in `("next", "observation")`.
 
     `compile=True`, which TorchRL takes for every environment, runs each step of the market as one compiled graph, with the same
     numbers in every bit; see the method `compile`.
 
-    `set_seed(seed)` gives market i the seed `seed + i` at its next reset, whole or partial; what runs goes on.
+    `set_seed(seed)` gives market i the seed `seed + i` at its next reset, whole or partial; what runs goes on. `reset(seed=seed)`
+    opens the first episodes of these seeds at once. Each worker of a `ParallelEnv` makes its own markets: without seeds they
+    differ, with `seed` each of them begins with the first episode of its seeds.
 
     Args:
         config: what kind of market; the default is a liquid stock.
@@ -54,6 +58,7 @@ class MarketEnv(EnvBase):
     Raises:
         ValueError: for an impossible argument; in `step`, for an action that is not in the specification, naming it. No market
             has moved then.
+        TypeError: in `reset`, for a keyword that it does not know.
 
     >>> env = MarketEnv(MarketConfig(max_ticks=100), num_envs=2, seed=0)
     >>> env.rollout(3, break_when_any_done=False)["next", "observation"].shape
@@ -76,6 +81,7 @@ class MarketEnv(EnvBase):
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
         market = Market(config, num_envs, seed=seed, device=device)
+        num_envs = market.num_envs
         super().__init__(device=market.device, batch_size=[num_envs])
         self.market = market
         self.config = market.config
@@ -114,18 +120,22 @@ class MarketEnv(EnvBase):
             super().to(device)
         return self
 
-    def get_extra_state(self) -> dict[str, Tensor]:
-        """What `state_dict` saves: every tensor of the market, or nothing before the first reset."""
-        return dict(leaves(self.market.state)) if self.market.opened else {}
-
-    def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Go on where the saved markets stood.
+    def market_state(self) -> dict[str, Tensor]:
+        """Every tensor of the markets by name, copied; `set_market_state` goes on from it in the same bits.
 
         Raises:
-            ValueError: when the state belongs to another configuration or number of markets.
+            RuntimeError: before the first reset.
         """
-        if state:
-            self.market.restore(state)
+        return {name: leaf.clone() for name, leaf in leaves(self.market.live)}
+
+    def set_market_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where the markets of `market_state` stood. What they show is in the TensorDict of that moment.
+
+        Raises:
+            ValueError: when the state belongs to another configuration or number of markets, or no market can have it; nothing
+                has changed then.
+        """
+        self.market.restore(state)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         action = tensordict.get("action")
@@ -137,9 +147,10 @@ class MarketEnv(EnvBase):
         stepped.set("reward", result.reward.to(self.dtype).unsqueeze(-1))
         return stepped
 
-    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
+    def _reset(self, tensordict: TensorDictBase | None = None, *, seed: int | None = None) -> TensorDictBase:
         mask = None if tensordict is None else tensordict.get("_reset", None)
-        return self._seen(self.market.reset(mask=None if mask is None else mask.reshape(self.num_envs)))
+        seeds = None if seed is None else consecutive_seeds(seed, self.num_envs)
+        return self._seen(self.market.reset(seeds, mask=None if mask is None else mask.reshape(self.num_envs)))
 
     def _set_seed(self, seed: int | None) -> None:
         self.market.reseed(consecutive_seeds(seed, self.num_envs))

@@ -6,14 +6,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from torchgym.config import preset
-from torchgym.config.validation import check_count
-from torchgym.files import replacing
+from torchgym.config.validation import Within, check_fields
+from torchgym.files import read_json, write_json
 from torchgym.ladder.rungs import RUNGS, Rung
 from torchgym.market import Market, consecutive_seeds
 from torchgym.performance import TEST_SEED, TRAINING_SEEDS, VALIDATION_SEED, play
@@ -48,23 +48,21 @@ class Plan:
 
     preset: str = "default"
     rungs: tuple[str, ...] = tuple(RUNGS)
-    seeds: int = 5
-    seed: int = 0
-    episodes: int = 1_024
-    frames: int | None = None
+    seeds: Annotated[int, Within(1, 1_000)] = 5
+    seed: Annotated[int, Within(0, TRAINING_SEEDS)] = 0
+    episodes: Annotated[int, Within(2, 1_000_000)] = 1_024
+    frames: Annotated[int, Within(1, 2**53)] | None = None
     device: str = "cpu"
     compile: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self, Plan)
         preset(self.preset)
         unknown = [repr(name) for name in self.rungs if name not in RUNGS]
-        if unknown or not self.rungs:
-            raise ValueError(f"unknown rung {', '.join(unknown) or '(none given)'}: choose from {', '.join(RUNGS)}")
+        if unknown:
+            raise ValueError(f"rungs: unknown rung {', '.join(unknown)}: choose from {', '.join(RUNGS)}")
         if len(set(self.rungs)) < len(self.rungs):
-            raise ValueError(f"a rung is named twice: {', '.join(self.rungs)}")
-        for name, low in (("seeds", 1), ("seed", 0), ("episodes", 2), ("frames", 1)):
-            if getattr(self, name) is not None:
-                check_count(name, getattr(self, name), low)
+            raise ValueError(f"rungs: a rung is named twice: {', '.join(self.rungs)}")
         last = self.seed + _SEED_STEP * self.seeds
         if last > TRAINING_SEEDS:
             raise ValueError(
@@ -143,7 +141,7 @@ class _Work:
         """Scores and curve of one training; None where it was stopped."""
         folder, seed = self.folder / f"training_{training + 1}", self.plan.seed_of(training)
         asked = self._asked(seed=seed, settings=vars(self.settings))
-        found = _kept(folder / _RESULT, asked)
+        found = _kept(folder / _RESULT, asked, ("scores", "curve"))
         if found is not None:
             return found
         run = self._run(folder, asked, seed)
@@ -167,7 +165,7 @@ class _Work:
         """The best reference, its scores and those of doing nothing; None where it was stopped."""
         makers = self.rung.references
         asked = self._asked(references=list(makers), validation_seed=VALIDATION_SEED)
-        found = _kept(self.folder / _REFERENCE, asked)
+        found = _kept(self.folder / _REFERENCE, asked, ("reference", "scores", "hold_scores"))
         if found is not None:
             return found
         tried: dict[str, float] = {}
@@ -212,27 +210,26 @@ def _climbed(plan: Plan, name: str, runs: Sequence[dict[str, Any]], references: 
         name=name,
         rung=RUNGS[name],
         reference=references["reference"],
-        reference_scores=torch.tensor(references["scores"], dtype=torch.float64),
-        hold_scores=torch.tensor(references["hold_scores"], dtype=torch.float64),
-        agent_scores=torch.tensor([run["scores"] for run in runs], dtype=torch.float64),
+        reference_scores=torch.tensor(references["scores"], dtype=torch.float64, device="cpu"),
+        hold_scores=torch.tensor(references["hold_scores"], dtype=torch.float64, device="cpu"),
+        agent_scores=torch.tensor([run["scores"] for run in runs], dtype=torch.float64, device="cpu"),
         curves=[run["curve"] for run in runs],
         frames=settings.updates * settings.frames_per_update,
     )
 
 
-def _kept(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """A result that is there already."""
+def _kept(path: Path, asked: dict[str, Any], entries: Sequence[str]) -> dict[str, Any] | None:
+    """A result that is there already, with these entries."""
     if not path.is_file():
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path, ("asked", *entries))
     _check_same(path.parent, asked, found["asked"])
     return found
 
 
 def _keep(path: Path, asked: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        part.write_text(json.dumps({"asked": asked, **found}) + "\n", encoding="utf-8")
+    write_json(path, {"asked": asked, **found})
     return found
 
 

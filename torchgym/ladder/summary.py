@@ -119,10 +119,12 @@ def _resampled(climbed: Climbed) -> tuple[Tensor, Tensor, Tensor]:
     """Means of agent, reference and doing nothing in each resample, [RESAMPLES] float64 each."""
     trainings, episodes = climbed.agent_scores.shape
     both = torch.stack([climbed.reference_scores, climbed.hold_scores])
-    key = noise.make_key(torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
+    key = noise.make_key(
+        torch.zeros(1, dtype=torch.int64, device="cpu"), torch.zeros(1, dtype=torch.int64, device="cpu")
+    )
     agent, others = [], []
     for first in range(0, RESAMPLES, _CHUNK):
-        ticks = torch.arange(first, first + _CHUNK)
+        ticks = torch.arange(first, first + _CHUNK, device="cpu")
         rows = _drawn(key, ticks, _SEED_STREAM, trainings)
         columns = _drawn(key, ticks, _EPISODE_STREAM, episodes)
         agent.append(climbed.agent_scores[:, columns].mean(-1).T.gather(1, rows).mean(1))
@@ -139,7 +141,7 @@ def _drawn(key: Tensor, ticks: Tensor, stream: int, count: int) -> Tensor:
 
 def _ends(values: Tensor, centre: float = 0.0, stretch: float = 1.0) -> tuple[float, float]:
     """The middle 95 %, its distances from the centre stretched."""
-    ends = torch.quantile(values, torch.tensor([0.025, 0.975], dtype=torch.float64))
+    ends = torch.quantile(values, torch.tensor([0.025, 0.975], dtype=torch.float64, device="cpu"))
     low, high = (centre + stretch * (ends - centre)).tolist()
     return low, high
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torchgym.market.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
-from torchgym.market.checkpoint import CHECKPOINT_VERSION
+from torchgym.market.checkpoint import CHECKPOINT_VERSION, read_content, write_content
 from torchgym.market.depth import depth, levels
 from torchgym.market.engine import Market
 from torchgym.market.packed import Columns, Packed, info_layout
@@ -25,4 +25,6 @@ __all__ = [
     "depth",
     "info_layout",
     "levels",
+    "read_content",
+    "write_content",
 ]

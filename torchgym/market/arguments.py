@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from torchgym import actions, noise
 from torchgym.config import MarketConfig
 
-Seeds = Sequence[int] | Tensor
+Seeds = Sequence[int] | npt.NDArray[np.integer[Any]] | Tensor
 
 
 def consecutive_seeds(seed: int | None, count: int) -> Tensor:
     """seed, seed + 1, … [count] int64, counting around at 2**63; a fresh start when None."""
     first = noise.fresh_seed() if seed is None else int(check_seeds([seed], 1)[0])
-    return torch.tensor([(first + index) % 2**63 for index in range(count)], dtype=torch.int64)
+    return torch.tensor([(first + index) % 2**63 for index in range(count)], dtype=torch.int64, device="cpu")
 
 
 def check_seeds(seeds: Seeds, count: int) -> Tensor:
-    """[count] int64.
+    """[count] int64, on the CPU.
+
+    Args:
+        seeds: a list, tuple, range, array or tensor of integers.
 
     Raises:
-        ValueError: for another number of seeds, or one that is not an integer from 0 to 2**63 - 1.
+        ValueError: for something else, another number of seeds, or one that is not an integer from 0 to 2**63 - 1.
     """
-    listed = seeds.tolist() if isinstance(seeds, Tensor) else seeds
-    if isinstance(listed, (str, bytes)) or not isinstance(listed, Sequence):
-        listed = list(listed) if hasattr(listed, "__iter__") else [listed]
+    listed = seeds.tolist() if isinstance(seeds, (Tensor, np.ndarray)) else seeds
+    if isinstance(listed, (str, bytes, bytearray)) or not isinstance(listed, Sequence):
+        raise ValueError(f"seeds must be a list of {count} integers, one per market, got {seeds!r}")
     if len(listed) != count:
         raise ValueError(f"expected {count} seeds, one per market, got {len(listed)}")
-    for index, seed in enumerate(listed):
-        whole = hasattr(seed, "__index__") and not isinstance(seed, bool)
-        if not whole or not 0 <= int(seed) < 2**63:
-            raise ValueError(f"seed {index} must be an integer from 0 to 2**63 - 1, got {seed!r}")
-    return torch.tensor([int(seed) for seed in listed], dtype=torch.int64)
+    whole = [_plain_seed(index, seed) for index, seed in enumerate(listed)]
+    return torch.tensor(whole, dtype=torch.int64, device="cpu")
+
+
+def _plain_seed(index: int, seed: object) -> int:
+    plain = seed.item() if isinstance(seed, Tensor) and seed.dim() == 0 else seed
+    if isinstance(plain, (int, np.integer)) and not isinstance(plain, bool) and 0 <= plain < 2**63:
+        return int(plain)
+    raise ValueError(f"seed {index} must be an integer from 0 to 2**63 - 1, got {seed!r}")
 
 
 def check_mask(mask: Tensor | None, count: int, device: torch.device) -> Tensor:

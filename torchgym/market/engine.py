@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import os
 import sys
-import warnings
+import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,15 +18,16 @@ from torch import Tensor
 from torchgym import actions, checks, features, noise, rewards, traders
 from torchgym import tick as ticking
 from torchgym.config import MarketConfig
+from torchgym.config.validation import check_count
 from torchgym.market.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
-from torchgym.market.checkpoint import CHECKPOINT_VERSION, read_checkpoint
+from torchgym.market.checkpoint import check_state, read_checkpoint, write_checkpoint
 from torchgym.market.openings import Openings, seed_and_episode
 from torchgym.market.packed import Columns, Packed
 from torchgym.market.paths import Recorder, entries
 from torchgym.market.replay import Replay, World
 from torchgym.market.step import StepResult, result, standing
 from torchgym.market.step import step as plain_step
-from torchgym.program import FUSION, NotRecordable
+from torchgym.program import FUSION, NotRecordable, reason, say
 from torchgym.state import (
     MarketParams,
     MarketState,
@@ -36,6 +38,7 @@ from torchgym.state import (
     make_params,
     map_tensors,
     put_rows,
+    unflatten,
 )
 from torchgym.state import rows as take_rows
 
@@ -43,17 +46,36 @@ if TYPE_CHECKING:
     from tensordict import TensorDict
 
 Step = Callable[[MarketParams, MarketState, Tensor], tuple[MarketState, StepResult]]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MARKETS: weakref.WeakSet[Market] = weakref.WeakSet()  # of this process
+
+
+def _one_at_a_time(method: Callable[Concatenate[Market, P], R]) -> Callable[Concatenate[Market, P], R]:
+    """A method of `Market` that waits while another thread is in one of them."""
+
+    @functools.wraps(method)
+    def waiting(self: Market, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return waiting
 
 
 class Market:
     """A batch of complete markets.
+
+    Calls from several threads follow one after another. Copies (`copy.copy`, `copy.deepcopy`, pickle, `fork`) are independent
+    and go on in the same bits; a process that was forked goes on with copies of its own as well.
 
     Args:
         config: what kind of market; the default is a liquid stock.
         num_envs: N, how many markets.
         seed: market i gets seed + i, unless `reset` is given seeds; None draws a fresh one.
         device: where everything lives.
-        compile: run compiled steps. The numbers are the same in every bit.
+        compile: run compiled steps. The numbers are the same in every bit. Where compiling fails, one line on stderr says why,
+            and steps run uncompiled.
         debug: check conservation, the book and finiteness after every phase (slow, and never compiled).
 
     Raises:
@@ -82,13 +104,11 @@ class Market:
         self.config = MarketConfig() if config is None else config
         if not isinstance(self.config, MarketConfig):
             raise ValueError(f"config must be a MarketConfig, got {type(config).__name__}")
-        if not isinstance(num_envs, int) or isinstance(num_envs, bool) or num_envs < 1:
-            raise ValueError(f"num_envs must be an integer >= 1, got {num_envs!r}")
         self.scheme = actions.scheme(self.config)
         self.feature_names = features.names(self.config)
         rewards.weights(self.config)
         traders.TRADERS.check(layout(self.config).families)
-        self.num_envs = num_envs
+        self.num_envs = num_envs = check_count("num_envs", num_envs, low=1)
         self.device = torch.device(device)
         self.debug = debug
 
@@ -105,7 +125,10 @@ class Market:
         self._graph: Callable[..., tuple[MarketState, StepResult]] | None = None
         self._replay: Replay | None = None
         self._openings: Openings | None = None
+        self._shares_openings = self.config.warmup_ticks % self.config.ticks_per_action == 0
+        self._lock = threading.RLock()
         self.compile = compile
+        _MARKETS.add(self)
 
     @property
     def state(self) -> MarketState:
@@ -162,13 +185,15 @@ class Market:
         return self._step != self._plain
 
     @compile.setter
+    @_one_at_a_time
     def compile(self, on: bool) -> None:
         if on and self.debug:
             raise ValueError("compile=True and debug=True contradict each other: the checks look at every phase")
         if on != self.compile:
+            self._leave_replay()
             self._step = self._compiled() if on else self._plain
-            self._replay = None
 
+    @_one_at_a_time
     def prepare(self) -> None:
         """Compile now what the first step would compile, so that it takes no longer than others; nothing moves.
 
@@ -183,6 +208,7 @@ class Market:
             with torch.no_grad():
                 self._step(self._params, state, self._hold)
 
+    @_one_at_a_time
     def reseed(self, seeds: Seeds) -> None:
         """Give every market a new seed: its next reset without a seed opens the first episode of it. Running episodes go on.
 
@@ -197,6 +223,7 @@ class Market:
             clock = replace(self._state.clock, seed=given, episode=torch.full_like(given, -1))
             self._state = replace(self._state, clock=clock)
 
+    @_one_at_a_time
     def reset(self, seeds: Seeds | None = None, mask: Tensor | None = None) -> StepResult:
         """Open new episodes, warmed up, in all markets or in those of the mask. The other markets keep every bit.
 
@@ -235,6 +262,7 @@ class Market:
                 self._open_some(chosen, seed, episode, ahead=given is None)
         return self.observe()
 
+    @_one_at_a_time
     def step(self, action: Tensor | None = None, mask: Tensor | None = None) -> StepResult:
         """One decision: the order goes in at the first of `ticks_per_action` ticks.
 
@@ -263,6 +291,7 @@ class Market:
             self._state = after
             return told
 
+    @_one_at_a_time
     def advance(self, action: Tensor) -> Packed:
         """One decision without checks and names, for faces that have checked: what `step` tells, in three fresh tensors.
 
@@ -281,6 +310,7 @@ class Market:
             self._state, told = self._step(self._params, state, action)
             return self.columns.pack(told)
 
+    @_one_at_a_time
     def observe(self) -> StepResult:
         """The current observation, without moving: rewards, what was filled and turned over are zero.
 
@@ -293,6 +323,7 @@ class Market:
                 return self.columns.unpack(self.columns.hush(replay.told()))
             return self._standing(state)
 
+    @_one_at_a_time
     def run(
         self,
         num_ticks: int,
@@ -324,12 +355,11 @@ class Market:
         from tensordict import TensorDict
 
         per_step = self.config.ticks_per_action
-        if not isinstance(num_ticks, int) or num_ticks < 1 or num_ticks % per_step:
-            raise ValueError(
-                f"num_ticks must be a positive multiple of ticks_per_action = {per_step}, got {num_ticks!r}"
-            )
+        num_ticks = check_count("num_ticks", num_ticks, low=1)
+        if num_ticks % per_step:
+            raise ValueError(f"num_ticks must be a multiple of ticks_per_action = {per_step}, got {num_ticks}")
         length = num_ticks // per_step
-        recorder = Recorder(self.config, entries(record), length)
+        recorder = Recorder(self.config, self.live, entries(record), length)
         tell, times = (progress, 100) if callable(progress) else (_write_progress, 10 if progress else 1)
         seen = self.observe() if policy is not None else None
         for index in range(length):
@@ -339,6 +369,7 @@ class Market:
                 tell((index + 1) * per_step, num_ticks)
         return TensorDict(recorder.paths, batch_size=[self.num_envs, length], device=self.device)
 
+    @_one_at_a_time
     def holdings(self) -> dict[str, dict[str, Tensor]]:
         """Who owns what: for each class of owner cash [N] int64 points x shares, and shares [N, S] int64.
 
@@ -360,14 +391,17 @@ class Market:
             "borrow": {"cash": accounts.borrow.clone(), "shares": none.clone()},
         }
 
+    @_one_at_a_time
     def fork(self, device: torch.device | str | None = None) -> Market:
         """An independent copy at the same moment: both go on alike until they are treated differently.
 
         Args:
             device: where the copy lives; None is the same device.
         """
-        twin = copy.copy(self)
+        twin = object.__new__(Market)
+        vars(twin).update(vars(self))
         twin.device = self.device if device is None else torch.device(device)
+        twin._lock = threading.RLock()
 
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(twin.device, copy=True)
@@ -375,15 +409,33 @@ class Market:
         twin._state = None if self._state is None else map_tensors(moved, self._state)
         twin._first_seeds, twin._hold = moved(self._first_seeds), moved(self._hold)
         twin._world = replace(self._world, lanes=map_tensors(moved, self._world.lanes))
-        twin._replay = twin._openings = None
+        twin._copy = twin._replay = twin._openings = None
         twin._step = twin._compiled() if self.compile else twin._plain
         twin._base, twin._params = map_tensors(moved, self._base), map_tensors(moved, self._params)
+        _MARKETS.add(twin)
         return twin
 
+    def __copy__(self) -> Market:
+        return self.fork()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Market:
+        return self.fork()
+
+    @_one_at_a_time
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = {"device": str(self.device), "compile": self.compile, "debug": self.debug}
+        state = None if self._state is None else {name: leaf.clone() for name, leaf in leaves(self._state)}
+        return _unpickled, (self.config, self.num_envs, options, self._first_seeds.tolist(), state)
+
+    @_one_at_a_time
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the whole state to a file, bit for bit."""
-        tensors = {name: leaf.cpu() for name, leaf in leaves(self.live)}
-        torch.save({"torchgym_checkpoint": CHECKPOINT_VERSION, "config": self.config.to_dict(), "state": tensors}, path)
+        """Write the whole state to a file, bit for bit. The file is written whole or not at all, and carries a digest.
+
+        Raises:
+            OSError: when it cannot be written; what was there before is as it was.
+            RuntimeError: before the first reset.
+        """
+        write_checkpoint(Path(path), self.config, self.live)
 
     @classmethod
     def load(
@@ -399,13 +451,14 @@ class Market:
         Raises:
             ValueError: when the file is no checkpoint, damaged or of another version, or its tensors do not fit its
                 configuration.
+            OSError: when it cannot be read.
         """
-        settings, tensors = read_checkpoint(path)
-        config = MarketConfig.from_dict(settings)
-        market = cls(config, tensors["clock.seed"].shape[0], seed=0, device=device, compile=compile, debug=debug)
+        config, num_envs, tensors = read_checkpoint(Path(path))
+        market = cls(config, num_envs, seed=0, device=device, compile=compile, debug=debug)
         market.restore(tensors)
         return market
 
+    @_one_at_a_time
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on where the market of these tensors stood.
 
@@ -413,16 +466,22 @@ class Market:
             tensors: what `torchgym.state.leaves` gives of its state, by name; copied.
 
         Raises:
-            ValueError: when they belong to another configuration or another number of markets; nothing has changed then.
+            ValueError: when they belong to another configuration or another number of markets, or have values that no market
+                can have; nothing has changed then.
         """
         blank = self._blank(self._first_seeds)
         expected = {name: (leaf.shape, leaf.dtype) for name, leaf in leaves(blank)}
         if expected != {name: (leaf.shape, leaf.dtype) for name, leaf in tensors.items()}:
             raise ValueError("the saved tensors do not fit this market: another configuration, batch size or version")
-        named = iter(tensors[name] for name in expected)
+        state = unflatten(blank, (tensors[name].to(self.device, copy=True) for name in expected))
+        check_state(self.config, state)
+        self._go_on_with(state)
+
+    def _go_on_with(self, state: MarketState) -> None:
+        """Make this the present."""
         self._copy = None
-        self._state = map_tensors(lambda _: next(named).to(self.device, copy=True), blank)
-        self._params = self._drawn(self._state.clock.key)
+        self._state = state
+        self._params = self._drawn(state.clock.key)
 
     def _drawn(self, key: Tensor) -> MarketParams:
         """The worlds of these episodes: key [N, 2] int32, which also a market that was given a new seed keeps while it runs."""
@@ -449,7 +508,7 @@ class Market:
         """
         state = self._begin(seed, episode, params)
         hold, whole = self._hold[: seed.shape[0]], seed.shape[0] == self.num_envs
-        step: Step = self._step if whole else self._plain
+        step: Step = self._by_own_step if whole else self._plain
         length = self.config.ticks_per_action
         if self.config.warmup_ticks % length:
             step, length = functools.partial(self._plain, config=self.config.replace(ticks_per_action=1)), 1
@@ -457,27 +516,41 @@ class Market:
             state, _ = step(params, state, hold)
         return replace(state, reward=rewards.start(self.config, state.accounts.half_equity))
 
+    def _by_own_step(self, params: MarketParams, state: MarketState, action: Tensor) -> tuple[MarketState, StepResult]:
+        """A step as this market makes them now; the first one may show that another kind is needed."""
+        return self._step(params, state, action)
+
     def _open_some(self, chosen: Tensor, seed: Tensor, episode: Tensor, *, ahead: bool) -> None:
         """Open the markets of the mask; `ahead` tells that each will go on to the next episode of its seed."""
         config, replay, index = self.config, self._replay, chosen.nonzero().flatten()
-        if replay is not None and config.warmup_ticks % config.ticks_per_action == 0:
-            replay.load(self._params, self.live)
-            self._state = replay.state
-            if self._openings is None:
-                self._openings = Openings(self._world, self._base, replay.at_once)
-            markets = index.tolist()
-            soon = self._ending_soon(chosen, replay.at_once) if ahead else []
-            wanted = seed_and_episode(seed, episode, markets)
-            self._openings.open(replay, markets, wanted, seed_and_episode(seed, episode, soon))
-            if config.randomize:
-                drawn = self._drawn(self.live.clock.key)
-                self._params = put_rows(self._params, index, take_rows(drawn, index))
-            return
+        if replay is not None and self._shares_openings:
+            try:
+                self._share_openings(replay, chosen, seed, episode, ahead=ahead)
+            except Exception as error:  # as in `_make_replay`; what is wrong with an opening itself fails again
+                say(f"openings are uncompiled from now on, with the same numbers: {reason(error)}")
+                self._shares_openings = False
+            else:
+                return
         params = take_rows(self._drawn(noise.make_key(seed, episode)), index)
         opened = self._open(seed[index], episode[index], params)
         self._state = put_rows(self.live, index, opened)
         if config.randomize:
             self._params = put_rows(self._params, index, params)
+
+    def _share_openings(self, replay: Replay, chosen: Tensor, seed: Tensor, episode: Tensor, *, ahead: bool) -> None:
+        """The same by a program that also warms up the episodes that will be asked for next."""
+        index = chosen.nonzero().flatten()
+        replay.load(self._params, self.live)
+        self._state = replay.state
+        if self._openings is None:
+            self._openings = Openings(self._world, self._base, replay.at_once)
+        markets = index.tolist()
+        soon = self._ending_soon(chosen, replay.at_once) if ahead else []
+        wanted = seed_and_episode(seed, episode, markets)
+        self._openings.open(replay, markets, wanted, seed_and_episode(seed, episode, soon))
+        if self.config.randomize:
+            drawn = self._drawn(self.live.clock.key)
+            self._params = put_rows(self._params, index, take_rows(drawn, index))
 
     def _ending_soon(self, opening: Tensor, count: int) -> list[int]:
         """The markets nearest to their end, beside those that are opened now."""
@@ -514,10 +587,15 @@ class Market:
     def _through_graph(
         self, params: MarketParams, state: MarketState, action: Tensor
     ) -> tuple[MarketState, StepResult]:
-        """A step as one graph of torch's compiler."""
+        """A step as one graph of torch's compiler; where that fails, the steps from now on are plain ones."""
         assert self._graph is not None
         world = self._world
-        return self._graph(self.config, params, state, action, places=world.places, lanes=world.lanes)
+        try:
+            return self._graph(self.config, params, state, action, places=world.places, lanes=world.lanes)
+        except Exception as error:  # a compiler may fail in any way; what is wrong with the step itself fails again
+            say(f"uncompiled from now on, with the same numbers: {reason(error)}")
+            self._step = self._plain
+        return self._plain(params, state, action)
 
     def _replayed(self, params: MarketParams, state: MarketState, action: Tensor) -> tuple[MarketState, StepResult]:
         """A step from kernels on the market's own memory."""
@@ -529,13 +607,47 @@ class Market:
         return after, self.columns.unpack(packed)
 
     def _make_replay(self, params: MarketParams, state: MarketState) -> None:
-        """Kernels on the market's own memory or, where the compiler makes something else, `torch.compile` from now on."""
+        """Kernels on the market's own memory or, where that fails, the next slower kind of step from now on."""
         try:
             self._replay = Replay(self._world, params, state)
         except NotRecordable as error:
-            warnings.warn(f"steps go through torch.compile, which is slower: {error}", RuntimeWarning, stacklevel=5)
+            say(f"steps go through torch.compile, which is slower, with the same numbers: {reason(error)}")
             self._replays = False
             self._step = self._compiled()
+        except Exception as error:  # no compiler, no memory, a torch that moved its internals, ...
+            say(f"uncompiled from now on, with the same numbers: {reason(error)}")
+            self._step = self._plain
+
+    def _leave_replay(self) -> None:
+        """Go on without the kernels: the present is taken out of their memory."""
+        if self._replay is not None and self._state is not None:
+            self._state = clone(self._state)
+        self._replay = self._openings = None
+
+    def _in_child(self) -> None:
+        """After a fork of the process: its other threads are gone, and what they were about to do is not done."""
+        if not self._lock.acquire(blocking=False):
+            self._openings = None  # perhaps half made
+        self._lock = threading.RLock()
+
+
+def _unpickled(
+    config: MarketConfig, num_envs: int, options: dict[str, Any], seeds: list[int], state: dict[str, Tensor] | None
+) -> Market:
+    market = Market(config, num_envs, seed=0, **options)
+    market.reseed(seeds)
+    if state is not None:
+        market._go_on_with(unflatten(market._blank(market._first_seeds), state.values()))
+    return market
+
+
+def _forked() -> None:
+    for market in list(_MARKETS):
+        market._in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _write_progress(done: int, total: int) -> None:

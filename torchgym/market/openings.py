@@ -30,9 +30,9 @@ class Openings:
 
     def __init__(self, world: World, base: MarketParams, room: int) -> None:
         self._world = world
-        self._base = rows(base, torch.arange(room) % next(leaves(base))[1].shape[0])
+        self._base = rows(base, torch.arange(room, device="cpu") % next(leaves(base))[1].shape[0])
         self._room = room
-        self._hold = torch.full((room, world.places.symbols), actions.REST, dtype=torch.int64)
+        self._hold = torch.full((room, world.places.symbols), actions.REST, dtype=torch.int64, device="cpu")
         self._columns = Columns(world.config)
         self._warm: Replay | None = None
         self._ready: dict[tuple[int, int], int] = {}  # (seed, episode) to its place
@@ -67,7 +67,7 @@ class Openings:
         """Start and warm up these, at most as many as there is room for."""
         config, places, lanes = self._world.config, self._world.places, self._world.lanes
         padded = [*episodes, *[episodes[0]] * (self._room - len(episodes))]
-        seed, episode = torch.tensor(padded, dtype=torch.int64).T.contiguous()
+        seed, episode = torch.tensor(padded, dtype=torch.int64, device="cpu").T.contiguous()
         params = ticking.draw_params(config, self._base, noise.make_key(seed, episode))
         opened = ticking.start(config, params, places=places, lanes=lanes, seed=seed, episode=episode)
         if self._warm is None:

@@ -62,7 +62,7 @@ class Columns:
             table[name] = slice(begin, begin + width) if per_symbol else begin
         self._told = tuple((name, name in self.floats, {**self.floats, **self.integers}[name]) for name in self.info)
         happened = [name for name in self.floats if name in ("reward", "turnover") or name.startswith("reward_")]
-        self._happened = torch.tensor([self.floats[name] for name in happened])
+        self._happened = torch.tensor([self.floats[name] for name in happened], device="cpu")
 
     def of(self, name: str) -> int:
         """The column of an entry that has just one, in whichever of the two tables."""

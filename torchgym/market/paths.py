@@ -71,20 +71,28 @@ class Recorder:
     """Memory for a whole path, taken once: a long one would otherwise be a heap of small tensors, and then two copies of it.
 
     Args:
+        state: any of the market, whose entries have the right shapes.
         names: what to record, rows of `ENTRIES`.
         length: T, how many rows.
+
+    Raises:
+        ValueError: for a path that is longer than memory can hold.
     """
 
-    def __init__(self, config: MarketConfig, names: Sequence[str], length: int) -> None:
+    def __init__(self, config: MarketConfig, state: MarketState, names: Sequence[str], length: int) -> None:
         self.config = config
         self.names = names
-        self.length = length
-        self.paths: dict[str, Tensor] = {}  # [N, T, ...] each
+        entries = {name: ENTRIES[name](config, state) for name in names}
+        try:
+            self.paths = {  # [N, T, ...] each
+                name: entry.new_empty((entry.shape[0], length, *entry.shape[1:])) for name, entry in entries.items()
+            }
+        except (RuntimeError, MemoryError, OverflowError, TypeError) as error:  # torch has all of these for it
+            raise ValueError(
+                f"a path of {length} rows does not fit into memory: {str(error).splitlines()[0]}"
+            ) from error
 
     def write(self, at: int, state: MarketState) -> None:
         """Put the state down as row `at`."""
         for name in self.names:
-            entry = ENTRIES[name](self.config, state)
-            if name not in self.paths:
-                self.paths[name] = entry.new_empty((entry.shape[0], self.length, *entry.shape[1:]))
-            self.paths[name][:, at] = entry
+            self.paths[name][:, at] = ENTRIES[name](self.config, state)

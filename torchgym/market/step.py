@@ -21,7 +21,7 @@ class StepResult:
     observation: Tensor  # [N, S * F] float64
     account: Tensor  # [N, S + 3] float64
     reward: Tensor  # [N] float64
-    terminated: Tensor  # [N] bool: ruined
+    terminated: Tensor  # [N] bool: ruined at any tick of the episode
     truncated: Tensor  # [N] bool: out of time
     info: dict[str, Tensor]  # [N] or [N, S]; see `Market.step`
 
@@ -34,7 +34,6 @@ class Outcome:
     account: Tensor  # [N, S + 3] float64
     reward: Tensor  # [N] float64
     terms: dict[str, Tensor]  # [N] float64 each, before their weights
-    terminated: Tensor  # [N] bool
     filled: Tensor  # [N, S] int64 shares
     turnover: Tensor  # [N] int64 points x shares
 
@@ -51,7 +50,7 @@ def decision(
 ) -> tuple[MarketState, Outcome]:
     """The ticks of one decision and what the learner gets to see of them: a pure function, and the one that is compiled.
 
-    The order goes in at the first tick; the learner rests at the others. A market ruined at any of the ticks is terminated.
+    The order goes in at the first tick; the learner rests at the others.
     """
 
     def one(state: MarketState, chosen: Tensor) -> tuple[MarketState, Tensor, dict[str, Tensor]]:
@@ -62,16 +61,14 @@ def decision(
         return replace(state, reward=memory), gained, gained_terms
 
     state, reward, terms = one(state, action)
-    terminated = ticking.terminated(config, state)
     filled, turnover = state.accounts.filled, state.accounts.turnover
     for _ in range(config.ticks_per_action - 1):
         state, gained, gained_terms = one(state, torch.full_like(action, actions.REST))
         reward = reward + gained
         terms = {name: term + gained_terms[name] for name, term in terms.items()}
-        terminated = terminated | ticking.terminated(config, state)
         filled, turnover = filled + state.accounts.filled, turnover + state.accounts.turnover
     observation, account = features.observe(config, state), features.account(config, state)
-    return state, Outcome(observation, account, reward, terms, terminated, filled, turnover)
+    return state, Outcome(observation, account, reward, terms, filled, turnover)
 
 
 def standing(config: MarketConfig, state: MarketState) -> Outcome:
@@ -82,7 +79,6 @@ def standing(config: MarketConfig, state: MarketState) -> Outcome:
         account=features.account(config, state),
         reward=nothing,
         terms={name: torch.zeros_like(nothing) for name in rewards.weights(config)},
-        terminated=ticking.terminated(config, state),
         filled=torch.zeros_like(state.accounts.filled),
         turnover=torch.zeros_like(state.accounts.turnover),
     )
@@ -111,7 +107,7 @@ def result(config: MarketConfig, state: MarketState, outcome: Outcome) -> StepRe
         observation=outcome.observation,
         account=outcome.account,
         reward=outcome.reward,
-        terminated=outcome.terminated,
+        terminated=accounts.ruined.clone(),
         truncated=ticking.truncated(state),
         info=info,
     )

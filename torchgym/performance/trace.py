@@ -78,8 +78,8 @@ def trace(
         if count < least:
             raise ValueError(f"{name} must be at least {least}, got {count}")
     market = Market(config.replace(ticks_per_action=1), 1, seed=seed, device=device)
-    path = _Path(market, config.max_ticks + 1, time_columns)
     seen = market.reset()
+    path = _Path(market, config.max_ticks + 1, time_columns)
     path.write()
     while not bool(seen.terminated | seen.truncated):
         seen = _decide(market, policy(seen), config.ticks_per_action, path.write)
@@ -113,8 +113,8 @@ class _Path:
 
     def __init__(self, market: Market, rows: int, time_columns: int) -> None:
         self.market = market
-        self.recorder = Recorder(market.config, _PATHS, rows)
-        moments = torch.linspace(0, rows - 1, min(time_columns, rows), dtype=torch.float64)
+        self.recorder = Recorder(market.config, market.live, _PATHS, rows)
+        moments = torch.linspace(0, rows - 1, min(time_columns, rows), dtype=torch.float64, device="cpu")
         self.moments = set(moments.round().to(torch.int64).tolist())
         self.books: dict[int, Levels] = {}
         self.filled: list[Tensor] = []  # [S] int64
@@ -138,14 +138,14 @@ class _Path:
         paid = torch.stack(self.turnover).to(torch.float64).unsqueeze(-1) * point / filled.abs()
         mids = paths["mid"][:, 0] / point
         low, step, grid = _picture(list(self.books.values()), mids, price_rows)
-        middles = low + step * torch.arange(grid.shape[1], dtype=torch.float64) + 0.5 * (step - 1)
+        middles = low + step * torch.arange(grid.shape[1], dtype=torch.float64, device="cpu") + 0.5 * (step - 1)
         return Trace(
             seed=seed,
-            tick=torch.arange(rows),
+            tick=torch.arange(rows, device="cpu"),
             **paths,
             filled=filled,
             fill_price=torch.where(alone, paid, torch.nan),
-            depth_time=torch.tensor(list(self.books)),
+            depth_time=torch.tensor(list(self.books), device="cpu"),
             depth_price=middles * point,
             depth=grid,
         )
@@ -160,7 +160,7 @@ def _picture(books: Sequence[Levels], mids: Tensor, price_rows: int) -> tuple[in
     margin = max(_LEAST_MARGIN, _MARGIN * float(mids.max()))
     low, high = int(float(mids.min()) - margin), int(float(mids.max()) + margin)
     step = -(-(high - low + 1) // price_rows)
-    grid = torch.zeros(len(books), -(-(high - low + 1) // step), dtype=torch.int64)
+    grid = torch.zeros(len(books), -(-(high - low + 1) // step), dtype=torch.int64, device="cpu")
     for column, (prices, sizes) in zip(grid, books, strict=True):
         shown = (prices >= low) & (prices <= high)
         column.index_add_(0, torch.div(prices[shown] - low, step, rounding_mode="floor"), sizes[shown])

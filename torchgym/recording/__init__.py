@@ -18,7 +18,7 @@ except ImportError as missing:
 
 from torchgym.recording.columns import KINDS, Column, columns, schema
 from torchgym.recording.file import ROWS_PER_GROUP
-from torchgym.recording.reading import describe, read_about, read_config
+from torchgym.recording.reading import check_pages, describe, read_about, read_config
 from torchgym.recording.recorder import EpisodeRecorder
 from torchgym.recording.run import Recording, record
 
@@ -28,6 +28,7 @@ __all__ = [
     "Column",
     "EpisodeRecorder",
     "Recording",
+    "check_pages",
     "columns",
     "describe",
     "read_about",

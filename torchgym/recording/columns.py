@@ -10,9 +10,13 @@ import pyarrow as pa
 from torchgym import actions, features, rewards
 from torchgym.config import MarketConfig
 from torchgym.features import LIMIT
+from torchgym.files import hexdigest
 from torchgym.market.paths import entries
 from torchgym.recording import meanings
 from torchgym.rewards import REWARDS
+
+PREFIX = "torchgym."  # of the names of a file's own metadata
+DIGEST = b"torchgym.digest"
 
 # What sort of thing a column is. All but "decision" describe the moment before the decision of their row.
 KINDS: dict[str, str] = {
@@ -83,8 +87,21 @@ def columns(
 
 
 def schema(chosen: Sequence[Column], about: Mapping[str, str]) -> pa.Schema:
-    """The Arrow schema of these columns; `about` are metadata of the whole file."""
-    return pa.schema([column.field for column in chosen], {f"torchgym.{name}": told for name, told in about.items()})
+    """The Arrow schema of these columns; `about` are metadata of the whole file. A digest of all of it is one of them."""
+    bare = pa.schema([column.field for column in chosen], {f"{PREFIX}{name}": text for name, text in about.items()})
+    return bare.with_metadata({**(bare.metadata or {}), DIGEST: digest(bare)})
+
+
+def digest(schema: pa.Schema) -> bytes:
+    """SHA-256 of the columns and the metadata of a recording, the digest that stands there left out."""
+    parts: list[bytes] = []
+    for field in schema:
+        parts += [field.name.encode(), str(field.type).encode(), str(field.nullable).encode()]
+        parts += [(field.metadata or {}).get(name, b"") for name in (b"unit", b"kind", b"description")]
+    own = {name: text for name, text in (schema.metadata or {}).items() if name.startswith(PREFIX.encode())}
+    for name, text in sorted(own.items()):
+        parts += [name, text] if name != DIGEST else []
+    return hexdigest(part + b"\0" for part in parts).encode()
 
 
 def _dtype(name: str) -> str:

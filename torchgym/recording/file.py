@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from torchgym.files import part_of, put_in_place
 
 ROWS_PER_GROUP = 32_768  # some 25 MB of columns before compression
 ORDER = ("episode", "tick", "symbol")  # of the rows
@@ -19,7 +23,8 @@ class ParquetFile:
     """A Parquet file in row groups of a fixed number of rows.
 
     It is written beside its place under another name and moved there by `close`, so that under its own name it is either complete
-    or not there. Until `open` there is nothing on disk.
+    or not there. Until `open` there is nothing on disk; what is unfinished goes with this object or the process. Each page has a
+    checksum, which readers compare when they are asked to.
 
     Args:
         path: where it will be.
@@ -44,7 +49,7 @@ class ParquetFile:
         self.rows_per_group = rows_per_group
         self._held: list[pa.RecordBatch] = []
         self._rows_held = 0
-        self._unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._unfinished = part_of(path)
         self._schema = schema
         self._writer: pq.ParquetWriter | None = None
 
@@ -55,6 +60,7 @@ class ParquetFile:
             OSError: when nothing can be written there.
         """
         if self._writer is None:
+            weakref.finalize(self, _remove, self._unfinished, os.getpid())
             # A dictionary of real numbers is as long as they are: without one files are a sixth smaller.
             repeating = [field.name for field in self._schema if not pa.types.is_floating(field.type)]
             self._writer = pq.ParquetWriter(
@@ -62,6 +68,7 @@ class ParquetFile:
                 self._schema,
                 compression="zstd",
                 use_dictionary=repeating,
+                write_page_checksum=True,
                 sorting_columns=pq.SortingColumn.from_ordering(self._schema, [(name, "ascending") for name in ORDER]),
             )
         return self._writer
@@ -81,7 +88,7 @@ class ParquetFile:
         try:
             self._flush()
             self.open().close()
-            os.replace(self._unfinished, self.path)
+            put_in_place(self._unfinished, self.path)
         except BaseException:
             self.discard()
             raise
@@ -91,6 +98,7 @@ class ParquetFile:
         if self._writer is not None:
             with contextlib.suppress(OSError):  # of a full disk, once more
                 self._writer.close()
+            self._writer.is_open = False  # or it tries again when it is collected, and complains
         self._unfinished.unlink(missing_ok=True)
 
     def _flush(self) -> None:
@@ -100,6 +108,17 @@ class ParquetFile:
             self.open().write_table(group, row_group_size=self.rows_per_group)
             self.rows += self._rows_held
             self._held, self._rows_held = [], 0
+
+
+def _remove(path: Path, process: int) -> None:
+    """Remove what this process left; a forked one leaves it to its parent."""
+    if os.getpid() == process:
+        path.unlink(missing_ok=True)
+
+
+def _close(file: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # of a full disk: what it still holds is not wanted any more
+        file.close()
 
 
 class Sorter:
@@ -112,8 +131,9 @@ class Sorter:
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, episodes: int) -> None:
-        # A Python file, closed by hand: Arrow cannot write to one without a name.
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        # A Python file: Arrow cannot write to one without a name.
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with this object at the latest)
+        self._closing = weakref.finalize(self, _close, self._file)
         self.schema = schema
         self._writer = pa.ipc.new_file(self._file, schema)
         self._places: list[list[int]] = [[] for _ in range(episodes)]
@@ -136,4 +156,4 @@ class Sorter:
 
     def close(self) -> None:
         """Give the disk back."""
-        self._file.close()
+        self._closing()

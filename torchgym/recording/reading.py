@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from torchgym.config import MarketConfig
-from torchgym.recording.columns import Column
+from torchgym.recording.columns import DIGEST, PREFIX, Column, digest
 
 
 def describe(path: str | os.PathLike[str]) -> tuple[Column, ...]:
@@ -19,12 +19,12 @@ def describe(path: str | os.PathLike[str]) -> tuple[Column, ...]:
         ValueError: when the file is no recording; so do the other functions here.
         OSError: when it cannot be read.
     """
-    found = []
+    described = []
     for field in _schema(path):
-        told = {name.decode(): value.decode() for name, value in (field.metadata or {}).items()}
+        words = {name.decode(): value.decode() for name, value in (field.metadata or {}).items()}
         dtype = str(field.type).replace("double", "float64")
-        found.append(Column(field.name, dtype, told["unit"], told["kind"], told["description"]))
-    return tuple(found)
+        described.append(Column(field.name, dtype, words["unit"], words["kind"], words["description"]))
+    return tuple(described)
 
 
 def read_config(path: str | os.PathLike[str]) -> MarketConfig:
@@ -37,20 +37,43 @@ def read_about(path: str | os.PathLike[str]) -> dict[str, str]:
 
     `record` adds "seed" and "episodes".
     """
-    metadata = _schema(path).metadata
-    prefix = b"torchgym."
+    prefix = PREFIX.encode()
     return {
         name.removeprefix(prefix).decode(): value.decode()
-        for name, value in metadata.items()
-        if name.startswith(prefix)
+        for name, value in _schema(path).metadata.items()
+        if name.startswith(prefix) and name != DIGEST
     }
 
 
+def check_pages(path: str | os.PathLike[str]) -> None:
+    """Read a whole recording and compare each page with its checksum.
+
+    Other readers do so when they are asked to: pyarrow with `page_checksum_verification=True`.
+
+    Raises:
+        ValueError: when the file is damaged, or no recording.
+        OSError: when it cannot be read.
+    """
+    _schema(path)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for _ in file.iter_batches():
+                pass
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{os.fspath(path)} is damaged: {error}") from error
+
+
 def _schema(path: str | os.PathLike[str]) -> pa.Schema:
+    name = os.fspath(path)
+    with open(path, "rb"):  # errors of the system as they are
+        pass
     try:
         schema = pq.read_schema(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{os.fspath(path)} is not a Parquet file, or a damaged one") from error
-    if b"torchgym.config" not in (schema.metadata or {}):
-        raise ValueError(f"{os.fspath(path)} was not written by torchgym.recording")
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{name} is not a Parquet file, or a damaged one") from error
+    metadata = schema.metadata or {}
+    if DIGEST not in metadata:
+        raise ValueError(f"{name} was not written by torchgym.recording, or is damaged")
+    if metadata[DIGEST] != digest(schema):
+        raise ValueError(f"{name} is damaged: the digest of its columns and metadata does not fit")
     return schema

@@ -37,8 +37,8 @@ class EpisodeRecorder:
     its market does afterwards is not recorded. Memory for a part of one group of rows is all that is needed: the rows of the
     running episodes wait on disk, beside the file, until they can be written in order.
 
-    The file appears when the context ends; when it ends with an exception, nothing is left. One recorder makes one file: once
-    that is finished, it takes no more episodes.
+    The file appears when the context ends; when it ends with an exception, or the disk is full, nothing is left. One recorder
+    makes one file: once that is finished, it takes no more episodes.
 
     Args:
         path: the file; its folder must be there.
@@ -202,7 +202,11 @@ class EpisodeRecorder:
         self._chunk.put(moment)
 
     def _flush(self, block: Block, *, decided: bool) -> None:
-        block.write(self._chunk.arrays(), decided=decided)
+        try:
+            block.write(self._chunk.arrays(), decided=decided)
+        except OSError:  # the disk is full, say: rows are lost, so there is no recording
+            self.discard()
+            raise
         self.done = bool(block.over.all())
         self._chunk.begin()
 
@@ -211,8 +215,12 @@ class EpisodeRecorder:
             return
         self._chunk.next_row()  # the last moment, on which nothing was decided
         self._flush(self._block, decided=False)
-        for rows in self._block.sorter.sorted():
-            self._file.write(rows)
+        try:
+            for rows in self._block.sorter.sorted():
+                self._file.write(rows)
+        except OSError:
+            self.discard()
+            raise
         self.ruined += self._block.ruined
         self._block.sorter.close()
         self._block = None

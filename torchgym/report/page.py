@@ -35,7 +35,7 @@ def page(
         evaluation: as `Evaluation.to_dict` tells it, or read back from its JSON.
         trace: one of its episodes.
         policy: who plays in the trace; None is the agent, or the first policy where there is none.
-        curve: the agent's learning curve: rows with frames, training_return and validation_return, None where not measured.
+        curve: the agent's learning curve: rows with frames, training_return and, where the agent was tried, validation_return.
         training: how the agent was trained: command, seed, settings, torchgym; as in run.json.
 
     Returns:

@@ -186,7 +186,7 @@ def leads(evaluation: Mapping[str, Any]) -> Picture | None:
 
 
 def learning(curve: Sequence[Mapping[str, Any]]) -> Picture:
-    """Reward while the agent learnt; rows as of `learning_curve.csv`, None where nothing was measured."""
+    """Reward while the agent learnt; rows as of `torchgym.training.Run.curve`."""
     last = curve[-1]
 
     def draw(look: Look) -> go.Figure:

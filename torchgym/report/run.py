@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,12 @@ from typing import Any
 import torch
 
 from torchgym.config import MarketConfig
-from torchgym.files import replacing
+from torchgym.files import read_json, replacing
 from torchgym.performance.trace import trace
 from torchgym.policies import PolicyMaker
 from torchgym.report.page import chosen_policy, page
 
 EVALUATION = "evaluation.json"
-CURVE = "learning_curve.csv"
 TRAINING = "run.json"
 REPORT = "report.html"
 _ENTRIES = ("torchgym", "config", "seed", "episodes", "decisions", "periods_per_year", "policies", "comparisons")
@@ -36,12 +33,12 @@ def write_report(
     """Trace an episode of an evaluation again and write its page.
 
     Args:
-        folder: of the run; holds evaluation.json, and learning_curve.csv and run.json where an agent learnt.
+        folder: of the run; holds evaluation.json, and checkpoint.pt and run.json where an agent learnt.
         maker: of the policy to trace.
         policy: its name in the evaluation; None is the agent, or the first policy where there is none.
         episode: which one, from 0; None is the one of median profit.
         output: file to write; None is report.html in the folder.
-        progress: called after every decision with the ticks done and the ticks in all.
+        progress: called with the ticks played and the ticks in all: before the episode, after each decision, when it is over.
 
     Returns:
         The file.
@@ -54,7 +51,11 @@ def write_report(
     chosen = chosen_policy(evaluation, policy)
     config = MarketConfig.from_dict(evaluation["config"])
     seed = evaluation["seed"] + _number(evaluation, chosen, episode)
-    found = trace(config, maker(config, torch.tensor([seed])), seed, progress=progress)
+    if progress is not None:
+        progress(0, config.max_ticks)
+    found = trace(config, maker(config, torch.tensor([seed], device="cpu")), seed, progress=progress)
+    if progress is not None:
+        progress(config.max_ticks, config.max_ticks)  # also where ruin ended it
     text = page(evaluation, found, policy=chosen, curve=read_curve(folder), training=read_training(folder))
     path = folder / REPORT if output is None else output
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,46 +92,31 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: `torchgym evaluate {folder}` makes it")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}; `torchgym evaluate {folder}` makes it anew") from error
-    missing = [name for name in _ENTRIES if not isinstance(found, dict) or name not in found]
-    if missing or not found["policies"]:
-        lacks = ", ".join(missing) or "policies"
-        raise ValueError(f"{path} lacks {lacks}: `torchgym evaluate {folder}` makes it anew")
-    return dict(found)
+        evaluation = read_json(path, _ENTRIES)
+    except ValueError as error:
+        raise ValueError(f"{error}; `torchgym evaluate {folder}` makes it anew") from error
+    if not evaluation["policies"]:
+        raise ValueError(f"{path} has no policies; `torchgym evaluate {folder}` makes it anew")
+    return evaluation
 
 
-def read_curve(folder: Path) -> list[dict[str, float | None]]:
-    """Rows of the learning curve, None where nothing was measured; no rows without the file.
+def read_curve(folder: Path) -> list[dict[str, float]]:
+    """Rows of the learning curve in the checkpoint of the folder; no rows without one.
 
     Raises:
-        ValueError: when it holds something else.
+        ValueError: when the checkpoint is damaged.
     """
-    path = folder / CURVE
-    if not path.is_file():
-        return []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [{name: float(told) if told else None for name, told in row.items()} for row in csv.DictReader(file)]
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    from torchgym.training import CHECKPOINT, read_checkpoint
+
+    path = folder / CHECKPOINT
+    return list(read_checkpoint(path)["curve"]) if path.is_file() else []
 
 
 def read_training(folder: Path) -> dict[str, Any] | None:
     """How the agent of the folder was trained, as `torchgym train` wrote it down; None without the file.
 
     Raises:
-        ValueError: when it holds something else.
+        ValueError: when it is damaged or holds something else.
     """
     path = folder / TRAINING
-    if not path.is_file():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    missing = [name for name in _OF_TRAINING if not isinstance(found, dict) or name not in found]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}: `torchgym train` writes it")
-    return dict(found)
+    return read_json(path, _OF_TRAINING) if path.is_file() else None

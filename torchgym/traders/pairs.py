@@ -32,7 +32,7 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[Pai
     """Trader k trades the k-th pair, counting around; its mean opens at the opening spread."""
     symbols, count = draws.u0.shape[-2:]
     pairs = [(i, j) for gap in range(1, symbols) for i, j in [(s, s + gap) for s in range(symbols - gap)]]
-    legs = torch.zeros(symbols, count, dtype=torch.float32)
+    legs = torch.zeros(symbols, count, dtype=torch.float32, device="cpu")
     for k in range(count):
         first, second = pairs[k % len(pairs)]
         legs[first, k], legs[second, k] = 1.0, -1.0

@@ -100,5 +100,5 @@ def _columns(config: MarketConfig, inputs: tuple[str, ...]) -> Tensor:
     unknown = [repr(name) for name in inputs if name not in known]
     if unknown:
         raise ValueError(f"unknown input {', '.join(unknown)}: features={config.features!r} shows {', '.join(known)}")
-    chosen = torch.tensor([at for at, name in enumerate(known) if name in inputs or not inputs])
-    return (chosen + len(known) * torch.arange(config.num_symbols).unsqueeze(-1)).flatten()
+    chosen = torch.tensor([at for at, name in enumerate(known) if name in inputs or not inputs], device="cpu")
+    return (chosen + len(known) * torch.arange(config.num_symbols, device="cpu").unsqueeze(-1)).flatten()

@@ -66,7 +66,7 @@ class Ranks:
         """The mean of a number over all processes."""
         if self.count == 1:
             return value
-        told = torch.tensor([value], dtype=torch.float64)
+        told = torch.tensor([value], dtype=torch.float64, device="cpu")
         dist.all_reduce(told)
         return told.item() / self.count
 
@@ -74,7 +74,7 @@ class Ranks:
         """Whether any process says so."""
         if self.count == 1:
             return flag
-        told = torch.tensor([int(flag)])
+        told = torch.tensor([int(flag)], device="cpu")
         dist.all_reduce(told, op=dist.ReduceOp.MAX)
         return bool(told.item())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -43,17 +43,17 @@ class PPO:
         self.ranks = ranks
         with generator(seed_of(seed, 0)):
             self.agent = Agent(config, settings).to(device)
-        ranks.copy_from_first(parameter.data for parameter in self.agent.parameters())
-        self._loss = ClipPPOLoss(
-            self.agent.actor,
-            self.agent.critic,
-            clip_epsilon=settings.clip,
-            entropy_coeff=settings.entropy,
-            critic_coeff=settings.critic,
-            normalize_advantage=True,
-        )
-        self._advantage = GAE(gamma=settings.gamma, lmbda=settings.gae_lambda, value_network=self.agent.critic)
-        self._optimizer = torch.optim.Adam(self._loss.parameters(), lr=settings.learning_rate, eps=1e-5)
+            self.ranks.copy_from_first(parameter.data for parameter in self.agent.parameters())
+            self._loss = ClipPPOLoss(
+                self.agent.actor,
+                self.agent.critic,
+                clip_epsilon=settings.clip,
+                entropy_coeff=settings.entropy,
+                critic_coeff=settings.critic,
+                normalize_advantage=True,
+            )
+            self._advantage = GAE(gamma=settings.gamma, lmbda=settings.gae_lambda, value_network=self.agent.critic)
+            self._optimizer = torch.optim.Adam(self._loss.parameters(), lr=settings.learning_rate, eps=1e-5)
 
     def learn(self, data: TensorDictBase, *, done: float) -> None:
         """One update.
@@ -109,13 +109,19 @@ class PPO:
 
 @contextmanager
 def generator(seed: int) -> Iterator[None]:
-    """Torch's generators begin at the seed here, and are afterwards what they were."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    """Torch's generators begin at the seed here, and are afterwards what they were.
+
+    What is made without a device is made on the CPU, whatever torch's default device is: the same seed gives the same weights.
+    """
+    usual = torch.get_default_device() == torch.device("cpu")
+    on_cpu = nullcontext() if usual else torch.device("cpu")  # which costs something at every operation
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), on_cpu:
         torch.manual_seed(seed)
         yield
 
 
 def seed_of(seed: int, number: int, rank: int = 0) -> int:
     """A seed for update `number` (0: the networks) of a process, 63 mixed bits; see `torchgym.noise.make_key`."""
-    low, high = make_key(torch.tensor([seed]), torch.tensor([rank << 40 | number]))[0].tolist()
+    seeds, numbers = (torch.tensor([word], device="cpu") for word in (seed, rank << 40 | number))
+    low, high = make_key(seeds, numbers)[0].tolist()
     return (high << 32 | low & 0xFFFFFFFF) & 0x7FFFFFFFFFFFFFFF

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,7 @@ from typing import Any
 import torch
 
 from torchgym.config import MarketConfig
-from torchgym.files import replacing
-from torchgym.market import Market, consecutive_seeds
+from torchgym.market import Market, consecutive_seeds, read_content, write_content
 from torchgym.performance import TRAINING_SEEDS, VALIDATION_SEED, play
 from torchgym.training.agent import Agent
 from torchgym.training.parallel import ALONE, Ranks
@@ -22,7 +22,19 @@ from torchgym.training.trainer import Trainer
 from torchgym.version import __version__
 
 CHECKPOINT = "checkpoint.pt"  # in the run's folder
-_FORMAT = 1
+_FORMAT = 2
+# What a checkpoint has, and of which kind.
+_ENTRIES: dict[str, type[Any]] = {
+    "torchgym": str,
+    "config": dict,
+    "settings": dict,
+    "seed": int,
+    "curve": list,
+    "validations": int,
+    "validation_episodes": int,
+    "trainer": dict,
+}
+_OF_TRAINER: dict[str, type[Any]] = {"update": int, "agent": dict, "optimizer": dict, "market": dict, "carried": dict}
 
 Row = dict[str, float]  # one update of the learning curve; see `Run.curve`
 Told = Callable[["Run"], None]
@@ -116,8 +128,7 @@ class Run:
         if not trainer.ranks.first:
             return path
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            torch.save(content, part)
+        write_content(path, content)
         return path
 
     def _validate(self) -> Row:
@@ -172,10 +183,12 @@ def resume(folder: Path, *, device: torch.device | str = "cpu", compile: bool = 
             f"{folder / CHECKPOINT} was written by torchgym {saved['torchgym']}, this is {__version__}, which may learn"
             " otherwise: go on with that version, or train anew"
         )
-    config, settings = MarketConfig.from_dict(saved["config"]), PPOSettings(**saved["settings"])
+    with _fitting(folder / CHECKPOINT):
+        config, settings = MarketConfig.from_dict(saved["config"]), PPOSettings(**saved["settings"])
     trainer = Trainer(config, settings, seed=saved["seed"], device=device, compile=compile, ranks=ranks)
-    trainer.load_state_dict(saved["trainer"])
-    return Run(trainer, saved["curve"], saved["validations"], saved["validation_episodes"])
+    with _fitting(folder / CHECKPOINT):
+        trainer.load_state_dict(saved["trainer"])
+        return Run(trainer, saved["curve"], saved["validations"], saved["validation_episodes"])
 
 
 def load_agent(path: Path, *, device: torch.device | str = "cpu") -> Agent:
@@ -187,10 +200,11 @@ def load_agent(path: Path, *, device: torch.device | str = "cpu") -> Agent:
     Raises:
         ValueError: without a checkpoint, or for a damaged one.
     """
-    saved = read_checkpoint(path / CHECKPOINT if path.is_dir() else path)
-    with generator(0):  # the weights that it is made with are not kept, and the caller's generator is
+    path = path / CHECKPOINT if path.is_dir() else path
+    saved = read_checkpoint(path)
+    with _fitting(path), generator(0):  # the weights that it is made with are not kept, and the caller's generator is
         agent = Agent(MarketConfig.from_dict(saved["config"]), PPOSettings(**saved["settings"]))
-    agent.load_state_dict(saved["trainer"]["agent"])
+        agent.load_state_dict(saved["trainer"]["agent"])
     return agent.to(device)
 
 
@@ -198,14 +212,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU.
 
     Raises:
-        ValueError: when there is none, or it is damaged or something else.
+        ValueError: when there is none, or it is damaged or something else, or it lacks entries.
     """
     if not path.is_file():
         raise ValueError(f"{path} does not exist: `torchgym train` makes one")
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
-        raise ValueError(f"{path} cannot be read: it is damaged, or not a checkpoint") from error
-    if not isinstance(saved, dict) or saved.get("torchgym_agent") != _FORMAT:
+    saved = read_content(path)
+    if saved.get("torchgym_agent") != _FORMAT:
         raise ValueError(f"{path} is not a checkpoint of an agent that this torchgym can read")
+    _check_entries(path, saved, _ENTRIES)
+    _check_entries(path, saved["trainer"], _OF_TRAINER)
     return saved
+
+
+def _check_entries(path: Path, content: dict[str, Any], entries: dict[str, type[Any]]) -> None:
+    """Nothing, where these entries are there and of their kinds."""
+    for name, kind in entries.items():
+        if not isinstance(content.get(name), kind):
+            raise ValueError(f"{path} has no {kind.__name__} {name!r}: it is not a checkpoint that torchgym wrote")
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """While it lasts, what does not fit together in a checkpoint is a ValueError that names the file."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        text = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path} does not fit together: {text}") from error

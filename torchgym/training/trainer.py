@@ -83,7 +83,7 @@ class Trainer:
         It does not depend on how many processes share the markets: others may go on with it. All of them must call this.
         """
         carried = {} if self._carried is None else dict(self._carried.flatten_keys(".").items())
-        market = self.env.get_extra_state()
+        market = self.env.market_state() if self.env.market.opened else {}
         rows = self.ranks.gather(
             {f"market.{name}": tensor for name, tensor in market.items()}
             | {f"carried.{name}": tensor for name, tensor in carried.items()}
@@ -92,7 +92,7 @@ class Trainer:
             "update": self.update,
             **self.ppo.state_dict(),
             "market": _under("market.", rows),
-            "carried": _under("carried.", rows) or None,
+            "carried": _under("carried.", rows),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -101,13 +101,14 @@ class Trainer:
         Raises:
             ValueError, RuntimeError: when it belongs to another configuration or other settings.
         """
-        saved = {len(tensor) for tensor in (state["market"] or {}).values()}
+        saved = {len(tensor) for tensor in state["market"].values()}
         if saved - {self.settings.num_envs}:
             raise ValueError(f"the state is of {saved.pop()} markets, the trainer has {self.settings.num_envs}")
         share = slice(self._share.start, self._share.stop)
         self.ppo.load_state_dict(state)
-        self.env.set_extra_state({name: tensor[share] for name, tensor in state["market"].items()})
-        if state["carried"] is not None:
+        if state["market"]:
+            self.env.set_market_state({name: tensor[share] for name, tensor in state["market"].items()})
+        if state["carried"]:
             own = {name: tensor[share] for name, tensor in state["carried"].items()}
             self._carried = TensorDict(own, [len(self._share)], device=self.env.device).unflatten_keys(".")
         self.update = state["update"]
