@@ -1,5 +1,6 @@
 """`TradingEnv`: gymnasium's contract, held to gymnasium's and stable-baselines3's own checkers."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -8,6 +9,9 @@ import pytest
 import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from torchrl.envs import GymEnv
+from torchrl.envs.utils import check_env_specs
 
 import torchgym as tg
 from torchgym.envs.gymnasium import TradingEnv, check_action
@@ -56,7 +60,7 @@ def test_stable_baselines3_finds_nothing_wrong(settings: dict[str, Any]) -> None
 def test_an_episode_from_reset_to_the_end() -> None:
     env = toy(num_symbols=2, include_account=True, information="privileged")
     first, opening = env.reset(seed=1)
-    assert (opening["tick"], opening["equity"], opening["information"]) == (0, 100_000.0, "privileged")
+    assert (opening["tick"], opening["equity"], opening["privileged"]) == (0, 100_000.0, True)
     total, terminated, truncated, info = 0.0, False, False, opening
     env.action_space.seed(1)
     while not (terminated or truncated):
@@ -69,7 +73,7 @@ def test_an_episode_from_reset_to_the_end() -> None:
     assert info["equity"] == pytest.approx(100_000.0 + total, rel=1e-12)
     assert observation.shape == first.shape == (len(env.feature_names),) == (2 * 54 + 5,)
     for name, value in info.items():
-        kind = {"tick": int, "information": str, "position": np.ndarray, "filled": np.ndarray}.get(name, float)
+        kind = {"tick": int, "privileged": bool, "position": np.ndarray, "filled": np.ndarray}.get(name, float)
         assert type(value) is kind, name
     assert info["position"].shape == info["filled"].shape == (2,)
     with pytest.raises(ResetNeeded, match=r"ended: call reset\(\)"):
@@ -170,7 +174,6 @@ def test_a_step_needs_a_reset() -> None:
         ({"config": tg.MarketConfig(), "preset": "toy"}, "contradict"),
         ({"preset": "mars"}, "unknown preset 'mars': choose one of default"),
         ({"config": "toy"}, "config must be a MarketConfig, got 'toy'"),
-        ({"max_tick": 5}, "unknown setting max_tick: choose from .*max_ticks"),
         ({"action": "shout"}, "unknown action scheme 'shout'"),
         ({"render_mode": "paper"}, "unknown render_mode 'paper': choose one of human, rgb_array, ansi, or None"),
     ],
@@ -187,6 +190,54 @@ def test_settings_change_the_configuration_given() -> None:
     assert env.market.compile
     env.close()
     env.close()
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_symbols": 2, "action": "target"}], ids=["one symbol", "two symbols"])
+def test_torchrl_makes_it_by_its_name(settings: dict[str, Any]) -> None:
+    """It tries arguments of its own on every environment; its data are those of the environment itself."""
+    made = GymEnv("torchgym/Trading-v0", preset="toy", max_ticks=4, categorical_action_encoding=True, **settings)
+    check_env_specs(made)
+    made.set_seed(7)
+    data = made.rollout(6, break_when_any_done=False)
+    assert data["next", "truncated"].flatten().tolist() == [False, False, False, True, False, False]
+    env = toy(max_ticks=4, **settings)
+    env.reset(seed=7)  # as `set_seed` does at once
+    observation, _ = env.reset()
+    for step, action in enumerate(data["action"].tolist()):
+        np.testing.assert_array_equal(data["observation"][step].numpy(), observation)
+        observation, reward, terminated, truncated, _ = env.step(action)
+        np.testing.assert_array_equal(data["next", "observation"][step].numpy(), observation)
+        assert data["next", "reward"][step].item() == np.float32(reward)
+        if terminated or truncated:
+            observation, _ = env.reset()
+
+
+def test_torchrl_passes_a_misspelt_setting_on() -> None:
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'max_tick': .* settings are .*max_ticks"):
+        GymEnv("torchgym/Trading-v0", preset="toy", max_tick=4)
+
+
+def test_it_runs_in_workers_of_gymnasium() -> None:
+    make = partial(gymnasium.make, "torchgym:torchgym/Trading-v0", preset="toy", max_ticks=2)
+    workers, here = AsyncVectorEnv([make] * 2, context="spawn"), SyncVectorEnv([make] * 2)
+    for env in (workers, here):
+        assert env.metadata["information"] == "public"
+    np.testing.assert_array_equal(workers.reset(seed=3)[0], here.reset(seed=3)[0])
+    for actions in ([2, 0], [1, 1], [0, 2], [2, 2]):
+        one, other = workers.step(np.array(actions)), here.step(np.array(actions))
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[-1]["equity"], other[-1]["equity"])
+    workers.close()
+    here.close()
+
+
+@pytest.mark.parametrize("mode", ["sync", "vector_entry_point", None])
+def test_make_vec_makes_the_same_markets_in_every_way(mode: str | None) -> None:
+    made = gymnasium.make_vec("torchgym/Trading-v0", num_envs=2, vectorization_mode=mode, preset="toy")
+    alone = toy(max_ticks=200)
+    np.testing.assert_array_equal(made.reset(seed=3)[0][1], alone.reset(seed=4)[0])
+    np.testing.assert_array_equal(made.step(np.array([0, 2]))[0][1], alone.step(2)[0])
+    made.close()
 
 
 def test_what_comes_back_is_the_callers_own() -> None:

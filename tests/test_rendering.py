@@ -1,6 +1,9 @@
 """`TradingEnv(render_mode=...)`: text, frames and a window show what the market says."""
 
+import copy
+import importlib
 import itertools
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -273,15 +276,15 @@ def test_no_words_of_the_picture_overlap(settings: dict[str, Any], plt: Any, mon
             drawn.append(words)
         draw(words, renderer)
 
-    made._screen._picture.update(made._screen.history, made.market.live)
+    picture = importlib.import_module("torchgym.rendering.picture").Picture(made.config)
+    picture.update(made._screen.history, made.market.live)
     monkeypatch.setattr(plt.Text, "draw", remember)
-    made._screen._picture.figure.canvas.draw()
+    picture.figure.canvas.draw()
     boxes = {words: words.get_window_extent() for words in drawn}
     assert {"asks", "price", "mid", "drawdown", "Tick 8 of 8: time is up"} <= {words.get_text() for words in drawn}
     outside = [w.get_text() for w, box in boxes.items() if min(box.x0, box.y0, 960 - box.x1, 720 - box.y1) < 0]
     pairs = itertools.combinations(boxes, 2)
     assert outside == []
-    picture = made._screen._picture
     assert not any(boxes[picture._account].overlaps(axes.bbox) for axes in picture.figure.axes)
     assert [(a.get_text(), b.get_text()) for a, b in pairs if boxes[a].overlaps(boxes[b])] == []
 
@@ -316,10 +319,11 @@ def test_nothing_of_a_state_is_kept() -> None:
 
 def test_a_window_follows_every_step(screen: Any) -> None:
     made = env("human")
+    assert screen.get_fignums() == []
+    made.reset()
     (number,) = screen.get_fignums()
     manager = screen.figure(number).canvas.manager
-    assert (manager.shown, manager.title) == (0, "torchgym")
-    made.reset()
+    assert (manager.shown, manager.title) == (1, "torchgym")
     made.step(2)
     assert made.render() is None
     canvas = manager.canvas
@@ -337,18 +341,36 @@ def test_a_window_follows_every_step(screen: Any) -> None:
 
 
 def test_a_window_needs_a_display(plt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = env("human")
     with pytest.raises(
         RuntimeError, match=r"cannot open a window with the backend 'Agg': choose .*MPLBACKEND.*rgb_array"
     ):
-        env("human")
+        made.reset()
     assert plt.get_fignums() == []
+    assert not made.market.opened
 
     def refuse(**how: Any) -> None:
         raise ImportError("no display found")
 
     monkeypatch.setattr(plt, "figure", refuse)
     with pytest.raises(RuntimeError, match=r"cannot open a window \(no display found\): choose .*MPLBACKEND"):
-        env("human")
+        made.reset()
+
+
+def test_a_window_that_cannot_be_opened_again_stops_no_step_half_way(screen: Any) -> None:
+    made, other = env("human"), env()
+    made.reset()
+    made.close()
+    screen.switch_backend("Agg")
+    for again in (lambda: made.step(2), made.reset):
+        with pytest.raises(RuntimeError, match="cannot open a window"):
+            again()
+    assert made.market.live.clock.tick.tolist() == [0]
+    screen.switch_backend("module://screenless")
+    other.reset()
+    np.testing.assert_array_equal(made.step(2)[0], other.step(2)[0])
+    np.testing.assert_array_equal(made.reset()[0], other.reset()[0])
+    made.close()
 
 
 @pytest.mark.parametrize(
@@ -409,7 +431,8 @@ def test_stable_baselines3_finds_nothing_wrong_in_any_mode(mode: str, screen: An
     checker._check_render(made)  # the part of its check_env that depends on the mode
 
 
-def test_missing_matplotlib_is_named_when_pictures_are_wanted() -> None:
+def test_matplotlib_is_missed_where_something_is_drawn_and_named() -> None:
+    """At a frame or at the first reset of a window; until then, and for texts, nobody needs it."""
     code = """
         import sys
         sys.modules["matplotlib"] = None  # as if it were not installed
@@ -417,18 +440,56 @@ def test_missing_matplotlib_is_named_when_pictures_are_wanted() -> None:
         env = torchgym.TradingEnv(preset="toy", render_mode="ansi")
         env.reset(seed=1)
         print(env.render().splitlines()[0])
-        for mode in ("rgb_array", "human"):
+        env = torchgym.TradingEnv(preset="toy", render_mode="rgb_array")
+        env.reset(seed=1)
+        print(env.step(2)[-1]["tick"])
+        window = torchgym.TradingEnv(preset="toy", render_mode="human")
+        for draw in (env.render, window.reset):
             try:
-                torchgym.TradingEnv(preset="toy", render_mode=mode)
+                draw()
             except ImportError as error:
                 print(error)
+        print(env.step(2)[-1]["tick"], window.market.opened)
     """
     done = subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert lines[0] == "tick 0, seed 1"
-    assert len(lines) == 3
-    assert all('pip install "torchgym[plots]"' in line for line in lines[1:])
+    text_line, tick, *complaints, after = done.stdout.splitlines()
+    assert (text_line, tick, after) == ("tick 0, seed 1", "1", "2 False")
+    assert len(complaints) == 2
+    assert all('needs matplotlib: pip install "torchgym[plots]"' in line for line in complaints)
+
+
+@pytest.mark.parametrize(
+    "way", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))], ids=["deepcopy", "pickle"]
+)
+@pytest.mark.parametrize("moment", ["new", "open", "stepped"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_copy_shows_what_happens_to_itself(mode: str, moment: str, way: Any, screen: Any) -> None:
+    """It has the same past, and a picture or window of its own."""
+    made = env(mode)
+    if moment != "new":
+        made.reset()
+        made.render()
+    if moment == "stepped":
+        made.step(2)
+        made.render()
+    before = len(screen.get_fignums())
+    twin = way(made)
+    assert len(screen.get_fignums()) == before
+    shown = []
+    for one in (twin, made):
+        if moment == "new":
+            one.reset()
+        one.step(0)
+        one.step(1)
+        shown.append((one.render(), list(one._screen.history.moments)))
+    np.testing.assert_array_equal(shown[0][0], shown[1][0])
+    assert shown[0][1] == shown[1][1]
+    windows = {one._screen._window._manager for one in (twin, made)} if mode == "human" else set()
+    assert len(windows) == len(screen.get_fignums()) == (2 if mode == "human" else 0)
+    twin.close()
+    assert len(screen.get_fignums()) == (1 if mode == "human" else 0)
+    made.close()
 
 
 def test_without_a_mode_nothing_is_kept() -> None:

@@ -8,8 +8,16 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecCheckNan,
+    VecEnv,
+    VecMonitor,
+    VecNormalize,
+)
 
 import torchgym as tg
 
@@ -60,7 +68,6 @@ def test_it_shows_what_the_market_does():
         for name, value in truth.info.items():
             assert np.array_equal([info[name] for info in infos], value.numpy()), name
     assert [type(infos[0][name]) for name in ("tick", "equity", "TimeLimit.truncated")] == [int, float, bool]
-    assert infos[1]["information"] == "public"
 
 
 def test_everything_returned_is_the_callers_own():
@@ -157,9 +164,12 @@ def test_seeds_decide_the_next_reset():
 
 
 def test_bad_seeds_and_options_are_refused():
-    env = tg.SB3VecEnv(TOY, 2)
-    env.seed(-1)
-    with pytest.raises(ValueError, match=r"seed 0 must be an integer from 0 to 2\*\*63 - 1, got -1"):
+    env = tg.SB3VecEnv(TOY, 2, seed=7)
+    for seed in (-1, 0.5, True):
+        with pytest.raises(ValueError, match=rf"seed 0 must be an integer from 0 to 2\*\*63 - 1, got {seed}"):
+            env.seed(seed)
+    env.seed(2**63 - 1)
+    with pytest.raises(ValueError, match=rf"seed 1 must be an integer .*, got {2**63}"):
         env.reset()
     env.set_options({"tick": 3})
     with pytest.raises(ValueError, match=r"options must be empty, got .*'tick': 3"):
@@ -203,7 +213,6 @@ def test_waiting_for_nothing_is_refused():
         ({"num_envs": 0}, "num_envs"),
         ({"config": "toy"}, "preset="),
         ({"config": TOY, "preset": "toy"}, "contradict"),
-        ({"max_tick": 3}, "unknown setting max_tick"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, message):
@@ -243,6 +252,41 @@ def test_ppo_learns_through_the_usual_wrappers():
     assert [episode["l"] for episode in model.ep_info_buffer] == [20] * 8
     assert not all(torch.equal(old, new) for old, new in zip(before, model.policy.parameters(), strict=True))
     assert env.unwrapped.market.state.clock.seed.tolist() == [3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("workers", [DummyVecEnv, SubprocVecEnv])
+def test_its_own_vector_environments_run_single_markets(workers):
+    env = make_vec_env(
+        "torchgym:torchgym/Trading-v0", 2, env_kwargs={"preset": "toy", "max_ticks": 3}, seed=3, vec_env_cls=workers
+    )
+    alone = [tg.TradingEnv(preset="toy", max_ticks=3) for _ in range(2)]
+    firsts = [one.reset(seed=3 + row)[0] for row, one in enumerate(alone)]
+    assert np.array_equal(env.reset(), np.stack(firsts))
+    for action in ([2, 0], [1, 1], [0, 2]):
+        results = [one.step(choice) for one, choice in zip(alone, action, strict=True)]
+        observations, _, dones, infos = env.step(np.array(action))
+        last = [
+            info["terminal_observation"] if done else observation
+            for observation, done, info in zip(observations, dones, infos, strict=True)
+        ]
+        assert np.array_equal(last, np.stack([result[0] for result in results]))
+        assert [info["equity"] for info in infos] == [result[-1]["equity"] for result in results]
+    assert dones.all()
+    env.close()
+
+
+def test_ppo_learns_from_the_name_alone():
+    model = PPO("MlpPolicy", "torchgym/Trading-v0", n_steps=16, batch_size=16, n_epochs=1, device="cpu").learn(32)
+    assert model.num_timesteps == 32
+    assert model.get_env().render_mode == "rgb_array"
+
+
+def test_ppo_learns_with_settings_by_name():
+    env = make_vec_env("torchgym/Trading-v0", n_envs=2, env_kwargs={"preset": "toy", "max_ticks": 8})
+    model = PPO("MlpPolicy", env, n_steps=16, batch_size=16, n_epochs=1, device="cpu").learn(32)
+    assert [episode["l"] for episode in model.ep_info_buffer] == [8] * 4
+    with pytest.raises(TypeError, match="unexpected keyword argument 'max_tick'"):
+        make_vec_env("torchgym/Trading-v0", env_kwargs={"max_tick": 8})
 
 
 def test_ppo_trades_several_symbols():

@@ -144,3 +144,10 @@ def test_without_skrl_the_extra_is_named() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 'pip install "torchgym[skrl]"' in done.stdout
+
+
+def test_it_lends_the_markets_attributes_but_nothing_private() -> None:
+    env = made()
+    assert env.opened is False and env.scheme is env.market.scheme
+    for name in ("nothing", "_state", "__deepcopy__"):
+        assert not hasattr(env, name)

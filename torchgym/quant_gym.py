@@ -5,7 +5,7 @@ Both classes keep the signatures, argument names, defaults, return types and err
 line. `torchgym.TradingEnv` is the environment that follows gymnasium to the letter; `as_gymnasium` turns one into the other.
 
 An episode that has ended does not stop anything: the market trades on, step by step, until the caller resets it. `truncated`
-stays True from `max_ticks` on; `terminated` tells whether the learner is ruined at this moment.
+stays True from `max_ticks` on; `terminated` tells whether the learner has been ruined in this episode.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class PyTradingEnv:
         chosen = _plain(action)
         if not _known(chosen):
             raise ValueError(_BAD_ACTION)
-        packed, columns = self._market.advance(torch.full((1, self._config.num_symbols), chosen)), self._market.columns
+        orders = torch.full((1, self._config.num_symbols), chosen, device=self._market.device)
+        packed, columns = self._market.advance(orders), self._market.columns
         floats, integers = packed.floats[0].tolist(), packed.integers[0].tolist()
         info = {
             "tick": integers[columns.of("tick")],
@@ -161,8 +162,8 @@ class PyVecTradingEnv:
             actions: N integers in a list, array or tensor: 0 sells, 1 holds, 2 buys.
 
         Returns:
-            Observations float64 [N, F]; rewards float64 [N]; which are ruined; which are out of time; and a dict per market with
-            `tick` (int) and `equity` (float, currency).
+            Observations float64 [N, F]; rewards float64 [N]; which have been ruined; which are out of time; and a dict per market
+            with `tick` (int) and `equity` (float, currency).
 
         Raises:
             ValueError: for another number of actions, or one that is none of these; no market has moved then.
@@ -177,7 +178,8 @@ class PyVecTradingEnv:
         if not all(map(_known, chosen)):
             index = next(index for index, action in enumerate(chosen) if not _known(action))
             raise ValueError(f"{_BAD_ACTION}: action {index} is {chosen[index]!r}")
-        packed, columns = self._market.advance(torch.tensor(chosen).unsqueeze(-1)), self._market.columns
+        orders = torch.tensor(chosen, device=self._market.device).unsqueeze(-1)
+        packed, columns = self._market.advance(orders), self._market.columns
         floats, integers = packed.floats.numpy(), packed.integers.numpy()
         ticks, equities = integers[:, columns.of("tick")], floats[:, columns.of("equity")]
         infos = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from typing import Any
 
 import gymnasium
@@ -30,7 +32,9 @@ class TradingEnv(gymnasium.Env[Any, Any]):
     Action: with one symbol an integer ("discrete" actions: 0 sells, 1 holds, 2 buys), with several an array [S] of them.
 
     Info: the step's `tick` (int), `equity`, `realized_pnl`, `cash`, `fees`, `borrow`, `turnover` and each `reward_<term>` (float,
-    currency; see `Market.step`), `position` and `filled` ([S] int64 shares), and `information`, how the value features were made.
+    currency; see `Market.step`), `position` and `filled` ([S] int64 shares). With `information="privileged"` also `privileged`,
+    always True, so that data collected with the exact value in sight are marked. `metadata["information"]` says how the value
+    features are made.
 
     Episodes: `reset(seed=n)` opens the market of seed n, the same bits as any other face with that seed. A reset without a seed
     draws one from `np_random`, so it is decided by the last seed given and the number of resets since; the very first takes
@@ -42,8 +46,8 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         seed: of the first episode, unless the first reset is given one.
         render_mode: "ansi": `render()` gives a text of 16 lines, the book and the account; "rgb_array": a picture [720, 960, 3]
             uint8 of price, book, position and profit over the last 500 decisions; "human": the picture in a window, drawn at
-            every reset and step (needs a display). None draws nothing and costs nothing. Pictures need the extra `plots`. They
-            show the latent value, whether or not the learner sees it.
+            every reset and step (needs a display). None draws nothing and costs nothing. Pictures need the extra `plots`, from
+            the first one drawn on. They show the latent value, whether or not the learner sees it.
         render_symbol: which symbol is shown.
         include_account: append the learner's account to the observation.
         device: where the market lives.
@@ -52,9 +56,8 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         **overrides: settings of `MarketConfig` to change in it, such as `max_ticks=1000`.
 
     Raises:
+        TypeError: for a keyword that is neither an argument nor a setting, listing both.
         ValueError: for impossible or contradictory arguments, naming the remedy.
-        ImportError: when pictures are wanted and matplotlib is missing, naming the command that installs it.
-        RuntimeError: when a window is wanted and none can be opened, naming the remedy.
 
     >>> env = TradingEnv(preset="toy", max_ticks=50)
     >>> observation, info = env.reset(seed=1)
@@ -79,7 +82,8 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         debug: bool = False,
         **overrides: Any,
     ) -> None:
-        self.config = make_config(config, preset, overrides)
+        self.config = make_config(TradingEnv, config, preset, overrides)
+        self.metadata = {**self.metadata, "information": self.config.information}
         self.render_mode = render_mode
         self._screen = None if render_mode is None else Screen(self.config, render_mode, render_symbol)
         self.include_account = include_account
@@ -105,8 +109,12 @@ class TradingEnv(gymnasium.Env[Any, Any]):
 
         Raises:
             ValueError: when the seed is not an integer from 0 to 2**63 - 1.
+            ImportError: when a window is wanted and matplotlib is missing, naming the command that installs it.
+            RuntimeError: when a window is wanted and none can be opened, naming the remedy. After any error nothing has changed.
         """
         given = self._first_seed if seed is None else check_seed(seed)
+        if self._screen is not None:
+            self._screen.open()
         self._first_seed = None
         result = self.market.reset(seeds=[episode_seed(self, given)])
         self._ended = False
@@ -132,10 +140,12 @@ class TradingEnv(gymnasium.Env[Any, Any]):
                 else "no episode has begun: call reset() before step()"
             )
         chosen = check_action(action, self._action_shape, self.market.scheme.choices)
+        if self._screen is not None:
+            self._screen.open()
         told = self._told(self.market.advance(torch.from_numpy(chosen.reshape(1, -1))))
         self._ended = told[2] or told[3]
         if self._screen is not None:
-            self._screen.add(self.market.live, ruined=told[2])
+            self._screen.add(self.market.live)
         return told
 
     def render(self) -> Frame | str | None:
@@ -147,6 +157,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
 
         Raises:
             gymnasium.error.ResetNeeded: before the first reset.
+            ImportError: when a frame is wanted and matplotlib is missing, naming the command that installs it.
         """
         if self._screen is None:
             gymnasium.logger.warn('render() draws nothing without a render_mode: TradingEnv(render_mode="rgb_array")')
@@ -168,17 +179,32 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         )
         if self.include_account:
             observation = np.concatenate([observation, floats[columns.floats["account"]]])
-        info = {**columns.info_of_one(floats, integers), "information": self.config.information}
+        info = {**columns.info_of_one(floats, integers), **labels(self.config)}
         terminated, truncated = (bool(integers[columns.of(name)]) for name in ("terminated", "truncated"))
         return observation, float(floats[columns.of("reward")]), terminated, truncated, info
 
 
-def make_config(config: MarketConfig | None, preset: str | None, overrides: dict[str, Any]) -> MarketConfig:
+def make_config(face: type, config: MarketConfig | None, preset: str | None, overrides: dict[str, Any]) -> MarketConfig:
     """The configuration that a face's arguments mean.
 
+    Args:
+        face: the class that is being made, for the error message.
+        config: as given.
+        preset: as given.
+        overrides: all other keywords given; settings, if they are right.
+
     Raises:
-        ValueError: when `config` is no MarketConfig or comes with a preset; for unknown or impossible settings.
+        TypeError: for a keyword that is no setting, as Python itself words it: TorchRL's GymEnv and stable-baselines3 read that.
+        ValueError: when `config` is no MarketConfig or comes with a preset; for impossible settings.
     """
+    settings = [field.name for field in dataclasses.fields(MarketConfig)]
+    for name in overrides:
+        if name not in settings:
+            arguments = [known for known in inspect.signature(face).parameters if known != "overrides"]
+            raise TypeError(
+                f"{face.__name__}.__init__() got an unexpected keyword argument {name!r}: its arguments are"
+                f" {', '.join(arguments)}; settings are {', '.join(settings)}"
+            )
     if config is not None and preset is not None:
         raise ValueError(
             f"config and preset={preset!r} contradict each other: give one, and change its settings by name"
@@ -194,6 +220,11 @@ def refuse_rendering(render_mode: str | None) -> None:
     """Raises ValueError for any render mode but None, for batches."""
     if render_mode is not None:
         raise ValueError(f"render_mode must be None, got {render_mode!r}: a batch draws nothing, TradingEnv does")
+
+
+def labels(config: MarketConfig) -> dict[str, bool]:
+    """What marks every info: `privileged`, True, where the learner sees the exact value; else nothing."""
+    return {"privileged": True} if config.information == "privileged" else {}
 
 
 def observation_names(config: MarketConfig, include_account: bool) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from torchgym.config import MarketConfig
 from torchgym.envs.gymnasium import (
     action_space,
     check_action,
+    check_seed,
+    labels,
     make_config,
     observation_array,
     observation_names,
@@ -56,6 +58,7 @@ class SB3VecEnv(VecEnv):
         **overrides: settings of `MarketConfig` to change in it, such as `max_ticks=1000`.
 
     Raises:
+        TypeError: for a keyword that is neither an argument nor a setting, listing both.
         ValueError: for impossible or contradictory arguments, naming the remedy.
 
     >>> env = SB3VecEnv(preset="toy", num_envs=3, seed=0)
@@ -79,7 +82,7 @@ class SB3VecEnv(VecEnv):
         compile: bool = False,
         **overrides: Any,
     ) -> None:
-        self.config = make_config(config, preset, overrides)
+        self.config = make_config(SB3VecEnv, config, preset, overrides)
         self.include_account = include_account
         self.obs_dtype = np.dtype(obs_dtype)
         if self.obs_dtype not in (np.float32, np.float64):
@@ -89,6 +92,7 @@ class SB3VecEnv(VecEnv):
         self.render_mode = None  # VecEnv asks for it while it is made
         seen = observation_space(self.config, include_account)
         low, high = seen.low.astype(self.obs_dtype), seen.high.astype(self.obs_dtype)
+        num_envs = self.market.num_envs
         super().__init__(num_envs, spaces.Box(low, high, dtype=self.obs_dtype.type), action_space(self.config))
         symbols = self.config.num_symbols
         self._action_shape = (num_envs,) if symbols == 1 else (num_envs, symbols)
@@ -114,6 +118,14 @@ class SB3VecEnv(VecEnv):
         self._lengths[:] = 0
         self.reset_infos = self._infos(result)
         return self._observations(result)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Give market i the seed `seed + i` at the next `reset()`; None draws a seed.
+
+        Raises:
+            ValueError: when the seed is not an integer from 0 to 2**63 - 1; nothing has changed then.
+        """
+        return super().seed(None if seed is None else check_seed(seed))
 
     def step_async(self, actions: Array) -> None:
         """Take the actions of the next `step_wait`: [N] integers, with several symbols [N, S].
@@ -190,10 +202,8 @@ class SB3VecEnv(VecEnv):
 
     def _infos(self, result: StepResult) -> list[dict[str, Any]]:
         columns = [value.tolist() if value.dim() == 1 else list(value.cpu().numpy()) for value in result.info.values()]
-        return [
-            {**dict(zip(result.info, row, strict=True)), "information": self.config.information}
-            for row in zip(*columns, strict=True)
-        ]
+        marks = labels(self.config)
+        return [{**dict(zip(result.info, row, strict=True)), **marks} for row in zip(*columns, strict=True)]
 
     def _rows(self, indices: Indices) -> list[int]:
         return [int(row) for row in self._get_indices(indices)]

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from torchgym.config import MarketConfig
-from torchgym.envs.gymnasium import action_space, make_config, observation_names, observation_space
+from torchgym.envs.gymnasium import action_space, labels, make_config, observation_names, observation_space
 from torchgym.market import Market, StepResult
 
 try:
@@ -27,7 +27,8 @@ class SkrlEnv(Wrapper):
     episode's. The last one of the old is in the info then, as skrl itself has no place for it: a learner that bootstraps where
     time runs out needs it (`examples/skrl_ppo.py` shows how).
 
-    Info: what `Market.step` tells, tensors [N] or [N, S]. When an episode has ended also `final_observation` [N, F], for the
+    Info: what `Market.step` tells, tensors [N] or [N, S], and with `information="privileged"` also `privileged` [N] bool, always
+    True. When an episode has ended also `final_observation` [N, F], for the
     other markets the one returned, and `episode`, which skrl's trainers log: the means over the episodes that ended of `return`
     (sum of rewards) and `profit` (currency).
 
@@ -42,6 +43,7 @@ class SkrlEnv(Wrapper):
         **overrides: settings of `MarketConfig` to change in it, such as `max_ticks=1000`.
 
     Raises:
+        TypeError: for a keyword that is neither an argument nor a setting, listing both.
         ValueError: for impossible or contradictory arguments, naming the remedy; in `step`, for an action that does not exist.
 
     >>> env = SkrlEnv(preset="toy", num_envs=3, seed=0)
@@ -64,7 +66,7 @@ class SkrlEnv(Wrapper):
         compile: bool = False,
         **overrides: Any,
     ) -> None:
-        self.config = make_config(config, preset, overrides)
+        self.config = make_config(SkrlEnv, config, preset, overrides)
         self.include_account = include_account
         self.market = Market(self.config, num_envs, seed=seed, device=device, compile=compile)
         super().__init__(self.market)
@@ -74,7 +76,7 @@ class SkrlEnv(Wrapper):
             seen.low.astype(np.float32), seen.high.astype(np.float32), dtype=np.float32
         )
         self._action_space = action_space(self.config)
-        self._returns = torch.zeros(num_envs, dtype=torch.float64, device=self.market.device)
+        self._returns = torch.zeros(self.market.num_envs, dtype=torch.float64, device=self.market.device)
         self._first_equity = torch.zeros_like(self._returns)
 
     @property
@@ -103,7 +105,7 @@ class SkrlEnv(Wrapper):
         else:
             result = self.market.reset()
             self._first_equity = result.info["equity"].clone()
-        return self._observations(result), dict(result.info)
+        return self._observations(result), self._info(result)
 
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Trade, let `ticks_per_action` ticks pass, and open the next episode where one has ended.
@@ -116,7 +118,7 @@ class SkrlEnv(Wrapper):
         """
         result = self.market.step(actions)
         observations = self._observations(result)
-        info: dict[str, Any] = dict(result.info)
+        info = self._info(result)
         self._returns += result.reward
         ended = result.terminated | result.truncated
         if bool(ended.any()):
@@ -142,6 +144,16 @@ class SkrlEnv(Wrapper):
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def __getattr__(self, key: str) -> Any:
+        """What this object lacks is asked of the market, but for private names and Python's protocols, copying among them."""
+        if key.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {key!r}")
+        return super().__getattr__(key)
+
+    def _info(self, result: StepResult) -> dict[str, Any]:
+        marks = {name: torch.ones_like(result.terminated) for name in labels(self.config)}
+        return {**result.info, **marks}
 
     def _observations(self, result: StepResult) -> Tensor:
         parts = [result.observation, result.account] if self.include_account else [result.observation]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from torchgym.envs.gymnasium import (
     check_action,
     check_seed,
     episode_seed,
+    labels,
     make_config,
     observation_array,
     observation_names,
@@ -43,7 +44,8 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
     with a mask `_<key>`; what they hold is told at `TradingEnv`.
 
     Two things are stricter than in SyncVectorEnv: an action is checked in every row, ended ones too, and nothing has moved when
-    one is refused; `options` is left as it was given.
+    one is refused; `options` is left as it was given. `call`, `get_attr` and `set_attr` answer for all environments at once:
+    they share their attributes.
 
     Args:
         config: what kind of market; the default is a liquid stock.
@@ -62,6 +64,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         **overrides: settings of `MarketConfig` to change in it.
 
     Raises:
+        TypeError: for a keyword that is neither an argument nor a setting, listing both.
         ValueError: for impossible or contradictory arguments, naming the remedy.
 
     >>> env = TradingVectorEnv(preset="toy", num_envs=3, autoreset_mode="SameStep")
@@ -86,14 +89,18 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         **overrides: Any,
     ) -> None:
         refuse_rendering(render_mode)
-        self.config = make_config(config, preset, overrides)
+        self.config = make_config(TradingVectorEnv, config, preset, overrides)
         self.autoreset_mode = check_autoreset_mode(autoreset_mode)
-        self.metadata = {"render_modes": [], "autoreset_mode": self.autoreset_mode}
+        self.metadata = {
+            "render_modes": [],
+            "autoreset_mode": self.autoreset_mode,
+            "information": self.config.information,
+        }
         self.include_account = include_account
         self.market = Market(self.config, num_envs, device=device, compile=compile, debug=debug)
         self.feature_names = observation_names(self.config, include_account)
 
-        self.num_envs = num_envs
+        self.num_envs = num_envs = self.market.num_envs
         self.single_observation_space = observation_space(self.config, include_account)
         self.single_action_space = action_space(self.config)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -163,6 +170,59 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
             )
         return self._advance(torch.from_numpy(check_action(actions, self._action_shape, self.market.scheme.choices)))
 
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """Each environment's generator, which its seed at `reset` decides, and which draws the seeds of its later episodes."""
+        return tuple(env.np_random for env in self._generators)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """What each environment's generator was seeded with."""
+        return tuple(env.np_random_seed for env in self._generators)
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """The attribute of every environment or, when it can be called, what that returns.
+
+        What environments share is asked of this object, once, and given once per environment.
+
+        Raises:
+            AttributeError: for an unknown name.
+            ValueError: for `reset` and `step`, which only the batch as a whole can do.
+        """
+        if name in ("reset", "step"):
+            raise ValueError(f"{name}() of a single environment cannot be called: call {name}() of the batch")
+        if name in ("np_random", "np_random_seed"):
+            return tuple(getattr(self, name))
+        if name in ("observation_space", "action_space"):
+            name = f"single_{name}"
+        value = getattr(self, name)
+        return (value(*args, **kwargs) if callable(value) else value,) * self.num_envs
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """The attribute of every environment; see `call`."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set an attribute of all environments, which is one of this object.
+
+        Args:
+            name: of the attribute.
+            values: a list or tuple of one value per environment, all the same; or anything else, for all of them.
+
+        Raises:
+            ValueError: for another number of values, or values that differ; for attributes that are fixed.
+        """
+        if name in ("np_random", "np_random_seed", "observation_space", "action_space"):
+            raise ValueError(
+                f"{name!r} cannot be set: seeds are given to reset(), and the configuration decides the spaces"
+            )
+        listed = values if isinstance(values, (list, tuple)) else [values] * self.num_envs
+        if len(listed) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} values of {name!r}, one per environment, got {len(listed)}")
+        if not all(value is listed[0] or np.array_equal(value, listed[0]) for value in listed):
+            raise ValueError(f"{name!r} is one for all environments: give equal values, got {values!r}")
+        setattr(self, name, listed[0])
+
     def _plain_step(self, actions: Tensor) -> Step:
         return self._out(self.market.step(actions))
 
@@ -211,12 +271,11 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         return observations, result.reward.cpu().numpy(), terminations, truncations, infos
 
     def _infos(self, result: StepResult, chosen: Mask) -> dict[str, Any]:
-        """The info in gymnasium's vector form: an array per key, zero (or None) outside the mask of the same name."""
+        """The info in gymnasium's vector form: an array per key, zero outside the mask of the same name."""
         arrays: dict[str, Any] = {name: value.cpu().numpy() for name, value in result.info.items()}
         if not chosen.all():
             arrays = {name: np.where(_broad(chosen, array.ndim), array, 0) for name, array in arrays.items()}
-        arrays["information"] = np.full(self.num_envs, None, dtype=object)
-        arrays["information"][chosen] = self.config.information
+        arrays |= {name: chosen.copy() for name in labels(self.config)}
         masks = {f"_{name}": chosen.copy() for name in arrays}
         return {**arrays, **masks}
 
@@ -240,11 +299,12 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         Raises:
             ValueError: for another number of them, or one that is not an integer from 0 to 2**63 - 1.
         """
-        if hasattr(seed, "__len__"):
-            if len(seed) != self.num_envs:
-                raise ValueError(f"expected {self.num_envs} seeds, one per environment, got {len(seed)}")
-            return [None if given is None else check_seed(given) for given in seed]
-        first = check_seed(seed)
+        given = seed.tolist() if isinstance(seed, (np.ndarray, Tensor)) else seed
+        if isinstance(given, Sequence) and not isinstance(given, (str, bytes, bytearray)):
+            if len(given) != self.num_envs:
+                raise ValueError(f"expected {self.num_envs} seeds, one per environment, got {len(given)}")
+            return [None if one is None else check_seed(one) for one in given]
+        first = check_seed(given)
         return [check_seed(first + row) for row in range(self.num_envs)]
 
 

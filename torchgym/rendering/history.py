@@ -45,25 +45,17 @@ class History:
         self.symbol = symbol
         self.moments: deque[Moment] = deque(maxlen=keep)
         self.opening_equity = 0.0
-        self.ruined = False  # in any tick of the episode, whatever equity is by now
         self._tones: list[float] = []  # of the headlines that the market remembers, newest last
 
     def begin(self, state: MarketState) -> None:
         """Forget what was, and keep the opening of a new episode."""
         self.moments.clear()
-        self.ruined = False
         self._tones = self._read_tones(state)
         self.add(state)
         self.opening_equity = self.moments[-1].equity
 
-    def add(self, state: MarketState, *, ruined: bool = False) -> None:
-        """Keep the end of a decision. The state is read, not kept, so its memory may be overwritten afterwards.
-
-        Args:
-            state: at the end of the decision.
-            ruined: whether any tick of the decision ruined the learner; later ones may have won it back, so the state can't tell.
-        """
-        self.ruined = self.ruined or ruined
+    def add(self, state: MarketState) -> None:
+        """Keep the end of a decision. The state is read, not kept, so its memory may be overwritten afterwards."""
         tones, before = self._read_tones(state), self.moments[-1] if self.moments else None
         fresh = newcomers(self._tones, tones)
         self._tones = tones

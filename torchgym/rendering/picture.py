@@ -241,7 +241,7 @@ class Picture:
 
     def _update_words(self, history: History, state: MarketState) -> None:
         now, digits = history.moments[-1], words.decimals(self.config)
-        total, end = int(state.clock.last[0]), words.ending(history, state)
+        total, end = int(state.clock.last[0]), words.ending(state)
         symbol = f", symbol {history.symbol}" if self.config.num_symbols > 1 else ""
         self._title.set_text(f"Tick {now.tick:,} of {total:,}{symbol}{f': {end}' if end else ''}")
         self._news.set_text(f"news: {words.news_label(state, history.symbol)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,8 @@ class Screen:
     """Shows one market in one of the modes of gymnasium.
 
     "human" draws into a window whenever something happened; "rgb_array" gives a frame [720, 960, 3] uint8, "ansi" a text, when
-    asked. matplotlib is loaded by the first two only.
+    asked. matplotlib is loaded by the first two only, when they first draw. A copy has the same history, and makes a window or a
+    picture of its own when it first draws.
 
     Args:
         config: of the market.
@@ -34,8 +35,6 @@ class Screen:
 
     Raises:
         ValueError: for an unknown mode or symbol, naming the known ones.
-        ImportError: when the mode needs matplotlib and it is missing, naming the command that installs it.
-        RuntimeError: when a window is wanted and there is no display, naming the remedy.
     """
 
     def __init__(self, config: MarketConfig, mode: str, symbol: int = 0) -> None:
@@ -47,16 +46,30 @@ class Screen:
         self.history = History(config, symbol)
         self._picture: Picture | None = None
         self._window: Window | None = None
-        self._open()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_picture": None, "_window": None}
+
+    def open(self) -> None:
+        """Open the window of "human" mode, unless it is open; nothing in the other modes. To be called before `begin` and `add`.
+
+        Raises:
+            ImportError: when matplotlib is missing, naming the command that installs it.
+            RuntimeError: when no window can be opened, naming the remedy.
+        """
+        if self.mode == "human" and self._window is None:
+            from torchgym.rendering.window import Window
+
+            self._window = Window(self.history.config)
 
     def begin(self, state: MarketState) -> None:
         """A new episode has been opened."""
         self.history.begin(state)
         self._show(state)
 
-    def add(self, state: MarketState, *, ruined: bool = False) -> None:
-        """The learner's decision has been carried out, and may have ruined it."""
-        self.history.add(state, ruined=ruined)
+    def add(self, state: MarketState) -> None:
+        """The learner's decision has been carried out."""
+        self.history.add(state)
         self._show(state)
 
     def render(self, state: MarketState) -> str | Frame | None:
@@ -64,13 +77,18 @@ class Screen:
 
         Returns:
             A text or a frame, the caller's own; None in "human" mode, where the window shows it already.
+
+        Raises:
+            ImportError: when a frame is wanted and matplotlib is missing, naming the command that installs it.
         """
         if self.mode == "ansi":
             return text(self.history, state)
         if self.mode == "human":
             return None
-        self._open()
-        assert self._picture is not None
+        if self._picture is None:
+            from torchgym.rendering.picture import Picture
+
+            self._picture = Picture(self.history.config)
         self._picture.update(self.history, state)
         return self._picture.frame()
 
@@ -80,20 +98,7 @@ class Screen:
             self._window.close()
         self._window = self._picture = None
 
-    def _open(self) -> None:
-        """Make what is drawn on, if the mode needs it and it isn't there."""
-        if self.mode == "rgb_array" and self._picture is None:
-            from torchgym.rendering.picture import Picture
-
-            self._picture = Picture(self.history.config)
-        elif self.mode == "human" and self._window is None:
-            from torchgym.rendering.window import Window
-
-            self._window = Window(self.history.config)
-
     def _show(self, state: MarketState) -> None:
-        """Draw into the window; nothing in the other modes."""
-        if self.mode == "human":
-            self._open()
+        """Draw into the window, if there is one."""
         if self._window is not None:
             self._window.show(self.history, state)

@@ -36,7 +36,7 @@ def text(history: History, state: MarketState) -> str:
         "time left": f"{left:,} of {total:,} ticks",
     }
     which = f", symbol {symbol} of 0 to {config.num_symbols - 1}" if config.num_symbols > 1 else ""
-    end = words.ending(history, state)
+    end = words.ending(state)
     title = f"tick {now.tick:,}, seed {int(state.clock.seed[0])}{which}{f': {end}' if end else ''}"
     lines = [title, *_book(history, state), "", *(f"{name:<11}{told}" for name, told in rows.items())]
     return "\n".join(line[:WIDTH].rstrip() for line in lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from torchgym.config import MarketConfig
-from torchgym.rendering.history import History, Moment
+from torchgym.rendering.history import Moment
 from torchgym.state import MarketState
 
 _DIGITS = 6  # at most, after the decimal point
@@ -50,9 +50,9 @@ def news_label(state: MarketState, symbol: int) -> str:
     return f"{'good' if sentiment > 0 else 'bad'} {sentiment * magnitude:+.2f}, {when}, {remaining} to go"
 
 
-def ending(history: History, state: MarketState) -> str:
+def ending(state: MarketState) -> str:
     """How the episode has ended: "ruined", "time is up", or nothing while it goes on."""
-    if history.ruined:
+    if bool(state.accounts.ruined[0]):
         return "ruined"
     return "time is up" if int(state.clock.tick[0]) >= int(state.clock.last[0]) else ""
 
