@@ -120,5 +120,6 @@ $(VENV)/.stamp-dev: pyproject.toml constraints.txt | $(VENV)/.stamp-torch
 # skipped, and say so.
 $(VENV)/.stamp-browser: | $(VENV)/.stamp-venv
 	@if command -v chromium >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing chromium, for the tests of the report's page: a minute or two"; apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
 	else echo "No chromium found: install it, and the tests of the report's page run too."; exit 0; fi; touch $@

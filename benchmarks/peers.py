@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import tyro
+from rows import append, tell
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = Path(__file__).resolve().parent / "peers"
@@ -118,10 +119,10 @@ def main(args: Args) -> int:
             rows += [row(figure, args) for figure in figures]
         except Failed as failure:
             failures[name] = str(failure)
-            progress(f"{name}: failed, {failure}; all of it in {log}")
+            tell(f"{name}: failed, {failure}; all of it in {log}")
     if args.output is not None and rows:
-        append(args.output, rows)
-        progress(f"{len(rows)} rows added to {args.output}")
+        append(args.output, COLUMNS, rows)
+        tell(f"{len(rows)} rows added to {args.output}")
     if rows:
         print(table(rows))
     for name, reason in failures.items():
@@ -140,7 +141,7 @@ def install(name: str, peer: Peer, folder: Path, log: Path) -> Path:
     wanted = "\n".join(peer.requirements) + "\n" + (peer.constraints.read_text() if peer.constraints else "")
     if stamp.exists() and stamp.read_text() == wanted:
         return python
-    progress(f"{name}: installing {' '.join(peer.requirements)} into {folder}")
+    tell(f"{name}: installing {' '.join(peer.requirements)} into {folder}")
     if not python.exists():
         shutil.rmtree(folder, ignore_errors=True)
         run([sys.executable, "-m", "venv", str(folder)], log)
@@ -158,14 +159,14 @@ def measure(name: str, command: Sequence[str], args: Args, log: Path) -> list[di
     Raises:
         Failed: when it fails, or prints none.
     """
-    progress(f"{name}: measuring")
+    tell(f"{name}: measuring")
     start = time.perf_counter()
     figures = [
         json.loads(line) for line in run(command, log, args.threads, args.timeout).splitlines() if line[:1] == "{"
     ]
     if not figures:
         raise Failed("no figure was printed")
-    progress(f"{name}: {len(figures)} figures after {time.perf_counter() - start:.0f} s")
+    tell(f"{name}: {len(figures)} figures after {time.perf_counter() - start:.0f} s")
     return figures
 
 
@@ -267,20 +268,6 @@ def check_columns(path: Path) -> None:
                 raise SystemExit(
                     f"{path} has other columns than {', '.join(COLUMNS)}: move it away or name another --output"
                 )
-
-
-def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-
-
-def progress(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ A phase that is nothing but views has no kernels, hence no program, and costs no
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import shlex
@@ -39,6 +38,7 @@ from typing import Any
 import torch
 import tyro
 from rich.table import Table
+from rows import append, tell
 from torch import Tensor
 from torch._inductor import config as compiler
 from torch._inductor.scheduler import NopKernelSchedulerNode
@@ -317,16 +317,6 @@ def micros(timing: Timing, scale: float) -> Row:
     return {"micros": statistics.median(costs), "low": min(costs), "high": max(costs)}
 
 
-def append(path: Path, rows: Sequence[Row]) -> None:
-    new = not path.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-
-
 def report(rows: Sequence[Row]) -> None:
     """One size, for the eye."""
     *phases, whole, copy = rows
@@ -369,17 +359,13 @@ def table(phases: Sequence[Row], whole: Row, copy: Row) -> Table:
     return drawn
 
 
-def tell(line: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
-
-
 def main(args: Args) -> None:
     if args.csv.exists() and args.csv.read_text().splitlines()[:1] != [",".join(COLUMNS)]:
         raise SystemExit(f"{args.csv} has other columns: move it away, or name another with --csv")
     for markets in args.markets:
         with machine.threads(1), torch.no_grad():
             rows = measure(args, markets)
-        append(args.csv, rows)
+        append(args.csv, COLUMNS, rows)
         report(rows)
         print(f"{args.csv}: {len(rows)} rows added")
 

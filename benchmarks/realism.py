@@ -9,8 +9,6 @@ and settings, and pictures.
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,8 @@ import tyro
 
 from torchgym import PRESETS
 from torchgym.cli import main
+from torchgym.cli.output import write_csv
+from torchgym.files import read_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -35,7 +35,7 @@ class Args:
 
 
 def facts(path: Path) -> list[dict[str, Any]]:
-    card = json.loads(path.read_text())
+    card = read_json(path)
     return [
         {
             "command": f"torchgym realism --preset {card['name']} --markets {card['markets']} --ticks {card['ticks']}"
@@ -64,7 +64,7 @@ def facts(path: Path) -> list[dict[str, Any]]:
 
 
 def policies(path: Path) -> list[dict[str, Any]]:
-    audit = json.loads(path.read_text())
+    audit = read_json(path)
     settings = {
         "preset": path.parent.name,
         "episodes": audit["episodes"],
@@ -80,11 +80,7 @@ def policies(path: Path) -> list[dict[str, Any]]:
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    rounded = [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rounded)
+    write_csv(path, [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
     print(f"{path}: {len(rows)} rows")
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import datetime
 import platform
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from torchgym.bench.machine import commit, cores, device_name
+from torchgym.files import replacing
 
 
 def add(path: Path, columns: Sequence[str], row: Mapping[str, object]) -> None:
@@ -27,12 +30,24 @@ def add(path: Path, columns: Sequence[str], row: Mapping[str, object]) -> None:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    new, header = not path.exists(), [*about, *columns]
-    if not new and path.read_text(encoding="utf-8").splitlines()[0] != ",".join(header):
+    header = [*about, *columns]
+    if path.exists() and path.read_text(encoding="utf-8").splitlines()[0] != ",".join(header):
         raise ValueError(f"{path} has other columns than {', '.join(header)}: write to another file")
+    append(path, header, [{**about, **row}])
+
+
+def append(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+    """Rows below those that are there, all of them or none; real numbers with six digits."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, header, lineterminator="\n", extrasaction="ignore")
-        if new:
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        file.write(before)
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
+        if not before:
             writer.writeheader()
-        writer.writerow({**about, **row})
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
+def tell(line: str) -> None:
+    """What is being measured, on stderr."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)

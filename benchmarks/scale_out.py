@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import tyro
-from rows import add
+from rows import add, tell
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "scale_out.csv"
@@ -49,6 +49,7 @@ def main(args: Args) -> None:
         raise SystemExit(f"updates must be at least 2, got {args.updates}: a median needs them")
     for markets in args.markets:
         for case in args.cases:
+            tell(f"{case}, {markets:,} markets: measuring")
             row = measured(case, markets, args)
             add(args.output, COLUMNS, row)
             print(f"{case:9s} {markets:5,d} markets: {row['decisions_per_second']:>7,.0f} decisions/s", flush=True)

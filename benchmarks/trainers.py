@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 import torch
 import tyro
-from rows import add
+from rows import add, tell
 
 import torchgym as tg
 
@@ -83,6 +83,7 @@ def main(args: Args) -> None:
     names = [*args.trainers, *(["rllib_ppo"] if args.rllib and "rllib_ppo" not in args.trainers else [])]
     for name in names:
         for seed in args.seeds:
+            tell(f"{name}, seed {seed}: compiling where need be, training, testing; some minutes")
             row = torchgym(seed) if name == "torchgym" else example(name, seed, args.rllib)
             speed = round(row["decisions"] / row["seconds"])
             told = {name: round(value, 1) if isinstance(value, float) else value for name, value in row.items()}

@@ -92,6 +92,7 @@ def main(args: Args) -> dict[str, float]:
     episode_returns, curve, begin = np.zeros(args.num_envs), [], time.monotonic()
     seen = torch.from_numpy(envs.reset(seed=args.seed)[0]).float()
 
+    print(f"training in {args.num_envs} markets", flush=True)
     for update in range(updates):
         optimizer.param_groups[0]["lr"] = args.learning_rate * (1.0 - update / updates)
         finished: list[float] = []
@@ -157,6 +158,7 @@ def main(args: Args) -> dict[str, float]:
         return act
 
     makers = {"agent": maker, "value_follower": value_follower}
+    print(f"testing on {args.test_episodes} held-out episodes", flush=True)
     found = evaluate(config, makers, agent="agent", episodes=args.test_episodes, compile=args.compile)
     profits = {name: found.interval(name, "profit") for name in makers}
     for name, profit in profits.items():

@@ -47,11 +47,16 @@ def with_the_news(threshold: float):
     return make
 
 
+def show(stage: str, done: int, total: int) -> None:
+    if not done:
+        print(f"{stage} ...", flush=True)
+
+
 def main(args: Args) -> dict[str, float]:
     torch.set_num_threads(1)  # tensors this small gain nothing from more
     config = tg.preset(args.preset, max_ticks=args.max_ticks)
     makers = {"with the news": with_the_news(args.threshold), **baselines(config)}
-    found = evaluate(config, makers, agent="with the news", episodes=args.episodes, compile=args.compile)
+    found = evaluate(config, makers, agent="with the news", episodes=args.episodes, compile=args.compile, progress=show)
     print(f"{'policy':16s} {'profit':>8s} {'spread':>8s} {'impact':>8s} {'fees':>8s} {'lead':>8s}  p (Holm)")
     leads = {comparison.policy: comparison for comparison in found.comparisons}
     for name, episodes in found.episodes.items():

@@ -72,6 +72,7 @@ def main(args: Args) -> dict[str, float]:
         partial(make_env, config, args.num_envs, args.seed + worker * args.num_envs, args.compile)
         for worker in range(args.workers)
     ]
+    print(f"starting Ray and {args.workers} workers", flush=True)
     ray.init(address=args.address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     collector = Collector(
         makers,
@@ -86,6 +87,7 @@ def main(args: Args) -> dict[str, float]:
             "collector_kwargs": {"track_traj_ids": False, "auto_register_policy_transforms": False},
         },
     )
+    print(f"training in {settings.num_envs} markets", flush=True)
     try:
         collector.update_policy_weights_(ppo.agent.actor)
         curve, begin = [], time.monotonic()
@@ -106,6 +108,7 @@ def main(args: Args) -> dict[str, float]:
             writer.writeheader()
             writer.writerows(curve)
     policies = {"agent": ppo.agent.maker, "value_follower": value_follower}
+    print(f"testing on {args.test_episodes} held-out episodes", flush=True)
     found = evaluate(config, policies, agent="agent", episodes=args.test_episodes, compile=args.compile)
     profits = {name: found.interval(name, "profit") for name in policies}
     for name, profit in profits.items():

@@ -99,8 +99,10 @@ def main(args: Args) -> dict[str, float]:
         )
         .debugging(seed=args.seed, log_level="ERROR")
     )
+    print("starting Ray", flush=True)
     ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     algorithm = settings.build_algo()
+    print(f"training in {args.num_envs * max(args.num_env_runners, 1)} markets", flush=True)
     try:
         for _ in range(max(args.total_steps // frames, 1)):
             told = algorithm.train()["env_runners"]
@@ -118,6 +120,7 @@ def main(args: Args) -> dict[str, float]:
             return act
 
         makers = {"agent": maker, "value_follower": value_follower}
+        print(f"testing on {args.test_episodes} held-out episodes", flush=True)
         found = evaluate(config, makers, agent="agent", episodes=args.test_episodes, compile=args.compile)
     finally:
         algorithm.stop()

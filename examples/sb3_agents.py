@@ -50,7 +50,8 @@ def main(args: Args) -> dict[str, float]:
     )
     env = tg.SB3VecEnv(config, args.num_envs, seed=args.seed, include_account=True, compile=args.compile)
     model = make_model(args, env)
-    model.learn(args.total_steps, log_interval=10 if args.algorithm == "ppo" else 1000)
+    print(f"training in {args.num_envs} markets", flush=True)
+    model.learn(args.total_steps, log_interval=10 if args.algorithm == "ppo" else 200)
 
     def maker(config: tg.MarketConfig, seeds: Tensor) -> Policy:
         def act(seen: tg.StepResult) -> Tensor:
@@ -61,6 +62,7 @@ def main(args: Args) -> dict[str, float]:
         return act
 
     makers = {"agent": maker, "value_follower": value_follower}
+    print(f"testing on {args.test_episodes} held-out episodes", flush=True)
     found = evaluate(config, makers, agent="agent", episodes=args.test_episodes, compile=args.compile)
     profits = {name: found.interval(name, "profit") for name in makers}
     for name, profit in profits.items():

@@ -55,7 +55,7 @@ def collect(args: Args, path: Path) -> None:
             print(f"collected {done} of {total} {stage} of {args.episodes} episodes", flush=True)
 
     made = record(path, config, episodes=args.episodes, seed=args.seed, market_fields=[], progress=show)
-    print(f"{made.rows} rows of {made.columns} columns, {made.size / 1e6:.1f} MB in {made.path}")
+    print(f"{made.rows} rows of {made.columns} columns, {made.size / 1e6:.1f} MB in {made.path}", flush=True)
 
 
 def learn(args: Args, path: Path) -> dict[str, float]:
@@ -73,6 +73,7 @@ def learn(args: Args, path: Path) -> dict[str, float]:
     train_x, train_y = features[:split].reshape(-1, len(names)), higher[:split].reshape(-1)
     test_x, test_y = features[split:].reshape(-1, len(names)), higher[split:].reshape(-1)
 
+    print(f"learning from {split} episodes", flush=True)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     model.fit(train_x, train_y)
     accuracy = float(model.score(test_x, test_y))

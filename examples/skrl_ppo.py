@@ -71,6 +71,12 @@ class Bootstrapping(PPO):
         last = infos.get("final_observation", next_observations)
         super().record_transition(next_observations=last, infos=infos, **rest)
 
+    def post_interaction(self, *, timestep: int, timesteps: int) -> None:
+        super().post_interaction(timestep=timestep, timesteps=timesteps)
+        done = timestep + 1
+        if done * 20 // timesteps > timestep * 20 // timesteps:
+            print(f"{done:,} of {timesteps:,} decisions in each market", flush=True)
+
 
 def layers(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs))
@@ -115,6 +121,7 @@ def main(args: Args) -> dict[str, float]:
         **spaces,
     )
     steps = max(args.total_steps // env.num_envs, args.rollout)
+    print(f"training in {args.num_envs} markets", flush=True)
     SequentialTrainer(env=env, agents=agent, cfg=SequentialTrainerCfg(timesteps=steps, headless=True)).train()
 
     def maker(config: tg.MarketConfig, seeds: Tensor) -> Policy:
@@ -126,6 +133,7 @@ def main(args: Args) -> dict[str, float]:
         return act
 
     makers = {"agent": maker, "value_follower": value_follower}
+    print(f"testing on {args.test_episodes} held-out episodes", flush=True)
     found = evaluate(
         config, makers, agent="agent", episodes=args.test_episodes, device=args.device, compile=args.compile
     )

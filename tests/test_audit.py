@@ -367,7 +367,8 @@ def test_a_whole_audit() -> None:
             POLICIES[row.policy].description,
             POLICIES[row.policy].requirement.text,
         )
-    assert calls == [("ticks", done, 200) for done in (50, 100, 150, 200)]
+    ticks = [("ticks", done, 200) for done in (0, 50, 100, 100, 150, 200)]
+    assert calls == [("opening", 0, 1), ("opening", 1, 1), *ticks]
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert plain["rows"][1]["policy"] == "round_trip_buy_first"
     assert (plain["passed"], plain["episodes"], plain["ticks"], plain["seed"]) == (found.passed, 3, 100, SEED)

@@ -92,8 +92,14 @@ def test_the_table_has_every_case_that_can_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize("number", ALL_CASES)
-def test_a_case_tells_sane_rows(number: int, small: None) -> None:
-    rows = list(bench(tiny(number), command="as told"))
+def test_a_case_tells_sane_rows_and_what_it_is_doing(number: int, small: None) -> None:
+    calls: list[tuple[str, int, int]] = []
+    rows = list(bench(tiny(number), command="as told", progress=lambda *call: calls.append(call)))
+    assert calls[0][1:] == (0, 1)  # nothing comes before the first word
+    for stage in {stage for stage, _, _ in calls}:
+        own = [(done, total) for name, done, total in calls if name == stage]
+        assert own[0][0] == 0 and own[-1][0] == own[-1][1]
+        assert stage.startswith(f"case {number}, {CASES[number].name}: ")
     assert {entry.measure for entry in rows} >= set(CASES[number].targets)
     for entry in rows:
         assert math.isfinite(entry.median)
@@ -150,26 +156,24 @@ def test_progress_is_told_by_case() -> None:
     told: list[tuple[str, int, int]] = []
     list(bench(tiny(4, 12), progress=lambda *what: told.append(what)))
     assert told == [
-        ("4 Market", 0, 1),
-        ("4 Market", 1, 2),
-        ("4 Market", 2, 2),
-        ("4 Market", 1, 1),
-        ("12 the floor", 0, 1),
-        *[("12 the floor", done, 4) for done in (1, 2, 3, 4)],
-        ("12 the floor", 1, 1),
+        ("case 4, Market: opening 2 markets", 0, 1),
+        ("case 4, Market: opening 2 markets", 1, 1),
+        *[("case 4, Market: windows", done, 2) for done in (0, 1, 2)],
+        *[("case 12, the floor: windows", done, 4) for done in (0, 1, 2, 3, 4)],
     ]
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cases": (4, 13)}, "cases must be among 1 to 12, got 13"),
-        ({"cases": ()}, "got none"),
-        ({"seconds": 0.0}, "seconds must be positive, got 0.0"),
+        ({"cases": (4, 13)}, r"cases\[1\] must be an integer <= 12, got 13"),
+        ({"cases": ()}, "cases must have at least one entry, got none"),
+        ({"seconds": 0.0}, r"seconds must be a finite number in \[1e-06, 86400.0\], got 0.0"),
         ({"repeats": 0}, "repeats must be an integer >= 1, got 0"),
         ({"markets": 0}, "markets must be an integer >= 1"),
-        ({"batches": ()}, "batches must be integers >= 1"),
-        ({"traders": (8, 0)}, "traders must be integers >= 1"),
+        ({"batches": ()}, "batches must have at least one entry, got none"),
+        ({"traders": (8, 0)}, r"traders\[1\] must be an integer >= 1, got 0"),
+        ({"preset": "moon"}, "unknown preset 'moon'"),
     ],
 )
 def test_impossible_settings_are_named(settings: dict[str, Any], message: str) -> None:
@@ -289,7 +293,7 @@ def test_work_is_timed_in_turn_in_windows_of_equal_count(monkeypatch: pytest.Mon
     assert slow.windows == (Window(1, 3.0, 1.5),) * 2  # longer than a window, so it fills one
     assert quick.windows == (Window(4, 1.0, 0.5),) * 2
     assert "".join(log)[-10:] == "sqqqqsqqqq"
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     assert {len(log), len(log) - 4, len(log) - 5} <= set(waits)  # before and after each window
     assert quick.rates == [4.0, 4.0]
     assert slow.costs == [3.0, 3.0]
@@ -322,7 +326,7 @@ def test_noise_is_noticed(timings: list[Timing], found: str) -> None:
 def test_the_columns_stay_what_they_are() -> None:
     assert ",".join(COLUMNS) == (
         "date,commit,device,torch,threads,preset,markets,traders,dtype,mode,case,measure,unit,median,low,high,target,met,"
-        "noise,note,command"
+        "noise,note,command,digest"
     )
 
 
@@ -355,7 +359,7 @@ def test_a_cell_that_cannot_be_read_is_named(old: str, new: str, tmp_path: Path)
     append(path, [row(), row()])
     text = path.read_text(encoding="utf-8")
     path.write_text(new.join(text.rsplit(old, 1)), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"speed\.csv, row 3 cannot be read"):
+    with pytest.raises(ValueError, match=r"speed\.csv, row 3 (cannot be read|is not as it was written)"):
         read(path)
 
 
@@ -464,8 +468,8 @@ def test_the_command_compares_with_the_commit_before(elsewhere: Path, capsys: py
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cases", "4", "13"], "cases must be among 1 to 12, got 13"),
-        (["--seconds", "0"], "seconds must be positive"),
+        (["--cases", "4", "13"], "cases[1] must be an integer <= 12, got 13"),
+        (["--seconds", "0"], "seconds must be a finite number in [1e-06, 86400.0], got 0.0"),
         (["--preset", "nope"], "unknown preset 'nope': choose one of default"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--threads", "0"], "threads must be an integer >= 1, got 0"),
@@ -480,8 +484,9 @@ def test_an_error_is_one_line_and_comes_first(
     (elsewhere / "other.csv").write_text("a,b\n")
     assert main(["bench", *arguments]) == 2
     told = capsys.readouterr().err.strip()
-    assert told.startswith("torchgym: error: ") and len(told.splitlines()) == 1
-    assert message in told
+    *progress, error = told.splitlines()
+    assert error.startswith("torchgym: error: ") and message in error
+    assert {line.split(":")[1].split()[0] for line in progress} <= {"loading"}
 
 
 def test_noise_is_shouted_and_notes_are_told(

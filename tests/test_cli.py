@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import builtins
 import csv
 import importlib
 import json
+import math
+import os
 import signal
+import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
+from matplotlib.figure import Figure
+from shell import MAY_FAIL, TOY
 
 from torchgym import PRESETS, audit, bench, performance, realism
-from torchgym.cli import main
+from torchgym.cli import _COMMANDS, main
 from torchgym.cli.audit import Cheats
 from torchgym.cli.bench import Bench
 from torchgym.cli.evaluate import Evaluate
@@ -23,6 +28,7 @@ from torchgym.cli.ladder import Ladder
 from torchgym.cli.output import command_line, compilable, interruptible
 from torchgym.cli.realism import Realism
 from torchgym.ladder import RUNGS, Plan
+from torchgym.market import Market
 from torchgym.training import PPOSettings, Trainer, load_agent
 
 SMALL = ["--preset", "toy", "--markets", "2", "--ticks", "400", "--burn-in", "1", "--resamples", "1"]
@@ -96,21 +102,32 @@ def test_help_and_bad_arguments(arguments: list[str], code: int, capsys: pytest.
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("missing", ["tyro", "rich", "matplotlib"])
-def test_a_missing_package_is_named(
-    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any, **more: Any) -> Any:
-        if name == missing:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return real(name, *rest, **more)
-
-    monkeypatch.delitem(sys.modules, missing, raising=False)
-    monkeypatch.setattr(builtins, "__import__", without)
-    assert main(["realism"]) == 2
-    assert capsys.readouterr().err.strip() == f'torchgym: error: {missing} is missing: pip install "torchgym[cli]"'
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks processes")
+def test_what_is_missing_is_named_at_once_and_nothing_else_is_missed_later(tmp_path: Path) -> None:
+    """Every command without any optional package, then with those that it has asked for, one after the other."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "lacking.py"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"},
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert set(said) == set(_COMMANDS)
+    for command, attempts in said.items():
+        *refused, content = attempts
+        assert content["code"] == 0 or (command in MAY_FAIL and content["code"] == 1), content
+        for attempt in refused:
+            *progress, error = attempt["stderr"]
+            assert error.startswith("torchgym: error: ") and "pip install" in error
+            assert {line.split(":")[1].split()[0] for line in progress} <= {"loading"}
+    needed = {
+        command: [name for attempt in attempts for name in attempt["named"]] for command, attempts in said.items()
+    }
+    assert needed["presets"] == needed["evaluate"] == ["rich", "tyro"]
+    assert needed["report"] == ["rich", "tyro", "plotly"]
+    assert needed["record"] == ["rich", "tyro", "pyarrow"]
 
 
 def test_figures_without_matplotlib_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +251,7 @@ def test_a_run_is_not_overwritten_unasked(tmp_path: Path, capsys: pytest.Capture
     assert "--ppo.gamma, --seed: the run to go on with has decided that" in capsys.readouterr().err
     for wrong, message in (
         (["--episodes", "1"], "episodes must be 0 or at least 2, got 1"),
-        (["--threads", "0"], "threads must be at least 1, got 0"),
+        (["--threads", "0"], "threads must be from 1 to 1,024, got 0"),
         (["--validations", "-1"], "validations must be at least 0, got -1"),
         (["--logger", "mlflow"], "--logger mlflow needs a package: pip install mlflow"),
     ):
@@ -302,9 +319,185 @@ def test_the_command_that_does_the_same() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "evaluate", "report", "record", "realism", "audit", "bench", "ladder", "presets"]
-)
+@pytest.mark.parametrize("command", list(_COMMANDS))
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"torchgym {command}" in capsys.readouterr().out
+
+
+# --- numbers
+
+
+class Started(Exception):
+    """Work has begun."""
+
+
+def numeric(kind: type[Any], prefix: str = "") -> Iterator[tuple[str, type]]:
+    """Options of a command that take numbers, and of which type."""
+    hints = get_type_hints(kind)
+    for entry in fields(kind):
+        hint, name = hints[entry.name], prefix + entry.name.replace("_", "-")
+        if is_dataclass(hint):
+            yield from numeric(hint, f"{name}.")  # type: ignore[arg-type]
+        for number in (int, float):
+            if number in (hint, *get_args(hint)):
+                yield name, number
+
+
+OPTIONS = [
+    (command, *option)
+    for command, (module, kind) in _COMMANDS.items()
+    for option in numeric(getattr(importlib.import_module(f"torchgym.cli.{module}"), kind))
+]
+HUGE, BEYOND = str(2**62), str(10**30)
+VALUES = {int: ("0", "-1", HUGE, BEYOND), float: ("0", "-1", "1e300", "nan", "inf")}
+ZERO = {"seed", "validations", "resamples", "episode", "ppo.gamma", "ppo.gae-lambda", "ppo.entropy", "ppo.critic"}
+# A seed, or what takes for ever but can be done; a crowd that is too large becomes the largest possible.
+LONG = {"seed", "validations", "resamples", "crowd", "markets", "ppo.total-frames", "frames"}
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("learnt")
+    assert main(["train", str(folder), *LEARN, *PPO, "--episodes", "2"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("command", sorted({command for command, *_ in OPTIONS}))
+def test_numbers_without_sense_are_refused_before_any_work(
+    command: str, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start(*_: Any, **__: Any) -> None:
+        raise Started
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Market, "reset", start)
+    monkeypatch.setattr(Market, "prepare", start)
+    plain = {
+        "train": ["--preset", "toy", "--overwrite"],
+        "evaluate": [str(learnt)],
+        "report": [str(learnt)],
+        "record": ["--preset", "toy", "--overwrite"],
+    }.get(command, ["--preset", "toy"])
+    for _, name, kind in (option for option in OPTIONS if option[0] == command):
+        for value in VALUES[kind]:
+            words = [command, *plain, f"--{name}", value]
+            try:
+                code = main(words)
+            except Started:
+                assert value == "0" or value == HUGE, words
+                assert value != "0" or name in ZERO or (command, name) == ("train", "episodes"), words
+                assert value != HUGE or name in LONG, words
+            else:
+                said = capsys.readouterr().err
+                assert code == 2, words
+                by_tyro = "For full helptext" in said  # of the settings of training
+                assert by_tyro or said.splitlines()[-1].startswith("torchgym: error: "), words
+                assert value != "0" or name not in ZERO or (command, name) == ("evaluate", "seed"), words
+            capsys.readouterr()
+
+
+def test_the_numbers_of_every_command_are_walked() -> None:
+    assert {command for command, *_ in OPTIONS} == set(_COMMANDS) - {"presets"}
+    assert {("train", "ppo.hidden", int), ("bench", "seconds", float), ("ladder", "frames", int)} <= set(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes\nframe #0")]
+)
+def test_memory_that_cannot_be_had_is_one_line(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Market, "reset", start)
+    assert main(["realism", *SMALL, *QUICK, "--output", str(tmp_path)]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("torchgym: error: not enough memory: choose fewer markets, episodes or ticks.")
+    monkeypatch.setattr(Market, "reset", lambda *_: (_ for _ in ()).throw(RuntimeError("a fault of torchgym")))
+    with pytest.raises(RuntimeError, match="a fault"):
+        main(["realism", *SMALL, *QUICK, "--output", str(tmp_path)])
+
+
+def test_a_training_that_diverges_is_one_line_and_keeps_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = Trainer.step
+
+    def diverging(trainer: Trainer) -> float:
+        reward = plain(trainer)
+        if trainer.update == 2:
+            next(trainer.agent.parameters()).data[:] = float("nan")
+        return reward
+
+    monkeypatch.setattr(Trainer, "step", diverging)
+    assert main(["train", str(tmp_path), *LEARN, *PPO]) == 2
+    error = (
+        "torchgym: error: the networks are no longer finite after 32 decisions: train with a lower --ppo.learning-rate"
+    )
+    assert capsys.readouterr().err.splitlines()[-1].startswith(error)
+    assert all(math.isfinite(value) for value in learned(tmp_path))
+
+
+def test_nobody_need_read_to_the_end() -> None:
+    """As in `torchgym train --help | head -1`."""
+    command = (
+        "import os, sys; os.close(0); from torchgym.cli import main; code = main(['train', '--help']); sys.exit(code)"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", command], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+# --- files
+
+
+# What each command that draws writes its picture to, below the folder it is given.
+PICTURES = {
+    "train": ("learning_curve.png", ["--episodes", "0"]),
+    "realism": ("toy/panel.png", []),
+    "audit": ("toy/audit.png", []),
+    "bench": ("bench.png", []),
+    "ladder": ("toy/ladder.png", ["--seeds", "1"]),
+}
+
+
+@pytest.mark.parametrize("command", list(PICTURES))
+def test_ctrl_c_while_a_picture_is_drawn_leaves_the_old_one(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"num_envs": 4, "rollout": 4, "hidden": (4,)}
+    monkeypatch.setitem(RUNGS, "inventory", replace(RUNGS["inventory"], market={"max_ticks": 20}, settings=small))
+    drawn: list[Path] = []
+
+    def pressed(figure: Figure, path: Path, **_: Any) -> None:
+        drawn.append(Path(path))
+        Path(path).write_bytes(b"half a picture")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", pressed)
+    name, more = PICTURES[command]
+    picture = tmp_path / name
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_bytes(b"old")
+    place = [str(tmp_path)] if command == "train" else ["--output", str(tmp_path)]
+    assert main([command, *place, *TOY[command], *more]) == 130
+    assert "torchgym: interrupted" in capsys.readouterr().err
+    assert len(drawn) == 1 and not drawn[0].exists()
+    assert (
+        not picture.exists() if command == "train" else picture.read_bytes() == b"old"
+    )  # a new run has nothing of the old one
+    assert [path for path in tmp_path.rglob("*") if path.suffix == ".part"] == []
+
+
+def test_pictures_are_written_in_one_place_and_drawn_by_known_commands() -> None:
+    package = Path(sys.modules["torchgym"].__file__ or "").parent
+    saving = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if "savefig" in path.read_text()}
+    assert saving == {"cli/output.py"}
+    drawing = {path.stem for path in (package / "cli").glob("*.py") if "write_figure(" in path.read_text()}
+    assert drawing - {"output"} == set(PICTURES)

@@ -144,7 +144,11 @@ def test_an_evaluation_is_told_in_plain_values() -> None:
     bought = content["policies"]["buy_and_hold"]
     assert sum(bought["attribution"].values()) == pytest.approx(sum(bought["profit"]) / 4)
     assert bought["metrics"]["profit"]["mean"] == pytest.approx(sum(bought["profit"]) / 4)
-    assert told[-1] == ("value_follower", 30, 30)
+    assert [what for what in told if what[0] == "value_follower"] == [("value_follower", n, 30) for n in range(31)]
+    assert told[-1][0] == "comparisons" and told[-1][1] == told[-1][2]
+    shares: list[tuple[int, int]] = []
+    found.resample(lambda done, total: shares.append((done, total)))
+    assert shares == [(done, len(shares) - 1) for done in range(len(shares))]
     row = found.rows()[list(found.episodes).index("hold")]
     assert (row["policy"], row["profit"], row["sharpe"], row["from_fees"]) == ("hold", 0.0, None, 0.0)
     assert row["lead"] == pytest.approx(found.episodes["momentum"].profit.mean().item())

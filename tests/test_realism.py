@@ -501,9 +501,19 @@ def small_card(**changes: Any) -> Scorecard:
 
 
 def test_a_scorecard_has_everything_and_repeats_itself(small_impact: None) -> None:
-    stages = set()
-    card = small_card(zero_intelligence=toy(), progress=lambda stage, done, total: stages.add(stage))
-    assert {"opening", "burn-in", "paths", "impact", "resamples", "zero intelligence: paths"} <= stages
+    told: dict[str, list[tuple[int, int]]] = {}
+    card = small_card(
+        zero_intelligence=toy(), progress=lambda stage, done, total: told.setdefault(stage, []).append((done, total))
+    )
+    of_null = ("opening", "burn-in", "paths", "facts")
+    assert list(told) == [
+        *("opening", "burn-in", "paths", "impact", "resamples", "facts", "null models"),
+        *(f"zero intelligence: {stage}" for stage in of_null),
+        "curves",
+    ]
+    for calls in told.values():
+        assert calls[0][0] == 0 and calls[-1][0] == calls[-1][1]
+        assert calls == sorted(calls)
     assert [null.name for null in card.nulls] == ["geometric_brownian", "shuffled", "zero_intelligence"]
     by_key = {verdict.fact.key: verdict for verdict in card.verdicts}
     missing = {  # no large news need fall into so short a run

@@ -102,7 +102,7 @@ def audit(
         batch: episodes played at once; a batch has as many markets for each policy.
         device: where the markets live.
         compile: compile the market's step (once).
-        progress: called now and then with "ticks", how many were played and how many there are.
+        progress: called with the stage ("opening" or "ticks"), how much of it is done and how much there is, from 0 on.
 
     Returns:
         A row per policy, in order. The same arguments give the same numbers, whatever `batch` and `compile`.
@@ -118,15 +118,18 @@ def audit(
     blocks = -(-episodes // size)
     market = Market(_terms(config, ticks), num_envs=size * len(roster), seed=0, device=device, compile=compile)
     seeds = consecutive_seeds(seed, size * blocks)
+    tell = progress or _silent
+    tell("opening", 0, 1)
     parts = []
     for block in range(blocks):
 
-        def told(done: int, block: int = block) -> None:
-            if progress is not None:
-                progress("ticks", block * ticks + done, blocks * ticks)
+        def tell_ticks(done: int, block: int = block) -> None:
+            if block == done == 0:
+                tell("opening", 1, 1)
+            tell("ticks", block * ticks + done, blocks * ticks)
 
         here = seeds[block * size : (block + 1) * size]
-        parts.append(_play(market, config, [table[name] for name in roster], here, ticks, told))
+        parts.append(_play(market, config, [table[name] for name in roster], here, ticks, tell_ticks))
     joined = {key: torch.cat([part[key] for part in parts], -1)[:, :episodes] for key in parts[0]}
     samples = {
         name: Sample(limit=_reach(config, table[name])[1], **{key: joined[key][at] for key in joined})
@@ -197,6 +200,7 @@ def _play(
     """One batch of episodes for every policy: the tensors of a `Sample` by name, [policies, episodes] float64 currency."""
     count, point, unit = seeds.numel(), market.config.point_size, _unit(config)
     seen = market.reset(seeds=seeds.repeat(len(policies)))
+    told(0)
     memories: list[Memory] = [{} for _ in policies]
     start, last = seen.info["equity"], ticks - UNWIND
     turnover = torch.zeros_like(start)
@@ -283,3 +287,7 @@ def _row(name: str, policy: Policy, samples: Mapping[str, Sample]) -> Row:
         passed=passed,
         reason=reason,
     )
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """No-op progress callback."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from torchgym.bench.timing import Timing, Work, time_work
 from torchgym.config import MarketConfig, preset
 from torchgym.market import Market, StepResult, consecutive_seeds
 from torchgym.quant_gym import PyVecTradingEnv
+
+Tell = Callable[[str, int, int], None]
 
 VECTOR = 8  # markets of the small batch
 
@@ -28,17 +31,17 @@ class Lab:
 
     Args:
         settings: of the run.
-        tell: called with the windows done and the windows in all of what is being timed.
+        tell: called with what is being done, how much of it is done and how much there is.
 
     Raises:
         ValueError: for an unknown preset.
     """
 
-    def __init__(self, settings: Settings, tell: Callable[[int, int], None] | None = None) -> None:
+    def __init__(self, settings: Settings, tell: Tell | None = None) -> None:
         self.settings = settings
         self.config = preset(settings.preset)
         self.device = torch.device(settings.device)
-        self.tell = tell
+        self.tell = tell or _silent
         self._markets: dict[tuple[MarketConfig, int, int], Market] = {}
         self._vector: PyVecTradingEnv | None = None
 
@@ -46,18 +49,28 @@ class Lab:
         """A batch that is open, warmed up and, where that is asked for, compiled; the same one for the same arguments."""
         key = (config, count, torch.get_num_threads())  # compiled code keeps the number of threads
         if key not in self._markets:
-            market = Market(config, count, seed=0, device=self.device, compile=self.settings.compile)
-            market.reset()
-            for action in drawn_actions(config, count).to(self.device)[:_WARM_STEPS]:
-                market.step(action)
+            with self.opening(count):
+                market = Market(config, count, seed=0, device=self.device, compile=self.settings.compile)
+                market.reset()
+                for action in drawn_actions(config, count).to(self.device)[:_WARM_STEPS]:
+                    market.step(action)
             self._markets[key] = market
         return self._markets[key]
+
+    @contextmanager
+    def opening(self, count: int) -> Iterator[None]:
+        """Tells that so many markets are opened, and compiled if need be, in the block."""
+        what = f"opening {count:,} market{'s' if count > 1 else ''}"
+        self.tell(what, 0, 1)
+        yield
+        self.tell(what, 1, 1)
 
     def vector(self) -> PyVecTradingEnv:
         """The drop-in vector environment; its market is always the default one."""
         if self._vector is None:
-            self._vector = PyVecTradingEnv(VECTOR, base_seed=0, compile=self.settings.compile)
-            self._vector.reset_all()
+            with self.opening(VECTOR):
+                self._vector = PyVecTradingEnv(VECTOR, base_seed=0, compile=self.settings.compile)
+                self._vector.reset_all()
         return self._vector
 
     def stepping(self, market: Market) -> Callable[[], StepResult]:
@@ -72,7 +85,7 @@ class Lab:
             seconds=self.settings.seconds,
             repeats=self.settings.repeats,
             wait=lambda: machine.wait(self.device),
-            tell=self.tell,
+            tell=lambda done, total: self.tell("windows", done, total),
         )
 
     def dtypes(self) -> str:
@@ -84,6 +97,10 @@ class Lab:
 
 def drawn_actions(config: MarketConfig, count: int) -> Tensor:
     """Random actions, [64, count] int64, the same in every run."""
-    key = noise.make_key(consecutive_seeds(0, count), torch.zeros(count, dtype=torch.int64))
-    words = noise.bits(key, torch.zeros(count, dtype=torch.int64), noise.counters(_STREAM, _DRAWN))
+    key = noise.make_key(consecutive_seeds(0, count), torch.zeros(count, dtype=torch.int64, device="cpu"))
+    words = noise.bits(key, torch.zeros(count, dtype=torch.int64, device="cpu"), noise.counters(_STREAM, _DRAWN))
     return (noise.uniform(words) * actions.scheme(config).choices).to(torch.int64).T.contiguous()
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """No-op progress callback."""

@@ -12,8 +12,9 @@ from torchgym.bench.cases import CASES, Case, Target
 from torchgym.bench.found import Found
 from torchgym.bench.lab import Lab
 from torchgym.bench.rows import Row
+from torchgym.bench.scaling import largest, scaled
 from torchgym.bench.settings import Settings
-from torchgym.config import MarketConfig
+from torchgym.config import MarketConfig, preset
 from torchgym.state import layout
 
 Progress = Callable[[str, int, int], None]
@@ -27,19 +28,30 @@ def bench(settings: Settings | None = None, *, command: str = "", progress: Prog
     Args:
         settings: what to measure; None is everything.
         command: to be noted in the rows, so that others can repeat it.
-        progress: called with the case, the windows done and the windows in all; before the first window 0 of 1.
+        progress: called with the case and what it is doing, how much of it is done and how much there is; before it begins, too.
 
     Raises:
-        ValueError: for an unknown preset.
+        ValueError: for an unknown preset, or numbers of traders that no market can have.
         ChildProcessError: when a measurement in a process of its own fails.
     """
     settings = settings or Settings()
+    _check_crowds(settings)
     where = _Place(settings, command)
     for number in settings.cases:
         case = CASES[number]
         if case.cpu_only and where.lab.device.type != "cpu":
             continue
         yield from where.rows(number, case, progress)
+
+
+def _check_crowds(settings: Settings) -> None:
+    """Refuse impossible numbers of traders now, not after the cases before."""
+    config = preset(settings.preset)
+    if 7 in settings.cases:
+        for size in settings.traders:
+            scaled(config, size)
+    if 8 in settings.cases:
+        largest(config, settings.crowd)
 
 
 class _Place:
@@ -54,16 +66,12 @@ class _Place:
 
     def rows(self, number: int, case: Case, progress: Progress | None) -> list[Row]:
         """Measure one case."""
-        stage = f"{number} {case.name}"
-        if progress:
-            told = progress
-            told(stage, 0, 1)
-            self.lab.tell = lambda done, total: told(stage, done, total)
+        if progress is not None:
+            tell = progress
+            self.lab.tell = lambda what, done, total: tell(f"case {number}, {case.name}: {what}", done, total)
         count = 1 if case.alone else self.settings.threads
         with machine.threads(count):
             found = case.measure(self.lab)
-        if progress:
-            progress(stage, 1, 1)
         return [self._row(number, case.targets.get(entry.measure), entry, count) for entry in found]
 
     def _row(self, number: int, target: Target | None, found: Found, threads: int) -> Row:

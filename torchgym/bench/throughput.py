@@ -7,6 +7,7 @@ a whole one: all traders, all features, the reward.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import torch
 
@@ -33,8 +34,9 @@ def one_eager(lab: Lab) -> list[Found]:
 
 
 def _one(lab: Lab, compiled: bool) -> list[Found]:
-    env = TradingEnv(lab.config, seed=0, device=lab.device, compile=compiled)
-    env.reset()
+    with lab.opening(1):
+        env = TradingEnv(lab.config, seed=0, device=lab.device, compile=compiled)
+        env.reset()
     turn = itertools.cycle(drawn_actions(lab.config, 1).flatten().numpy())
 
     def step() -> None:
@@ -103,20 +105,28 @@ def staggered(lab: Lab) -> list[Found]:
         if bool(ended.any()):
             market.reset(mask=ended)
 
-    stagger(market)
+    stagger(market, lambda done, total: lab.tell("staggering", done, total))
     for _ in range(_SETTLING):
         play()
     played, stepped = lab.time(play, lab.stepping(plain))
     return rate_and_share(played, stepped, market, market.num_envs)
 
 
-def stagger(market: Market) -> None:
-    """Open all markets and let each get further into its episode than the one before, evenly from its first tick to its last."""
+def stagger(market: Market, tell: Callable[[int, int], None] | None = None) -> None:
+    """Open all markets and let each get further into its episode than the one before, evenly from its first tick to its last.
+
+    Args:
+        market: whose markets are staggered.
+        tell: called with the ticks done and the ticks in all, before the first one too.
+    """
     rows, length = market.num_envs, market.config.max_ticks
     phase = torch.arange(rows, device=market.device) * length // rows
     market.reset()
-    for tick in range(length - 1):
-        market.step(mask=phase > tick)
+    for tick in range(length):
+        if tell:
+            tell(tick, length - 1)
+        if tick < length - 1:
+            market.step(mask=phase > tick)
 
 
 def copying(lab: Lab) -> list[Found]:

@@ -89,9 +89,11 @@ def time_work(
         seconds: length of a window; a piece that takes longer makes a window by itself.
         repeats: windows of each piece.
         wait: returns when the device has done all it was given.
-        tell: called with the windows done and the windows in all.
+        tell: called with the windows done and the windows in all, before the first one too.
     """
     wait = wait or _no_wait
+    if tell:
+        tell(0, repeats * len(work))
     counts = [_count(piece, seconds, wait) for piece in work]
     windows: list[list[Window]] = [[] for _ in work]
     for repeat in range(repeats):

@@ -6,8 +6,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
-from torchgym.cli.output import INTERRUPTED
+from torchgym.cli.output import INTERRUPTED, NO_READER, check_numbers
 
 __all__ = ["main"]
 
@@ -32,38 +34,75 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; None takes them from the command line.
 
     Returns:
-        0, or 2 after an error that the arguments caused, told in one line, or 130 where Ctrl-C ended it. `audit` and `ladder`
-        return 1 where something falls short of what it must, so that a script notices.
+        0, or 2 after an error that the arguments caused, told in one line, 130 where Ctrl-C ended it, or 141 where nobody reads
+        what it writes. `audit` and `ladder` return 1 where something falls short of what it must, so that a script notices.
     """
     # Before torch is loaded: its idle threads would else spin for milliseconds on the processors that the markets' threads need.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        import matplotlib  # noqa: F401 (asked for now, not after minutes of work)
         import rich  # noqa: F401
-        import tyro
+        import tyro  # noqa: F401
     except ImportError as error:
-        print(f'torchgym: error: {error.name} is missing: pip install "torchgym[cli]"', file=sys.stderr)
-        return 2
-    words = list(sys.argv[1:] if argv is None else argv)
-    known = {name: importlib.import_module(f"torchgym.cli.{module}") for name, (module, _) in _COMMANDS.items()}
-    options = {name: getattr(known[name], kind) for name, (_, kind) in _COMMANDS.items()}
+        return _failed(f'{error.name} is missing: pip install "torchgym[cli]"')
     try:
-        chosen = tyro.extras.subcommand_cli_from_dict(
-            options,
-            prog="torchgym",
-            description="Agent-based stock markets: train agents in them, look at what they do, measure the markets.",
-            args=words,
-            config=(tyro.conf.OmitSubcommandPrefixes,),
-        )
+        module, options = _parse(list(sys.argv[1:] if argv is None else argv))
+        check_numbers(options)
+        status: int = module.run(options)
     except SystemExit as stop:  # help, or arguments that tyro has already explained
         return stop.code if isinstance(stop.code, int) else 2
-    (name,) = [name for name, kind in options.items() if isinstance(chosen, kind)]
-    try:
-        status: int = known[name].run(chosen)
+    except BrokenPipeError:  # as in `torchgym --help | head -1`
+        # Python would complain, too, when it ends and writes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
     except (ValueError, OSError) as error:
-        print(f"torchgym: error: {error}", file=sys.stderr)
-        return 2
+        return _failed(error)
+    except ImportError as error:
+        if "pip install" not in str(error):
+            raise
+        return _failed(error)
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        reason = next(iter(str(error).splitlines()), "")
+        return _failed(f"not enough memory: choose fewer markets, episodes or ticks. {reason}")
     except KeyboardInterrupt:
         print("torchgym: interrupted", file=sys.stderr)
         return INTERRUPTED
     return status
+
+
+def _parse(words: list[str]) -> tuple[ModuleType, Any]:
+    """The module of the subcommand that the words ask for, and its options.
+
+    Raises:
+        SystemExit: after help, or after an explanation of what is wrong with the words.
+    """
+    import tyro
+
+    def loaded(name: str) -> ModuleType:
+        return importlib.import_module(f"torchgym.cli.{_COMMANDS[name][0]}")
+
+    name = words[0] if words else ""
+    if name in _COMMANDS:
+        module, kind = loaded(name), _COMMANDS[name][1]
+        return module, tyro.cli(getattr(module, kind), prog=f"torchgym {name}", args=words[1:])
+    tyro.extras.subcommand_cli_from_dict(  # says which there are
+        {known: getattr(loaded(known), kind) for known, (_, kind) in _COMMANDS.items()},
+        prog="torchgym",
+        description="Agent-based stock markets: train agents in them, look at what they do, measure the markets.",
+        args=words,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+    )
+    raise SystemExit(2)
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether memory could not be had: torch says so by words only, those of its two allocators."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )
+
+
+def _failed(reason: object) -> int:
+    print(f"torchgym: error: {' '.join(str(reason).split())}", file=sys.stderr)
+    return 2

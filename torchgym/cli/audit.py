@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgym.cli.output import MARKS, check_device, compilable, make_console, make_folder, progress_bars, write_json
+from torchgym.cli.output import MARKS, check_device, check_memory, compilable, make_console, make_folder, write_figure
+from torchgym.cli.progress import progress_bars, stage
 from torchgym.config import preset
+from torchgym.files import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,20 +17,23 @@ if TYPE_CHECKING:
     from torchgym.audit import Audit
 
 
+_NUMBERS_PER_EPISODE = 400  # that are kept, of all policies together
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cheats:
     """Play scripted policies against a market and print what they earn; writes audit.json and audit.png."""
 
     preset: str = "default"
-    """Which market; see torchgym.PRESETS."""
+    """Name of the market; `torchgym presets` lists them."""
     episodes: int = 512
     """Episodes per policy."""
     ticks: int = 1_000
-    """Length of an episode."""
+    """Ticks of an episode."""
     seed: int = 5_000_000_000_000
-    """Of the first episode; the others follow."""
+    """Seed of the first episode; the other episodes take the seeds after it."""
     device: str = "cpu"
-    """Where to run, such as cuda."""
+    """Device to run on, such as cpu or cuda."""
     output: Path = Path("runs/audit")
     """Folder to write to; the preset's name is added."""
     compile: bool = True
@@ -37,13 +42,15 @@ class Cheats:
 
 def run(options: Cheats) -> int:
     """Play, write and print; 1 where a policy breaks its rule, else 0."""
-    from torchgym.audit import audit
-    from torchgym.plots import audit_bars
-
     config = preset(options.preset)
-    check_device(options.device)
-    folder = make_folder(options.output, options.preset)
     with progress_bars() as progress:
+        with stage(progress, "loading"):
+            from torchgym.audit import audit
+            from torchgym.plots import audit_bars
+
+            check_device(options.device)
+        check_memory(f"{options.episodes:,} episodes", options.episodes * _NUMBERS_PER_EPISODE)
+        folder = make_folder(options.output, options.preset)
         found = audit(
             config,
             episodes=options.episodes,
@@ -53,9 +60,10 @@ def run(options: Cheats) -> int:
             compile=compilable(options.compile),
             progress=progress,
         )
-    write_json(folder / "audit.json", found.to_dict())
-    title = f"{options.preset}: {found.episodes} episodes of {found.ticks:,} ticks, seeds from {found.seed}"
-    audit_bars(found.rows, title).savefig(folder / "audit.png", dpi=110)
+        title = f"{options.preset}: {found.episodes} episodes of {found.ticks:,} ticks, seeds from {found.seed}"
+        with stage(progress, "writing"):
+            write_json(folder / "audit.json", found.to_dict())
+            write_figure(folder / "audit.png", audit_bars(found.rows, title))
     console = make_console()
     console.print(_audit_table(found, title))
     held = sum(row.passed for row in found.rows)

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgym.cli.output import MARKS, check_device, command_line, figure, make_console, progress_bars
+from torchgym.cli.output import (
+    MARKS,
+    NUMBERS_PER_MARKET,
+    check_device,
+    check_memory,
+    check_threads,
+    command_line,
+    figure,
+    make_console,
+    write_figure,
+)
+from torchgym.cli.progress import progress_bars, stage
 from torchgym.config import preset
 
 if TYPE_CHECKING:
@@ -24,57 +35,64 @@ class Bench:
     """Measure speed, print it beside the targets and an earlier commit's; adds rows to speed.csv and writes bench.png."""
 
     cases: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
-    """Which of the twelve; see torchgym.bench.CASES."""
+    """Numbers of the cases to measure, 1 to 12; see torchgym.bench.CASES."""
     preset: str = "default"
-    """Which market; see torchgym.PRESETS."""
+    """Name of the market; `torchgym presets` lists them."""
     seconds: float = 0.7
-    """Length of a timed window; a figure is the median of five."""
+    """Seconds of a timed window; a figure is the median of five windows."""
     device: str = "cpu"
-    """Where to run, such as cuda."""
+    """Device to run on, such as cpu or cuda."""
     threads: int | None = None
-    """Of the cases that use as many as there are; None counts the processors."""
+    """Threads of the cases that use several; the default is one per processor."""
     compile: bool = True
     """Compile the market's step: slow to start, fast to run."""
     thorough: bool = False
-    """Look for growth of memory over 100,000 steps instead of 2,000."""
+    """Watch the memory over 100,000 steps instead of 2,000."""
     markets: int = 1_024
-    """In a large batch."""
+    """Markets of the large batch."""
     batches: tuple[int, ...] = (64, 256, 1_024, 4_096, 16_384)
-    """Markets, while the batch grows."""
+    """Markets of each batch, in the case where the batch grows."""
     traders: tuple[int, ...] = (128, 1_024, 8_192)
-    """In each market, while they grow."""
+    """Traders per market, in the case where they grow."""
     crowd: int = 100_000
-    """Traders in the one market that is full of them."""
+    """Traders of the one market in the case of a crowd."""
     output: Path = Path("runs/bench")
     """Folder to write to."""
     csv: Path | None = None
-    """Table to add rows to; None is speed.csv in that folder."""
+    """Table to add rows to; the default is speed.csv in that folder."""
     against: Path | None = None
-    """Table to compare with; None is benchmarks/results/speed.csv where there is one, else the table that rows are added to."""
+    """Table to compare with; the default is benchmarks/results/speed.csv if it exists, else the table that rows are added to."""
 
 
 def run(options: Bench) -> int:
     """Measure, write and print; 0."""
-    from torchgym.bench import append, bench, read
-    from torchgym.plots import bench_panel
-
-    settings = _settings(options)
     preset(options.preset)
-    check_device(options.device)
-    options.output.mkdir(parents=True, exist_ok=True)
-    table = options.csv or options.output / "speed.csv"
-    kept = read(table) if table.exists() else []
-    stored = read(options.against or _STORED) if options.against or _STORED.exists() else kept
-    rows: list[Row] = []
     with progress_bars(per_second=1.0) as progress:  # drawing takes time from what is measured
+        with stage(progress, "loading"):
+            from torchgym.bench import append, bench, read
+            from torchgym.plots import bench_panel
+
+            settings = _settings(options)
+            check_device(options.device)
+        check_threads(settings.threads)
+        most = max(settings.markets, *settings.batches)
+        check_memory(f"{most:,} markets", most * NUMBERS_PER_MARKET)
+        options.output.mkdir(parents=True, exist_ok=True)
+        table, picture = options.csv or options.output / "speed.csv", options.output / "bench.png"
+        kept = read(table) if table.exists() else []
+        stored = read(options.against or _STORED) if options.against or _STORED.exists() else kept
+        rows: list[Row] = []
         for row in bench(settings, command=command_line("bench", options, leave_out=_ELSEWHERE), progress=progress):
             rows.append(row)
             append(table, [row])
-    if not rows:
-        raise ValueError(f"none of the cases {', '.join(map(str, options.cases))} can be measured on {options.device}")
-    picture = options.output / "bench.png"
-    title = f"{rows[0].device}, {max(row.threads for row in rows)} threads, torch {rows[0].torch}, {rows[0].commit}"
-    bench_panel(rows, title).savefig(picture, dpi=110)
+        if not rows:
+            raise ValueError(
+                f"none of the cases {', '.join(map(str, options.cases))} can be measured on {options.device}"
+            )
+        with stage(progress, "writing"):
+            threads = max(row.threads for row in rows)
+            title = f"{rows[0].device}, {threads} threads, torch {rows[0].torch}, {rows[0].commit}"
+            write_figure(picture, bench_panel(rows, title))
     _print(rows, stored)
     make_console().print(f"written: {table}, {picture}", soft_wrap=True)
     return 0

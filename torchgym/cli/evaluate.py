@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from torchgym.cli.output import (
+    NUMBERS_PER_MARKET,
     check_device,
+    check_memory,
     command_line,
     compilable,
     figure,
     make_console,
-    progress_bars,
     write_csv,
-    write_json,
 )
+from torchgym.cli.progress import progress_bars, stage
+from torchgym.files import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 EVALUATION = "evaluation.json"
 _TABLE = "evaluation.csv"
+_NUMBERS_PER_DECISION = 10  # that are kept of every episode
 # Columns of the table beside profit and lead: rows of torchgym.performance.METRICS.
 _COLUMNS = ("sharpe", "sortino", "max_drawdown", "hit_rate", "exposure")
 
@@ -37,24 +40,23 @@ class Evaluate:
     """Play held-out episodes with a trained agent and scripted policies and compare them; writes evaluation.json and .csv."""
 
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")
-    """Of a training run."""
+    """Folder of a training run."""
     policies: tuple[str, ...] = ()
-    """To compare with, rows of torchgym.policies.BASELINES; none named are all that make sense."""
+    """Policies to compare with, names in torchgym.policies.BASELINES; without names, all that fit the market."""
     episodes: int = 256
-    """How many; all policies play the same."""
+    """Number of episodes; all policies play the same ones."""
     seed: int = 20_000_000
-    """Of the first episode; the others follow. Training uses those below ten million."""
+    """Seed of the first episode; the other episodes take the seeds after it. Training uses seeds below ten million."""
     ticks_per_year: float = 98_280
-    """What annualised figures are scaled with: 252 days of 390 minutes."""
+    """Ticks of a year, for annualised figures: 252 days of 390 minutes."""
     device: str = "cpu"
-    """Where to run, such as cuda."""
+    """Device to run on, such as cpu or cuda."""
     compile: bool = True
     """Compile the market's step: slow to start, fast to run, the same numbers."""
 
 
 def run(options: Evaluate) -> int:
     """Play, write and print; 0."""
-    check_device(options.device)
     judge(
         options.folder,
         policies=options.policies,
@@ -62,7 +64,7 @@ def run(options: Evaluate) -> int:
         seed=options.seed,
         ticks_per_year=options.ticks_per_year,
         device=options.device,
-        compile=compilable(options.compile),
+        compile=options.compile,
     )
     make_console().print(f"written: {options.folder / EVALUATION}, {options.folder / _TABLE}", soft_wrap=True)
     return 0
@@ -79,30 +81,37 @@ def judge(
     compile: bool = True,
 ) -> None:
     """Evaluate the agent of a run, write and print."""
-    from torchgym.performance import TRAINING_SEEDS, evaluate
-    from torchgym.policies import BASELINES
-    from torchgym.training import CHECKPOINT, load_agent, read_checkpoint
-
-    if not seed >= TRAINING_SEEDS:
-        raise ValueError(f"seed must be at least {TRAINING_SEEDS}, got {seed}: agents train on those below")
-    agent = load_agent(folder, device=device)
-    saved = read_checkpoint(folder / CHECKPOINT)["torchgym"]
-    makers = {"agent": agent.maker, **_chosen(agent.config, policies)}
-    told = {name: row.description for name, row in BASELINES.items()}
-    told["agent"] = f"PPO, layers of {' and '.join(map(str, agent.settings.hidden))}, trained with torchgym {saved}"
     with progress_bars() as progress:
+        with stage(progress, "loading"):
+            from torchgym.performance import TRAINING_SEEDS, evaluate
+            from torchgym.policies import BASELINES
+            from torchgym.training import CHECKPOINT, load_agent, read_checkpoint
+
+            check_device(device)
+        if not seed >= TRAINING_SEEDS:
+            raise ValueError(f"seed must be at least {TRAINING_SEEDS}, got {seed}: agents train on those below")
+        agent = load_agent(folder, device=device)
+        saved = read_checkpoint(folder / CHECKPOINT)["torchgym"]
+        makers = {"agent": agent.maker, **_chosen(agent.config, policies)}
+        decisions = agent.config.max_ticks // agent.config.ticks_per_action
+        needed = episodes * (NUMBERS_PER_MARKET + decisions * len(makers) * _NUMBERS_PER_DECISION)
+        check_memory(f"{episodes:,} episodes of {decisions:,} decisions", needed)
+        descriptions = {name: row.description for name, row in BASELINES.items()}
+        layers = " and ".join(map(str, agent.settings.hidden))
+        descriptions["agent"] = f"PPO, layers of {layers}, trained with torchgym {saved}"
         found = evaluate(
             agent.config,
             makers,
             agent="agent",
-            descriptions=told,
+            descriptions=descriptions,
             episodes=episodes,
             seed=seed,
             ticks_per_year=ticks_per_year,
             device=device,
-            compile=compile,
+            compile=compilable(compile),
             progress=progress,
         )
+        found.resample(lambda done, total: progress("intervals", done, total))
     asked = Evaluate(folder=folder, policies=policies, episodes=episodes, seed=seed, ticks_per_year=ticks_per_year)
     command = command_line("evaluate", asked, first=[str(folder)], leave_out=("folder",))
     write_json(folder / EVALUATION, found.to_dict(command))

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 from torchgym.cli.output import (
     INTERRUPTED,
     MARKS,
+    NUMBERS_PER_MARKET,
     check_device,
+    check_memory,
     command_line,
     compilable,
     interruptible,
     make_console,
     make_folder,
-    progress_bars,
     set_threads,
     write_csv,
     write_figure,
 )
+from torchgym.cli.progress import progress_bars, stage
 from torchgym.version import __version__
 
 if TYPE_CHECKING:
@@ -37,53 +39,64 @@ class Ladder:
     """
 
     preset: str = "default"
-    """Which market; see `torchgym presets`."""
+    """Name of the market; `torchgym presets` lists them."""
     rungs: tuple[str, ...] = ("inventory", "exact_free", "exact", "estimate", "public")
-    """Which tasks; see torchgym.ladder.RUNGS."""
+    """Names of the tasks; see torchgym.ladder.RUNGS."""
     seeds: int = 5
-    """Trainings per rung."""
+    """Trainings per task."""
     seed: int = 0
-    """Of the first training; each following one's is 1,000 more."""
+    """Seed of the first training; each following training adds 1,000."""
     episodes: int = 1_024
-    """Held-out episodes that agents and references are judged on."""
+    """Held-out episodes on which agents and references are tested."""
     frames: int | None = None
-    """Decisions per training; None is each rung's own number."""
+    """Decisions per training; the default is each task's own number."""
     output: Path = Path("runs/ladder")
     """Folder for checkpoints and results; the preset's name is added."""
     results: Path | None = None
-    """Folder for tables and picture; None is the one above."""
+    """Folder for tables and picture; the default is the one above."""
     device: str = "cpu"
-    """Where to run, such as cuda."""
+    """Device to run on, such as cpu or cuda."""
     compile: bool = True
     """Compile the market's step: slow to start, fast to run, the same numbers."""
     threads: int = 1
-    """Of torch; networks this small gain nothing from more."""
+    """Threads of torch; networks this small gain nothing from more than one."""
 
 
 def run(options: Ladder) -> int:
     """Climb, write and print; 0, 1 where a rung asks for more than the agents reach, 130 where Ctrl-C ended it."""
-    from torchgym.ladder import Plan, climb, curve_rows, summarise
-    from torchgym.plots import ladder_panel
-
-    check_device(options.device)
-    set_threads(options.threads)
-    names = ("preset", "rungs", "seeds", "seed", "episodes", "frames", "device")
-    plan = Plan(**{name: getattr(options, name) for name in names}, compile=compilable(options.compile))
-    folder = make_folder(options.output, options.preset)
-    results = options.results or folder
-    results.mkdir(parents=True, exist_ok=True)
     console = make_console()
-    with interruptible() as pressed, progress_bars() as progress:
-        climbed = climb(plan, folder, progress=progress, stop=pressed)
-    if climbed is None:
-        console.print("saved; the same command goes on from there")
-        return INTERRUPTED
-    steps = [summarise(rung) for rung in climbed]
-    curves = curve_rows(climbed)
-    about = {"torchgym": __version__, "command": command_line("ladder", options, leave_out=("output", "results"))}
-    write_csv(results / "ladder.csv", [{"preset": options.preset, **_row(step), **about} for step in steps])
-    write_csv(results / "curves.csv", curves)
-    write_figure(results / "ladder.png", ladder_panel(steps, curves))
+    with progress_bars() as progress:
+        with stage(progress, "loading"):
+            from torchgym.ladder import Plan, climb, curve_rows, summarise
+            from torchgym.plots import ladder_panel
+
+            check_device(options.device)
+            set_threads(options.threads)
+        names = ("preset", "rungs", "seeds", "seed", "episodes", "frames", "device")
+        plan = Plan(**{name: getattr(options, name) for name in names}, compile=compilable(options.compile))
+        check_memory(f"{options.episodes:,} episodes", options.episodes * NUMBERS_PER_MARKET)
+        folder = make_folder(options.output, options.preset)
+        results = options.results or folder
+        results.mkdir(parents=True, exist_ok=True)
+        with interruptible() as pressed:
+            climbed = climb(plan, folder, progress=progress, stop=pressed)
+        if climbed is None:
+            console.print("saved; the same command goes on from there")
+            return INTERRUPTED
+        steps = []
+        for done, rung in enumerate(climbed):
+            progress("intervals", done, len(climbed))
+            steps.append(summarise(rung))
+        progress("intervals", len(climbed), len(climbed))
+        with stage(progress, "writing"):
+            curves = curve_rows(climbed)
+            about = {
+                "torchgym": __version__,
+                "command": command_line("ladder", options, leave_out=("output", "results")),
+            }
+            write_csv(results / "ladder.csv", [{"preset": options.preset, **_row(step), **about} for step in steps])
+            write_csv(results / "curves.csv", curves)
+            write_figure(results / "ladder.png", ladder_panel(steps, curves))
     console.print(_table(steps, options.preset))
     console.print(f"written: ladder.csv, curves.csv, ladder.png in {results}", soft_wrap=True)
     return 0 if all(step.passed for step in steps) else 1

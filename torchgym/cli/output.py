@@ -1,9 +1,8 @@
-"""What all subcommands need: where to write, and how to show progress and figures."""
+"""What all subcommands need: checks of their options, files, tables."""
 
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import shlex
@@ -11,7 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +21,53 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-Progress = Callable[[str, int, int], None]
-
 MARKS = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "-"}
 INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
+NO_READER = 141  # and one whose output nobody reads
+NUMBERS_PER_MARKET = 500  # of 8 bytes: fewer than any market's state has
 _WIDTH = 170  # columns
+_MOST_THREADS = 1_024
+_MOST = 1e9
+
+
+def check_numbers(options: Any, prefix: str = "") -> None:
+    """Nothing, where every number of a command's options is one that can be meant: real numbers up to a billion, 64-bit integers.
+
+    Args:
+        options: its dataclass.
+        prefix: of the names.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    for entry in fields(options):
+        value, name = getattr(options, entry.name), prefix + entry.name.replace("_", "-")
+        if is_dataclass(value):
+            check_numbers(value, f"{name}.")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not abs(number) <= _MOST:
+                raise ValueError(f"--{name} must be a number of at most {_MOST:,.0f}, got {number}")
+            if isinstance(number, int) and not -(2**63) <= number < 2**63:
+                raise ValueError(f"--{name} must be an integer of 64 bits, got {number}")
+
+
+def check_memory(what: str, numbers: int) -> None:
+    """Nothing, where this machine has the memory for so many numbers of 8 bytes.
+
+    Args:
+        what: needs them, with the options that decide how many.
+        numbers: at least; what a command really takes may be several times as much.
+
+    Raises:
+        ValueError: where it has not.
+    """
+    if not hasattr(os, "sysconf"):  # on Windows, which does not tell so easily
+        return
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 8 * numbers > here:
+        raise ValueError(
+            f"{what} would take {8e-9 * numbers:,.0f} GB of memory and more, this machine has {1e-9 * here:,.0f}: choose fewer"
+        )
 
 
 def check_device(name: str) -> None:
@@ -47,13 +88,22 @@ def set_threads(count: int) -> None:
     """Give torch so many threads.
 
     Raises:
-        ValueError: for none.
+        ValueError: for none, or more than any machine has use for.
     """
     import torch
 
-    if count < 1:
-        raise ValueError(f"threads must be at least 1, got {count}")
+    check_threads(count)
     torch.set_num_threads(count)
+
+
+def check_threads(count: int) -> None:
+    """Nothing, where torch can have so many threads.
+
+    Raises:
+        ValueError: where it cannot.
+    """
+    if not 1 <= count <= _MOST_THREADS:
+        raise ValueError(f"threads must be from 1 to {_MOST_THREADS:,}, got {count}")
 
 
 def compilable(wanted: bool) -> bool:
@@ -106,12 +156,6 @@ def make_folder(output: Path, name: str) -> Path:
     return folder
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write what JSON can say; not-a-number is refused."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows under the names of all their entries, in order of appearance; what a row lacks is left empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -145,9 +189,10 @@ def interruptible(*, quiet: bool = False) -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         pressed = True
         if not quiet:
-            sys.stderr.write(
-                "\ninterrupted: finishing this update, then saving; Ctrl-C again ends at once, without saving\n"
-            )
+            with suppress(RuntimeError):  # this thread may be writing there just now
+                sys.stderr.write(
+                    "\ninterrupted: finishing this update, then saving; Ctrl-C again ends at once, without saving\n"
+                )
 
     before = signal.signal(signal.SIGINT, note)
     try:
@@ -161,47 +206,6 @@ def make_console() -> Console:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _WIDTH)
-
-
-@contextmanager
-def progress_bars(per_second: float = 10.0) -> Iterator[Progress]:
-    """A bar per stage with its rate and the time left, on stderr, gone at the end; drawn so many times a second."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{figure(speed)}/s", style="progress.data.speed")
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=per_second) as bars:
-        tasks: dict[str, Any] = {}
-
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield tell
 
 
 def number(value: float) -> str:

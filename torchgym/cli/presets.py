@@ -14,7 +14,7 @@ class Presets:
     """List the named markets, or tell in what one of them differs from the default."""
 
     preset: str | None = None
-    """Which market to tell about; None lists all."""
+    """Market to show; without it, all are listed."""
 
 
 def run(options: Presets) -> int:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 from torchgym.cli.output import (
     MARKS,
     check_device,
+    check_memory,
     compilable,
     make_console,
     make_folder,
     number,
-    progress_bars,
-    write_json,
+    write_figure,
 )
+from torchgym.cli.progress import progress_bars, stage
 from torchgym.config import preset
+from torchgym.files import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,48 +26,56 @@ if TYPE_CHECKING:
     from torchgym.realism import Criterion, Null, Scorecard, Verdict
 
 
+_NUMBERS_PER_TICK = 10  # that are kept of every market and symbol
+
+
 @dataclass(frozen=True, kw_only=True)
 class Realism:
     """Run a market and print which stylised facts it shows; writes scorecard.json and panel.png."""
 
     preset: str = "default"
-    """Which market; see torchgym.PRESETS."""
+    """Name of the market; `torchgym presets` lists them."""
     markets: int = 64
-    """How many markets to measure."""
+    """Number of markets."""
     ticks: int = 16_384
-    """Ticks to measure in each, a multiple of 4; 1,000 more come before."""
+    """Measured ticks of each market, a multiple of 4."""
     burn_in: int = 1_000
-    """Ticks that come before and are not measured."""
+    """Ticks before those, which are not measured."""
     seed: int = 9_000_000_000
-    """Of the first market; the others follow."""
+    """Seed of the first market; the other markets take the seeds after it."""
     symbols: int = 1
     """Symbols per market."""
     impact: bool = True
-    """Also send the paired orders of the impact facts."""
+    """Also measure price impact, for facts 12 and 13."""
     nulls: bool = True
-    """Also run the market of noise traders alone, as a null model."""
+    """Also run a market of noise traders alone, as a null model."""
     resamples: int = 50
-    """Of the block bootstrap; 0 leaves the intervals out."""
+    """Resamples of the block bootstrap; 0 leaves the intervals out."""
     output: Path = Path("runs/realism")
     """Folder to write to; the preset's name is added."""
     compile: bool = True
     """Compile the market's step: slow to start, fast to run."""
     device: str = "cpu"
-    """Where to run, such as cuda."""
+    """Device to run on, such as cpu or cuda."""
 
 
 def run(options: Realism) -> int:
     """Measure, write and print; 0."""
-    from torchgym.plots import realism_panel
-    from torchgym.realism import scorecard
-
     config = preset(options.preset, num_symbols=options.symbols)
-    check_device(options.device)
-    folder = make_folder(options.output, options.preset)
     empty = None
     if options.nulls and options.preset != "zero_intelligence":
         empty = preset("zero_intelligence", num_symbols=options.symbols)
     with progress_bars() as progress:
+        with stage(progress, "loading"):
+            from torchgym.plots import realism_panel
+            from torchgym.realism import scorecard
+
+            check_device(options.device)
+        check_memory(
+            f"{options.markets:,} markets of {options.ticks + options.burn_in:,} ticks",
+            options.markets * options.symbols * (options.ticks + options.burn_in) * _NUMBERS_PER_TICK,
+        )
+        folder = make_folder(options.output, options.preset)
         card = scorecard(
             config,
             name=options.preset,
@@ -80,11 +90,12 @@ def run(options: Realism) -> int:
             device=options.device,
             progress=progress,
         )
-    card_as_dict = card.to_dict()
-    write_json(folder / "scorecard.json", card_as_dict)
+        title = f"{card.name}: {card.markets} markets x {card.ticks:,} ticks, seeds from {card.seed}"
+        with stage(progress, "writing"):
+            card_as_dict = card.to_dict()
+            write_json(folder / "scorecard.json", card_as_dict)
+            write_figure(folder / "panel.png", realism_panel(card_as_dict["curves"], title))
     console = make_console()
-    title = f"{card.name}: {card.markets} markets x {card.ticks:,} ticks, seeds from {card.seed}"
-    realism_panel(card_as_dict["curves"], title).savefig(folder / "panel.png", dpi=110)
     console.print(_scorecard_table(card, title))
     console.print(_counts_line(card))
     for null in card.nulls:

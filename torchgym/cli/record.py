@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgym.cli.output import check_device, compilable, make_console, progress_bars
+from torchgym.cli.output import NUMBERS_PER_MARKET, check_device, check_memory, compilable, make_console
+from torchgym.cli.progress import progress_bars, stage
 from torchgym.config import MarketConfig, preset
 
 if TYPE_CHECKING:
     from torchgym.policies import PolicyMaker
 
+_NUMBERS_PER_SEED = 5
 _RECORDINGS = Path("runs/record")
 _DECIDED_BY_RUN = ("preset", "ticks", "ticks_per_action", "symbols", "policy")
 
@@ -21,48 +23,49 @@ class Record:
     """Play whole episodes and write what was seen, done and earned to a Parquet file, one row per episode, tick and symbol."""
 
     preset: str = "default"
-    """Which market; see torchgym.PRESETS."""
+    """Name of the market; `torchgym presets` lists them."""
     episodes: int = 64
-    """How many episodes."""
+    """Number of episodes."""
     ticks: int = 1_000
-    """Length of an episode."""
+    """Ticks of an episode."""
     ticks_per_action: int = 1
     """Ticks per decision, and per row."""
     symbols: int = 1
     """Symbols per market."""
     policy: str = "hold"
-    """Who trades; see torchgym.policies.BASELINES."""
+    """Policy that trades: a name in torchgym.policies.BASELINES."""
     run: Path | None = None
-    """Folder of a training run: its agent plays, in the market it was trained for; of the options above --episodes applies."""
+    """Folder of a training run: its agent plays, in its market. Of the options above only --episodes applies."""
     seed: int = 0
-    """Of the first episode; the others follow. Agents train on those below ten million."""
+    """Seed of the first episode; the other episodes take the seeds after it. Agents train on seeds below ten million."""
     markets: int = 64
-    """How many markets play at once, at most; what a scripted policy leaves is the same file."""
+    """Most markets that play at once; with a scripted policy the file is the same for any number."""
     features: bool = True
-    """Also record what the learner saw, 54 columns and more: most of the file."""
+    """Also record what the learner saw: 54 columns and more, most of the file."""
     output: Path | None = None
-    """File to write; the default is runs/record/PRESET.parquet, or that of the run's name."""
+    """File to write; the default is runs/record/NAME.parquet, NAME being the preset or the run's folder."""
     overwrite: bool = False
-    """Replace a file that is there already."""
+    """Replace the file if it exists."""
     compile: bool = False
     """Compile the market's step: slow to start, fast to run."""
     device: str = "cpu"
-    """Where to run, such as cuda."""
+    """Device to run on, such as cpu or cuda."""
 
 
 def run(options: Record) -> int:
     """Play, write and print; 0."""
-    try:
-        from torchgym.recording import record
-    except ImportError as missing:  # it says what to install
-        raise ValueError(str(missing)) from missing
-
-    check_device(options.device)
-    config, maker, about = _scripted(options) if options.run is None else _trained(options, options.run)
-    name = options.preset if options.run is None else options.run.resolve().name
-    path = _RECORDINGS / f"{name}.parquet" if options.output is None else options.output
-    path.parent.mkdir(parents=True, exist_ok=True)
     with progress_bars() as progress:
+        with stage(progress, "loading"):
+            from torchgym.recording import record
+
+            check_device(options.device)
+            config, maker, about = _scripted(options) if options.run is None else _trained(options, options.run)
+        name = options.preset if options.run is None else options.run.resolve().name
+        path = _RECORDINGS / f"{name}.parquet" if options.output is None else options.output
+        path.parent.mkdir(parents=True, exist_ok=True)
+        playing = min(options.markets, options.episodes)
+        needed = playing * NUMBERS_PER_MARKET + options.episodes * _NUMBERS_PER_SEED
+        check_memory(f"{options.episodes:,} episodes, {playing:,} at once,", needed)
         made = record(
             path,
             config,

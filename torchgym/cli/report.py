@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from torchgym.cli.output import make_console, progress_bars
+from torchgym.cli.output import make_console
+from torchgym.cli.progress import progress_bars, stage
 
 if TYPE_CHECKING:
     from torchgym.policies import PolicyMaker
@@ -20,33 +21,36 @@ class Report:
     """Write a page about an evaluation that opens offline, on a phone too; one of its episodes is played again and drawn."""
 
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")
-    """Of a run that has been evaluated."""
+    """Folder of a run that has been evaluated."""
     policy: str | None = None
-    """Whose episode to draw; the agent's unless named."""
+    """Policy whose episode is drawn; the default is the agent."""
     episode: int | None = None
-    """Which episode, from 0; the one of median profit unless named."""
+    """Number of the episode to draw, from 0; the default is the one of median profit."""
     output: Path | None = None
-    """File to write; report.html in the folder unless named."""
+    """File to write; the default is report.html in the folder."""
     open: bool = False
-    """Show it in a browser."""
+    """Show the page in a browser."""
 
 
 def run(options: Report) -> int:
     """Trace, write and say where; 0."""
-    from torchgym.report import chosen_policy, read_evaluation, write_report
-
-    evaluation = read_evaluation(options.folder)
-    name = chosen_policy(evaluation, options.policy)
-    maker = _maker(options.folder, name, is_agent=name == evaluation.get("agent"))
     with progress_bars() as progress:
+        with stage(progress, "loading"):
+            from torchgym.report import chosen_policy, read_evaluation, write_report
+
+            evaluation = read_evaluation(options.folder)
+            name = chosen_policy(evaluation, options.policy)
+            maker = _maker(options.folder, name, is_agent=name == evaluation.get("agent"))
+
+        def tell(done: int, total: int) -> None:
+            progress(f"episode of {name}", done, total)
+            if done == total:
+                progress("page", 0, 1)
+
         path = write_report(
-            options.folder,
-            maker,
-            policy=name,
-            episode=options.episode,
-            output=options.output,
-            progress=lambda done, total: progress(f"episode of {name}", done, total),
+            options.folder, maker, policy=name, episode=options.episode, output=options.output, progress=tell
         )
+        progress("page", 1, 1)
     make_console().print(f"written: {path}", soft_wrap=True)
     if options.open:
         webbrowser.open(path.resolve().as_uri())

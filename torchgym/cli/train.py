@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import operator
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,19 +19,21 @@ import tyro
 from torchgym.cli.evaluate import judge
 from torchgym.cli.output import (
     INTERRUPTED,
+    NUMBERS_PER_MARKET,
     check_device,
+    check_memory,
     command_line,
     compilable,
     interruptible,
     make_console,
     option_words,
-    progress_bars,
     set_threads,
     write_csv,
     write_figure,
-    write_json,
 )
+from torchgym.cli.progress import Progress, progress_bars, silent, stage
 from torchgym.config import preset
+from torchgym.files import write_json
 from torchgym.training.settings import PPOSettings
 from torchgym.version import __version__
 
@@ -41,6 +46,7 @@ _WRITTEN = (
 )
 _LOG = "log"
 _SAVE_EVERY = 20  # updates
+_FIRST = "opening markets, first update"
 _ANY_TIME = ("folder", "episodes", "device", "compile", "threads", "logger", "resume", "overwrite")  # go with --resume
 
 
@@ -54,53 +60,58 @@ class Train:
     """
 
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")
-    """Of this run."""
+    """Run folder."""
     preset: str = "default"
-    """Which market; see `torchgym presets`."""
+    """Name of the market; `torchgym presets` lists them."""
     max_ticks: int = 1_000
-    """Length of an episode."""
+    """Ticks of an episode."""
     ticks_per_action: int = 5
     """Ticks per decision."""
     symbols: int = 1
     """Symbols per market."""
     information: Literal["public", "privileged", "none"] = "public"
-    """What the agent is shown of value: a noisy estimate, the exact value, nothing."""
+    """What the agent sees of the value: a noisy estimate, the exact value, or nothing."""
     reward: str = "pnl"
-    """A row of torchgym.rewards.REWARDS."""
+    """What the agent is rewarded for: a name in torchgym.rewards.REWARDS."""
     ppo: PPOSettings = field(default_factory=PPOSettings)
-    """The agent and how it learns."""
+    """Settings of the agent and of its training."""
     validations: int = 10
-    """How often the agent is tried on held-out episodes while it learns."""
+    """How often the agent is tested on held-out episodes during training; 0 is never."""
     episodes: int = 256
-    """Held-out episodes of the final test; 0 leaves it out."""
+    """Held-out episodes of the final test; 0 skips the test."""
     seed: int = 0
-    """Of the networks, the choices and the first training market; the others follow."""
+    """Seed of the networks, of random choices and of the first training market; the other markets take the seeds after it."""
     device: str = "cpu"
-    """Where to run, such as cuda."""
+    """Device to run on, such as cpu or cuda."""
     compile: bool = True
     """Compile the market's step: slow to start, fast to run, the same numbers."""
     threads: int = 1
-    """Of torch; networks this small gain nothing from more."""
+    """Threads of torch; networks this small gain nothing from more than one."""
     logger: Literal["none", "csv", "tensorboard", "wandb", "mlflow"] = "none"
-    """One of TorchRL's loggers beside learning_curve.csv; needs its package."""
+    """Logger of TorchRL to write to, beside learning_curve.csv; its package must be installed."""
     resume: bool = False
-    """Go on with the run in the folder, with the settings that it has; others are refused."""
+    """Continue the run in the folder with its settings; other settings are refused."""
     overwrite: bool = False
-    """Begin anew where the folder holds a run already."""
+    """Start anew even if the folder holds a run."""
 
 
 def run(options: Train) -> int:
     """Train, write and print; 0, or 130 where Ctrl-C ended it."""
-    from torchgym.training import join_ranks
-
-    check_device(options.device)
-    set_threads(options.threads)
     if options.episodes < 0 or options.episodes == 1:
         raise ValueError(f"episodes must be 0 or at least 2, got {options.episodes}")
     if options.logger not in ("none", "csv") and importlib.util.find_spec(options.logger) is None:
         raise ValueError(f"--logger {options.logger} needs a package: pip install {options.logger}")
-    options = replace(options, compile=compilable(options.compile))
-    with join_ranks(options.device) as (ranks, device):
+    with ExitStack() as joined:
+        _check_sizes(options)
+        with _shown(first=_is_first()) as progress, stage(progress, "loading"):
+            import torchgym.plots  # asked for now, not after minutes of work
+            import torchgym.training.run  # noqa: F401
+            from torchgym.training import join_ranks
+
+            check_device(options.device)
+            set_threads(options.threads)
+            options = replace(options, compile=compilable(options.compile))
+            ranks, device = joined.enter_context(join_ranks(options.device))
         status = _train(options, ranks, device)
     if status or not ranks.first:
         return status
@@ -111,6 +122,27 @@ def run(options: Train) -> int:
     judge(options.folder, episodes=options.episodes, device=device, compile=options.compile)
     _say(f"the agent and what came of it are in {options.folder}; a page to look at: torchgym report {quoted}")
     return 0
+
+
+def _check_sizes(options: Train) -> None:
+    """Nothing, where this machine has the memory for the training and for the test after it."""
+    ppo = options.ppo
+    check_memory(
+        f"{ppo.num_envs:,} markets and {ppo.rollout:,} decisions of each",
+        ppo.num_envs * (NUMBERS_PER_MARKET + ppo.rollout),
+    )
+    check_memory(f"layers of {ppo.hidden}", sum(itertools.starmap(operator.mul, itertools.pairwise((1, *ppo.hidden)))))
+    check_memory(f"{options.episodes:,} episodes", options.episodes * NUMBERS_PER_MARKET)
+
+
+def _is_first() -> bool:
+    """Whether this is the process that tells, known before torch is loaded."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def _shown(*, first: bool) -> AbstractContextManager[Progress]:
+    """Progress in the first process."""
+    return progress_bars() if first else nullcontext(silent)
 
 
 def _train(options: Train, ranks: Ranks, device: str) -> int:
@@ -199,14 +231,16 @@ def _resumed(options: Train, ranks: Ranks, device: str) -> Run:
 
 def _learn(run: Run, options: Train, ranks: Ranks) -> bool:
     """Whether it came to its end undisturbed; what has been learned is on disk either way."""
-    log = _logger(options, ranks)
-    total = run.trainer.settings.updates * run.trainer.settings.frames_per_update
-    shown = progress_bars() if ranks.first else nullcontext(_silent)
-    with interruptible(quiet=not ranks.first) as pressed, shown as progress:
-        progress("decisions", run.trainer.frames, total)
+    log, settings = _logger(options, ranks), run.trainer.settings
+    total = settings.updates * settings.frames_per_update
+    with interruptible(quiet=not ranks.first) as pressed, _shown(first=ranks.first) as progress:
+        if run.trainer.update < settings.updates:
+            progress(_FIRST, 0, 1)
 
         def told(run: Run) -> None:
+            progress(_FIRST, 1, 1)
             progress("decisions", run.trainer.frames, total)
+            _check_finite(run)
             log(run)
             if run.trainer.update % _SAVE_EVERY == 0:
                 _save(run, options.folder)
@@ -216,8 +250,17 @@ def _learn(run: Run, options: Train, ranks: Ranks) -> bool:
     return complete
 
 
-def _silent(stage: str, done: int, total: int) -> None:
-    """The first process tells."""
+def _check_finite(run: Run) -> None:
+    """Nothing, while the networks can go on.
+
+    Raises:
+        ValueError: when an update has left numbers that are not finite; the checkpoint of before is not replaced.
+    """
+    if not all(bool(parameter.isfinite().all()) for parameter in run.trainer.agent.parameters()):
+        raise ValueError(
+            f"the networks are no longer finite after {run.trainer.frames:,} decisions: train with a lower"
+            " --ppo.learning-rate or --ppo.reward-scale"
+        )
 
 
 def _save(run: Run, folder: Path) -> None:

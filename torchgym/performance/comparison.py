@@ -17,7 +17,7 @@ confidence intervals, Journal of the Royal Statistical Society B 50.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +51,7 @@ def paired(
     resamples: int = 10_000,
     coverage: float = 0.95,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Comparison]:
     """One policy against every other one, paired by episode.
 
@@ -67,6 +68,7 @@ def paired(
         resamples: B; the least possible p is 1 / (B + 1).
         coverage: of the intervals, between 0 and 1.
         seed: 0 ≤ seed < 2^63; the same seed gives the same numbers, and more resamples begin with the same ones.
+        progress: called with the resamples done and the resamples in all, before the first one too.
 
     Returns:
         One comparison for each other policy, in the order of `profits`.
@@ -84,8 +86,12 @@ def paired(
     others = [name for name in columns if name != against]
     best = columns[against]
     samples = [_sample(best - columns[name], torch.maximum(best.abs(), columns[name].abs()).amax()) for name in others]
-    sizes = _bootstrap(samples, resamples, coverage, seed)
-    p_values = torch.stack([_p_value(*pair) for pair in zip(samples, sizes, strict=True)]) if others else torch.empty(0)
+    sizes = _bootstrap(samples, resamples, coverage, seed, progress)
+    p_values = (
+        torch.stack([_p_value(*pair) for pair in zip(samples, sizes, strict=True)])
+        if others
+        else torch.empty(0, device="cpu")
+    )
     adjusted = holm(p_values)
     found = []
     for index, (name, sample) in enumerate(zip(others, samples, strict=True)):
@@ -172,23 +178,35 @@ def _size(mean: Tensor, error: Tensor, nothing: Tensor) -> Tensor:
     return (distance / error).masked_fill(distance <= nothing, 0.0)
 
 
-def _bootstrap(samples: list[_Sample], resamples: int, coverage: float, seed: int) -> list[Tensor]:
+def _bootstrap(
+    samples: list[_Sample],
+    resamples: int,
+    coverage: float,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Tensor]:
     """|t| of every resample of every sample about that sample's mean, [B] each, ascending."""
     _check(resamples, coverage, seed)
     if not samples:
         return []
     sizes: list[list[Tensor]] = [[] for _ in samples]
+    done = 0
     for place in _places(len(samples[0].values), resamples, seed):
+        if progress is not None:
+            progress(done, resamples)
+        done += len(place)
         for sample, found in zip(samples, sizes, strict=True):
             drawn = sample.values[place]
             found.append(_size(drawn.mean(-1) - sample.mean, _standard_error(drawn, sample.nothing), sample.nothing))
+    if progress is not None:
+        progress(resamples, resamples)
     return [torch.cat(found).sort().values for found in sizes]
 
 
 def _places(count: int, resamples: int, seed: int) -> Iterator[Tensor]:
     """Episodes drawn with replacement, [b, count] int64 at a time; resample i depends on the seed and i alone."""
     lanes = noise.counters(_EPISODE_STREAM, count)
-    for numbers in torch.arange(resamples).split(max(1, _CHUNK // count)):
+    for numbers in torch.arange(resamples, device="cpu").split(max(1, _CHUNK // count)):
         key = noise.make_key(torch.full_like(numbers, seed), numbers)
         words = noise.bits(key, torch.zeros_like(numbers), lanes).to(torch.int64) + (1 << 31)
         yield words * count >> 32  # all 32 bits count, so no episode is favoured by more than 2^-12 of its share

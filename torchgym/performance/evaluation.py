@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ VALIDATION_SEED = 10_000_000
 TEST_SEED = 20_000_000
 TICKS_PER_YEAR = 252 * 390  # a tick stands for a minute of a trading day
 
-Progress = Callable[[str, int, int], None]  # policy, decisions done, decisions in all
+Progress = Callable[[str, int, int], None]  # stage, done, in all
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,9 @@ class Evaluation:
     episodes: dict[str, Episodes]
     metrics: dict[str, dict[str, Tensor]]  # policy, then metric: [E], not finite where an episode has none
     comparisons: list[Comparison]  # of the agent's profit with each other policy's
+    _intervals: dict[tuple[str, str], Interval | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def periods_per_year(self) -> float:
@@ -62,15 +64,23 @@ class Evaluation:
         The bootstrap knows nothing of a metric's range: a lower end below the metric's `least` is raised to it. That costs no
         coverage, since no mean lies below.
         """
-        return self._intervals[policy][metric]
+        if (policy, metric) not in self._intervals:
+            self._intervals[policy, metric] = self._resampled(policy, metric)
+        return self._intervals[policy, metric]
 
-    @cached_property
-    def _intervals(self) -> dict[str, dict[str, Interval | None]]:
-        """Of every policy and metric: resampled once, however many tables read them."""
-        return {
-            policy: {name: self._resampled(policy, name) for name in ("profit", *metrics)}
-            for policy, metrics in self.metrics.items()
-        }
+    def resample(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Compute all intervals now; `interval` computes one when it is first asked for.
+
+        Args:
+            progress: called with the intervals done and the intervals in all, before the first one too.
+        """
+        names = [(policy, metric) for policy, metrics in self.metrics.items() for metric in ("profit", *metrics)]
+        for done, (policy, metric) in enumerate(names):
+            if progress is not None:
+                progress(done, len(names))
+            self.interval(policy, metric)
+        if progress is not None:
+            progress(len(names), len(names))
 
     def _resampled(self, policy: str, metric: str) -> Interval | None:
         values = self.episodes[policy].profit if metric == "profit" else self.metrics[policy][metric]
@@ -156,7 +166,8 @@ def evaluate(
         ticks_per_year: what annualised metrics are scaled with: a tick stands for a minute unless you say otherwise.
         device: where the markets live.
         compile: run compiled markets; the numbers are the same.
-        progress: called after every decision.
+        progress: called with the stage ("compiling", a policy that plays, "comparisons"), how much of it is done and how much
+            there is; before it begins, and after every decision.
 
     Raises:
         ValueError: without a policy, for an unknown `agent`, fewer than two episodes, or a bad seed.
@@ -166,18 +177,27 @@ def evaluate(
     check_count("episodes", episodes, 2)
     rate = ticks_per_year / config.ticks_per_action
     check_periods(rate)
+    tell = progress or _silent
     market = Market(config, episodes, seed=seed, device=device, compile=compile)
-    seeds = consecutive_seeds(seed, episodes)
-    played = {}
+    if compile:
+        tell("compiling", 0, 1)
+        market.prepare()
+        tell("compiling", 1, 1)
+    seeds, decisions = consecutive_seeds(seed, episodes), config.max_ticks // config.ticks_per_action
+    played: dict[str, Episodes] = {}
+    metrics: dict[str, dict[str, Tensor]] = {}
     for name, maker in makers.items():
 
-        def told(done: int, total: int, name: str = name) -> None:
-            if progress is not None:
-                progress(name, done, total)
+        def tell_decisions(done: int, total: int, name: str = name) -> None:
+            tell(name, done, total)
 
-        played[name] = play(market, maker, seeds, told)
-    metrics = {name: measure(Curves(run.equity, run.traded, run.worth, rate)) for name, run in played.items()}
-    profits = {name: run.profit for name, run in played.items()}
+        tell_decisions(0, decisions)
+        played[name] = run = play(market, maker, seeds, tell_decisions)
+        metrics[name] = measure(Curves(run.equity, run.traded, run.worth, rate))
+    comparisons = []
+    if agent is not None:
+        profits = {name: run.profit for name, run in played.items()}
+        comparisons = paired(profits, agent, progress=lambda done, total: tell("comparisons", done, total))
     return Evaluation(
         config=config,
         seed=seed,
@@ -186,8 +206,12 @@ def evaluate(
         descriptions=dict(descriptions or {}),
         episodes=played,
         metrics=metrics,
-        comparisons=[] if agent is None else paired(profits, agent),
+        comparisons=comparisons,
     )
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """No-op progress callback."""
 
 
 def _finite(entries: Mapping[str, Any]) -> dict[str, Any]:

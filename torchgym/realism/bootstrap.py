@@ -45,9 +45,11 @@ def block_indices(
         raise ValueError(f"a block must be 1 to T = {length} ticks long, got {block}")
     path_counter = noise.counters(_PATH_STREAM, 1)
     start_counter = noise.counters(_START_STREAM, -(-length // block))
-    place, inside = torch.arange(num_paths), torch.arange(block)
+    place, inside = torch.arange(num_paths, device="cpu"), torch.arange(block, device="cpu")
     for resample in range(num_resamples):
-        key = noise.make_key(torch.tensor([seed]), torch.tensor([resample])).expand(num_paths, 2)
+        key = noise.make_key(torch.tensor([seed], device="cpu"), torch.tensor([resample], device="cpu")).expand(
+            num_paths, 2
+        )
         path = _below(num_paths, noise.bits(key, place, path_counter))
         start = _below(length, noise.bits(key, place, start_counter))
         tick = (start[..., None] + inside).flatten(1)[:, :length] % length
@@ -97,7 +99,7 @@ def interval(
             medians.setdefault(name, []).append(values.nanquantile(0.5))
         if progress is not None:
             progress(done, resamples)
-    tails = torch.tensor([(1.0 - coverage) / 2.0, (1.0 + coverage) / 2.0], dtype=torch.float64)
+    tails = torch.tensor([(1.0 - coverage) / 2.0, (1.0 + coverage) / 2.0], dtype=torch.float64, device="cpu")
     return {name: _ends(torch.stack(values).cpu().to(torch.float64), tails) for name, values in medians.items()}
 
 

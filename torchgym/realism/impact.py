@@ -86,7 +86,7 @@ def measure_impact(
         durations: ticks, ascending.
         rate: shares per tick of the orders of these durations.
         repeats: moments, one watch apart.
-        progress: told ticks done and ticks in all.
+        progress: called with the ticks done and the ticks in all, before the first one too.
 
     Raises:
         ValueError: for a market whose learner cannot send these orders.
@@ -126,6 +126,7 @@ class _Count:
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.done, self.total, self.progress = 0, total, progress
+        self.add(0)
 
     def add(self, ticks: int) -> None:
         self.done += ticks

@@ -163,10 +163,12 @@ def decay_fit(acf: Tensor, first: int, last: int) -> DecayFit:
 
 def _log_bins(first: int, last: int) -> Tensor:
     """Averages over bins of equal width in log lag, [bins, lags], on the CPU; empty bins are left out."""
-    edges = torch.logspace(math.log10(first - 0.5), math.log10(last + 0.5), _DECAY_BINS + 1, dtype=torch.float64)
-    place = torch.bucketize(torch.arange(first, last + 1, dtype=torch.float64), edges[1:-1]).unique_consecutive(
-        return_inverse=True
-    )[1]
+    edges = torch.logspace(
+        math.log10(first - 0.5), math.log10(last + 0.5), _DECAY_BINS + 1, dtype=torch.float64, device="cpu"
+    )
+    place = torch.bucketize(
+        torch.arange(first, last + 1, dtype=torch.float64, device="cpu"), edges[1:-1]
+    ).unique_consecutive(return_inverse=True)[1]
     member = functional.one_hot(place).T.to(torch.float64)
     return member / member.sum(-1, keepdim=True)
 

@@ -36,7 +36,7 @@ def geometric_brownian(volatility: Tensor | float, *, paths: int, ticks: int, se
     if paths < 1 or ticks < 2:
         raise ValueError(f"a path needs two ticks and there must be one path, got {ticks} ticks and {paths} paths")
     uniforms = noise.uniform(_row_bits(_RETURN_STREAM, paths, ticks - 1, seed)).to(torch.float64)
-    log_price = torch.zeros(paths, ticks, dtype=torch.float64)
+    log_price = torch.zeros(paths, ticks, dtype=torch.float64, device="cpu")
     log_price[:, 1:] = (exact.normal(uniforms) * scale.reshape(-1, 1)).cumsum(-1)
     return log_price
 
@@ -59,5 +59,7 @@ def shuffled(returns: Tensor, *, seed: int) -> Tensor:
 
 def _row_bits(stream: int, rows: int, columns: int, seed: int) -> Tensor:
     """Random words [rows, columns] int32, each row from a seed of its own."""
-    zero = torch.zeros(rows, dtype=torch.int64)
-    return noise.bits(noise.make_key(seed + torch.arange(rows), zero), zero, noise.counters(stream, columns))
+    zero = torch.zeros(rows, dtype=torch.int64, device="cpu")
+    return noise.bits(
+        noise.make_key(seed + torch.arange(rows, device="cpu"), zero), zero, noise.counters(stream, columns)
+    )

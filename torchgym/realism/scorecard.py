@@ -136,7 +136,7 @@ def scorecard(
         resamples: of the block bootstrap; 0 leaves the intervals out.
         zero_intelligence: a market of noise traders alone, run as a null model beside geometric Brownian motion and shuffled
             returns.
-        progress: told the stage, how much of it is done and how much there is.
+        progress: called with the stage, how much of it is done and how much there is; a stage begins with 0 done.
 
     Raises:
         ValueError: for a number out of range.
@@ -149,19 +149,20 @@ def scorecard(
     tell = progress or _silent
     market = Market(impact_config(config), markets, seed=seed, device=device, compile=compile)
     paths, books, response = _run(market, ticks, burn_in, repeats if impact else 0, tell)
-    verdicts = measure(
-        paths,
-        impact=response,
-        economy=books,
-        resamples=resamples,
-        seed=seed,
-        progress=lambda done, total: tell("resamples", done, total),
-    )
-    others = list(null_models(paths, seed=seed))
+    verdicts = _judge(paths, books, response, resamples, seed, tell)
+    others = list(null_models(paths, seed=seed, progress=lambda done, total: tell("null models", done, total)))
     if zero_intelligence is not None:
         market = Market(impact_config(zero_intelligence), markets, seed=seed, device=device, compile=compile)
-        empty, books, _ = _run(market, ticks, burn_in, 0, lambda stage, *at: tell(f"zero intelligence: {stage}", *at))
-        others.append(Null("zero_intelligence", "noise traders and makers alone", (), measure(empty, economy=books)))
+
+        def tell_of_null(stage: str, done: int, total: int) -> None:
+            tell(f"zero intelligence: {stage}", done, total)
+
+        empty, books, _ = _run(market, ticks, burn_in, 0, tell_of_null)
+        judged = _judge(empty, books, None, 0, seed, tell_of_null)
+        others.append(Null("zero_intelligence", "noise traders and makers alone", (), judged))
+    tell("curves", 0, 1)
+    drawn = curves(paths, response)
+    tell("curves", 1, 1)
     return Scorecard(
         name=name,
         config=config,
@@ -172,24 +173,51 @@ def scorecard(
         resamples=resamples,
         verdicts=verdicts,
         nulls=tuple(others),
-        curves=curves(paths, response),
+        curves=drawn,
     )
 
 
-def null_models(paths: Paths, *, seed: int = 0) -> tuple[Null, ...]:
+def null_models(paths: Paths, *, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> tuple[Null, ...]:
     """Geometric Brownian motion with each row's volatility, and each row's returns in random order beside its volume.
+
+    Args:
+        paths: of the market that they are compared with.
+        seed: of their random numbers.
+        progress: called with the models judged and the models in all, before the first one too.
 
     Sources: the tests of tails and memory that they must fail, Cont (2001).
     """
+    tell = progress or _no_count
+    tell(0, 2)
     scale = paths.returns.std(-1)
     prices = nulls.geometric_brownian(scale, paths=paths.rows, ticks=paths.ticks + 1, seed=seed)
     shuffled = Paths(returns=nulls.shuffled(paths.returns, seed=seed), symbols=paths.symbols, volume=paths.volume)
     brownian = replace(Paths.from_prices(prices), symbols=paths.symbols)
     without_volume = tuple(number for number in (5, 6, 7, 8) if number != 8 or paths.volume is not None)
-    return (
-        Null("geometric_brownian", "independent normal returns", (2, 5, 6), measure(brownian)),
-        Null("shuffled", "the same returns in random order", without_volume, measure(shuffled)),
-    )
+    first = Null("geometric_brownian", "independent normal returns", (2, 5, 6), measure(brownian))
+    tell(1, 2)
+    second = Null("shuffled", "the same returns in random order", without_volume, measure(shuffled))
+    tell(2, 2)
+    return first, second
+
+
+def _judge(
+    paths: Paths, books: Economy, response: Impact | None, resamples: int, seed: int, tell: Progress
+) -> tuple[Verdict, ...]:
+    """Every fact, after the resamples of its intervals."""
+
+    def resampled(done: int, total: int) -> None:
+        tell("resamples", done, total)
+        if done == total:
+            tell("facts", 0, 1)
+
+    if resamples:
+        tell("resamples", 0, resamples)
+    else:
+        tell("facts", 0, 1)
+    verdicts = measure(paths, impact=response, economy=books, resamples=resamples, seed=seed, progress=resampled)
+    tell("facts", 1, 1)
+    return verdicts
 
 
 def _run(
@@ -201,6 +229,7 @@ def _run(
     tell("opening", 1, 1)
 
     def record(stage: str, count: int, before: int, total: int) -> Any:
+        tell(stage, before, total)
         return market.run(count, record=_ENTRIES, progress=lambda done, _: tell(stage, before + done, total))
 
     pieces = [record("burn-in", burn_in, 0, burn_in)]
@@ -234,4 +263,8 @@ def _without_gaps(tree: Any) -> Any:
 
 
 def _silent(stage: str, done: int, total: int) -> None:
-    """Nobody asked."""
+    """No-op progress callback."""
+
+
+def _no_count(done: int, total: int) -> None:
+    """No-op progress callback."""
