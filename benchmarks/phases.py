@@ -242,7 +242,7 @@ def compiled(phase: Phase, markets: int, ticks: int) -> Piece:
     facts: Row = {"calls": phase.calls, "operations": dispatched.count}
     try:
         with compiler.patch(_post_fusion_custom_pass=look, fx_graph_cache=False):  # what is cached is not looked at
-            built = program.build(function, inputs)
+            built = program.build(program.trace(function, inputs))
     except NotRecordable as reason:
         return Piece(phase.name, None, facts | {"note": f"no program: {reason}"})
     facts |= {"kernels": len(built.calls), "loops": counts["loops"]}
@@ -254,7 +254,7 @@ def compiled(phase: Phase, markets: int, ticks: int) -> Piece:
 
 def memory(built: Program) -> dict[str, int]:
     """Bytes of the inputs that its kernels use, of its results, and of what is neither."""
-    used = {index for call in built.calls for index, _ in call.arguments}
+    used = {index for call in built.calls for index, *_ in call.arguments}
     results = {place.memory for place in built.outputs}
     found = dict.fromkeys(("read", "written", "scratch"), 0)
     for index, (shape, dtype) in enumerate(built.inputs):

@@ -168,6 +168,25 @@ def test_drawn_quotes_stay_within_the_price() -> None:
     MarketConfig(population=Population(maker=maker), randomize={"volatility_width": (0.1, 1.0)})
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fundamentals": Fundamentals(volatility=0.02)},
+        {"fundamentals": Fundamentals(volatility=0.005, reversion_half_life=1e12), "max_ticks": 10**6},
+        {"fundamentals": Fundamentals(macro=NewsKind(probability=0.1, scale=0.2, duration=9, immediate=0.5))},
+        {"randomize": {"value_volatility": (1e-3, 0.1)}},
+        {"randomize": {"news_rate": (0.0, 400.0)}, "max_ticks": 10**5, "list_price": 2**18 - 1},
+        {"list_price": 2**18 - 1, "fundamentals": Fundamentals(spread_of_start=0.9)},
+    ],
+)
+def test_the_value_stays_where_quotes_are_exact(changes: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError, match=r"the value may move by [\d.]+ in logs, with list_price = \d+ beyond 2\*\*24 points"
+    ):
+        MarketConfig(**changes)
+    MarketConfig(**{**changes, "max_ticks": 100, "list_price": 1_000})
+
+
 def test_a_market_opens_near_its_value() -> None:
     with pytest.raises(
         ValueError, match=r"start_inventory = 500000\.0 of 12 executors is too much for 5 value traders"

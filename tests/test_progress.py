@@ -220,7 +220,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     ),
     "audit": ("loading", "opening", "ticks", "writing"),
     "bench": ("loading", "case 4, Market: opening 2 markets", "case 4, Market: windows", "writing"),
-    "ladder": ("loading", "inventory, training 1 of 2", "inventory, training 2 of 2", "intervals", "writing"),
+    "ladder": ("loading", "inventory, training 1 of 1", "intervals", "writing"),
     "presets": (),
 }
 MORE = {"realism": ["--nulls"], "evaluate": ["--policies", "hold"], "ladder": ["--seeds", "1"]}

@@ -20,6 +20,7 @@ from torchgym.state import MarketParams, leaves, make_params, map_tensors, rows
 
 CPU = torch.device("cpu")
 EVERY = dict.fromkeys(RANDOMIZABLE, (0.01, 0.09))
+BRIEF = 50  # ticks in which even the largest volatility leads nowhere
 WORLDS = {"value_volatility": (5e-4, 1.5e-3), "noise_rate": (0.1, 0.4), "public_share": (0.2, 0.8)}
 CONFIG = toy(randomize=WORLDS)
 
@@ -30,7 +31,7 @@ def keys(count: int, episode: int = 0, first: int = 0) -> torch.Tensor:
 
 
 def draw(randomize: dict[str, tuple[float, float]], key: torch.Tensor) -> MarketParams:
-    config = MarketConfig(randomize=randomize)
+    config = MarketConfig(randomize=randomize, max_ticks=BRIEF)
     return tick.draw_params(config, make_params(config, len(key), CPU), key)
 
 
@@ -299,7 +300,7 @@ def test_a_range_may_be_drawn_where_the_plain_setting_may_stand(name: str) -> No
     plain, high = limits_of_the_plain_setting(name), RANDOMIZABLE[name].high
     for allowed in (0.0, min(high, 50.0)):
         plain(allowed)
-        MarketConfig(randomize={name: (allowed, allowed)})
+        MarketConfig(randomize={name: (allowed, allowed)}, max_ticks=BRIEF)
     for refused in (-1e-6, high * 1.000001):
         with pytest.raises(ValueError, match="must be a finite number"):
             plain(refused)

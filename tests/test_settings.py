@@ -22,7 +22,7 @@ import torch
 from markets import random_actions, toy
 
 import torchgym
-from torchgym import Market, MarketConfig, accounts
+from torchgym import Market, MarketConfig, accounts, fundamental, noise
 from torchgym.config import FAMILIES, RANDOMIZABLE, Family, Fundamentals, Population, ValueTraders
 from torchgym.config.fundamentals import NEWS
 from torchgym.config.validation import (
@@ -36,8 +36,7 @@ from torchgym.config.validation import (
     check_number,
     kinds,
 )
-from torchgym.noise import MAX_LANES
-from torchgym.state import Auction, Execution, layout, leaves
+from torchgym.state import Auction, Execution, layout, leaves, make_params
 from torchgym.tick import _between
 from torchgym.traders.view import log_uniform
 
@@ -48,7 +47,7 @@ PACKAGE = Path(torchgym.__file__).parent
 OTHERS = {"Climbed", "Randomizable", "Within"}  # beside them: a result, a row of a table, bounds
 # Every family is there, and so much news that each kind has its say.
 OFTEN = {name: dataclasses.replace(getattr(Fundamentals(), name), probability=0.05) for name in NEWS}
-TOY = toy(num_symbols=2, num_sectors=2, fundamentals=Fundamentals(**OFTEN))
+TOY = toy(num_symbols=2, num_sectors=2, max_ticks=50, fundamentals=Fundamentals(**OFTEN))
 
 NO_NUMBERS: list[Any] = [
     *(
@@ -488,7 +487,7 @@ def test_what_is_accepted_works(config: MarketConfig) -> None:
     counted = [(name, leaf) for name, leaf in leaves(state) if leaf.dtype == torch.int64 and name != "clock.seed"]
     assert [name for name, leaf in leaves(state) if not torch.isfinite(leaf).all()] == []
     assert [name for name, leaf in counted if int(leaf.abs().max()) >= 2**53] == []
-    assert int(state.tape.half_mids.max()) < 2 * 20 * config.list_price
+    assert int(state.tape.half_mids.max()) < 2**25
     for result in results:
         shown = {"observation": result.observation, "account": result.account, "reward": result.reward, **result.info}
         assert [name for name, tensor in shown.items() if not torch.isfinite(tensor).all()] == []
@@ -502,6 +501,29 @@ def test_the_least_number_is_one_that_a_scale_can_be_drawn_from() -> None:
         1e-12, rel=1e-9, abs=0.0
     )
     assert torch.tensor(LEAST, dtype=torch.float32).item() == pytest.approx(LEAST, rel=1e-6, abs=0.0)
+
+
+def test_how_far_the_value_may_move_is_how_far_it_moves() -> None:
+    """Within five standard errors, over 4,000 markets after 300 ticks with much news and fast reversion."""
+    news = dataclasses.replace(Fundamentals().macro, probability=0.05, scale=0.2, duration=1)
+    latent = Fundamentals(volatility=0.01, reversion_half_life=100.0, spread_of_start=0.3, macro=news)
+    few = Population(**{name: dataclasses.replace(own, count=1) for name, own in Population().families.items()})
+    config, count = MarketConfig(max_ticks=300, fundamentals=latent, population=few), 4_000
+    places, params = layout(config), make_params(config, count, torch.device("cpu"))
+    numbers = noise.lanes(places, torch.device("cpu"))
+    key = noise.make_key(torch.arange(count), torch.zeros(count, dtype=torch.int64))
+    value = fundamental.start(config, noise.draw_start(places, numbers, key))
+    for tick in range(300):
+        draws = noise.draw(places, numbers, key, torch.full((count,), tick))
+        value = fundamental.advance(config, params, value, draws)
+    expected = latent.value_deviation(300, volatility=0.01, news_rate=1.0)
+    error = 5.0 * math.sqrt(float((value.level**4).mean() / expected**4 - 1.0) / count)  # of the mean square
+    assert float((value.level**2).mean()) == pytest.approx(expected**2, rel=error)
+    assert error < 0.3
+    forever = dataclasses.replace(latent, reversion_half_life=1e18)
+    assert forever.value_deviation(300, volatility=0.01, news_rate=0.0) == pytest.approx(
+        math.sqrt(0.09 + 0.03), rel=0.01
+    )
 
 
 def largest(name: str, **changes: Any) -> MarketConfig:
@@ -549,7 +571,7 @@ def test_the_largest_accounts_stay_exact(changes: dict[str, Any], list_price: in
 
 
 def test_a_family_may_be_as_large_as_its_random_numbers_reach() -> None:
-    count = MAX_LANES // 9 // 2
+    count = noise.MAX_LANES // 9 // 2
     population = dataclasses.replace(TOY.population, trend=dataclasses.replace(TOY.population.trend, count=count))
     assert Market(TOY.replace(population=population), 1).num_envs == 1
     more = dataclasses.replace(TOY.population, trend=dataclasses.replace(TOY.population.trend, count=count + 1))

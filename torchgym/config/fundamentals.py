@@ -10,6 +10,9 @@ from torchgym.config.validation import HalfLife, Share, Within, check_fields, re
 
 NEWS = ("earnings", "guidance", "sector", "macro")  # the fields of `Fundamentals` that are kinds of news
 
+# Mean square of an event's sentiment, of its magnitude, and of how its true effect differs from its headline.
+_HEADLINE_SQUARE = (1 / 3) * (0.992 / 2.4) * math.exp(0.09)
+
 Deviation = Annotated[float, Within(0.0, 2.0)]
 Correlation = Annotated[float, Within(-1.0, 1.0)]
 
@@ -57,6 +60,24 @@ class Fundamentals:
         )
         total = self.earnings.probability + self.guidance.probability
         require(total <= 1.0, f"the probability of earnings and that of guidance must add up to <= 1, got {total}")
+
+    def value_deviation(self, ticks: int, *, volatility: float, news_rate: float) -> float:
+        """Standard deviation of the log value so many ticks after the opening, over markets.
+
+        With the variance v of a tick's moves and news, and reversion at the rate kappa,
+
+            variance = k spread_of_start^2 + v (1 - k) / (1 - (1 - kappa)^2),        k = (1 - kappa)^(2 ticks)
+
+        Args:
+            volatility: per tick, in place of the setting's.
+            news_rate: multiplies the probability of every kind of news.
+        """
+        kinds_of_news: list[NewsKind] = [getattr(self, name) for name in NEWS]
+        events = sum(kind.probability * kind.scale**2 for kind in kinds_of_news)
+        variance = volatility**2 + news_rate * events * _HEADLINE_SQUARE
+        decay = 2.0 * math.log1p(-math.log(2.0) / self.reversion_half_life)
+        moved = variance * math.expm1(ticks * decay) / math.expm1(decay)
+        return math.sqrt(math.exp(ticks * decay) * self.spread_of_start**2 + moved)
 
     @property
     def volatility_decays(self) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from torchgym.config.fundamentals import NEWS, Fundamentals, NewsKind
+from torchgym.config.fundamentals import Fundamentals
 from torchgym.config.population import Makers, PairsTraders, Population, SectorRotators, family_kind
 from torchgym.config.randomization import check_randomize
 from torchgym.config.validation import (
@@ -30,7 +30,6 @@ _MAX_MONEY = 2**63 - 2**32  # of a product in int64, with room for what is round
 _MAX_PRICE = 2**24  # points; quotes are exact below
 _MAX_WEIGHT = 1e9
 _WIDEST_MOVE, _BUSIEST = 0.02, 4.0**0.7  # of one tick, and of activity, that makers widen their quotes for at most
-_HEADLINE_SQUARE = (1 / 3) * (0.992 / 2.4) * math.exp(0.09)  # mean square of sentiment, magnitude and misreading
 _PRESSURE = 0.7 * 0.03  # opening log price per share of the executors' inventory over the value traders' capacity
 _MAX_TRADERS = 2**20 // 9  # of a family in all symbols: nine opening draws each, in the numbers that a stream has
 
@@ -176,14 +175,11 @@ class MarketConfig:
 
     def _check_value(self) -> None:
         """In an episode the value stays in the range in which quotes are exact, by five standard deviations."""
-        latent, ticks = self.fundamentals, self.warmup_ticks + self.max_ticks
-        _, volatility = self.randomize.get("value_volatility", (0.0, latent.volatility))
+        _, volatility = self.randomize.get("value_volatility", (0.0, self.fundamentals.volatility))
         _, news_rate = self.randomize.get("news_rate", (0.0, 1.0))
-        kinds_of_news: list[NewsKind] = [getattr(latent, name) for name in NEWS]
-        events = _HEADLINE_SQUARE * sum(kind.probability * kind.scale**2 for kind in kinds_of_news)
-        decay = 2.0 * math.log1p(-math.log(2.0) / latent.reversion_half_life)
-        moves = (volatility**2 + news_rate * events) * math.expm1(ticks * decay) / math.expm1(decay)
-        far = 5.0 * math.sqrt(latent.spread_of_start**2 + moves)
+        ticks = self.warmup_ticks + self.max_ticks
+        last = self.fundamentals.value_deviation(ticks, volatility=volatility, news_rate=news_rate)
+        far = 5.0 * max(self.fundamentals.spread_of_start, last)  # on the way from one to the other it is between them
         require(
             far <= math.log(_MAX_PRICE / self.list_price),
             f"in the max_ticks = {self.max_ticks} of an episode and its warmup_ticks = {self.warmup_ticks} the value may move by"

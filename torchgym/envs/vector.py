@@ -171,7 +171,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         return self._advance(torch.from_numpy(check_action(actions, self._action_shape, self.market.scheme.choices)))
 
     @property  # type: ignore[misc]
-    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+    def np_random(self) -> tuple[Any, ...]:  # type: ignore[override]
         """Each environment's generator, which its seed at `reset` decides, and which draws the seeds of its later episodes."""
         return tuple(env.np_random for env in self._generators)
 

@@ -126,6 +126,8 @@ class Market:
         self._replay: Replay | None = None
         self._openings: Openings | None = None
         self._shares_openings = self.config.warmup_ticks % self.config.ticks_per_action == 0
+        self._unopened = "the market has not been opened yet: call reset() first"
+        self._resetting = False
         self._lock = threading.RLock()
         self.compile = compile
         _MARKETS.add(self)
@@ -154,7 +156,7 @@ class Market:
             RuntimeError: before the first reset.
         """
         if self._state is None:
-            raise RuntimeError("the market has not been opened yet: call reset() first")
+            raise RuntimeError(self._unopened)
         return self._state
 
     @property
@@ -254,12 +256,16 @@ class Market:
         else:
             seed, episode = self._state.clock.seed, self._state.clock.episode + 1
         self._copy = None
-        with torch.no_grad():
-            if whole:
-                params = self._drawn(noise.make_key(seed, episode))
-                self._state, self._params = self._open(seed, episode, params), params
-            elif bool(chosen.any()):
-                self._open_some(chosen, seed, episode, ahead=given is None)
+        self._resetting = True
+        try:
+            with torch.no_grad():
+                if whole:
+                    params = self._drawn(noise.make_key(seed, episode))
+                    self._state, self._params = self._open(seed, episode, params), params
+                elif bool(chosen.any()):
+                    self._open_some(chosen, seed, episode, ahead=given is None)
+        finally:
+            self._resetting = False
         return self.observe()
 
     @_one_at_a_time
@@ -628,6 +634,11 @@ class Market:
         """After a fork of the process: its other threads are gone, and what they were about to do is not done."""
         if not self._lock.acquire(blocking=False):
             self._openings = None  # perhaps half made
+            if self._resetting:
+                self._state = self._replay = None
+                self._unopened = (
+                    "another thread was resetting the market when the process was forked: call reset() first"
+                )
         self._lock = threading.RLock()
 
 
@@ -642,7 +653,11 @@ def _unpickled(
 
 
 def _forked() -> None:
-    for market in list(_MARKETS):
+    """In a forked child. Torch's own threads, too, stayed with the parent, and an operation that waits for them never ends."""
+    markets = list(_MARKETS)
+    if markets:
+        torch.set_num_threads(1)
+    for market in markets:
         market._in_child()
 
 

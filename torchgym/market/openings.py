@@ -66,6 +66,7 @@ class Openings:
     def _make(self, episodes: Sequence[tuple[int, int]]) -> None:
         """Start and warm up these, at most as many as there is room for."""
         config, places, lanes = self._world.config, self._world.places, self._world.lanes
+        self._ready = {}  # until all of them are: interrupted, their places hold neither old nor new episodes
         padded = [*episodes, *[episodes[0]] * (self._room - len(episodes))]
         seed, episode = torch.tensor(padded, dtype=torch.int64, device="cpu").T.contiguous()
         params = ticking.draw_params(config, self._base, noise.make_key(seed, episode))

@@ -166,7 +166,7 @@ def evaluate(
         ticks_per_year: what annualised metrics are scaled with: a tick stands for a minute unless you say otherwise.
         device: where the markets live.
         compile: run compiled markets; the numbers are the same.
-        progress: called with the stage ("compiling", a policy that plays, "comparisons"), how much of it is done and how much
+        progress: called with the stage ("preparing", a policy that plays, "comparisons"), how much of it is done and how much
             there is; before it begins, and after every decision.
 
     Raises:
@@ -180,9 +180,9 @@ def evaluate(
     tell = progress or _silent
     market = Market(config, episodes, seed=seed, device=device, compile=compile)
     if compile:
-        tell("compiling", 0, 1)
+        tell("preparing", 0, 1)
         market.prepare()
-        tell("compiling", 1, 1)
+        tell("preparing", 1, 1)
     seeds, decisions = consecutive_seeds(seed, episodes), config.max_ticks // config.ticks_per_action
     played: dict[str, Episodes] = {}
     metrics: dict[str, dict[str, Tensor]] = {}
