@@ -39,7 +39,10 @@ def test_a_climb_goes_on_where_it_stopped(tmp_path: Path) -> None:
     whole = climb(plan(), tmp_path / "whole", progress=lambda *entry: told.append(entry))
     assert whole is not None
     assert told[:2] == [("small, training 1 of 2", 0, 3), ("small, training 1 of 2", 1, 3)]
-    assert told[-1] == ("small, references", 2, 2)
+    assert told[-1] == ("small, hold, test", 4, 4)
+    for stage in {stage for stage, _, _ in told}:
+        own = [(done, total) for name, done, total in told if name == stage]
+        assert own[0][0] == 0 and own[-1][0] == own[-1][1]
     for _ in range(2):  # in the middle of the first training; then at the beginning of the second
         answers = iter([False, True])
         assert climb(plan(), tmp_path / "parts", stop=lambda answers=answers: next(answers)) is None  # type: ignore[misc]

@@ -143,6 +143,13 @@ def test_every_value_is_that_of_an_independent_replay(config: MarketConfig, tmp_
     assert (made.ruined > 0) == (config is FRAIL)
 
 
+def test_stages_are_told_from_their_beginning(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    record(tmp_path / "x.parquet", toy(max_ticks=3), episodes=3, num_envs=2, progress=lambda *call: told.append(call))
+    ticks = [("ticks", done, 6) for done in (0, 1, 2, 3, 3, 4, 5, 6)]
+    assert told == [*ticks, ("sorting", 0, 1), ("sorting", 1, 1)]
+
+
 def test_a_ruined_episode_ends_there(tmp_path: Path) -> None:
     path = tmp_path / "ruin.parquet"
     made = record(path, FRAIL, episodes=4, policy=act(FRAIL))

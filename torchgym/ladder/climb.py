@@ -25,7 +25,7 @@ _SEED_STEP = 1_000
 _SAVE_EVERY = 20  # updates
 _RESULT, _REFERENCE = "result.json", "reference.json"
 
-Progress = Callable[[str, int, int], None]  # what is done, updates so far, updates in all
+Progress = Callable[[str, int, int], None]  # stage, updates or decisions so far, and in all
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ def climb(
     Args:
         folder: has a sub-folder per rung and training, with its checkpoint and its result. A second call with the same plan goes
             on from there, in the same bits.
-        progress: called after every update, and for every reference.
+        progress: called with the stage, how much of it is done and how much there is: before it begins, after every update of a
+            training and after every decision of a test.
         stop: asked after every update and before every judgement; True saves and ends.
 
     Returns:
@@ -158,7 +159,7 @@ class _Work:
         run.save(folder)
         if not complete or self.stopped():
             return None
-        scores = self._scores(run.trainer.agent.maker, TEST_SEED)
+        scores = self._scores(f"{label}, test", run.trainer.agent.maker, TEST_SEED)
         return _keep(folder / _RESULT, asked, {"scores": scores.tolist(), "curve": run.curve})
 
     def references(self) -> dict[str, Any] | None:
@@ -172,11 +173,10 @@ class _Work:
         for reference, maker in makers.items():
             if self.stopped():
                 return None
-            tried[reference] = self._scores(maker, VALIDATION_SEED).mean().item()
-            self.told(f"{self.name}, references", len(tried), len(makers))
+            tried[reference] = self._scores(f"{self.name}, {reference}, tried", maker, VALIDATION_SEED).mean().item()
         best = max(tried, key=lambda reference: tried[reference])
-        scores = self._scores(makers[best], TEST_SEED).tolist()
-        hold = self._scores(BASELINES["hold"].make, TEST_SEED).tolist()
+        scores = self._scores(f"{self.name}, {best}, test", makers[best], TEST_SEED).tolist()
+        hold = self._scores(f"{self.name}, hold, test", BASELINES["hold"].make, TEST_SEED).tolist()
         found = {"reference": best, "validation_means": tried, "scores": scores, "hold_scores": hold}
         return _keep(self.folder / _REFERENCE, asked, found)
 
@@ -190,12 +190,14 @@ class _Work:
         _check_same(folder, {key: asked[key] for key in going}, _plain(going))
         return run
 
-    def _scores(self, maker: PolicyMaker, seed: int) -> Tensor:
+    def _scores(self, stage: str, maker: PolicyMaker, seed: int) -> Tensor:
         """Score of every episode, [E] float64."""
         plan = self.plan
+        self.told(stage, 0, self.config.max_ticks // self.config.ticks_per_action)
         if self._market is None:
             self._market = Market(self.config, plan.episodes, seed=seed, device=plan.device, compile=plan.compile)
-        found = play(self._market, maker, consecutive_seeds(seed, plan.episodes))
+        seeds = consecutive_seeds(seed, plan.episodes)
+        found = play(self._market, maker, seeds, lambda done, total: self.told(stage, done, total))
         return found.profit if self.rung.score == "profit" else found.reward
 
     def _asked(self, **more: Any) -> dict[str, Any]:
@@ -248,7 +250,7 @@ def _plain(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _silent(stage: str, done: int, total: int) -> None:
-    """Nobody is told."""
+    """No-op progress callback."""
 
 
 def _never() -> bool:

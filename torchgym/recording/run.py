@@ -77,7 +77,8 @@ def record(
         rows_per_group: rows of a group of the file, which is what its readers read at a time.
         device: where the markets live.
         compile: run compiled steps. The numbers are the same.
-        progress: called now and then with "ticks", how many were played and how many there are.
+        progress: called with the stage ("ticks", then "sorting" of what was played last), how much of it is done and how much there
+            is: before it begins, and now and then.
 
     Raises:
         FileExistsError: when the file is there already and may not be replaced.
@@ -106,6 +107,10 @@ def record(
             act = policy if maker is None else maker(market.config, of_block.to(market.device))
             left = min(market.num_envs, episodes - block * market.num_envs)
             _play(recorder, of_block, left, act, _within(progress, block, blocks))
+        if progress is not None:
+            progress("sorting", 0, 1)
+    if progress is not None:
+        progress("sorting", 1, 1)
     path = Path(path)
     return Recording(path, episodes, recorder.ruined, recorder.rows, len(recorder.columns), path.stat().st_size)
 
@@ -116,6 +121,7 @@ def _play(
     """One block of episodes, to the end of the last."""
     config = recorder.market.config
     length = config.max_ticks // config.ticks_per_action
+    tell(0, config.max_ticks)
     seen = recorder.reset(seeds, episodes)
     for done in range(1, length + 1):
         seen = recorder.step(None if act is None else act(seen))
