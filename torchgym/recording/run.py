@@ -77,8 +77,8 @@ def record(
         rows_per_group: rows of a group of the file, which is what its readers read at a time.
         device: where the markets live.
         compile: run compiled steps. The numbers are the same.
-        progress: called with the stage ("ticks", then "sorting" of what was played last), how much of it is done and how much there
-            is: before it begins, and now and then.
+        progress: called with the stage ("ticks", then "sorting" of what was played last), how much of it is done, and how much
+            there is: before it begins, and now and then.
 
     Raises:
         FileExistsError: when the file is there already and may not be replaced.
