@@ -57,7 +57,7 @@ def live(config: MarketConfig, device: torch.device, *, born: torch.device) -> N
                 state, outcome = decision(config, params, state, action, places=places, lanes=lanes)
         assert {leaf.device.type for _, leaf in leaves(state)} == {device.type}
         assert outcome.observation.shape == (MARKETS, features.size(config))
-        for part in (outcome.observation, outcome.account, outcome.reward, outcome.terminated, *outcome.terms.values()):
+        for part in (outcome.observation, outcome.account, outcome.reward, *outcome.terms.values()):
             assert part.device.type == device.type
 
 

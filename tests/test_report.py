@@ -514,8 +514,11 @@ def test_figures_over_time_zoom_together(tab: Page) -> None:
     first, *others = ranges(tab)
     assert 0 < first[0] < first[1] < 80
     assert others == [first] * 2
-    tab.mouse.dblclick(box["x"] + 400, middle)
-    tab.wait_for_timeout(300)
+    for _ in range(5):  # on a busy machine a browser may see two clicks in place of a double one
+        tab.mouse.dblclick(box["x"] + 400, middle)
+        tab.wait_for_timeout(500)
+        if ranges(tab) == [[0, 80]] * 3:
+            return
     assert ranges(tab) == [[0, 80]] * 3
 
 

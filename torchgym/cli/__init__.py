@@ -45,15 +45,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         return _failed(f'{error.name} is missing: pip install "torchgym[cli]"')
     try:
-        module, options = _parse(list(sys.argv[1:] if argv is None else argv))
-        check_numbers(options)
-        status: int = module.run(options)
-    except SystemExit as stop:  # help, or arguments that tyro has already explained
-        return stop.code if isinstance(stop.code, int) else 2
+        status = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # what is left: whether somebody reads it shows here, not when Python ends
     except BrokenPipeError:  # as in `torchgym --help | head -1`
         # Python would complain, too, when it ends and writes what is left.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
+    return status
+
+
+def _run(words: list[str]) -> int:
+    """Parse the words and run the command; what they caused to go wrong is told in one line."""
+    try:
+        module, options = _parse(words)
+        check_numbers(options)
+        status: int = module.run(options)
+    except SystemExit as stop:  # help, or arguments that tyro has already explained
+        return stop.code if isinstance(stop.code, int) else 2
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         return _failed(error)
     except ImportError as error:
