@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from speeds import row
 
 from torchgym import bench as public
 from torchgym import plots
-from torchgym.bench import CASES, COLUMNS, Row, Settings, append, bench, growth, previous, processes, read, speedup
+from torchgym.bench import CASES, COLUMNS, Settings, append, bench, growth, previous, processes, read, speedup
 from torchgym.bench import run as running
 from torchgym.bench import timing as clock
 from torchgym.bench.cases import Case, at_least, at_most
@@ -48,34 +49,6 @@ TINY = Settings(
 
 def tiny(*cases: int, **changes: Any) -> Settings:
     return dataclasses.replace(TINY, cases=cases, **changes)
-
-
-def row(**changes: Any) -> Row:
-    """A made-up one."""
-    plain = Row(
-        date="2026-01-31",
-        commit="aaaaaaa",
-        device="Abacus",
-        torch="2.13.0",
-        threads=2,
-        preset="default",
-        markets=1_024,
-        traders=198,
-        dtype="int64",
-        mode="compiled",
-        case=4,
-        measure="steps",
-        unit="market-steps/s",
-        median=300.0,
-        low=290.5,
-        high=310.25,
-        target="≥ 300",
-        met=True,
-        noise="",
-        note='a comma, and a "quote"',
-        command="torchgym bench",
-    )
-    return dataclasses.replace(plain, **changes)
 
 
 # --- cases

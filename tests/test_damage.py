@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from markets import opened, random_actions, toy
+from speeds import row
 
 from torchgym import Market
-from torchgym.bench import Row, append, read
+from torchgym.bench import append, read
 from torchgym.files import read_json, write_json
 from torchgym.recording import check_pages, describe, read_about, record
 from torchgym.state import leaves
@@ -53,32 +54,6 @@ def plain(tree: Any) -> Any:
     return [plain(child) for child in tree] if isinstance(tree, (list, tuple)) else tree
 
 
-def row(median: float) -> Row:
-    return Row(
-        date="2026-11-28",
-        commit="abc1234",
-        device="a processor",
-        torch="2.13.0",
-        threads=1,
-        preset="toy",
-        markets=8,
-        traders=40,
-        dtype="int64",
-        mode="compiled",
-        case=3,
-        measure="steps",
-        unit="steps/s",
-        median=median,
-        low=1.0,
-        high=2e9,
-        target="",
-        met=None,
-        noise="",
-        note="",
-        command="torchgym bench",
-    )
-
-
 def recording(path: Path) -> None:
     record(path, CONFIG, episodes=2, features=False, market_fields=["mid"], overwrite=True)
 
@@ -101,7 +76,7 @@ KINDS = [
     Kind("market.pt", saved_market, loaded_market),
     Kind("checkpoint.pt", training, lambda path: plain(read_checkpoint(path))),
     Kind("run.json", lambda path: write_json(path, {"a": 1.5, "b": [1, "x"], "c": {"d": None}}), read_json),
-    Kind("speed.csv", lambda path: append(path, [row(12345.6), row(3.0)]), read),
+    Kind("speed.csv", lambda path: append(path, [row(median=12345.6, target=""), row(median=3.0, target="")]), read),
     Kind("episodes.parquet", recording, read_recording),
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,10 +22,22 @@ def watch(phase: str, products: dict[str, Any]) -> None:
     Raises:
         BrokenInvariant: naming the phase, the rule and the first markets that broke it.
     """
-    for rule, holds in _RULES[phase](**products).items():
+    if broken := first_broken(_RULES[phase](**products)):
+        rule, markets = broken
+        raise BrokenInvariant(f"phase {phase!r} broke {rule!r} in market {markets}")
+
+
+def first_broken(rules: Mapping[str, Tensor]) -> tuple[str, str] | None:
+    """The first rule that does not hold everywhere, and the first markets that break it, as text; None where all hold.
+
+    Args:
+        rules: bool tensors that begin with [N], by rule.
+    """
+    for rule, holds in rules.items():
         broken = (~holds.reshape(holds.shape[0], -1).all(-1)).nonzero().flatten().tolist()
         if broken:
-            raise BrokenInvariant(f"phase {phase!r} broke {rule!r} in market {', '.join(map(str, broken[:8]))}")
+            return rule, ", ".join(map(str, broken[:8]))
+    return None
 
 
 def total_cash(accounts: Accounts) -> Tensor:

@@ -65,8 +65,9 @@ def append(path: Path, rows: Sequence[Row]) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     if path.exists():
-        read(path)
-        text.write(path.read_text(encoding="utf-8"))
+        before = _text(path)
+        _parsed(path, before)
+        text.write(before)
     else:
         writer.writerow(COLUMNS)
     for row in rows:
@@ -83,9 +84,21 @@ def read(path: Path) -> list[Row]:
         ValueError: when the file has other columns, or a row that is not as it was written.
         OSError: when there is no such file.
     """
+    return _parsed(path, _text(path))
+
+
+def _text(path: Path) -> str:
     try:
-        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged, or no table of speeds: {error}") from error
+
+
+def _parsed(path: Path, text: str) -> list[Row]:
+    """The rows of a table's text; errors name the path."""
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
         raise ValueError(f"{path} is damaged, or no table of speeds: {error}") from error
     if not lines or tuple(lines[0]) != COLUMNS:
         raise ValueError(f"{path} has other columns than a table of speeds: move it away, or name another file")

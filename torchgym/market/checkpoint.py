@@ -74,7 +74,7 @@ def read_content(path: Path) -> dict[str, Any]:
     with open_sealed(path) as file:
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # its digest fits, so somebody else wrote it; what that raises is anybody's guess
+        except Exception as error:  # the digest fits, so another program wrote it; torch raises many kinds
             raise ValueError(f"{path} cannot be read: {type(error).__name__}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not named entries")
@@ -87,8 +87,6 @@ def check_state(config: MarketConfig, state: MarketState) -> None:
     Raises:
         ValueError: naming the rule and the first markets that break it.
     """
-    for rule, holds in checks.standing(config, state).items():
-        broken = (~holds.reshape(holds.shape[0], -1).all(-1)).nonzero().flatten().tolist()
-        if broken:
-            markets = ", ".join(map(str, broken[:8]))
-            raise ValueError(f"no market can have such a state: in market {markets} it is not so that {rule}")
+    if broken := checks.first_broken(checks.standing(config, state)):
+        rule, markets = broken
+        raise ValueError(f"no market can have such a state: in market {markets} it is not so that {rule}")

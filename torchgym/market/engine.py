@@ -192,8 +192,8 @@ class Market:
         if on and self.debug:
             raise ValueError("compile=True and debug=True contradict each other: the checks look at every phase")
         if on != self.compile:
-            self._leave_replay()
             self._step = self._compiled() if on else self._plain
+            self._replay = None
 
     @_one_at_a_time
     def prepare(self) -> None:
@@ -531,7 +531,7 @@ class Market:
         config, replay, index = self.config, self._replay, chosen.nonzero().flatten()
         if replay is not None and self._shares_openings:
             try:
-                self._share_openings(replay, chosen, seed, episode, ahead=ahead)
+                self._share_openings(replay, chosen, index, seed, episode, ahead=ahead)
             except Exception as error:  # as in `_make_replay`; what is wrong with an opening itself fails again
                 say(f"openings are uncompiled from now on, with the same numbers: {reason(error)}")
                 self._shares_openings = False
@@ -543,9 +543,10 @@ class Market:
         if config.randomize:
             self._params = put_rows(self._params, index, params)
 
-    def _share_openings(self, replay: Replay, chosen: Tensor, seed: Tensor, episode: Tensor, *, ahead: bool) -> None:
+    def _share_openings(
+        self, replay: Replay, chosen: Tensor, index: Tensor, seed: Tensor, episode: Tensor, *, ahead: bool
+    ) -> None:
         """The same by a program that also warms up the episodes that will be asked for next."""
-        index = chosen.nonzero().flatten()
         replay.load(self._params, self.live)
         self._state = replay.state
         if self._openings is None:
@@ -599,8 +600,7 @@ class Market:
         try:
             return self._graph(self.config, params, state, action, places=world.places, lanes=world.lanes)
         except Exception as error:  # a compiler may fail in any way; what is wrong with the step itself fails again
-            say(f"uncompiled from now on, with the same numbers: {reason(error)}")
-            self._step = self._plain
+            self._give_up_compiling(error)
         return self._plain(params, state, action)
 
     def _replayed(self, params: MarketParams, state: MarketState, action: Tensor) -> tuple[MarketState, StepResult]:
@@ -621,14 +621,11 @@ class Market:
             self._replays = False
             self._step = self._compiled()
         except Exception as error:  # no compiler, no memory, a torch that moved its internals, ...
-            say(f"uncompiled from now on, with the same numbers: {reason(error)}")
-            self._step = self._plain
+            self._give_up_compiling(error)
 
-    def _leave_replay(self) -> None:
-        """Go on without the kernels: the present is taken out of their memory."""
-        if self._replay is not None and self._state is not None:
-            self._state = clone(self._state)
-        self._replay = self._openings = None
+    def _give_up_compiling(self, error: Exception) -> None:
+        say(f"uncompiled from now on, with the same numbers: {reason(error)}")
+        self._step = self._plain
 
     def _in_child(self) -> None:
         """After a fork of the process: its other threads are gone, and what they were about to do is not done."""
