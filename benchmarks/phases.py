@@ -4,7 +4,7 @@
     python benchmarks/phases.py --preset toy --markets 1
 
 A phase is a function that the step or the tick calls and that gives tensors. They are found by watching one decision, which also
-gives the arguments they are measured with. The program of a phase (see `torchgym.program`) then runs again and again on the same
+gives the arguments they are measured with. A phase's program (`torchgym.engine.program`) then runs again and again on the same
 memory, on one thread, so the figures are those of the kernels and of their launches, and of nothing around them.
 
     operations    that torch dispatches when the phase runs as it is written, views among them
@@ -44,18 +44,20 @@ from torch._inductor import config as compiler
 from torch._inductor.scheduler import NopKernelSchedulerNode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from torchgym import Market, noise, program, tick
+from torchgym import Market
 from torchgym.bench import machine
 from torchgym.bench.lab import drawn_actions
 from torchgym.bench.timing import SPREAD, Timing, time_work
 from torchgym.cli.output import make_console
 from torchgym.config import MarketConfig, preset
-from torchgym.market import step
-from torchgym.market.packed import Columns, Packed
-from torchgym.market.replay import CHUNK
-from torchgym.noise import Lanes
-from torchgym.program import NotRecordable, Program
-from torchgym.state import Layout, MarketParams, MarketState, layout, leaves
+from torchgym.engine import program
+from torchgym.engine.program import NotRecordable, Program
+from torchgym.engine.replay import CHUNK
+from torchgym.readout import step
+from torchgym.readout.packed import Columns, Packed
+from torchgym.sim import noise, tick
+from torchgym.sim.noise import Lanes
+from torchgym.sim.state import Layout, MarketParams, MarketState, layout, leaves
 
 WHOLE, COPY = "whole decision", "copy of the state"
 WARM_STEPS = 10

@@ -115,8 +115,8 @@ def example(name: Name, seed: int, rllib: Path | None) -> dict[str, Any]:
 
 def torchgym(seed: int) -> dict[str, Any]:
     """One training by `torchgym.training`, in as many decisions as the examples take."""
-    from torchgym.performance import evaluate
-    from torchgym.policies import value_follower
+    from torchgym.lab.performance import evaluate
+    from torchgym.lab.policies import value_follower
     from torchgym.training import PPOSettings, start
 
     config = tg.MarketConfig(max_ticks=1000, ticks_per_action=5, scaling="relative")

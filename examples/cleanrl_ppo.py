@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 import torchgym as tg
-from torchgym.performance import evaluate
-from torchgym.policies import Policy, value_follower
+from torchgym.lab.performance import evaluate
+from torchgym.lab.policies import Policy, value_follower
 
 
 @dataclass

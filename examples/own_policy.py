@@ -16,8 +16,8 @@ import tyro
 from torch import Tensor
 
 import torchgym as tg
-from torchgym.performance import evaluate
-from torchgym.policies import Policy, baselines, toward
+from torchgym.lab.performance import evaluate
+from torchgym.lab.policies import Policy, baselines, toward
 
 
 @dataclass

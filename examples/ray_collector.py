@@ -22,8 +22,8 @@ import tyro
 from torchrl.collectors import Collector
 
 import torchgym as tg
-from torchgym.performance import evaluate
-from torchgym.policies import value_follower
+from torchgym.lab.performance import evaluate
+from torchgym.lab.policies import value_follower
 from torchgym.training import PPO, PPOSettings
 
 

@@ -26,8 +26,8 @@ from ray.tune.registry import register_env
 from torch import Tensor
 
 import torchgym as tg
-from torchgym.performance import evaluate
-from torchgym.policies import Policy, value_follower
+from torchgym.lab.performance import evaluate
+from torchgym.lab.policies import Policy, value_follower
 
 
 @dataclass

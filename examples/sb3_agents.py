@@ -18,8 +18,8 @@ from stable_baselines3 import DQN, PPO
 from torch import Tensor
 
 import torchgym as tg
-from torchgym.performance import evaluate
-from torchgym.policies import Policy, value_follower
+from torchgym.lab.performance import evaluate
+from torchgym.lab.policies import Policy, value_follower
 
 
 @dataclass

@@ -23,8 +23,8 @@ from skrl.trainers.torch import SequentialTrainer, SequentialTrainerCfg
 from torch import Tensor, nn
 
 import torchgym as tg
-from torchgym.performance import evaluate
-from torchgym.policies import Policy, value_follower
+from torchgym.lab.performance import evaluate
+from torchgym.lab.policies import Policy, value_follower
 
 
 @dataclass

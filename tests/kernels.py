@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torchgym import program as programs
+from torchgym.engine import program as programs
+from torchgym.engine.program import Program
+from torchgym.engine.program.program import Call, Place
 from torchgym.files import hexdigest
-from torchgym.program import Program
-from torchgym.program.program import Call, Place
 
 
 def arithmetic(first: Tensor, second: Tensor, count: Tensor) -> list[Tensor]:

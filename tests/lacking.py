@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 from shell import TOY
 
 from torchgym.cli import _COMMANDS, main
-from torchgym.ladder import RUNGS
+from torchgym.training.ladder import RUNGS
 
 LESS = {"train": ["--episodes", "0"], "evaluate": ["--policies", "hold"]}
 

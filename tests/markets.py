@@ -11,9 +11,10 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 from torchgym import Market, MarketConfig, preset
-from torchgym.actions import scheme
-from torchgym.market import StepResult, engine
-from torchgym.state import leaves
+from torchgym.engine import StepResult
+from torchgym.engine import market as engine
+from torchgym.sim.actions import scheme
+from torchgym.sim.state import leaves
 
 _WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}
 

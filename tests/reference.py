@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchgym import exact
 from torchgym.config import MarketConfig
-from torchgym.noise import Noise
-from torchgym.state import MarketParams, MarketState, layout
+from torchgym.numerics import exact
+from torchgym.sim.noise import Noise
+from torchgym.sim.state import MarketParams, MarketState, layout
 
 f32, f64 = np.float32, np.float64
 Real = Any  # a numpy float32 or float64 scalar

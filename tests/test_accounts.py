@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from torchgym import MarketConfig, accounts, matching
-from torchgym.checks import total_cash, total_shares
-from torchgym.state import Accounts, Auction, Book, Execution, Layout
+from torchgym import MarketConfig
+from torchgym.sim import accounts, matching
+from torchgym.sim.invariants import total_cash, total_shares
+from torchgym.sim.state import Accounts, Auction, Book, Execution, Layout
 
 # Two single-order traders and one maker: owners 0, 1, M; slots 0, 1, M's bid, M's ask.
 PLACES = Layout(symbols=1, sectors=1, families={"value": slice(0, 2)}, singles=2, makers=1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markets import toy
 
 from torchgym import Market, MarketConfig
-from torchgym.actions import ACTIONS, REST, ActionScheme, order, scheme
+from torchgym.sim.actions import ACTIONS, REST, ActionScheme, order, scheme
 
 
 def ask_for(config: MarketConfig, actions: list[int], held: list[int], half_mid: int = 20_000) -> tuple[Any, Any]:

@@ -12,14 +12,15 @@ import torch
 from markets import toy
 from torch import Tensor
 
-from torchgym import Market, MarketConfig, matching
-from torchgym.audit import GAIN, POLICIES, SEED, Audit, Policy, Sample, Scene, audit, run, verdicts
-from torchgym.audit.attacks import WAITS
-from torchgym.audit.policy import averaged, shown
-from torchgym.audit.scene import look
-from torchgym.audit.verdicts import NO_GAIN, Requirement
-from torchgym.market import consecutive_seeds
-from torchgym.state import Book, Execution, layout
+from torchgym import Market, MarketConfig
+from torchgym.engine import consecutive_seeds
+from torchgym.lab.audit import GAIN, POLICIES, SEED, Audit, Policy, Sample, Scene, audit, run, verdicts
+from torchgym.lab.audit.attacks import WAITS
+from torchgym.lab.audit.policy import averaged, shown
+from torchgym.lab.audit.scene import look
+from torchgym.lab.audit.verdicts import NO_GAIN, Requirement
+from torchgym.sim import matching
+from torchgym.sim.state import Book, Execution, layout
 
 ORDER, LIMIT, LAST = 10, 50, 970
 

@@ -15,7 +15,6 @@ import torch
 from speeds import row
 
 from torchgym import bench as public
-from torchgym import plots
 from torchgym.bench import CASES, COLUMNS, Settings, append, bench, growth, previous, processes, read, speedup
 from torchgym.bench import run as running
 from torchgym.bench import timing as clock
@@ -29,8 +28,9 @@ from torchgym.bench.throughput import stagger
 from torchgym.bench.timing import Timing, Window, noise, time_work
 from torchgym.cli import main
 from torchgym.config import MarketConfig, preset
-from torchgym.market import Market
-from torchgym.state import layout
+from torchgym.engine import Market
+from torchgym.sim.state import layout
+from torchgym.visual import plots
 
 TINY = Settings(
     preset="toy",

@@ -19,7 +19,7 @@ import pytest
 from matplotlib.figure import Figure
 from shell import MAY_FAIL, TOY
 
-from torchgym import PRESETS, audit, bench, performance, realism
+from torchgym import PRESETS, bench
 from torchgym.cli import _COMMANDS, main
 from torchgym.cli.audit import Cheats
 from torchgym.cli.bench import Bench
@@ -27,9 +27,10 @@ from torchgym.cli.evaluate import Evaluate
 from torchgym.cli.ladder import Ladder
 from torchgym.cli.output import command_line, compilable, interruptible
 from torchgym.cli.realism import Realism
-from torchgym.ladder import RUNGS, Plan
-from torchgym.market import Market
+from torchgym.engine import Market
+from torchgym.lab import audit, performance, realism
 from torchgym.training import PPOSettings, Trainer, load_agent
+from torchgym.training.ladder import RUNGS, Plan
 
 SMALL = ["--preset", "toy", "--markets", "2", "--ticks", "400", "--burn-in", "1", "--resamples", "1"]
 QUICK = ["--no-impact", "--no-compile", "--no-nulls"]
@@ -131,10 +132,10 @@ def test_what_is_missing_is_named_at_once_and_nothing_else_is_missed_later(tmp_p
 
 
 def test_figures_without_matplotlib_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "torchgym.plots", raising=False)
+    monkeypatch.delitem(sys.modules, "torchgym.visual.plots", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
     with pytest.raises(ImportError, match=r'pip install "torchgym\[plots\]"'):
-        importlib.import_module("torchgym.plots")
+        importlib.import_module("torchgym.visual.plots")
 
 
 def test_the_defaults_are_the_librarys() -> None:

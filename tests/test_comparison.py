@@ -14,8 +14,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from torch import Tensor
 
-from torchgym.performance import comparison
-from torchgym.performance.comparison import Comparison, holm, mean_interval, paired
+from torchgym.lab.performance import comparison
+from torchgym.lab.performance.comparison import Comparison, holm, mean_interval, paired
 
 PROPERTIES = settings(max_examples=60, deadline=None, derandomize=True)
 

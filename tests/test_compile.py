@@ -12,8 +12,8 @@ from sentinel import HostSync, SyncSentinel
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
-from torchgym.market import decision, replay
-from torchgym.state import map_tensors, rows
+from torchgym.engine import decision, replay
+from torchgym.sim.state import map_tensors, rows
 
 CONFIGS: dict[str, MarketConfig] = {
     "default": MarketConfig(),

@@ -22,7 +22,7 @@ from torchgym import Market
 from torchgym.bench import append, read
 from torchgym.files import read_json, write_json
 from torchgym.recording import check_pages, describe, read_about, record
-from torchgym.state import leaves
+from torchgym.sim.state import leaves
 from torchgym.training import PPOSettings, read_checkpoint, start
 
 CONFIG = toy(max_ticks=8)

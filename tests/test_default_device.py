@@ -14,13 +14,13 @@ import torchrl.envs  # noqa: F401
 from markets import EVERYTHING, toy
 
 from torchgym import Market
-from torchgym.audit import audit
-from torchgym.performance import evaluate
-from torchgym.performance.trace import trace
-from torchgym.policies import BASELINES
-from torchgym.realism import scorecard
+from torchgym.lab.audit import audit
+from torchgym.lab.performance import evaluate
+from torchgym.lab.performance.trace import trace
+from torchgym.lab.policies import BASELINES
+from torchgym.lab.realism import scorecard
 from torchgym.recording import record
-from torchgym.state import leaves
+from torchgym.sim.state import leaves
 from torchgym.training import PPOSettings, load_agent, resume, start
 
 PACKAGE = Path(__file__).resolve().parents[1] / "torchgym"

@@ -6,8 +6,9 @@ import pytest
 import torch
 from markets import opened, random_actions, toy
 
-from torchgym.market import depth, levels
-from torchgym.tape import DEPTH_POINTS
+from torchgym.engine import levels
+from torchgym.readout.depth import depth
+from torchgym.sim.market_data import DEPTH_POINTS
 
 
 @pytest.fixture(scope="module")

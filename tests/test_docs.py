@@ -20,7 +20,7 @@ import torch
 from pages import PAGES, ROOT, name_of, prose
 
 from torchgym.config import RANDOMIZABLE, MarketConfig
-from torchgym.state import make_params
+from torchgym.sim.state import make_params
 
 MARKET = ROOT / "docs" / "market.md"
 

@@ -11,10 +11,10 @@ from markets import random_actions, toy
 from torch import Tensor
 
 import torchgym as tg
-from torchgym.market import StepResult
-from torchgym.performance import METRICS, evaluate, play
-from torchgym.performance.comparison import mean_interval
-from torchgym.policies import BASELINES, Policy, baselines
+from torchgym.engine import StepResult
+from torchgym.lab.performance import METRICS, evaluate, play
+from torchgym.lab.performance.comparison import mean_interval
+from torchgym.lab.policies import BASELINES, Policy, baselines
 
 CONFIG = toy(max_ticks=60, ticks_per_action=2)
 SEEDS = torch.arange(5, 9)

@@ -10,7 +10,7 @@ from scipy.special import ndtri
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from torchgym import exact
+from torchgym.numerics import exact
 
 FUNCTIONS = {name: getattr(exact, name) for name in ("sqrt", "log", "exp", "tanh", "normal")}
 DTYPES = (torch.float32, torch.float64)

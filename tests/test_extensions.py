@@ -13,19 +13,21 @@ import torch
 from markets import differences, opened, random_actions, seen, toy
 from torch import Tensor
 
-from torchgym import Market, MarketConfig, features, noise
-from torchgym import program as programs
-from torchgym.actions import ACTIONS, ActionScheme
-from torchgym.checks import total_cash, total_shares
+from torchgym import Market, MarketConfig
 from torchgym.config import FAMILIES, Family, Population, preset
-from torchgym.features import FEATURE_SETS, FEATURES, Screen, feature
-from torchgym.market import replay
-from torchgym.noise import Draws, StartDraws
+from torchgym.engine import program as programs
+from torchgym.engine import replay
+from torchgym.readout import features
+from torchgym.readout.features import FEATURE_SETS, FEATURES, Screen, feature
+from torchgym.readout.rewards import REWARDS, Reward
 from torchgym.recording.columns import columns
-from torchgym.rewards import REWARDS, Reward
-from torchgym.state import Accounts, MarketParams, RewardMemory, layout
+from torchgym.sim import noise
+from torchgym.sim.actions import ACTIONS, ActionScheme
+from torchgym.sim.invariants import total_cash, total_shares
+from torchgym.sim.noise import Draws, StartDraws
+from torchgym.sim.state import Accounts, MarketParams, RewardMemory, layout
+from torchgym.sim.traders import TRADERS, TraderFamily, View, Wish
 from torchgym.table import Table
-from torchgym.traders import TRADERS, TraderFamily, View, Wish
 
 PRICE = 1.0  # of turnover
 

@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 
 import torchgym as tg
 from torchgym import quant_gym
-from torchgym.market import replay
+from torchgym.engine import replay
 
 EVERY = pytest.mark.parametrize("name", FACES)
 BATCHES = [name for name in FACES if name not in ("TradingEnv", "PyTradingEnv")]

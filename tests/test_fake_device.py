@@ -20,10 +20,12 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils import backend_registration
 
-from torchgym import MarketConfig, features, noise
-from torchgym import tick as ticking
-from torchgym.market import decision
-from torchgym.state import layout, leaves, make_params, map_tensors
+from torchgym import MarketConfig
+from torchgym.engine import decision
+from torchgym.readout import features
+from torchgym.sim import noise
+from torchgym.sim import tick as ticking
+from torchgym.sim.state import layout, leaves, make_params, map_tensors
 
 CPU = torch.device("cpu")
 CONFIGS: dict[str, MarketConfig] = {

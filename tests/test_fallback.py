@@ -13,8 +13,9 @@ import torch
 from markets import differences, opened, random_actions, seen, toy
 
 from torchgym import Market
-from torchgym.market import engine, replay
-from torchgym.program import NotRecordable
+from torchgym.engine import market as engine
+from torchgym.engine import replay
+from torchgym.engine.program import NotRecordable
 
 CONFIG = toy()
 FAILURES = [

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from torchgym import features
 from torchgym.config import MarketConfig
-from torchgym.features.screen import LOOKBACKS
-from torchgym.state import EVENTS, Accounts, Clock, MarketState, Tape, Value, map_tensors, rows
+from torchgym.readout import features
+from torchgym.readout.features.screen import LOOKBACKS
+from torchgym.sim.state import EVENTS, Accounts, Clock, MarketState, Tape, Value, map_tensors, rows
 
 SCALINGS = ("raw", "relative")
 

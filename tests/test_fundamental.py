@@ -15,10 +15,11 @@ import torch
 from markets import differences
 from torch import Tensor
 
-from torchgym import MarketConfig, fundamental
+from torchgym import MarketConfig
 from torchgym.config import Fundamentals, NewsKind
-from torchgym.noise import Noise, draw, draw_start, lanes, make_key
-from torchgym.state import EVENTS, Layout, MarketParams, Value, layout, make_params, rows
+from torchgym.sim import fundamental
+from torchgym.sim.noise import Noise, draw, draw_start, lanes, make_key
+from torchgym.sim.state import EVENTS, Layout, MarketParams, Value, layout, make_params, rows
 
 CPU = torch.device("cpu")
 SILENT = NewsKind(probability=0.0, scale=0.01, duration=10, immediate=0.5)

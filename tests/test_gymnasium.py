@@ -15,7 +15,7 @@ from torchrl.envs.utils import check_env_specs
 
 import torchgym as tg
 from torchgym.envs.gymnasium import TradingEnv, check_action
-from torchgym.rewards import weights
+from torchgym.readout.rewards import weights
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "one symbol": {},

@@ -24,7 +24,7 @@ def test_importing_loads_neither_torch_nor_a_face() -> None:
         import sys
         import torchgym
         torchgym.preset("toy", max_ticks=5)
-        heavy = ("torch", "tensordict", "torchrl", "stable_baselines3", "matplotlib", "pandas", "torchgym.market")
+        heavy = ("torch", "tensordict", "torchrl", "stable_baselines3", "matplotlib", "pandas", "torchgym.engine")
         print([name for name in heavy if name in sys.modules])
     """
     assert run(code) == "[]"

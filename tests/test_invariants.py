@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from markets import cold, opened, random_actions, toy
 from torch import Tensor
 
-from torchgym import MarketConfig, matching
-from torchgym.actions import ACTIONS
-from torchgym.checks import total_cash, total_shares
+from torchgym import MarketConfig
 from torchgym.config import Fundamentals, NewsKind, Population
-from torchgym.market import StepResult
-from torchgym.rewards import REWARDS
-from torchgym.state import Book, MarketState, leaves
+from torchgym.engine import StepResult
+from torchgym.readout.rewards import REWARDS
+from torchgym.sim import matching
+from torchgym.sim.actions import ACTIONS
+from torchgym.sim.invariants import total_cash, total_shares
+from torchgym.sim.state import Book, MarketState, leaves
 
 MARKETS = 3
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 import torchgym as tg
-from torchgym.ladder import RUNGS, Climbed, Plan, Rung, climb, curve_rows, summarise
-from torchgym.ladder.summary import _stretch
-from torchgym.performance import play
-from torchgym.plots import ladder_panel
-from torchgym.policies import BASELINES, PolicyMaker
+from torchgym.lab.performance import play
+from torchgym.lab.policies import BASELINES, PolicyMaker
+from torchgym.training.ladder import RUNGS, Climbed, Plan, Rung, climb, curve_rows, summarise
+from torchgym.training.ladder.summary import _stretch
+from torchgym.visual.plots import ladder_panel
 
 SMALL = Rung(
     description="small",

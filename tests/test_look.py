@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from torchgym.look import DARK, LIGHT, Look
+from torchgym.visual.palette import DARK, LIGHT, Look
 
 TEXT = ("text", "muted")
 GROUNDS = ("background", "surface")
@@ -50,5 +50,5 @@ def test_what_stands_beside_each_other_differs(look: Look) -> None:
 
 
 def test_figures_take_their_colours_from_it() -> None:
-    plots = pytest.importorskip("torchgym.plots")
+    plots = pytest.importorskip("torchgym.visual.plots")
     assert [LIGHT.price, LIGHT.value, LIGHT.buy, LIGHT.news] == [plots.BLUE, plots.ORANGE, plots.GREEN, plots.GREY]

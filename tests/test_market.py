@@ -18,14 +18,16 @@ from markets import EVERYTHING, cold, differences, opened, random_actions, seen,
 from torch import Tensor
 
 import torchgym as tg
-from torchgym import Market, MarketConfig, accounts, fundamental, market, matching
-from torchgym.actions import ACTIONS
-from torchgym.checks import BrokenInvariant, total_cash, total_shares
-from torchgym.features import FEATURE_SETS
-from torchgym.market import read_content, write_content
-from torchgym.rewards import REWARDS
-from torchgym.state import clone, leaves
-from torchgym.state import rows as take_rows
+from torchgym import Market, MarketConfig
+from torchgym import engine as market
+from torchgym.engine import read_content, write_content
+from torchgym.readout.features import FEATURE_SETS
+from torchgym.readout.rewards import REWARDS
+from torchgym.sim import accounts, fundamental, matching
+from torchgym.sim.actions import ACTIONS
+from torchgym.sim.invariants import BrokenInvariant, total_cash, total_shares
+from torchgym.sim.state import clone, leaves
+from torchgym.sim.state import rows as take_rows
 
 MARKETS, SYMBOLS = 3, 2
 CONFIG = toy(num_symbols=SYMBOLS)

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from torchgym import MarketConfig, matching
-from torchgym.state import Auction, Book, Execution
+from torchgym import MarketConfig
+from torchgym.sim import matching
+from torchgym.sim.state import Auction, Book, Execution
 
 BAND = 8
 MID = 100  # points, of the random books

@@ -10,11 +10,14 @@ import torch
 from markets import cold, differences, opened, random_actions, same_bits, seen, toy
 from torch import Tensor
 
-from torchgym import Market, MarketConfig, features, matching, noise, traders
+from torchgym import Market, MarketConfig
 from torchgym.config import Fundamentals, NewsKind
-from torchgym.market import decision
-from torchgym.noise import Noise
-from torchgym.state import (
+from torchgym.engine import decision
+from torchgym.readout import features
+from torchgym.sim import matching, noise, traders
+from torchgym.sim.market_data import log_price
+from torchgym.sim.noise import Noise
+from torchgym.sim.state import (
     FLOW_LOOKBACK,
     LOOKBACK,
     VOLUME_LOOKBACK,
@@ -25,7 +28,6 @@ from torchgym.state import (
     leaves,
     map_tensors,
 )
-from torchgym.tape import log_price
 
 OFTEN = NewsKind(probability=0.05, scale=0.02, duration=10, immediate=0.5)
 CONFIG = toy(

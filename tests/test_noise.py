@@ -16,7 +16,8 @@ from scipy import stats
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from torchgym import exact, noise
+from torchgym.numerics import exact
+from torchgym.sim import noise
 
 P_VALUE = 1e-4
 COUNT = 1 << 16

@@ -11,13 +11,13 @@ import pytest
 import shell
 from pages import PAGES, Block, blocks, name_of
 
-from torchgym.actions import ACTIONS
 from torchgym.config import FAMILIES
-from torchgym.features import FEATURE_SETS, FEATURES
-from torchgym.ladder import RUNGS
-from torchgym.policies import BASELINES
-from torchgym.rewards import REWARDS
-from torchgym.traders import TRADERS
+from torchgym.lab.policies import BASELINES
+from torchgym.readout.features import FEATURE_SETS, FEATURES
+from torchgym.readout.rewards import REWARDS
+from torchgym.sim.actions import ACTIONS
+from torchgym.sim.traders import TRADERS
+from torchgym.training.ladder import RUNGS
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 RUN = {"python", "pycon"}

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from torchgym.performance import metrics
-from torchgym.performance.metrics import METRICS, ROUNDING, Curves, measure
+from torchgym.lab.performance import metrics
+from torchgym.lab.performance.metrics import METRICS, ROUNDING, Curves, measure
 
 INF, NAN = math.inf, math.nan
 

@@ -8,10 +8,10 @@ from markets import toy
 from torch import Tensor
 
 import torchgym as tg
-from torchgym.actions import ACTIONS, scheme
-from torchgym.features import names
-from torchgym.market import StepResult
-from torchgym.policies import BASELINES, baselines, toward, value_follower, value_gap
+from torchgym.engine import StepResult
+from torchgym.lab.policies import BASELINES, baselines, toward, value_follower, value_gap
+from torchgym.readout.features import names
+from torchgym.sim.actions import ACTIONS, scheme
 
 SEEDS = torch.arange(3)
 

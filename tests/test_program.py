@@ -12,10 +12,10 @@ from kernels import arithmetic, blank, built
 from kernels import example as made_example
 from torch import Tensor
 
-from torchgym import program as programs
-from torchgym.program import NotRecordable, Program
-from torchgym.program.build import _kernels_replaced
-from torchgym.program.program import Call, Place
+from torchgym.engine import program as programs
+from torchgym.engine.program import NotRecordable, Program
+from torchgym.engine.program.build import _kernels_replaced
+from torchgym.engine.program.program import Call, Place
 
 _CONSTANT = torch.arange(100.0) ** 2
 

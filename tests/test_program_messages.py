@@ -12,8 +12,8 @@ import pytest
 from kernels import answers, started
 from torch._inductor.exc import CppCompileError, InductorError, InvalidCxxCompiler
 
-from torchgym import program as programs
-from torchgym.program import NotRecordable, progress
+from torchgym.engine import program as programs
+from torchgym.engine.program import NotRecordable, progress
 
 _PAGES = "C++ compile error\n\nCommand:\n" + "g++ " * 500 + "\n\nOutput:\n{}\nmore of it"
 
@@ -50,7 +50,7 @@ def test_a_line_has_an_end(text: str) -> None:
 
 _BUILD = """
 from kernels import built
-from torchgym import program as programs
+from torchgym.engine import program as programs
 try:
     built()
 except Exception as error:

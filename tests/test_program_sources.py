@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from torchgym import program as programs
-from torchgym.program import sources
+from torchgym.engine import program as programs
+from torchgym.engine.program import sources
 
-PACKAGE = Path(programs.__file__).resolve().parents[1]
-STEP, REPLAY = "torchgym.market.step", "torchgym.market.replay"
+PACKAGE = Path(programs.__file__).resolve().parents[2]
+STEP, REPLAY = "torchgym.readout.step", "torchgym.engine.replay"
 REACHED = sources.sources(REPLAY)
 
 
@@ -99,7 +99,7 @@ def test_each_file_counts_when_it_makes_a_step_and_else_not(package: Path) -> No
         assert renames(path) == (path.relative_to(package) in relative), path
 
 
-@pytest.mark.parametrize("name", ["tick.py", "traders/value.py", "market/step.py", "program/build.py", "exact.py"])
+@pytest.mark.parametrize("name", ["sim/tick.py", "traders/value.py", "market/step.py", "program/build.py", "numerics/exact.py"])
 def test_what_makes_a_step_counts(name: str) -> None:
     assert PACKAGE / name in REACHED.values()
 

@@ -20,9 +20,9 @@ import pytest
 from filelock import FileLock
 from kernels import Missing, answers, computed, load, of_two_kernels, started
 
-from torchgym import program as programs
+from torchgym.engine import program as programs
+from torchgym.engine.program import Program, store
 from torchgym.files import read_json, write_json
-from torchgym.program import Program, store
 
 NAME, OTHER = "0123456789abcdef" * 2, "f" * 32
 
@@ -244,7 +244,7 @@ def test_no_number_of_a_description_is_believed(tmp_path: Path, healthy: Path, p
 _OBTAIN = """
 import sys, time
 from kernels import built, computed
-from torchgym import program as programs
+from torchgym.engine import program as programs
 def make(kept):
     print("made")
     time.sleep(1.0)
@@ -324,7 +324,7 @@ def test_a_process_that_waits_says_so(filled: Path) -> None:
 def test_a_process_that_died_holds_up_nobody(cache: Path, program: Program) -> None:
     code = f"""
 import os, signal
-from torchgym import program as programs
+from torchgym.engine import program as programs
 programs.obtain({NAME!r}, lambda kept: os.kill(os.getpid(), signal.SIGKILL))
 """
     ((status, _, _),) = answers([started(code, cache)])

@@ -228,7 +228,7 @@ MORE = {"realism": ["--nulls"], "evaluate": ["--policies", "hold"], "ladder": ["
 SMALLER = {
     "ladder": """
 from dataclasses import replace
-from torchgym.ladder import RUNGS
+from torchgym.training.ladder import RUNGS
 small = {"num_envs": 4, "rollout": 4, "hidden": (4,)}
 RUNGS["inventory"] = replace(RUNGS["inventory"], market={"max_ticks": 20}, settings=small)
 """

@@ -14,9 +14,10 @@ import pytest
 import torch
 from markets import counted_graphs, differences, opened, random_actions, same_bits, seen, toy
 
-from torchgym import Market, MarketConfig, noise, tick
+from torchgym import Market, MarketConfig
 from torchgym.config import RANDOMIZABLE, NewsKind, Population
-from torchgym.state import MarketParams, leaves, make_params, map_tensors, rows
+from torchgym.sim import noise, tick
+from torchgym.sim.state import MarketParams, leaves, make_params, map_tensors, rows
 
 CPU = torch.device("cpu")
 EVERY = dict.fromkeys(RANDOMIZABLE, (0.01, 0.09))

@@ -22,7 +22,7 @@ from markets import differences, opened, toy
 from torch import Tensor
 
 from torchgym import Market, MarketConfig, preset
-from torchgym.realism import (
+from torchgym.lab.realism import (
     FACTS,
     TIERS,
     Criterion,
@@ -39,8 +39,8 @@ from torchgym.realism import (
     scorecard,
     wealth,
 )
-from torchgym.realism.economy import SPREAD_HORIZON, realised_spread, sound_economy
-from torchgym.realism.scorecard import Null
+from torchgym.lab.realism.economy import SPREAD_HORIZON, realised_spread, sound_economy
+from torchgym.lab.realism.scorecard import Null
 
 BY_KEY = {fact.key: fact for fact in FACTS}
 SMALL_IMPACT: dict[str, Any] = {"sizes": (4, 8), "duration": 6, "hold": 2, "durations": (3, 6), "repeats": 1}
@@ -484,7 +484,7 @@ def test_the_learner_who_can_send_more_changes_nothing() -> None:
 @pytest.fixture
 def small_impact(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {name: value for name, value in SMALL_IMPACT.items() if name != "repeats"}
-    module = sys.modules["torchgym.realism.scorecard"]  # whose name the package gives to its function
+    module = sys.modules["torchgym.lab.realism.scorecard"]  # whose name the package gives to its function
     monkeypatch.setattr(module, "measure_impact", functools.partial(measure_impact, **settings))
 
 

@@ -17,7 +17,7 @@ from scipy import optimize, stats
 from statsmodels.tsa import stattools
 from torch import Tensor
 
-from torchgym.realism import bootstrap, nulls, statistics
+from torchgym.lab.realism import bootstrap, nulls, statistics
 
 MARKETS, TICKS = 4, 500
 

@@ -20,13 +20,14 @@ import torch
 from markets import EVERYTHING, cold, toy
 from torch import Tensor
 
-from torchgym import Market, MarketConfig, features
-from torchgym.actions import scheme
+from torchgym import Market, MarketConfig
 from torchgym.cli.record import Record, run
-from torchgym.features import FEATURE_SETS, FEATURES
-from torchgym.market import StepResult
-from torchgym.market.paths import ENTRIES
-from torchgym.policies import BASELINES
+from torchgym.engine import StepResult
+from torchgym.lab.policies import BASELINES
+from torchgym.readout import features
+from torchgym.readout.features import FEATURE_SETS, FEATURES
+from torchgym.readout.paths import ENTRIES
+from torchgym.readout.rewards import REWARDS
 from torchgym.recording import (
     KINDS,
     EpisodeRecorder,
@@ -39,7 +40,7 @@ from torchgym.recording import (
     recorder,
 )
 from torchgym.recording.file import ParquetFile, Sorter
-from torchgym.rewards import REWARDS
+from torchgym.sim.actions import scheme
 from torchgym.training import PPOSettings, load_agent, start
 from torchgym.version import __version__
 

@@ -14,8 +14,7 @@ import torch
 from markets import random_actions
 from torch import Tensor
 
-from torchgym import Market, MarketConfig, noise, preset
-from torchgym import tick as ticking
+from torchgym import Market, MarketConfig, preset
 from torchgym.config import (
     PRESETS,
     Executors,
@@ -30,8 +29,10 @@ from torchgym.config import (
     StopTraders,
     ValueTraders,
 )
-from torchgym.noise import Lanes, Noise
-from torchgym.state import Layout, MarketParams, MarketState, layout, leaves, make_params, map_tensors
+from torchgym.sim import noise
+from torchgym.sim import tick as ticking
+from torchgym.sim.noise import Lanes, Noise
+from torchgym.sim.state import Layout, MarketParams, MarketState, layout, leaves, make_params, map_tensors
 
 pytestmark = pytest.mark.skipif(
     np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="older numpy widens float32 scalars that meet Python numbers"

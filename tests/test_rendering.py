@@ -19,11 +19,11 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from markets import opened, toy
 
+from torchgym.engine import levels
 from torchgym.envs.gymnasium import TradingEnv
-from torchgym.market import levels
-from torchgym.rendering import MODES, History, Screen, text
-from torchgym.rendering.history import newcomers
-from torchgym.rendering.text import WIDTH
+from torchgym.visual.rendering import MODES, History, Screen, text
+from torchgym.visual.rendering.history import newcomers
+from torchgym.visual.rendering.text import WIDTH
 
 
 def env(mode: str | None = None, **settings: Any) -> TradingEnv:
@@ -276,7 +276,7 @@ def test_no_words_of_the_picture_overlap(settings: dict[str, Any], plt: Any, mon
             drawn.append(words)
         draw(words, renderer)
 
-    picture = importlib.import_module("torchgym.rendering.picture").Picture(made.config)
+    picture = importlib.import_module("torchgym.visual.rendering.picture").Picture(made.config)
     picture.update(made._screen.history, made.market.live)
     monkeypatch.setattr(plt.Text, "draw", remember)
     picture.figure.canvas.draw()

@@ -15,11 +15,12 @@ import torch
 from kernels import answers, started
 from markets import differences, opened, random_actions, seen, toy
 
-from torchgym import Market, rewards
-from torchgym import program as programs
-from torchgym.market import replay
-from torchgym.program import Bound, NotRecordable
-from torchgym.state import clone
+from torchgym import Market
+from torchgym.engine import program as programs
+from torchgym.engine import replay
+from torchgym.engine.program import Bound, NotRecordable
+from torchgym.readout import rewards
+from torchgym.sim.state import clone
 
 CONFIG = toy()
 
@@ -182,7 +183,7 @@ def test_what_cannot_be_replayed_is_compiled_as_usual(
         raise NotRecordable("made up")
 
     monkeypatch.setattr(replay, "program", refuse)
-    monkeypatch.setattr("torchgym.market.engine._graph", lambda step: step)
+    monkeypatch.setattr("torchgym.engine.market._graph", lambda step: step)
     market, plain = (Market(CONFIG, 2, seed=4, compile=on) for on in (True, False))
     market.reset()
     plain.reset()
@@ -282,9 +283,9 @@ import os, select, threading, warnings
 import torch
 from torchgym import Market
 from torchgym.files import hexdigest
-from torchgym.market import replay
-from torchgym.program import Bound
-from torchgym.state import leaves
+from torchgym.engine import replay
+from torchgym.engine.program import Bound
+from torchgym.sim.state import leaves
 from markets import random_actions, toy
 
 warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads, which is what is tested

@@ -26,12 +26,12 @@ from torch import Tensor
 from torchgym import MarketConfig, StepResult
 from torchgym.cli import report as command
 from torchgym.files import write_json
-from torchgym.look import LIGHT
-from torchgym.performance import evaluate
-from torchgym.performance.trace import Trace, trace
-from torchgym.policies import BASELINES, Policy
-from torchgym.report import median_episode, page, write_report
+from torchgym.lab.performance import evaluate
+from torchgym.lab.performance.trace import Trace, trace
+from torchgym.lab.policies import BASELINES, Policy
 from torchgym.training import PPOSettings, start
+from torchgym.visual.palette import LIGHT
+from torchgym.visual.report import median_episode, page, write_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -333,11 +333,11 @@ def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
             raise ModuleNotFoundError("No module named 'plotly'", name="plotly")
         return real(name, *rest, **more)
 
-    for name in [name for name in sys.modules if name.startswith("torchgym.report")]:
+    for name in [name for name in sys.modules if name.startswith("torchgym.visual.report")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r'pip install "torchgym\[report\]"'):
-        __import__("torchgym.report")
+        __import__("torchgym.visual.report")
 
 
 # --- in a browser

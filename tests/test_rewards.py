@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from torchgym import rewards
 from torchgym.config import MarketConfig
-from torchgym.state import Accounts, RewardMemory, leaves, rows
+from torchgym.readout import rewards
+from torchgym.sim.state import Accounts, RewardMemory, leaves, rows
 
 ALL = {"pnl": 1.0, "log_return": 2.0, "risk_adjusted": -0.5, "differential_sharpe": 0.25, "inventory": 3.0}
 CONFIG = MarketConfig(point_size=0.02, starting_cash=1_000_000)

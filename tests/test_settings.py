@@ -22,7 +22,7 @@ import torch
 from markets import random_actions, toy
 
 import torchgym
-from torchgym import Market, MarketConfig, accounts, fundamental, noise
+from torchgym import Market, MarketConfig
 from torchgym.config import FAMILIES, RANDOMIZABLE, Family, Fundamentals, Population, ValueTraders
 from torchgym.config.fundamentals import NEWS
 from torchgym.config.validation import (
@@ -36,9 +36,10 @@ from torchgym.config.validation import (
     check_number,
     kinds,
 )
-from torchgym.state import Auction, Execution, layout, leaves, make_params
-from torchgym.tick import _between
-from torchgym.traders.view import log_uniform
+from torchgym.sim import accounts, fundamental, noise
+from torchgym.sim.state import Auction, Execution, layout, leaves, make_params
+from torchgym.sim.tick import _between
+from torchgym.sim.traders.view import log_uniform
 
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]
@@ -437,7 +438,7 @@ def drawn_extremes() -> dict[tuple[str, ...], list[tuple[tuple[str, ...], Any]]]
         path, bounds = ("randomize", name), (0.0, LEAST, row.high)
         pairs = [(low, high) for low in bounds for high in bounds if low <= high]
         found[path] = [(path, pair) for pair in pairs if allowed(path, pair)]
-    for term in torchgym.rewards.REWARDS:
+    for term in torchgym.readout.rewards.REWARDS:
         found["reward", term] = [(("reward",), {term: weight}) for weight in (0.0, LEAST, 1e9, -1e9)]
     return found
 

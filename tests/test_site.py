@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 from pages import ROOT, name_of
 
-from torchgym.features import FEATURES
+from torchgym.readout.features import FEATURES
 
 TOOLS = ROOT / "docs" / "tools"
 

@@ -14,8 +14,8 @@ from markets import opened, random_actions, toy
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
-from torchgym.checks import total_cash, total_shares
-from torchgym.state import layout, leaves
+from torchgym.sim.invariants import total_cash, total_shares
+from torchgym.sim.state import layout, leaves
 
 FULL = pytest.mark.slow
 SELL, BUY = 0, 2

@@ -11,10 +11,11 @@ import pytest
 import torch
 from markets import cold, differences, opened, random_actions, same_bits, toy
 
-from torchgym import MarketConfig, state
+from torchgym import MarketConfig
 from torchgym.config import Fundamentals, Population, TrendFollowers
-from torchgym.noise import draw, lanes
-from torchgym.state import MarketState, clone, layout, leaves, make_params, map_tensors, put_rows, rows
+from torchgym.sim import state
+from torchgym.sim.noise import draw, lanes
+from torchgym.sim.state import MarketState, clone, layout, leaves, make_params, map_tensors, put_rows, rows
 
 MARKETS, SYMBOLS = 3, 4
 CONFIG = toy(num_symbols=SYMBOLS, max_ticks=50)

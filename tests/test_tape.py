@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from torchgym import MarketConfig, tape
-from torchgym.state import FLOW_LOOKBACK, LOOKBACK, VOLUME_LOOKBACK, Auction, Book, Execution, Tape, make_params
+from torchgym import MarketConfig
+from torchgym.sim import market_data as tape
+from torchgym.sim.state import FLOW_LOOKBACK, LOOKBACK, VOLUME_LOOKBACK, Auction, Book, Execution, Tape, make_params
 
 CONFIG = MarketConfig(list_price=10_000, usual_volume=50.0, usual_return=1e-3)
 PARAMS = make_params(CONFIG, 1, torch.device("cpu"))

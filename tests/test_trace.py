@@ -11,9 +11,9 @@ from markets import EVERYTHING, differences, opened, same_bits, seen, toy
 from torch import Tensor
 
 from torchgym import Market, MarketConfig, StepResult
-from torchgym.actions import scheme
-from torchgym.market.depth import depth
-from torchgym.performance.trace import Trace, trace
+from torchgym.lab.performance.trace import Trace, trace
+from torchgym.readout.depth import depth
+from torchgym.sim.actions import scheme
 
 SEED = 11
 

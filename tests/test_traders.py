@@ -11,7 +11,7 @@ import torch
 from markets import opened, toy
 from torch import Tensor
 
-from torchgym import MarketConfig, traders
+from torchgym import MarketConfig
 from torchgym.config import (
     FAMILIES,
     Executors,
@@ -29,11 +29,12 @@ from torchgym.config import (
     TrendFollowers,
     ValueTraders,
 )
-from torchgym.noise import Draws, StartDraws, draw, draw_start, lanes, make_key
-from torchgym.state import Auction, Book, Execution, Layout, MarketState, Orders, layout, make_params
-from torchgym.traders import executor, maker, news, noise_trader, pairs, reversion, rotator, stop, trend, value
-from torchgym.traders.view import View
-from torchgym.traders.wish import orders_of
+from torchgym.sim import traders
+from torchgym.sim.noise import Draws, StartDraws, draw, draw_start, lanes, make_key
+from torchgym.sim.state import Auction, Book, Execution, Layout, MarketState, Orders, layout, make_params
+from torchgym.sim.traders import executor, maker, news, noise_trader, pairs, reversion, rotator, stop, trend, value
+from torchgym.sim.traders.view import View
+from torchgym.sim.traders.wish import orders_of
 
 # The numbers worked out below belong to these settings, whatever the defaults are.
 POPULATION = Population(

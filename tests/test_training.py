@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import torchgym as tg
-from torchgym.market import read_content, write_content
+from torchgym.engine import read_content, write_content
 from torchgym.training import PPOSettings, Run, load_agent, read_checkpoint, resume, start
 from torchgym.training.agent import Agent
 

@@ -11,17 +11,17 @@ from torchgym.config import PRESETS, MarketConfig, preset
 from torchgym.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from torchgym.engine import Market, StepResult
     from torchgym.envs.gymnasium import TradingEnv
     from torchgym.envs.sb3 import SB3VecEnv
     from torchgym.envs.skrl import SkrlEnv
     from torchgym.envs.torchrl import MarketEnv
     from torchgym.envs.vector import TradingVectorEnv
-    from torchgym.market import Market, StepResult
 
 # Loaded when first touched, so that `import torchgym` stays light.
 _LAZY = {
-    "Market": "torchgym.market",
-    "StepResult": "torchgym.market",
+    "Market": "torchgym.engine",
+    "StepResult": "torchgym.engine",
     "MarketEnv": "torchgym.envs.torchrl",
     "TradingEnv": "torchgym.envs.gymnasium",
     "TradingVectorEnv": "torchgym.envs.vector",

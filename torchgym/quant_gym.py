@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 from gymnasium import spaces
 
-from torchgym import features
 from torchgym.config import MarketConfig
-from torchgym.market import Market, check_seeds
+from torchgym.engine import Market, check_seeds
+from torchgym.readout import features
 
 if TYPE_CHECKING:
     from torchgym.envs.gymnasium import TradingEnv

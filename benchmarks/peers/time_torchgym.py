@@ -10,7 +10,7 @@ import torch
 from timing import measure, parser, report
 
 import torchgym as tg
-from torchgym.state import layout
+from torchgym.sim.state import layout
 
 BATCH = 1_024
 CONTAINS = (

@@ -1,6 +1,6 @@
 """What the site needs beside the pages: links to files of the repository lead to the API, or are plain text.
 
-On a code host `[tick.py](../torchgym/tick.py)` leads to the file; the site has pages only. Where the API documents the module it
+On a code host `[tick.py](../torchgym/sim/tick.py)` leads to the file; the site has pages. Where the API documents the module it
 links there.
 """
 

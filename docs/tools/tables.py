@@ -15,14 +15,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from torchgym.actions import ACTIONS
 from torchgym.config import FAMILIES, PRESETS, MarketConfig, Population
-from torchgym.features import FEATURE_SETS, FEATURES, account_names
-from torchgym.market import info_layout
-from torchgym.performance import METRICS
-from torchgym.policies import BASELINES
+from torchgym.engine import info_layout
+from torchgym.lab.performance import METRICS
+from torchgym.lab.policies import BASELINES
+from torchgym.readout.features import FEATURE_SETS, FEATURES, account_names
+from torchgym.readout.rewards import REWARDS
 from torchgym.recording import meanings
-from torchgym.rewards import REWARDS
+from torchgym.sim.actions import ACTIONS
 
 DOCS = Path(__file__).resolve().parents[1]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end table -->)", flags=re.DOTALL)

@@ -34,8 +34,8 @@ def memory(config: dict[str, Any], threads: int, device: str, compile: bool, mar
     import torch
 
     from torchgym.config import MarketConfig
-    from torchgym.market import Market
-    from torchgym.state import leaves
+    from torchgym.engine import Market
+    from torchgym.sim.state import leaves
 
     torch.set_num_threads(threads)
     before = resident()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torchgym.bench.timing import Timing, noise
 from torchgym.config import MarketConfig
-from torchgym.market import Market
+from torchgym.engine import Market
 
 COST = "µs/market-tick"
 

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from torchgym import actions, noise
 from torchgym.bench import machine
 from torchgym.bench.settings import Settings
 from torchgym.bench.timing import Timing, Work, time_work
 from torchgym.config import MarketConfig, preset
-from torchgym.market import Market, StepResult, consecutive_seeds
+from torchgym.engine import Market, StepResult, consecutive_seeds
 from torchgym.quant_gym import PyVecTradingEnv
+from torchgym.sim import actions, noise
 
 Tell = Callable[[str, int, int], None]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from torchgym.market import Market
-from torchgym.state import leaves
+from torchgym.engine import Market
+from torchgym.sim.state import leaves
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 

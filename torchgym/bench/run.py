@@ -15,7 +15,7 @@ from torchgym.bench.rows import Row
 from torchgym.bench.scaling import largest, scaled
 from torchgym.bench.settings import Settings
 from torchgym.config import MarketConfig, preset
-from torchgym.state import layout
+from torchgym.sim.state import layout
 
 Progress = Callable[[str, int, int], None]
 

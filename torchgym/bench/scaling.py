@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from torchgym.config import MarketConfig
-from torchgym.state import layout
+from torchgym.sim.state import layout
 
 
 def scaled(config: MarketConfig, traders: int) -> MarketConfig:

@@ -15,9 +15,9 @@ from torchgym.bench.found import Found, cost, rate, rate_and_share
 from torchgym.bench.lab import VECTOR, Lab, drawn_actions
 from torchgym.bench.timing import noise
 from torchgym.config import MarketConfig
+from torchgym.engine import Market
 from torchgym.envs.gymnasium import TradingEnv
-from torchgym.market import Market
-from torchgym.state import clone
+from torchgym.sim.state import clone
 
 _COLLECTED = 32  # steps that a collector hands over at once
 _SETTLING = 3  # steps of staggered episodes before the clock runs

@@ -14,7 +14,7 @@ from torchgym.files import write_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from torchgym.audit import Audit
+    from torchgym.lab.audit import Audit
 
 
 _NUMBERS_PER_EPISODE = 400  # that are kept, of all policies together
@@ -45,8 +45,8 @@ def run(options: Cheats) -> int:
     config = preset(options.preset)
     with progress_bars() as progress:
         with stage(progress, "loading"):
-            from torchgym.audit import audit
-            from torchgym.plots import audit_bars
+            from torchgym.lab.audit import audit
+            from torchgym.visual.plots import audit_bars
 
             check_device(options.device)
         check_memory(f"{options.episodes:,} episodes", options.episodes * _NUMBERS_PER_EPISODE)

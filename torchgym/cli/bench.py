@@ -70,7 +70,7 @@ def run(options: Bench) -> int:
     with progress_bars(per_second=1.0) as progress:  # drawing takes time from what is measured
         with stage(progress, "loading"):
             from torchgym.bench import append, bench, read
-            from torchgym.plots import bench_panel
+            from torchgym.visual.plots import bench_panel
 
             settings = _settings(options)
             check_device(options.device)

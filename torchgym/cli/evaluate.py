@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from torchgym.config import MarketConfig
-    from torchgym.performance import Evaluation
-    from torchgym.policies import PolicyMaker
+    from torchgym.lab.performance import Evaluation
+    from torchgym.lab.policies import PolicyMaker
 
 EVALUATION = "evaluation.json"
 _TABLE = "evaluation.csv"
 _NUMBERS_PER_DECISION = 10  # that are kept of every episode
-# Columns of the table beside profit and lead: rows of torchgym.performance.METRICS.
+# Columns of the table beside profit and lead: rows of torchgym.lab.performance.METRICS.
 _COLUMNS = ("sharpe", "sortino", "max_drawdown", "hit_rate", "exposure")
 
 
@@ -42,7 +42,7 @@ class Evaluate:
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")
     """Folder of a training run."""
     policies: tuple[str, ...] = ()
-    """Policies to compare with, names in torchgym.policies.BASELINES; without names, all that fit the market."""
+    """Policies to compare with, names in torchgym.lab.policies.BASELINES; without names, all that fit the market."""
     episodes: int = 256
     """Number of episodes; all policies play the same ones."""
     seed: int = 20_000_000
@@ -83,8 +83,8 @@ def judge(
     """Evaluate the agent of a run, write and print."""
     with progress_bars() as progress:
         with stage(progress, "loading"):
-            from torchgym.performance import TRAINING_SEEDS, evaluate
-            from torchgym.policies import BASELINES
+            from torchgym.lab.performance import TRAINING_SEEDS, evaluate
+            from torchgym.lab.policies import BASELINES
             from torchgym.training import CHECKPOINT, load_agent, read_checkpoint
 
             check_device(device)
@@ -120,7 +120,7 @@ def judge(
 
 
 def _chosen(config: MarketConfig, names: tuple[str, ...]) -> dict[str, PolicyMaker]:
-    from torchgym.policies import baselines
+    from torchgym.lab.policies import baselines
 
     known = baselines(config)
     unknown = [repr(name) for name in names if name not in known]
@@ -132,7 +132,7 @@ def _chosen(config: MarketConfig, names: tuple[str, ...]) -> dict[str, PolicyMak
 def _table(found: Evaluation) -> Table:
     from rich.table import Table
 
-    from torchgym.performance import METRICS
+    from torchgym.lab.performance import METRICS
 
     some = next(iter(found.episodes.values()))
     count, decisions = some.traded.shape

@@ -28,7 +28,7 @@ from torchgym.version import __version__
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from torchgym.ladder import Step
+    from torchgym.training.ladder import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Ladder:
     preset: str = "default"
     """Name of the market; `torchgym presets` lists them."""
     rungs: tuple[str, ...] = ("inventory", "exact_free", "exact", "estimate", "public")
-    """Names of the tasks; see torchgym.ladder.RUNGS."""
+    """Names of the tasks; see torchgym.training.ladder.RUNGS."""
     seeds: int = 5
     """Trainings per task."""
     seed: int = 0
@@ -67,8 +67,8 @@ def run(options: Ladder) -> int:
     console = make_console()
     with progress_bars() as progress:
         with stage(progress, "loading"):
-            from torchgym.ladder import Plan, climb, curve_rows, summarise
-            from torchgym.plots import ladder_panel
+            from torchgym.training.ladder import Plan, climb, curve_rows, summarise
+            from torchgym.visual.plots import ladder_panel
 
             check_device(options.device)
             set_threads(options.threads)

@@ -23,7 +23,7 @@ from torchgym.files import write_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from torchgym.realism import Criterion, Null, Scorecard, Verdict
+    from torchgym.lab.realism import Criterion, Null, Scorecard, Verdict
 
 
 _NUMBERS_PER_TICK = 10  # that are kept of every market and symbol
@@ -67,8 +67,8 @@ def run(options: Realism) -> int:
         empty = preset("zero_intelligence", num_symbols=options.symbols)
     with progress_bars() as progress:
         with stage(progress, "loading"):
-            from torchgym.plots import realism_panel
-            from torchgym.realism import scorecard
+            from torchgym.lab.realism import scorecard
+            from torchgym.visual.plots import realism_panel
 
             check_device(options.device)
         check_memory(

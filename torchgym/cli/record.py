@@ -11,7 +11,7 @@ from torchgym.cli.progress import progress_bars, stage
 from torchgym.config import MarketConfig, preset
 
 if TYPE_CHECKING:
-    from torchgym.policies import PolicyMaker
+    from torchgym.lab.policies import PolicyMaker
 
 _NUMBERS_PER_SEED = 5
 _RECORDINGS = Path("runs/record")
@@ -33,7 +33,7 @@ class Record:
     symbols: int = 1
     """Symbols per market."""
     policy: str = "hold"
-    """Policy that trades: a name in torchgym.policies.BASELINES."""
+    """Policy that trades: a name in torchgym.lab.policies.BASELINES."""
     run: Path | None = None
     """Folder of a training run: its agent plays, in its market. Of the options above only --episodes applies."""
     seed: int = 0
@@ -102,7 +102,7 @@ def _scripted(options: Record) -> tuple[MarketConfig, PolicyMaker, dict[str, str
     Raises:
         ValueError: for an unknown policy, or one that makes no sense in this market, listing those that do.
     """
-    from torchgym.policies import baselines
+    from torchgym.lab.policies import baselines
 
     config = preset(
         options.preset,

@@ -13,7 +13,7 @@ from torchgym.cli.output import make_console
 from torchgym.cli.progress import progress_bars, stage
 
 if TYPE_CHECKING:
-    from torchgym.policies import PolicyMaker
+    from torchgym.lab.policies import PolicyMaker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ def run(options: Report) -> int:
     """Trace, write and say where; 0."""
     with progress_bars() as progress:
         with stage(progress, "loading"):
-            from torchgym.report import chosen_policy, read_evaluation, write_report
+            from torchgym.visual.report import chosen_policy, read_evaluation, write_report
 
             evaluation = read_evaluation(options.folder)
             name = chosen_policy(evaluation, options.policy)
@@ -59,7 +59,7 @@ def run(options: Report) -> int:
 
 def _maker(folder: Path, name: str, *, is_agent: bool) -> PolicyMaker:
     """The agent's policy comes from its checkpoint, the others from the table of baselines."""
-    from torchgym.policies import BASELINES
+    from torchgym.lab.policies import BASELINES
     from torchgym.training import load_agent
 
     if is_agent:

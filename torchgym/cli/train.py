@@ -72,7 +72,7 @@ class Train:
     information: Literal["public", "privileged", "none"] = "public"
     """What the agent sees of the value: a noisy estimate, the exact value, or nothing."""
     reward: str = "pnl"
-    """What the agent is rewarded for: a name in torchgym.rewards.REWARDS."""
+    """What the agent is rewarded for: a name in torchgym.readout.rewards.REWARDS."""
     ppo: PPOSettings = field(default_factory=PPOSettings)
     """Settings of the agent and of its training."""
     validations: int = 10
@@ -104,8 +104,6 @@ def run(options: Train) -> int:
     with ExitStack() as joined:
         _check_sizes(options)
         with _shown(first=_is_first()) as progress, stage(progress, "loading"):
-            import torchgym.plots  # asked for now, not after minutes of work
-            import torchgym.training.run  # noqa: F401
             from torchgym.training import join_ranks
 
             check_device(options.device)
@@ -264,7 +262,7 @@ def _check_finite(run: Run) -> None:
 
 
 def _save(run: Run, folder: Path) -> None:
-    from torchgym.plots import learning_curve
+    from torchgym.visual.plots import learning_curve
 
     run.save(folder)
     if not run.trainer.ranks.first:

@@ -1,7 +1,7 @@
 """What a market is made of: frozen, validated settings and the named presets.
 
 Numbers here are plain Python values. Those that may differ from market to market become `[N]` tensors in
-`torchgym.state.MarketParams`; the others are constants of the compiled tick.
+`torchgym.sim.state.MarketParams`; the others are constants of the compiled tick.
 
 Units: prices in points, quantities in shares, time in ticks, log prices and their changes as fractions. One tick stands for
 about a minute of trading: at the defaults a one-tick return has a standard deviation near 0.1 %.

@@ -10,7 +10,7 @@ from typing import Annotated
 from torchgym.config.validation import HalfLife, Range, Share, Within, check_fields, check_name, require, shown
 from torchgym.table import Table
 
-# What settings are measured in, with the bounds inside which every formula of `torchgym.traders` stays finite and every float32
+# What settings are measured in, with the bounds in which every formula of `torchgym.sim.traders` stays finite and every float32
 # that stands for an integer exact.
 Count = Annotated[int, Within(0, 2**24)]
 Shares = Annotated[int, Within(1, 2**23)]
@@ -188,7 +188,7 @@ class Makers(Family):
     start_inventory: Inventory = 170.0
 
 
-# The settings of each family. One of your own takes a row here, for its settings, and one in `torchgym.traders.TRADERS`, for
+# The settings of each family. One of your own takes a row here, for its settings, and one in `torchgym.sim.traders.TRADERS`, for
 # what it does; `Population.others` lets it in.
 FAMILIES: Table[type[Family]] = Table(
     "family",

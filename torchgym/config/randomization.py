@@ -12,7 +12,7 @@ from torchgym.config.validation import bounds_of, check_name, check_range, kinds
 
 @dataclass(frozen=True, kw_only=True)
 class Randomizable:
-    """A number of `torchgym.state.MarketParams` that can be drawn, and where it makes sense.
+    """A number of `torchgym.sim.state.MarketParams` that can be drawn, and where it makes sense.
 
     `by_ratio`: the number is a scale, of which half and double are equally far away, and it is drawn log-uniformly wherever the
     lower bound is above zero. The others are shares and gains, drawn uniformly.

@@ -87,13 +87,13 @@ class MarketConfig:
     # Equity (points x shares) at or below which the learner is ruined.
     maintenance: Annotated[int, Within(-_MAX_CASH, _MAX_CASH)] = 0
 
-    action: str = "discrete"  # a row of torchgym.actions.ACTIONS
-    features: str = "full54"  # a row of torchgym.features.FEATURE_SETS
+    action: str = "discrete"  # a row of torchgym.sim.actions.ACTIONS
+    features: str = "full54"  # a row of torchgym.readout.features.FEATURE_SETS
     scaling: Literal["raw", "relative"] = "raw"
     information: Literal["public", "privileged", "none"] = "public"  # what the value features show
     estimate_error: Share = 0.01  # standard deviation (log) of the public value estimate's AR(1) error
     estimate_half_life: HalfLife = 100.0  # ticks
-    # A row of torchgym.rewards.REWARDS, or weights of several.
+    # A row of torchgym.readout.rewards.REWARDS, or weights of several.
     reward: str | Mapping[str, float] = field(default="pnl", hash=False)
 
     fundamentals: Fundamentals = field(default_factory=Fundamentals)

@@ -14,11 +14,12 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from torch import Tensor
 
-from torchgym import actions, features
 from torchgym.config import MarketConfig
 from torchgym.config import preset as named_preset
-from torchgym.market import Market, Packed, StepResult, check_seeds
-from torchgym.rendering import MODES, Frame, Screen
+from torchgym.engine import Market, Packed, StepResult, check_seeds
+from torchgym.readout import features
+from torchgym.sim import actions
+from torchgym.visual.rendering import MODES, Frame, Screen
 
 Observation = npt.NDArray[np.float64]
 
@@ -26,8 +27,8 @@ Observation = npt.NDArray[np.float64]
 class TradingEnv(gymnasium.Env[Any, Any]):
     """One market and one learner, as gymnasium has it; registered as `torchgym/Trading-v0`.
 
-    Observation: float64 [F], the features of `torchgym.features.names`, symbol by symbol; with `include_account` the S + 3
-    numbers of `torchgym.features.account` follow. `feature_names` names them all.
+    Observation: float64 [F], those of `torchgym.readout.features.names`, symbol by symbol; with `include_account` the S + 3
+    numbers of `torchgym.readout.features.account` follow. `feature_names` names them all.
 
     Action: with one symbol an integer ("discrete" actions: 0 sells, 1 holds, 2 buys), with several an array [S] of them.
 

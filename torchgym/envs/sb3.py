@@ -12,6 +12,7 @@ import torch
 from gymnasium import spaces
 
 from torchgym.config import MarketConfig
+from torchgym.engine import Market, StepResult
 from torchgym.envs.gymnasium import (
     action_space,
     check_action,
@@ -22,7 +23,6 @@ from torchgym.envs.gymnasium import (
     observation_names,
     observation_space,
 )
-from torchgym.market import Market, StepResult
 
 try:
     from stable_baselines3.common.vec_env import VecEnv

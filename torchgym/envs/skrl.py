@@ -10,8 +10,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from torchgym.config import MarketConfig
+from torchgym.engine import Market, StepResult
 from torchgym.envs.gymnasium import action_space, labels, make_config, observation_names, observation_space
-from torchgym.market import Market, StepResult
 
 try:
     from skrl.envs.wrappers.torch import Wrapper

@@ -11,10 +11,10 @@ from torch import Tensor
 from torchrl.data import Bounded, Categorical, Composite, MultiCategorical, Unbounded
 from torchrl.envs import EnvBase
 
-from torchgym import features
 from torchgym.config import MarketConfig
-from torchgym.market import Market, StepResult, consecutive_seeds, info_layout
-from torchgym.state import leaves
+from torchgym.engine import Market, StepResult, consecutive_seeds, info_layout
+from torchgym.readout import features
+from torchgym.sim.state import leaves
 
 
 class MarketEnv(EnvBase):
@@ -23,7 +23,7 @@ class MarketEnv(EnvBase):
     | key | shape | dtype | |
     |---|---|---|---|
     | `"action"` | [N], or [N, S] with several symbols | int64 | a choice of the action scheme |
-    | `"observation"` | [N, S·F] | `dtype` | what `torchgym.features.observe` shows; bounded when `scaling="relative"` |
+    | `"observation"` | [N, S·F] | `dtype` | what `torchgym.readout.features.observe` shows; bounded when `scaling="relative"` |
     | `"account"` | [N, S + 3] | `dtype` | the learner's position, cash, equity, time left |
     | `"reward"` | [N, 1] | `dtype` | over all ticks of the decision |
     | `"terminated"` | [N, 1] | bool | ruined, and nothing else |

@@ -16,6 +16,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from torchgym.config import MarketConfig
+from torchgym.engine import Market, StepResult
 from torchgym.envs.gymnasium import (
     Observation,
     action_space,
@@ -29,8 +30,7 @@ from torchgym.envs.gymnasium import (
     observation_space,
     refuse_rendering,
 )
-from torchgym.market import Market, StepResult
-from torchgym.state import choose_rows
+from torchgym.sim.state import choose_rows
 
 Mask = npt.NDArray[np.bool_]
 Step = tuple[Observation, npt.NDArray[np.float64], Mask, Mask, dict[str, Any]]

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from torchgym import actions, features, rewards
 from torchgym.config import MarketConfig
-from torchgym.features import LIMIT
 from torchgym.files import hexdigest
-from torchgym.market.paths import entries
+from torchgym.readout import features, rewards
+from torchgym.readout.features import LIMIT
+from torchgym.readout.paths import entries
+from torchgym.readout.rewards import REWARDS
 from torchgym.recording import meanings
-from torchgym.rewards import REWARDS
+from torchgym.sim import actions
 
 PREFIX = "torchgym."  # of the names of a file's own metadata
 DIGEST = b"torchgym.digest"
@@ -63,7 +64,7 @@ def columns(
 
     Args:
         features: whether with what the learner saw: the configured features, and its account as observed.
-        market_fields: which rows of `torchgym.market.paths.ENTRIES`; None is all of them. Position and equity are always there.
+        market_fields: which rows of `torchgym.readout.paths.ENTRIES`; None is all of them. Position and equity are always there.
 
     Raises:
         ValueError: for an unknown field, listing the known ones.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Unit, kind and meaning of the rows of `torchgym.market.paths.ENTRIES` that describe the market.
+# Unit, kind and meaning of the rows of `torchgym.readout.paths.ENTRIES` that describe the market.
 MARKET: dict[str, tuple[str, str, str]] = {
     "mid": ("currency", "market", "halfway between the best bid and ask"),
     "close": ("currency", "market", "last price traded at"),

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchgym import actions
 from torchgym.config.validation import check_count
-from torchgym.market import Market, Seeds, StepResult, check_action, check_seeds
-from torchgym.market.paths import ENTRIES
+from torchgym.engine import Market, Seeds, StepResult, check_action, check_seeds
+from torchgym.readout.paths import ENTRIES
 from torchgym.recording.block import Block, Chunk
 from torchgym.recording.columns import columns, schema
 from torchgym.recording.file import ROWS_PER_GROUP, ParquetFile, Sorter
 from torchgym.recording.meanings import ACCOUNT, OBSERVED_ACCOUNT
+from torchgym.sim import actions
 from torchgym.version import __version__
 
 # Rows of an episode that are kept before they go to disk: fewer would cost more calls than they save memory.
@@ -43,7 +43,7 @@ class EpisodeRecorder:
     Args:
         path: the file; its folder must be there.
         market: to be reset and stepped through the recorder only.
-        market_fields: which rows of `torchgym.market.paths.ENTRIES` to record; None is all of them.
+        market_fields: which rows of `torchgym.readout.paths.ENTRIES` to record; None is all of them.
         features: whether to record what the learner saw, 54 columns and more.
         about: entries for the file's metadata, such as who played.
         overwrite: whether a file that is there already may be replaced.

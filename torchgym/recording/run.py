@@ -13,8 +13,8 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count
-from torchgym.market import Market, check_seeds, consecutive_seeds
-from torchgym.policies import Policy, PolicyMaker
+from torchgym.engine import Market, check_seeds, consecutive_seeds
+from torchgym.lab.policies import Policy, PolicyMaker
 from torchgym.recording.file import ROWS_PER_GROUP
 from torchgym.recording.recorder import EpisodeRecorder
 
@@ -67,10 +67,10 @@ def record(
         config: what kind of market; the default is a liquid stock.
         episodes: how many; episode i has the seed `seed + i`.
         policy: the action for what was seen last, as in `Market.run`; None holds.
-        maker: makes a policy for the episodes that are about to begin, such as `torchgym.policies.BASELINES[name].make`; in place
+        maker: makes a policy for the episodes about to begin, such as `torchgym.lab.policies.BASELINES[name].make`; in place
             of `policy`, where one needs to know the episodes or has a memory.
         num_envs: at most so many markets play at once.
-        market_fields: which rows of `torchgym.market.paths.ENTRIES` to record; None is all of them.
+        market_fields: which rows of `torchgym.readout.paths.ENTRIES` to record; None is all of them.
         features: whether to record what the learner saw, its own account included.
         about: further entries for the file's metadata, such as who played; `read_about` gives them back.
         overwrite: whether a file that is there already may be replaced.

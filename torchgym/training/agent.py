@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent
 from torchrl.modules import MLP, ProbabilisticActor, ValueOperator
 
-from torchgym import actions, features
 from torchgym.config import MarketConfig
-from torchgym.market import StepResult
+from torchgym.engine import StepResult
+from torchgym.readout import features
+from torchgym.sim import actions
 from torchgym.training.settings import PPOSettings
 
 _KEYS = ["observation", "account"]  # what both networks see of a `MarketEnv`
@@ -60,7 +61,7 @@ class Agent(nn.Module):
         return logits.argmax(-1).reshape(len(logits), -1)
 
     def maker(self, config: MarketConfig, seeds: Tensor) -> Callable[[StepResult], Tensor]:
-        """The policy, made as `torchgym.policies` makes them."""
+        """The policy, made as `torchgym.lab.policies` makes them."""
         return self.policy
 
 

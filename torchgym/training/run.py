@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from torchgym.config import MarketConfig
-from torchgym.market import Market, consecutive_seeds, read_content, write_content
-from torchgym.performance import TRAINING_SEEDS, VALIDATION_SEED, play
+from torchgym.engine import Market, consecutive_seeds, read_content, write_content
+from torchgym.lab.performance import TRAINING_SEEDS, VALIDATION_SEED, play
 from torchgym.training.agent import Agent
 from torchgym.training.parallel import ALONE, Ranks
 from torchgym.training.ppo import generator

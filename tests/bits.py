@@ -1,0 +1,72 @@
+"""Digests of everything public that a market tells over a few hundred random decisions: `python tests/bits.py` writes them."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+from pathlib import Path
+
+import torch
+
+from torchgym import Market, MarketConfig, preset
+
+FILE = Path(__file__).with_name("bits.json")
+PRESETS = ("default", "calm", "volatile", "illiquid", "crash", "zero_intelligence", "toy")
+SYMBOLS = (1, 3)
+SCHEMES = {"discrete": 3, "sized": 7, "target": 5, "percent": 201}
+CASES = tuple("-".join(map(str, case)) for case in itertools.product(PRESETS, SYMBOLS, SCHEMES))
+STEPS = 200
+
+
+def case_config(case: str) -> MarketConfig:
+    """The configuration of a case, as "calm-3-target"."""
+    name, symbols, scheme = case.split("-")
+    return preset(name, num_symbols=int(symbols), action=scheme)
+
+
+def digest(case: str, *, compile: bool = False, num_envs: int = 2, params: dict[str, object] | None = None) -> str:
+    """Of the first two markets: each decision's observation, account, reward, ends and info, and who owns what at the end."""
+    config = case_config(case)
+    market = Market(config, num_envs, seed=11, compile=compile, **({} if params is None else {"params": params}))
+    generator = torch.Generator().manual_seed(3)
+    told = hashlib.sha256()
+
+    def add(name: str, tensor: torch.Tensor) -> None:
+        told.update(name.encode())
+        told.update(str(tensor.dtype).encode())
+        told.update(tensor[:2].contiguous().numpy().tobytes())
+
+    result = market.reset()
+    for _ in range(STEPS):
+        drawn = torch.randint(SCHEMES[config.action], (2, config.num_symbols), generator=generator)
+        action = drawn[torch.arange(num_envs) % 2]
+        result = market.step(action)
+        for name in ("observation", "account", "reward", "terminated", "truncated"):
+            add(name, getattr(result, name))
+        for name in sorted(result.info):
+            add(name, result.info[name])
+        if bool((result.terminated | result.truncated).any()):
+            market.reset(mask=result.terminated | result.truncated)
+    for owner, owned in sorted(market.holdings().items()):
+        for what, amount in sorted(owned.items()):
+            add(f"{owner} {what}", amount)
+    return told.hexdigest()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument("--cases", nargs="*", default=CASES)
+    parser.add_argument("--compile", action="store_true")
+    given = parser.parse_args()
+    found = {}
+    for case in given.cases:
+        found[case] = digest(case, compile=given.compile)
+        print(case, found[case][:16], flush=True)
+    given.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""`Market`: a batch of markets that can be reset, stepped, observed, saved and forked."""
+
+from __future__ import annotations
+
+from torchgym.engine.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
+from torchgym.engine.checkpoint import CHECKPOINT_VERSION, read_content, write_content
+from torchgym.engine.market import Market
+from torchgym.readout.depth import depth, levels
+from torchgym.readout.packed import Columns, Packed, info_layout
+from torchgym.readout.step import Outcome, StepResult, decision
+
+__all__ = [
+    "CHECKPOINT_VERSION",
+    "Columns",
+    "Market",
+    "Outcome",
+    "Packed",
+    "Seeds",
+    "StepResult",
+    "check_action",
+    "check_mask",
+    "check_seeds",
+    "consecutive_seeds",
+    "decision",
+    "depth",
+    "info_layout",
+    "levels",
+    "read_content",
+    "write_content",
+]

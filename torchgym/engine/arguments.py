@@ -1,0 +1,86 @@
+"""What callers hand in: seeds, masks, actions, checked before anything moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from torchgym.config import MarketConfig
+from torchgym.sim import actions, noise
+
+Seeds = Sequence[int] | npt.NDArray[np.integer[Any]] | Tensor
+
+
+def consecutive_seeds(seed: int | None, count: int) -> Tensor:
+    """seed, seed + 1, … [count] int64, counting around at 2**63; a fresh start when None."""
+    first = noise.fresh_seed() if seed is None else int(check_seeds([seed], 1)[0])
+    return torch.tensor([(first + index) % 2**63 for index in range(count)], dtype=torch.int64, device="cpu")
+
+
+def check_seeds(seeds: Seeds, count: int) -> Tensor:
+    """[count] int64, on the CPU.
+
+    Args:
+        seeds: a list, tuple, range, array or tensor of integers.
+
+    Raises:
+        ValueError: for something else, another number of seeds, or one that is not an integer from 0 to 2**63 - 1.
+    """
+    listed = seeds.tolist() if isinstance(seeds, (Tensor, np.ndarray)) else seeds
+    if isinstance(listed, (str, bytes, bytearray)) or not isinstance(listed, Sequence):
+        raise ValueError(f"seeds must be a list of {count} integers, one per market, got {seeds!r}")
+    if len(listed) != count:
+        raise ValueError(f"expected {count} seeds, one per market, got {len(listed)}")
+    whole = [_plain_seed(index, seed) for index, seed in enumerate(listed)]
+    return torch.tensor(whole, dtype=torch.int64, device="cpu")
+
+
+def _plain_seed(index: int, seed: object) -> int:
+    plain = seed.item() if isinstance(seed, Tensor) and seed.dim() == 0 else seed
+    if isinstance(plain, (int, np.integer)) and not isinstance(plain, bool) and 0 <= plain < 2**63:
+        return int(plain)
+    raise ValueError(f"seed {index} must be an integer from 0 to 2**63 - 1, got {seed!r}")
+
+
+def check_mask(mask: Tensor | None, count: int, device: torch.device) -> Tensor:
+    """[count] bool, all of them for None.
+
+    Raises:
+        ValueError: for another shape or dtype.
+    """
+    if mask is None:
+        return torch.ones(count, dtype=torch.bool, device=device)
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != (count,):
+        got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"mask must be a bool tensor of shape ({count},), got {got}")
+    return mask.to(device)
+
+
+def check_action(config: MarketConfig, action: Tensor, count: int, device: torch.device) -> Tensor:
+    """[count, S] int64, from choices per market or per market and symbol.
+
+    Raises:
+        ValueError: for another shape or dtype, or a choice that the action scheme does not have.
+    """
+    choices = actions.scheme(config).choices
+    shapes = ((count,), (count, config.num_symbols))
+    if not isinstance(action, Tensor):
+        raise ValueError(f"action must be a torch.Tensor, got {type(action).__name__}")
+    if tuple(action.shape) not in shapes:
+        raise ValueError(f"action must have shape {shapes[0]} or {shapes[1]}, got {tuple(action.shape)}")
+    if action.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        raise ValueError(f"action must be of an integer dtype, got {action.dtype}")
+    action = action.to(device=device, dtype=torch.int64)
+    wrong = (action < 0) | (action >= choices)
+    if bool(wrong.any()):
+        market = int(wrong.reshape(count, -1).any(-1).nonzero()[0])
+        raise ValueError(
+            f"action of market {market} is {action[market].tolist()}, must be 0 to {choices - 1}"
+            f" ({config.action!r} actions)"
+        )
+    return action.unsqueeze(-1).expand(shapes[1]).contiguous() if action.dim() == 1 else action.contiguous()

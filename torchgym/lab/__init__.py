@@ -1,0 +1,1 @@
+"""Judging agents and markets: policies, performance, realism, audit."""

@@ -1,0 +1,44 @@
+"""How well a policy trades: episodes played, their metrics and costs, and comparisons on the same seeds.
+
+`torchgym.lab.policies` has the baselines and says what a policy is.
+
+>>> from torchgym.config import preset
+>>> from torchgym.lab.policies import baselines
+>>> config = preset("toy", max_ticks=50)
+>>> found = evaluate(config, baselines(config), agent="buy_and_hold", episodes=4)
+>>> sorted(found.metrics["hold"])[:3], [comparison.policy for comparison in found.comparisons][:2]
+(['annual_return', 'annual_volatility', 'calmar'], ['hold', 'random'])
+"""
+
+from torchgym.lab.performance.comparison import Comparison, holm, mean_interval, paired
+from torchgym.lab.performance.episodes import Episodes, play
+from torchgym.lab.performance.evaluation import (
+    TEST_SEED,
+    TICKS_PER_YEAR,
+    TRAINING_SEEDS,
+    VALIDATION_SEED,
+    Evaluation,
+    Interval,
+    evaluate,
+)
+from torchgym.lab.performance.metrics import METRICS, Curves, Metric, measure
+
+__all__ = [
+    "METRICS",
+    "TEST_SEED",
+    "TICKS_PER_YEAR",
+    "TRAINING_SEEDS",
+    "VALIDATION_SEED",
+    "Comparison",
+    "Curves",
+    "Episodes",
+    "Evaluation",
+    "Interval",
+    "Metric",
+    "evaluate",
+    "holm",
+    "mean_interval",
+    "measure",
+    "paired",
+    "play",
+]

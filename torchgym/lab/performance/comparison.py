@@ -1,0 +1,250 @@
+"""Which policy earns more: intervals and tests for mean profits on the same episodes, by a studentised bootstrap.
+
+Policies that play the same seeds meet the same markets, so their profits are compared episode by episode, and luck that they
+share drops out. All statements here are about means over episodes.
+
+Why studentised: each resample's mean is measured in its own standard error, so the interval allows for not knowing the spread.
+The percentile interval does not: of 16 normal differences its 95 % cover 92 %, this one's 96 %. Why symmetric, with |t|: its
+coverage errs by the order of 1/E², E episodes, where equal tails err by 1/E; and it says the same as the two-sided test from the
+same resamples. What no resampling mends is a tail that the episodes at hand have not shown: of 16 differences as skewed as
+lognormal ones it covers 90 %, of 64 it covers 92 %.
+
+Sources: Efron and Tibshirani 1993, An introduction to the bootstrap, sections 12.5 (bootstrap-t) and 16.4 (test of one mean).
+Davison and Hinkley 1997, Bootstrap methods and their application, sections 4.4.1 and 5.2. Hall 1988, On symmetric bootstrap
+confidence intervals, Journal of the Royal Statistical Society B 50.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchgym.sim import noise
+
+_EPISODE_STREAM = 260
+_CHUNK = 1 << 20  # episodes resampled at once, so memory stays at tens of megabytes
+_ROUNDING = 1e-12  # of the largest value: what float64 leaves of nothing
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One policy against another on the same episodes; currency, per episode."""
+
+    policy: str
+    against: str
+    lead: float  # mean of the profit of `against` less that of `policy`
+    low: float  # the interval of the lead, of this comparison alone
+    high: float
+    p_value: float  # two-sided, of no lead
+    p_adjusted: float  # by Holm, over all comparisons made together
+    episodes: int
+
+
+def paired(
+    profits: Mapping[str, Tensor],
+    against: str,
+    *,
+    resamples: int = 10_000,
+    coverage: float = 0.95,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Comparison]:
+    """One policy against every other one, paired by episode.
+
+    Every comparison draws the same episodes, so each depends on its own two policies and the seed alone (but for `p_adjusted`),
+    and what the policies have in common stays so. The p-value is the share of resamples, with the differences centred to have
+    no lead, whose |t| reaches the observed one, counting the observed one too: p ≤ 1 − coverage exactly where the interval
+    leaves 0 out. Differences that are all alike have no spread: the interval is a point, and p is 1 at a lead of 0, else the
+    least possible. Where so few episodes differ, or there are so few, that too many resamples hold one value only, the data set
+    no bound and the interval is infinite: with E = 3 at a coverage of 95 %, for one.
+
+    Args:
+        profits: name -> [E] real tensors, entry i of each from the same seed; E ≥ 2.
+        against: the policy whose lead over the others is wanted.
+        resamples: B; the least possible p is 1 / (B + 1).
+        coverage: of the intervals, between 0 and 1.
+        seed: 0 ≤ seed < 2^63; the same seed gives the same numbers, and more resamples begin with the same ones.
+        progress: called with the resamples done and the resamples in all, before the first one too.
+
+    Returns:
+        One comparison for each other policy, in the order of `profits`.
+
+    Raises:
+        ValueError: `against` unknown, lengths that differ, fewer than two episodes, a profit that is not finite, coverage or
+            seed out of range, or too few resamples for the coverage.
+    """
+    if against not in profits:
+        raise ValueError(f"unknown policy {against!r}: choose from {', '.join(profits)}")
+    columns = {name: _column(f"profits of {name!r}", values) for name, values in profits.items()}
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"paired profits need the same episodes for every policy, got {lengths}")
+    others = [name for name in columns if name != against]
+    best = columns[against]
+    samples = [_sample(best - columns[name], torch.maximum(best.abs(), columns[name].abs()).amax()) for name in others]
+    sizes = _bootstrap(samples, resamples, coverage, seed, progress)
+    p_values = (
+        torch.stack([_p_value(*pair) for pair in zip(samples, sizes, strict=True)])
+        if others
+        else torch.empty(0, device="cpu")
+    )
+    adjusted = holm(p_values)
+    found = []
+    for index, (name, sample) in enumerate(zip(others, samples, strict=True)):
+        low, high = _interval(sample, sizes[index], coverage)
+        p_value, p_adjusted = float(p_values[index]), float(adjusted[index])
+        found.append(Comparison(name, against, float(sample.mean), low, high, p_value, p_adjusted, len(best)))
+    return found
+
+
+def mean_interval(
+    values: Tensor, *, resamples: int = 10_000, coverage: float = 0.95, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean of independent values with its interval, by the bootstrap of `paired`.
+
+    Args:
+        values: [E] real, E ≥ 2.
+
+    The other arguments as in `paired`.
+
+    Returns:
+        (mean, low, high).
+
+    Raises:
+        ValueError: values of another shape, fewer than two or not finite; the rest as in `paired`.
+    """
+    column = _column("values", values)
+    sample = _sample(column, column.abs().amax())
+    low, high = _interval(sample, _bootstrap([sample], resamples, coverage, seed)[0], coverage)
+    return float(sample.mean), low, high
+
+
+def holm(p: Tensor) -> Tensor:
+    """Adjusted p-values: reject where they are ≤ α, and the chance of any false rejection is at most α, whatever the dependence.
+
+    In ascending order, p₍ᵢ₎ of K becomes the largest of (K − j + 1) p₍ⱼ₎ over j ≤ i, at most 1.
+
+    Args:
+        p: [K] real, each in [0, 1]; K may be 0.
+
+    Returns:
+        [K] float64, in the order given.
+
+    Raises:
+        ValueError: another shape, or a value outside [0, 1].
+
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6.
+    """
+    if p.dim() != 1:
+        raise ValueError(f"p-values must be [K], got the shape {tuple(p.shape)}")
+    if not bool(((p >= 0.0) & (p <= 1.0)).all()):
+        raise ValueError(f"p-values must lie in [0, 1], got {p.tolist()}")
+    ascending, order = p.to(torch.float64).sort(stable=True)
+    left = torch.arange(len(p), 0, -1, dtype=torch.float64, device=p.device)
+    stepped = (ascending * left).clamp(max=1.0)
+    if len(p):
+        stepped = stepped.cummax(0).values
+    return torch.empty_like(stepped).scatter_(0, order, stepped)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Values with their mean, its standard error, and the size up to which rounding makes up a mean or an error."""
+
+    values: Tensor  # [E] float64
+    mean: Tensor  # []
+    error: Tensor  # [], 0 for values that are all alike
+    nothing: Tensor  # []
+
+
+def _sample(values: Tensor, largest: Tensor) -> _Sample:
+    """The sample of values [E] that were computed from numbers as large as `largest`."""
+    nothing = largest * _ROUNDING
+    return _Sample(values, values.mean(), _standard_error(values, nothing), nothing)
+
+
+def _standard_error(values: Tensor, nothing: Tensor) -> Tensor:
+    error = values.std(-1, correction=1) / math.sqrt(values.shape[-1])
+    return error.masked_fill(error <= nothing, 0.0)
+
+
+def _size(mean: Tensor, error: Tensor, nothing: Tensor) -> Tensor:
+    """|t| = |mean| / error, with 0 for 0 / 0 and infinity for anything else over 0."""
+    distance = mean.abs()
+    return (distance / error).masked_fill(distance <= nothing, 0.0)
+
+
+def _bootstrap(
+    samples: list[_Sample],
+    resamples: int,
+    coverage: float,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Tensor]:
+    """|t| of every resample of every sample about that sample's mean, [B] each, ascending."""
+    _check(resamples, coverage, seed)
+    if not samples:
+        return []
+    sizes: list[list[Tensor]] = [[] for _ in samples]
+    done = 0
+    for place in _places(len(samples[0].values), resamples, seed):
+        if progress is not None:
+            progress(done, resamples)
+        done += len(place)
+        for sample, found in zip(samples, sizes, strict=True):
+            drawn = sample.values[place]
+            found.append(_size(drawn.mean(-1) - sample.mean, _standard_error(drawn, sample.nothing), sample.nothing))
+    if progress is not None:
+        progress(resamples, resamples)
+    return [torch.cat(found).sort().values for found in sizes]
+
+
+def _places(count: int, resamples: int, seed: int) -> Iterator[Tensor]:
+    """Episodes drawn with replacement, [b, count] int64 at a time; resample i depends on the seed and i alone."""
+    lanes = noise.counters(_EPISODE_STREAM, count)
+    for numbers in torch.arange(resamples, device="cpu").split(max(1, _CHUNK // count)):
+        key = noise.make_key(torch.full_like(numbers, seed), numbers)
+        words = noise.bits(key, torch.zeros_like(numbers), lanes).to(torch.int64) + (1 << 31)
+        yield words * count >> 32  # all 32 bits count, so no episode is favoured by more than 2^-12 of its share
+
+
+def _interval(sample: _Sample, sizes: Tensor, coverage: float) -> tuple[float, float]:
+    """The mean ± its error × the ⌈coverage (B + 1)⌉-th smallest |t|, without interpolation: some may be infinite."""
+    if not bool(sample.error > 0.0):
+        return float(sample.mean), float(sample.mean)
+    reach = sample.error * sizes[_rank(coverage, len(sizes)) - 1]
+    return float(sample.mean - reach), float(sample.mean + reach)
+
+
+def _p_value(sample: _Sample, sizes: Tensor) -> Tensor:
+    observed = _size(sample.mean, sample.error, sample.nothing)
+    reached = len(sizes) - torch.searchsorted(sizes, observed)
+    return (reached + 1).to(torch.float64) / (len(sizes) + 1)
+
+
+def _rank(coverage: float, resamples: int) -> int:
+    return math.ceil(round(coverage * (resamples + 1), 9))
+
+
+def _check(resamples: int, coverage: float, seed: int) -> None:
+    if not 0.0 < coverage < 1.0:
+        raise ValueError(f"coverage must lie between 0 and 1, got {coverage}")
+    if resamples < 1 or _rank(coverage, resamples) > resamples:
+        least = math.ceil(round(coverage / (1.0 - coverage), 9))
+        raise ValueError(f"a coverage of {coverage} needs at least {least} resamples, got {resamples}")
+    if not 0 <= seed < 1 << noise.SEED_BITS:
+        raise ValueError(f"seed must be at least 0 and below 2^{noise.SEED_BITS}, got {seed}")
+
+
+def _column(what: str, values: Tensor) -> Tensor:
+    if values.dim() != 1 or len(values) < 2:
+        raise ValueError(f"{what} must be [E] with at least two episodes, got the shape {tuple(values.shape)}")
+    column = values.detach().to("cpu", torch.float64)
+    bad = (~column.isfinite()).sum()
+    if bool(bad > 0):
+        raise ValueError(f"{what} must be finite, got {int(bad)} NaN or infinite of {len(column)} episodes")
+    return column

@@ -1,0 +1,167 @@
+"""One episode, tick by tick: what a picture of it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from torchgym.config import MarketConfig
+from torchgym.engine import Market, StepResult
+from torchgym.readout.depth import depth
+from torchgym.readout.paths import Recorder
+
+_PATHS = ("bid", "ask", "mid", "close", "value", "estimate", "news", "volume", "position", "equity")
+_MARGIN = 0.004  # of the price: how far beyond the path of the mid the book is shown; makers quote within it
+_LEAST_MARGIN = 20  # points
+
+Levels = tuple[Tensor, Tensor]  # prices, rising, and signed shares, [L] int64 each
+
+
+@dataclass(frozen=True)
+class Trace:
+    """T + 1 rows of one episode, from its opening on, one per tick; S symbols. On the CPU, prices and money in currency.
+
+    A ruined episode ends with the decision that ruined it.
+    """
+
+    seed: int
+    tick: Tensor  # [T + 1] int64, 0 at the opening
+    bid: Tensor  # [T + 1, S] float64, best of the standing book, as are ask and mid
+    ask: Tensor
+    mid: Tensor
+    close: Tensor  # [T + 1, S] float64, last price traded at
+    value: Tensor  # [T + 1, S] float64, latent
+    estimate: Tensor  # [T + 1, S] float64, of value, as the public knows it
+    news: Tensor  # [T + 1, S] float64, log: publicly implied effect of the tick's headline, 0 without one
+    volume: Tensor  # [T + 1, S] int64 shares
+    position: Tensor  # [T + 1, S] int64 shares
+    filled: Tensor  # [T + 1, S] int64 shares traded in the tick, positive when bought
+    # [T + 1, S] float64, mean price of them; NaN without a trade, or when several symbols traded at once
+    fill_price: Tensor
+    equity: Tensor  # [T + 1] float64
+    depth_time: Tensor  # [C] int64 ticks at which the book of the first symbol was looked at
+    depth_price: Tensor  # [L] float64, middles of equally high steps
+    depth: Tensor  # [C, L] int64 shares resting there, bids positive, asks negative; a step that holds both shows what is left
+
+
+def trace(
+    config: MarketConfig,
+    policy: Callable[[StepResult], Tensor],
+    seed: int,
+    *,
+    device: torch.device | str = "cpu",
+    price_rows: int = 120,
+    time_columns: int = 250,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trace:
+    """Play one episode tick by tick.
+
+    The policy acts at the first of every `ticks_per_action` ticks and rests at the others, so market and account are
+    the same in every bit as when the market itself takes these ticks as one decision; and so is all that the policy is shown.
+    (tests/test_trace.py)
+
+    Args:
+        config: of the market.
+        policy: the action, [1] or [1, S] int64, for what was seen last; fresh, if it remembers anything.
+        seed: of the episode, the first one of this seed.
+        price_rows: most price steps of the book's picture.
+        time_columns: most moments of it, spread evenly over the episode.
+        progress: called after every decision with the ticks done and the ticks in all.
+
+    Raises:
+        ValueError: for less than one price step or two moments, a bad seed or a bad action.
+    """
+    for name, count, least in (("price_rows", price_rows, 1), ("time_columns", time_columns, 2)):
+        if count < least:
+            raise ValueError(f"{name} must be at least {least}, got {count}")
+    market = Market(config.replace(ticks_per_action=1), 1, seed=seed, device=device)
+    seen = market.reset()
+    path = _Path(market, config.max_ticks + 1, time_columns)
+    path.write()
+    while not bool(seen.terminated | seen.truncated):
+        seen = _decide(market, policy(seen), config.ticks_per_action, path.write)
+        if progress is not None:
+            progress(len(path.filled) - 1, config.max_ticks)
+    return path.trace(seed, price_rows)
+
+
+def _decide(market: Market, action: Tensor, ticks: int, after_tick: Callable[[], None]) -> StepResult:
+    """One decision of so many ticks in a market of single ticks, told as `Market.step` would tell it: sums in the same order."""
+    seen = market.step(action)
+    turnover = market.live.accounts.turnover
+    after_tick()
+    for _ in range(ticks - 1):
+        latest = market.step()
+        turnover = turnover + market.live.accounts.turnover
+        after_tick()
+        summed = {name: seen.info[name] + term for name, term in latest.info.items() if name.startswith("reward_")}
+        seen = replace(
+            latest,
+            reward=seen.reward + latest.reward,
+            terminated=seen.terminated | latest.terminated,
+            info={**latest.info, **summed, "filled": seen.info["filled"] + latest.info["filled"]},
+        )
+    seen.info["turnover"] = turnover.to(torch.float64) * market.config.point_size
+    return seen
+
+
+class _Path:
+    """What is written down of a market, tick by tick."""
+
+    def __init__(self, market: Market, rows: int, time_columns: int) -> None:
+        self.market = market
+        self.recorder = Recorder(market.config, market.live, _PATHS, rows)
+        moments = torch.linspace(0, rows - 1, min(time_columns, rows), dtype=torch.float64, device="cpu")
+        self.moments = set(moments.round().to(torch.int64).tolist())
+        self.books: dict[int, Levels] = {}
+        self.filled: list[Tensor] = []  # [S] int64
+        self.turnover: list[Tensor] = []  # [] int64
+
+    def write(self) -> None:
+        """Put the state down as the next row."""
+        state, row = self.market.live, len(self.filled)
+        self.recorder.write(row, state)
+        self.filled.append(state.accounts.filled[0].cpu())
+        self.turnover.append(state.accounts.turnover[0].cpu())
+        if row in self.moments:
+            prices, sizes = depth(state)
+            self.books[row] = prices.cpu(), sizes.cpu()
+
+    def trace(self, seed: int, price_rows: int) -> Trace:
+        rows, point = len(self.filled), self.market.config.point_size
+        paths = {name: path[0, :rows].cpu() for name, path in self.recorder.paths.items()}
+        filled = torch.stack(self.filled)
+        alone = (filled != 0) & ((filled != 0).sum(-1, keepdim=True) == 1)
+        paid = torch.stack(self.turnover).to(torch.float64).unsqueeze(-1) * point / filled.abs()
+        mids = paths["mid"][:, 0] / point
+        low, step, grid = _picture(list(self.books.values()), mids, price_rows)
+        middles = low + step * torch.arange(grid.shape[1], dtype=torch.float64, device="cpu") + 0.5 * (step - 1)
+        return Trace(
+            seed=seed,
+            tick=torch.arange(rows, device="cpu"),
+            **paths,
+            filled=filled,
+            fill_price=torch.where(alone, paid, torch.nan),
+            depth_time=torch.tensor(list(self.books), device="cpu"),
+            depth_price=middles * point,
+            depth=grid,
+        )
+
+
+def _picture(books: Sequence[Levels], mids: Tensor, price_rows: int) -> tuple[int, int, Tensor]:
+    """Books as columns of one grid of prices around the path of the mid [T + 1], in points.
+
+    Returns:
+        The lowest price and the height of a step, points; and shares [C, L] int64.
+    """
+    margin = max(_LEAST_MARGIN, _MARGIN * float(mids.max()))
+    low, high = int(float(mids.min()) - margin), int(float(mids.max()) + margin)
+    step = -(-(high - low + 1) // price_rows)
+    grid = torch.zeros(len(books), -(-(high - low + 1) // step), dtype=torch.int64, device="cpu")
+    for column, (prices, sizes) in zip(grid, books, strict=True):
+        shown = (prices >= low) & (prices <= high)
+        column.index_add_(0, torch.div(prices[shown] - low, step, rounding_mode="floor"), sizes[shown])
+    return low, step, grid

@@ -1,0 +1,146 @@
+"""Recorded paths as the facts read them: one row per symbol of a market, time last, the burn-in cut off."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from torchgym.lab.realism import statistics
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+BURN_IN = 1_000  # ticks that are not measured
+MEMORY = 200  # lags
+
+
+@dataclass(frozen=True)
+class Paths:
+    """What happened in each tick, R = markets x symbols rows of T ticks, float64. A tick stands for about a minute.
+
+    Only returns are always there. Everything but the last two says what happened in a tick, so that blocks of time may be put
+    together in another order; the last two are levels, for pictures.
+
+    Row m * symbols + s is symbol s of market m.
+    """
+
+    returns: Tensor  # [R, T] log returns of the mid
+    symbols: int = 1
+    change: Tensor | None = None  # [R, T] change of the mid, points
+    spread: Tensor | None = None  # [R, T] best ask less best bid at the end of the tick, points
+    volume: Tensor | None = None  # [R, T] shares traded
+    buys: Tensor | None = None  # [R, T] shares bought by orders that came in this tick
+    sells: Tensor | None = None  # [R, T] shares sold by them
+    fills: Tensor | None = None  # [R, T] orders that traded
+    maker_flow: Tensor | None = None  # [R, T] shares that the makers together bought, sales negative
+    maker_edge: Tensor | None = None  # [R, T] what they paid less than the mid after the tick, points x shares
+    gap: Tensor | None = None  # [R, T] log price less log value
+    news: Tensor | None = None  # [R, T] log effect of this tick's headline, zero without one
+    mid: Tensor | None = None  # [R, T] currency
+    value: Tensor | None = None  # [R, T] currency
+
+    def __post_init__(self) -> None:
+        for name, tensor in self._tensors().items():
+            if tensor.shape != self.returns.shape or tensor.dim() != 2:
+                raise ValueError(
+                    f"{name} must have the shape [rows, ticks] of the returns, got {tuple(tensor.shape)}"
+                    f" beside {tuple(self.returns.shape)}"
+                )
+        if self.symbols < 1 or self.returns.shape[0] % self.symbols:
+            raise ValueError(f"{self.returns.shape[0]} rows do not divide into markets of {self.symbols} symbols")
+
+    @property
+    def rows(self) -> int:
+        """Symbols of all markets together."""
+        return self.returns.shape[0]
+
+    @property
+    def ticks(self) -> int:
+        """Ticks per row."""
+        return self.returns.shape[1]
+
+    def arrays(self) -> dict[str, Tensor]:
+        """The tensors whose time may be cut in blocks, by name."""
+        return {name: tensor for name, tensor in self._tensors().items() if name not in ("mid", "value")}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        held = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        return {name: tensor for name, tensor in held.items() if isinstance(tensor, Tensor)}
+
+    @cached_property
+    def size_memory(self) -> Tensor:
+        """Autocorrelation of absolute returns up to `MEMORY` lags, [R, K], entry k at lag k; fewer lags on shorter paths."""
+        return statistics.autocorrelation(self.returns.abs(), min(MEMORY, self.ticks - 1))
+
+    @classmethod
+    def from_prices(cls, log_prices: Tensor) -> Paths:
+        """Paths of which only prices are known: real data, or a model.
+
+        Args:
+            log_prices: [R, T + 1], natural logarithms, equally spaced in time.
+
+        Raises:
+            ValueError: for another number of axes, or prices that are not finite.
+        """
+        if log_prices.dim() != 2 or log_prices.shape[1] < 2:
+            raise ValueError(f"log_prices must have the shape [rows, ticks], got {tuple(log_prices.shape)}")
+        if not bool(log_prices.isfinite().all()):
+            raise ValueError("log_prices must be finite: fill or cut the gaps first")
+        return cls(returns=log_prices.to(torch.float64).diff(dim=-1))
+
+    @classmethod
+    def from_recording(cls, recording: TensorDict, *, burn_in: int = BURN_IN, point_size: float = 0.01) -> Paths:
+        """Paths of what `Market.run` recorded.
+
+        Args:
+            recording: [N, burn_in + T].
+            burn_in: ticks to leave out, at least 1 (the first return needs a price before it).
+            point_size: currency per point, as in the market's configuration.
+
+        Raises:
+            ValueError: when nothing is left after the burn-in.
+        """
+        if not 1 <= burn_in < recording.batch_size[1] - 1:
+            raise ValueError(
+                f"burn_in must be at least 1 and leave two ticks of the {recording.batch_size[1]} recorded, got {burn_in}"
+            )
+
+        def rows(name: str, start: int = burn_in) -> Tensor:
+            """[N, T, S] -> [N * S, T]."""
+            return recording[name][:, start:].transpose(1, 2).flatten(0, 1).to(torch.float64)
+
+        mid, value = rows("mid", burn_in - 1), rows("value")
+        known = set(recording.keys())
+        fills = rows("fills") if "fills" in known else None
+        flow, edge = None, None
+        if {"maker_shares", "maker_cash"} <= known:
+            flow = rows("maker_shares", burn_in - 1).diff(dim=-1)
+            edge = (flow * mid[:, 1:] + rows("maker_cash", burn_in - 1).diff(dim=-1)) / point_size
+        return cls(
+            returns=mid.log().diff(dim=-1),
+            symbols=recording["mid"].shape[-1],
+            # whole numbers of half points and of points, which dividing currency by the point's size misses by a rounding
+            change=(mid.diff(dim=-1) * (2.0 / point_size)).round() / 2.0,
+            spread=((rows("ask") - rows("bid")) / point_size).round(),
+            volume=rows("volume"),
+            buys=rows("buys"),
+            sells=rows("sells"),
+            fills=fills,
+            maker_flow=flow,
+            maker_edge=edge,
+            gap=mid[:, 1:].log() - value.log(),
+            news=rows("news"),
+            mid=mid[:, 1:],
+            value=value,
+        )
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Tensor], *, symbols: int = 1) -> Paths:
+        """The inverse of `arrays`."""
+        return cls(symbols=symbols, **arrays)

@@ -1,0 +1,97 @@
+"""`Feature`: one row of the table, and the kinds of rows there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from torchgym.readout.features.screen import LOOKBACKS, Screen
+
+LIMIT = 10.0  # relative features are clipped here, either side
+_INF = math.inf
+
+Formula = Callable[[Screen], Tensor]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One row of the table: a feature, or a block of features of one formula over several lookbacks."""
+
+    name: str
+    group: str
+    unit: str
+    meaning: str
+    neutral: float | None  # where the formula has no value; None: the mid
+    low: float
+    high: float
+    raw: Formula  # [N, S, len(names)] float64
+    relative: Formula  # same, scale-free; clipped to ±LIMIT afterwards
+    scaled: str  # what the relative form is; a move is the mid × max(volatility of 32 ticks, 1 bp)
+    over: tuple[int, ...] = ()  # ticks, of a block
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its features: `name`, or `name_<ticks>` for each lookback."""
+        return tuple(f"{self.name}_{ticks}" for ticks in self.over) or (self.name,)
+
+    @property
+    def meanings(self) -> tuple[str, ...]:
+        """Of its features, in words."""
+        spans = ("the last tick" if ticks == 1 else f"{ticks} ticks" for ticks in self.over)
+        return tuple(f"{self.meaning} over {span}" for span in spans) or (self.meaning,)
+
+
+def feature(
+    name: str,
+    group: str,
+    unit: str,
+    meaning: str,
+    raw: Formula,
+    *,
+    neutral: float = 0.0,
+    low: float = -_INF,
+    high: float = _INF,
+    centre: float = 0.0,
+    size: float = 1.0,
+) -> Feature:
+    """One feature, [N, S, 1] float64; relative: its distance from the usual value `centre` over the usual `size`."""
+    scale = 1.0 / size
+
+    def relative(s: Screen) -> Tensor:
+        distance = raw(s) if centre == 0.0 else raw(s) - centre
+        return distance if size == 1.0 else distance * scale
+
+    told = f"(x - {centre:g}) / {size:g}"
+    return Feature(name, group, unit, meaning, neutral, low, high, raw, relative, told)
+
+
+def level(name: str, low: float, raw: Formula, meaning: str) -> Feature:
+    """A price derived from the mids; relative: its distance from the mid in moves."""
+
+    def relative(s: Screen) -> Tensor:
+        return (raw(s) - s.mid) / s.move
+
+    return Feature(name, "technical", "currency", meaning, None, low, _INF, raw, relative, "(x - mid) / move")
+
+
+def amount(name: str, low: float, raw: Formula, meaning: str) -> Feature:
+    """A difference of prices; relative: in moves."""
+
+    def relative(s: Screen) -> Tensor:
+        return raw(s) / s.move
+
+    return Feature(name, "technical", "currency", meaning, 0.0, low, _INF, raw, relative, "x / move")
+
+
+def block(name: str, unit: str, low: float, raw: Formula, size: float, meaning: str) -> Feature:
+    """Returns over each lookback of k ticks; relative: over the usual log return in the feature's unit."""
+    scale = 1.0 / size
+
+    def relative(s: Screen) -> Tensor:
+        return raw(s) * scale / s.moves
+
+    told = f"x / ({size:g} volatility √k)"
+    return Feature(name, "price", unit, meaning, 0.0, low, _INF, raw, relative, told, over=LOOKBACKS)

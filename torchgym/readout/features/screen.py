@@ -1,0 +1,203 @@
+"""What the features of one tick share, computed once: mids and returns, deviations, news, the estimate of value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchgym.config import MarketConfig
+from torchgym.numerics import exact
+from torchgym.sim.state import EVENTS, MarketState
+
+LOOKBACKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # ticks, of price changes and log returns
+VOLATILITY_FLOOR = 1e-4  # a usual move is never less than 1 bp per tick
+
+_AT_8, _AT_32 = LOOKBACKS.index(8), LOOKBACKS.index(32)
+_ROOTS = tuple(math.sqrt(k) for k in LOOKBACKS)
+# (first, last, step) of the places of the mids `LOOKBACKS` ticks before the newest of 65, oldest first
+_PAST = ((0, 16, 16), (32, 40, 8), (48, 52, 4), (56, 58, 2), (60, 63, 1))
+
+
+def _once(compute: Callable[[Screen], Any]) -> property:
+    """A property that is computed when first asked for.
+
+    `functools.cached_property` takes a lock before Python 3.12, and a traced graph cannot hold one.
+    """
+    name = compute.__name__
+
+    def get(screen: Screen) -> Any:
+        if name not in screen.memo:
+            screen.memo[name] = compute(screen)
+        return screen.memo[name]
+
+    return property(get, doc=compute.__doc__)
+
+
+def ratio(part: Tensor, whole: Tensor, neutral: float) -> Tensor:
+    """The quotient, or `neutral` where the whole is not positive."""
+    return torch.where(whole > 0.0, part / whole, neutral)
+
+
+class Screen:
+    """What the features of one tick share: [N, S, 1] float64 in currency unless said otherwise, each computed at most once.
+
+    The tape's histories are always full (a fresh market starts with a constant one) and its mids positive.
+    """
+
+    def __init__(self, config: MarketConfig, state: MarketState) -> None:
+        self.config = config
+        self.tape = state.tape
+        self.value = state.value
+        self.memo: dict[str, Any] = {}
+
+    @_once
+    def half_mids(self) -> Tensor:
+        """Mids of the last 65 ticks, newest last: [N, S, 65] half points."""
+        return self.tape.half_mids.to(torch.float64)
+
+    @_once
+    def half_mid(self) -> Tensor:
+        """The newest mid in half points."""
+        return self.half_mids[..., -1:]
+
+    @_once
+    def mid(self) -> Tensor:
+        """The newest mid."""
+        return self.half_mid * (0.5 * self.config.point_size)
+
+    @_once
+    def past(self) -> Tensor:
+        """Mids at each of `LOOKBACKS` ticks before the newest: [N, S, 12] half points."""
+        history = self.half_mids
+        strided = [history[..., first : last + 1 : step] for first, last, step in _PAST]
+        return torch.cat(strided, -1).flip(-1)
+
+    @_once
+    def changes(self) -> Tensor:
+        """Percent by which the mid exceeds each past one: [N, S, 12]."""
+        return (self.half_mid - self.past) * 100.0 / self.past
+
+    @_once
+    def logs(self) -> tuple[Tensor, Tensor]:
+        """Log returns over each lookback [N, S, 12], and of each of the last 32 ticks, newest last [N, S, 32]."""
+        history = self.half_mids
+        ratios = torch.cat([self.half_mid / self.past, history[..., -32:] / history[..., -33:-1]], -1)
+        over, each = exact.log(ratios).split([len(LOOKBACKS), 32], -1)
+        return over, each
+
+    @_once
+    def deviations(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Standard deviations: of 12 mids (population), and of 8 and 32 one-tick log returns (sample, fraction per tick).
+
+        The mean one-tick return over k ticks is the log return over k ticks by k, so one pass over the squares is enough. They
+        are summed in blocks of eight: the first is the short window, the others are the long one.
+        """
+        over, each = self.logs
+        short = each[..., -8:] - over[..., _AT_8 : _AT_8 + 1] * 0.125
+        long = each - over[..., _AT_32 : _AT_32 + 1] * 0.03125
+        both = torch.cat([short, long], -1)
+        blocks = exact.halving_sum((both * both).unflatten(-1, (5, 8))).squeeze(-1)
+        squares = [self.spread_of_mids, blocks[..., :1], exact.halving_sum(blocks[..., 1:])]
+        mids, vol_8, vol_32 = exact.sqrt(torch.cat(squares, -1)).split(1, -1)
+        return mids * (self.config.point_size / 24.0), vol_8 * 7.0**-0.5, vol_32 * 31.0**-0.5
+
+    @_once
+    def window(self) -> Tensor:
+        """The last 12 mids: [N, S, 12] int64 half points."""
+        return self.tape.half_mids[..., -12:]
+
+    @_once
+    def total(self) -> Tensor:
+        """Their sum, int64 half points."""
+        return self.window.sum(-1, keepdim=True)
+
+    @_once
+    def spread_of_mids(self) -> Tensor:
+        """144 population variances of the last 12 mids: an integer number of squared half points."""
+        squares = (self.window * self.window).sum(-1, keepdim=True)
+        return (12 * squares - self.total * self.total).to(torch.float64)
+
+    @_once
+    def averages(self) -> tuple[Tensor, ...]:
+        """The tape's recursions: exponential means over 8 and 16 ticks, signal line, average gain, loss and range."""
+        t = self.tape
+        points = torch.stack([t.ema_8, t.ema_16, t.macd_signal, t.rsi_gain, t.rsi_loss, t.atr_8], -1)
+        return (points * self.config.point_size).split(1, -1)
+
+    @_once
+    def line(self) -> Tensor:
+        """Convergence-divergence: the faster exponential mean less the slower."""
+        return self.averages[0] - self.averages[1]
+
+    @_once
+    def rsi(self) -> Tensor:
+        """Relative strength index, 0 to 100."""
+        gain, loss = self.averages[3:5]
+        return 100.0 * ratio(gain, gain + loss, 0.5)
+
+    @_once
+    def bands(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Upper, middle and lower Bollinger band: the mean of 12 mids and two standard deviations either side."""
+        middle = self.total.to(torch.float64) * (self.config.point_size / 24.0)
+        width = 2.0 * self.deviations[0]
+        return middle + width, middle, middle - width
+
+    @_once
+    def counts(self) -> tuple[Tensor, ...]:
+        """Best bid and ask in points, shares resting near them, orders filled."""
+        t = self.tape
+        integers = torch.stack([t.bid, t.ask, t.bid_depth, t.ask_depth, t.orders_filled], -1)
+        return integers.to(torch.float64).split(1, -1)
+
+    @_once
+    def decayed(self) -> Tensor:
+        """Sentiment of each remembered event by the share of its time that remains, 0 once it is over: [N, S, EVENTS]."""
+        return self.value.sentiment * (self.remaining / self.value.duration.clamp(min=1))
+
+    @_once
+    def remaining(self) -> Tensor:
+        """Ticks that each remembered event still lasts: [N, S, EVENTS]."""
+        return self.value.remaining.to(torch.float64)
+
+    @_once
+    def newest(self) -> tuple[Tensor, ...]:
+        """Of the newest event still active: 1, its decayed sentiment, magnitude and remaining ticks; zeros without one."""
+        active = self.value.remaining > 0
+        age = active * torch.arange(1, EVENTS + 1, device=active.device)
+        chosen = age == age.amax(-1, keepdim=True).clamp(min=1)
+        told = torch.stack([active.to(torch.float64), self.decayed, self.value.magnitude, self.remaining], -2)
+        found = torch.where(chosen.unsqueeze(-2), told, 0.0).sum(-1)  # exact: at most one term is not zero
+        return found.split(1, -1)
+
+    @_once
+    def fair(self) -> Tensor:
+        """The estimate of value that `config.information` grants; the mid where it grants none."""
+        information, value = self.config.information, self.value
+        if information == "none":
+            return self.mid
+        level = value.level if information == "privileged" else value.level + value.estimate_error
+        return (exact.exp(level) * (self.config.list_price * self.config.point_size)).unsqueeze(-1)
+
+    @_once
+    def fair_dev(self) -> Tensor:
+        """Fraction by which the mid exceeds the estimate of value."""
+        return (self.mid - self.fair) / self.fair
+
+    @_once
+    def volatility(self) -> Tensor:
+        """Running volatility, fraction per tick: that of the last 32 returns, with a floor."""
+        return self.deviations[2].clamp(min=VOLATILITY_FLOOR)
+
+    @_once
+    def move(self) -> Tensor:
+        """A usual one-tick move of the price."""
+        return self.mid * self.volatility
+
+    @_once
+    def moves(self) -> Tensor:
+        """Usual log return over each of `LOOKBACKS`: volatility × √k, [N, S, 12]."""
+        return torch.cat([self.volatility * root for root in _ROOTS], -1)

@@ -1,0 +1,200 @@
+"""What the learner is rewarded for: the table of reward terms, and their weighted total.
+
+A term is a function of the learner's equity before the tick and its accounts after it, and of what path-dependent terms remember.
+Adding one takes a function and a row of `REWARDS`, here or in a program of one's own.
+
+Every term is the same in every bit eager, compiled, alone or in a batch. (tests/test_rewards.py)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from torchgym.config import MarketConfig
+from torchgym.numerics import exact
+from torchgym.sim.state import Accounts, RewardMemory
+from torchgym.table import Table, check_made
+
+EQUITY_FLOOR_PARTS = 10**6  # returns count equity as no less than one part of this many of the starting cash
+DRAWDOWN_PRICE = 0.5  # risk_adjusted: currency per currency of new drawdown
+TURNOVER_PRICE = 1e-4  # risk_adjusted: currency per currency traded (1 bp), beside the commission
+SHARPE_DECAY = 0.01  # differential_sharpe: weight of the newest return in the running moments
+SHARPE_LIMIT = 10.0  # differential_sharpe is clipped here, either side
+_SHARPE_ROUNDING = 1e-9  # of the mean square: a variance below this is what rounding leaves of none
+_SHARPE_LEAST = 1e-24  # no real trade leaves a variance this small; below it the powers would underflow
+
+# (config, memory, half equity before [N] int64, accounts after) to the term [N] float64 and the memory after
+Term = Callable[[MarketConfig, RewardMemory, Tensor, Accounts], tuple[Tensor, RewardMemory]]
+
+
+@dataclass(frozen=True)
+class Reward:
+    """One row of `REWARDS`."""
+
+    term: Term
+    unit: str
+    meaning: str
+
+
+def start(config: MarketConfig, half_equity: Tensor) -> RewardMemory:
+    """The memory at the start of an episode, from `half_equity` [N] int64, twice the marked equity in points × shares.
+
+    The same for every configuration, so that a fork may be rewarded otherwise.
+    """
+    del config
+    nothing = torch.zeros_like(half_equity, dtype=torch.float64)
+    return RewardMemory(
+        half_peak=half_equity.clone(), drawdown=nothing, mean_return=nothing.clone(), mean_square=nothing.clone()
+    )
+
+
+def weights(config: MarketConfig) -> dict[str, float]:
+    """Weight of each term of `config.reward`, in the order of `REWARDS`; a name alone has weight 1.
+
+    Raises:
+        ValueError: for an unknown term, listing the known ones.
+
+    >>> weights(MarketConfig(reward={"log_return": 2, "pnl": 1}))
+    {'pnl': 1.0, 'log_return': 2.0}
+    """
+    chosen = config.reward if isinstance(config.reward, Mapping) else {config.reward: 1.0}
+    REWARDS.check(chosen)
+    return {term: float(chosen[term]) for term in REWARDS if term in chosen}
+
+
+def total(
+    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+) -> tuple[Tensor, dict[str, Tensor], RewardMemory]:
+    """The reward of one tick: the weighted sum of the chosen terms, in the order of `REWARDS`.
+
+    `half_equity_before` [N] int64 is twice the marked equity at the end of the tick before; `accounts` are those at the end of
+    this one.
+
+    Returns:
+        The reward [N] float64; each chosen term [N] before its weight; the memory, in which the parts that no chosen term needs
+        are passed through.
+
+    Raises:
+        ValueError: for an unknown term, listing the known ones.
+    """
+    reward: Tensor | None = None
+    terms: dict[str, Tensor] = {}
+    for name, weight in weights(config).items():
+        value, memory = REWARDS[name].term(config, memory, half_equity_before, accounts)
+        check_made(f"REWARDS[{name!r}]", value, half_equity_before.shape, torch.float64)
+        terms[name] = value
+        part = value if weight == 1.0 else value * weight
+        reward = part if reward is None else reward + part
+    assert reward is not None  # the configuration refuses an empty mapping
+    return reward, terms, memory
+
+
+def _pnl(
+    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+) -> tuple[Tensor, RewardMemory]:
+    """Change of marked equity, in currency; adds up to final minus initial equity over any run of ticks."""
+    return _currency(config, accounts.half_equity - half_equity_before), memory
+
+
+def _log_return(
+    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+) -> tuple[Tensor, RewardMemory]:
+    """log(equity after / equity before); adds up to the log return of the whole run.
+
+    Equity at or below a millionth of the starting cash, ruin included, counts as that millionth: the worst possible sum is
+    −13.8 from the starting cash, and the terms add up none the less.
+    """
+    before, after = _solvent(config, half_equity_before), _solvent(config, accounts.half_equity)
+    return exact.log(after / before), memory
+
+
+def _risk_adjusted(
+    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+) -> tuple[Tensor, RewardMemory]:
+    """Profit less `DRAWDOWN_PRICE` × increase of drawdown less `TURNOVER_PRICE` × amount traded, in currency.
+
+    Drawdown is the distance of equity below its highest value so far; only its increases cost, recovery earns nothing beyond
+    its profit.
+    """
+    equity = accounts.half_equity
+    peak = torch.maximum(memory.half_peak, equity)
+    below = peak - equity
+    deeper = (below - (memory.half_peak - half_equity_before)).clamp(min=0)
+    halves = torch.stack([equity - half_equity_before, deeper, 2 * accounts.turnover])
+    profit, drawdown, traded = _currency(config, halves).unbind()
+    remembered = replace(memory, half_peak=peak, drawdown=below.to(torch.float64) / peak.clamp(min=1))
+    return profit - drawdown * DRAWDOWN_PRICE - traded * TURNOVER_PRICE, remembered
+
+
+def _differential_sharpe(
+    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+) -> tuple[Tensor, RewardMemory]:
+    """What this tick's return R adds to the running Sharpe ratio, per unit of decay η = `SHARPE_DECAY`.
+
+    With running moments A ← A + η (R − A) and B ← B + η (R² − B), both 0 at the start:
+    D = (B (R − A) − ½ A (R² − B)) / (B − A²)^(3/2), A and B those of the tick before.
+
+    R is the change of equity over equity before (both floored as in `log_return`). D is 0 where the variance B − A² is nothing
+    but rounding, so at the first tick, and clipped to ±`SHARPE_LIMIT`: after a long rest the variance is tiny, and the first
+    trade would outweigh the episode. In steady trade D is about R in standard deviations, far inside.
+
+    Source: Moody and Saffell 1998, Reinforcement Learning for Trading, NIPS 11; derived again in their Learning to Trade via
+    Direct Reinforcement, IEEE Transactions on Neural Networks 12 (2001), section II.D.
+    """
+    before, after = _solvent(config, half_equity_before), _solvent(config, accounts.half_equity)
+    mean, square = memory.mean_return, memory.mean_square
+    change = (after - before) / before
+    from_mean, from_square = change - mean, change * change - square
+    variance = square - mean * mean
+    real = variance > square * _SHARPE_ROUNDING + _SHARPE_LEAST
+    safe = torch.where(real, variance, 1.0)
+    ratio = (square * from_mean - mean * from_square * 0.5) / (safe * exact.sqrt(safe))
+    remembered = replace(
+        memory, mean_return=mean + from_mean * SHARPE_DECAY, mean_square=square + from_square * SHARPE_DECAY
+    )
+    return torch.where(real, ratio.clamp(-SHARPE_LIMIT, SHARPE_LIMIT), 0.0), remembered
+
+
+def _inventory(
+    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+) -> tuple[Tensor, RewardMemory]:
+    """Minus the sum over symbols of (shares held / position limit)², at the end of the tick: 0 when flat.
+
+    Without unit, −1 per symbol and tick at the limit. Beside `pnl` its weight is a price of risk, in currency per tick at the
+    limit: the urgency of an execution, the risk aversion of a market maker.
+
+    Source: the penalty ∫ φ q² dt on the inventory q in Cartea, Jaimungal and Penalva 2015, Algorithmic and High-Frequency
+    Trading, chapters 6 and 10; in discrete time the variance term of Almgren and Chriss 2001, Optimal Execution of Portfolio
+    Transactions, Journal of Risk 3.
+    """
+    held = accounts.learner_shares
+    return (-held * held).sum(-1).to(torch.float64) * (1.0 / config.position_limit**2), memory
+
+
+def _currency(config: MarketConfig, half_amount: Tensor) -> Tensor:
+    """Currency, float64, from int64 half points × shares."""
+    return half_amount.to(torch.float64) * (0.5 * config.point_size)
+
+
+def _solvent(config: MarketConfig, half_equity: Tensor) -> Tensor:
+    """Equity, float64 half points × shares, counted as no less than the floor of returns (which is positive)."""
+    floor = max(1, 2 * config.starting_cash // EQUITY_FLOOR_PARTS)
+    return half_equity.clamp(min=floor).to(torch.float64)
+
+
+REWARDS: Table[Reward] = Table(
+    "reward",
+    {
+        "pnl": Reward(_pnl, "currency", "change of equity"),
+        "log_return": Reward(_log_return, "fraction", "log return of equity"),
+        "risk_adjusted": Reward(
+            _risk_adjusted, "currency", "change of equity less prices for new drawdown and for turnover"
+        ),
+        "differential_sharpe": Reward(_differential_sharpe, "ratio", "what the return adds to a running Sharpe ratio"),
+        "inventory": Reward(_inventory, "ratio", "minus the squares of the shares held over the position limit"),
+    },
+)

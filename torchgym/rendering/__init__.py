@@ -1,9 +1,0 @@
-"""One market and its learner, shown: as text, as a frame, or live in a window."""
-
-from __future__ import annotations
-
-from torchgym.rendering.history import KEEP, History, Moment
-from torchgym.rendering.screen import MODES, Frame, Screen
-from torchgym.rendering.text import text
-
-__all__ = ["KEEP", "MODES", "Frame", "History", "Moment", "Screen", "text"]

@@ -1,0 +1,204 @@
+"""Phase: what everybody can see at the end of a tick: quotes, depth, trades, and the running averages of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torchgym.config import MarketConfig
+from torchgym.numerics import exact
+from torchgym.sim.state import (
+    FLOW_LOOKBACK,
+    LOOKBACK,
+    VOLUME_LOOKBACK,
+    Auction,
+    Book,
+    Execution,
+    MarketParams,
+    Tape,
+    push,
+)
+
+DEPTH_POINTS = 10
+FALLBACK_POINTS = 20  # how far from the makers' reference an empty side is quoted
+RETURN_CAP = 0.02  # a one-tick return counts no more than this in the variances
+_FAR = 2.0**31  # points: where an empty side's best quote is
+
+# Reductions over the slots run on float32 that holds integers, which is exact in any order and several times faster than int64:
+# the shares of all orders of a symbol add up to less than 2^24 (`MarketConfig` refuses more), and prices count from a price
+# nearby, so that a quote is exact as long as the market has not risen to 64 times the highest list price.
+
+
+def start(config: MarketConfig, params: MarketParams, book: Book, reference: Tensor, variance: Tensor) -> Tape:
+    """A tape that has seen nothing but the opening quotes.
+
+    Args:
+        reference: [N, S] float64 points, the makers' reference price.
+        variance: [N, S] float64, the variance of one-tick returns to start from.
+    """
+    bid, ask = best_quotes(book, reference)
+    half_mid = bid + ask
+    bid_depth, ask_depth = depths(book, bid, ask)
+    points = half_mid.to(torch.float64) * 0.5
+    zero = torch.zeros_like(points)
+    none = torch.zeros_like(bid)
+
+    def history(length: int) -> Tensor:
+        return none.unsqueeze(-1).repeat(1, 1, length)
+
+    def three(values: Tensor) -> Tensor:
+        return values.unsqueeze(-1).repeat(1, 1, 3)
+
+    return Tape(
+        bid=bid,
+        ask=ask,
+        bid_depth=bid_depth,
+        ask_depth=ask_depth,
+        close=half_mid >> 1,
+        log_mid=log_price(config, half_mid),
+        last_return=zero,
+        half_mids=half_mid.unsqueeze(-1).repeat(1, 1, LOOKBACK + 1),
+        volumes=history(VOLUME_LOOKBACK + 1),
+        buys=history(FLOW_LOOKBACK),
+        sells=history(FLOW_LOOKBACK),
+        orders_filled=none,
+        variance=three(variance),
+        busy_volume=three(torch.ones_like(zero)),
+        busy_return=three(torch.ones_like(zero)),
+        ema_8=points,
+        ema_16=points.clone(),
+        macd_signal=zero.clone(),
+        rsi_gain=zero.clone(),
+        rsi_loss=zero.clone(),
+        atr_8=zero.clone(),
+    )
+
+
+def measure(
+    config: MarketConfig,
+    params: MarketParams,
+    tape: Tape,
+    *,
+    book: Book,
+    execution: Execution,
+    auction: Auction,
+    fresh: Tensor,
+    reference: Tensor,
+) -> Tape:
+    """The tape after this tick.
+
+    Aggressive flow counts the fills of orders that came in this tick, the learner's too; what they met, resting orders and
+    makers' quotes, does not count. Volume counts each share that changed hands once.
+
+    Args:
+        fresh: [N, S, F], of the first F slots, not zero where an order came in: a mask, or the orders' sizes, which a compiled
+            graph need not write down as bools.
+        reference: [N, S] float64 points; quotes an empty side at 20 points from it.
+    """
+    bid, ask = best_quotes(book, reference)
+    bid_depth, ask_depth = depths(book, bid, ask)
+    half_mid = bid + ask
+    log_mid = log_price(config, half_mid)
+    change = log_mid - tape.log_mid
+
+    taken = execution.filled.abs()
+    volume = auction.volume + taken
+    close = torch.where(taken > 0, execution.last_price, tape.close)
+    close = torch.where(auction.volume > 0, auction.price, close)
+
+    buys, sells = _aggressive(execution, auction, fresh)
+    filled = (_count(auction.fills) + _count(execution.fills)).to(torch.int64) + (taken > 0)
+
+    size = torch.clamp(change.abs(), max=RETURN_CAP)
+    relative_volume = torch.clamp(volume.to(torch.float64) * (1.0 / config.usual_volume), max=6.0)
+    relative_return = torch.clamp(change.abs() * (1.0 / config.usual_return), max=8.0)
+    return Tape(
+        bid=bid,
+        ask=ask,
+        bid_depth=bid_depth,
+        ask_depth=ask_depth,
+        close=close,
+        log_mid=log_mid,
+        last_return=change,
+        half_mids=push(tape.half_mids, half_mid),
+        volumes=push(tape.volumes, volume),
+        buys=push(tape.buys, buys),
+        sells=push(tape.sells, sells),
+        orders_filled=filled,
+        variance=_blend(tape.variance, size * size, params.variance_decay),
+        busy_volume=_blend(tape.busy_volume, relative_volume, params.activity_decay),
+        busy_return=_blend(tape.busy_return, relative_return, params.activity_decay),
+        **_indicators(tape, half_mid, torch.where(volume > 0, 2 * close, half_mid)),
+    )
+
+
+def best_quotes(book: Book, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Best bid and ask [N, S] int64 points; an empty side is quoted away from the reference, never inside the other."""
+    centre = torch.floor(reference).to(torch.int64)
+    offset, size = _points_from(centre, book), book.size.to(torch.float32)
+    bid = torch.where(size > 0.0, offset, -_FAR).amax(-1)
+    ask = torch.where(size < 0.0, offset, _FAR).amin(-1)
+    no_bid, no_ask = bid == -_FAR, ask == _FAR
+    ask = torch.where(no_ask, torch.clamp(bid + 1.0, min=FALLBACK_POINTS), ask)
+    bid = torch.where(no_bid, torch.clamp(ask - 1.0, max=-FALLBACK_POINTS), bid)
+    return centre + bid.to(torch.int64), centre + ask.to(torch.int64)
+
+
+def depths(book: Book, bid: Tensor, ask: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares resting within 10 points of the best bid and of the best ask, [N, S] int64."""
+    size = book.size.to(torch.float32)
+    near_bid, near_ask = _points_from(bid, book) >= -DEPTH_POINTS, _points_from(ask, book) <= DEPTH_POINTS
+    bids = torch.where(near_bid, torch.clamp(size, min=0.0), 0.0).sum(-1)
+    asks = torch.where(near_ask, torch.clamp(size, max=0.0), 0.0).sum(-1)
+    return bids.to(torch.int64), -asks.to(torch.int64)
+
+
+def _points_from(level: Tensor, book: Book) -> Tensor:
+    """How far each order's price lies above a price [N, S] int64: [N, S, K] float32 points."""
+    return (book.price - level.unsqueeze(-1)).to(torch.float32)
+
+
+def _aggressive(execution: Execution, auction: Auction, fresh: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares bought and sold by those who came to trade, [N, S] int64."""
+    incoming = torch.where(fresh != 0, auction.fills[..., : fresh.shape[-1]].to(torch.float32), 0.0)
+    learner = (auction.fills[..., -1] + execution.filled).to(torch.float32)
+    bought = torch.clamp(incoming, min=0.0).sum(-1) + torch.clamp(learner, min=0.0)
+    net = incoming.sum(-1) + learner
+    return bought.to(torch.int64), (bought - net).to(torch.int64)
+
+
+def _count(fills: Tensor) -> Tensor:
+    """How many are not zero along the last axis, [N, S] float32."""
+    return (fills.to(torch.float32) != 0.0).to(torch.float32).sum(-1)
+
+
+def log_price(config: MarketConfig, half_price: Tensor) -> Tensor:
+    """log(price / list price), float64, from half points."""
+    return exact.log(half_price.to(torch.float64) * (0.5 / config.list_price))
+
+
+def _indicators(tape: Tape, half_mid: Tensor, half_close: Tensor) -> dict[str, Tensor]:
+    """Recursions of the technical features, in points.
+
+    Sources: Wilder (1978) for the strength index and the true range; Appel (2005) for convergence-divergence.
+    """
+    now = half_mid.to(torch.float64) * 0.5
+    before = tape.half_mids[..., -1].to(torch.float64) * 0.5
+    traded = half_close.to(torch.float64) * 0.5
+    ema_8 = tape.ema_8 + (2.0 / 9.0) * (now - tape.ema_8)
+    ema_16 = tape.ema_16 + (2.0 / 17.0) * (now - tape.ema_16)
+    change = now - before
+    true_range = torch.maximum(torch.maximum(now, traded), before) - torch.minimum(torch.minimum(now, traded), before)
+    return {
+        "ema_8": ema_8,
+        "ema_16": ema_16,
+        "macd_signal": tape.macd_signal + 0.4 * ((ema_8 - ema_16) - tape.macd_signal),
+        "rsi_gain": (7.0 * tape.rsi_gain + torch.clamp(change, min=0.0)) * 0.125,
+        "rsi_loss": (7.0 * tape.rsi_loss + torch.clamp(-change, min=0.0)) * 0.125,
+        "atr_8": (7.0 * tape.atr_8 + true_range) * 0.125,
+    }
+
+
+def _blend(mean: Tensor, value: Tensor, decay: Tensor) -> Tensor:
+    """Exponential means with three half-lives, [N, S, 3]."""
+    return mean + decay * (value.unsqueeze(-1) - mean)

@@ -1,0 +1,261 @@
+"""Phase: orders meet. The learner's order walks the standing book; everybody else meets in a call auction.
+
+Sums over orders run in float32 holding integers, which is exact because the configuration keeps them below 2**24; money is
+int64. Prices are measured from the mid, in points, inside a band, so every search has a fixed number of steps.
+
+A compiled graph turns each search step into one loop over the orders. What such loops share is written down once (`_stored`),
+in floats: bools are slow to write, so masks are compared anew where they are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from torchgym.config import MarketConfig
+from torchgym.sim.state import Auction, Book, Execution
+
+_FAR = 1.0e6  # beyond every band
+
+
+def execute(
+    config: MarketConfig, book: Book, shares: Tensor, limit: Tensor, half_mid: Tensor
+) -> tuple[Book, Execution]:
+    """The learner's order against the resting orders it saw, level by level, each fill at the resting order's own limit.
+
+    Levels better than the last one reached fill whole; that one is shared pro rata by cumulative floors. What the book
+    within the limit (and the band) cannot fill is left as `remainder`.
+
+    Args:
+        book: the standing book, [N, S, K].
+        shares: [N, S] int64, positive buys; 0 does nothing.
+        limit: [N, S] int64 points, the worst price accepted.
+        half_mid: [N, S] int64 half points.
+
+    Returns:
+        The book without the shares taken, and the execution.
+
+    Invariants: shares taken equal shares received; no fill beyond the limit; a one-share buy pays the best ask.
+    """
+    side = torch.sign(shares).unsqueeze(-1)
+    base = (half_mid >> 1).unsqueeze(-1)
+    resting = _stored(torch.clamp(-book.size * side, min=0).to(torch.float32))
+    climb = _stored(torch.where(resting > 0.0, ((book.price - base) * side).to(torch.float32), _FAR))
+    wanted = shares.abs().to(torch.float32).unsqueeze(-1)
+    reach = torch.clamp(((limit.unsqueeze(-1) - base) * side).to(torch.float32), -1.0, float(config.band))
+
+    def short(level: Tensor) -> Tensor:
+        return (resting * (climb < level)).sum(-1, keepdim=True) < wanted
+
+    level = _last(short, low=torch.full_like(reach, -1.0), span=config.band + 1)
+    level = _stored(torch.minimum(level, reach))
+    better = resting * (climb < level)
+    marginal = resting * (climb == level)
+    whole, available = better.sum(-1, keepdim=True), marginal.sum(-1, keepdim=True)
+    need = torch.minimum(wanted - whole, available)
+    worst = torch.where(climb <= level, climb, -_FAR).amax(-1, keepdim=True)
+
+    filled = (whole + need).to(torch.int64) * side
+    fills = (better + _pro_rata(marginal, need, available)).to(torch.int64) * -side
+    execution = Execution(
+        filled=filled.squeeze(-1),
+        paid=-(fills * book.price).sum(-1),
+        last_price=torch.where(filled != 0, base + worst.to(torch.int64) * side, 0).squeeze(-1),
+        fills=fills,
+        remainder=shares - filled.squeeze(-1),
+        limit=limit,
+    )
+    return replace(book, size=book.size - fills), execution
+
+
+def defer(config: MarketConfig, book: Book, shares: Tensor, limit: Tensor, half_mid: Tensor) -> tuple[Book, Execution]:
+    """The sealed-auction variant: nothing is executed now, the whole order goes to the auction."""
+    nothing = torch.zeros_like(shares)
+    execution = Execution(
+        filled=nothing,
+        paid=nothing.clone(),
+        last_price=nothing.clone(),
+        fills=torch.zeros_like(book.size),
+        remainder=shares,
+        limit=limit,
+    )
+    return book, execution
+
+
+EXECUTIONS = {"book": execute, "auction": defer}
+
+
+def clear(
+    config: MarketConfig, book: Book, remainder: Tensor, limit: Tensor, half_mid: Tensor, coin: Tensor
+) -> tuple[Book, Auction]:
+    """Call auction: one price per symbol that trades the most shares, every limit respected.
+
+    Among the prices with the largest volume the smallest imbalance wins, then the nearest to the mid; a mid between two
+    points is rounded by the coin. Orders better than the worst price that still trades fill whole, on either side; at that
+    price the shares are cut pro rata by cumulative floors, so shares bought equal shares sold exactly.
+
+    The excess of bids over asks falls with the price: an order lowers it by its shares right after one price, its step, which
+    is the limit of a bid and the point before the limit of an ask. Bisection finds the last price u with excess >= 0. Up to u
+    the asks with a step below u trade whole, from u + 1 on the bids with a step above u; so the best price lies on the flat
+    stretch of the excess around u or the one around u + 1, and only orders with the step u are ever cut.
+
+    Args:
+        book: all orders, [N, S, K]; may be crossed.
+        remainder: [N, S] int64 shares of the learner, signed; immediate-or-cancel.
+        limit: [N, S] int64 points of that order.
+        half_mid: [N, S] int64 half points.
+        coin: [N, S] int64, 0 or 1.
+
+    Returns:
+        The uncrossed book, limits keener than the band cut to it; and the auction (fills of the K slots and the learner).
+
+    Invariants: fills sum to zero; no other price trades more; nobody trades beyond a limit; best bid < best ask afterwards.
+
+    Source: Budish, Cramton and Shim (2015), section VII; exchange rules for opening auctions.
+    """
+    base = (half_mid >> 1).unsqueeze(-1)
+    step, bids, asks = _steps(config, book, remainder=remainder.unsqueeze(-1), limit=limit.unsqueeze(-1), base=base)
+
+    def enough(level: Tensor) -> Tensor:
+        return torch.where(step >= level, bids, asks).sum(-1, keepdim=True) >= 0.0
+
+    low = torch.full_like(step[..., :1], -config.band - 1.0)
+    low = _stored(torch.clamp(_last(enough, low=low, span=2 * config.band + 1), max=float(config.band)))
+    mid = ((half_mid & 1) * coin).to(torch.float32).unsqueeze(-1)
+    price, volume, fills = _trade(step, bids, asks, low=low, mid=mid)
+    auction = Auction(
+        price=(base + price.to(torch.int64)).squeeze(-1),
+        volume=volume.to(torch.int64).squeeze(-1),
+        fills=fills.to(torch.int64),
+    )
+    # A limit keener than the band stays cut: two orders left beyond the same edge could else stay crossed.
+    top, bottom = base + config.band, base - config.band
+    limits = torch.where(book.size > 0, torch.minimum(book.price, top), torch.maximum(book.price, bottom))
+    limits = torch.where(book.size != 0, limits, book.price)
+    return replace(book, price=limits, size=book.size - auction.fills[..., :-1]), auction
+
+
+def _steps(
+    config: MarketConfig, book: Book, *, remainder: Tensor, limit: Tensor, base: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Steps of the excess as offsets from the base; bids (>= 0) and asks (<= 0). [N, S, K + 1] float32, the learner last.
+
+    Steps are cut to the band, from the last point before it to its last point. That is what cutting limits keener than the band
+    comes to, and it puts orders out of reach, and the empty slots, where the auction never trades: at the end that is theirs.
+    """
+    offset = torch.cat([(book.price - base).to(torch.float32), (limit - base).to(torch.float32)], dim=-1)
+    size = torch.cat([book.size.to(torch.float32), remainder.to(torch.float32)], dim=-1)
+    first, last = -config.band - 1.0, float(config.band)
+    step = torch.where(size > 0.0, offset, torch.where(size < 0.0, offset - 1.0, first))
+    bids, asks = torch.clamp(size, min=0.0), torch.clamp(size, max=0.0)
+    return _stored(torch.clamp(step, first, last)), _stored(bids), _stored(asks)
+
+
+def _trade(step: Tensor, bids: Tensor, asks: Tensor, *, low: Tensor, mid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Price (an offset from the base) and volume, [N, S, 1], and fills [N, S, K + 1], all float32.
+
+    Args:
+        low: [N, S, 1], the last level with an excess >= 0: u of `clear`.
+        mid: [N, S, 1], 0 or 1.
+    """
+    asks_low = -(asks * (step < low)).sum(-1, keepdim=True)
+    asks_at = -(asks * (step == low)).sum(-1, keepdim=True)
+    bids_at = (bids * (step == low)).sum(-1, keepdim=True)
+    bids_high = (bids * (step > low)).sum(-1, keepdim=True)
+    floor = torch.where(step < low, step, -_FAR).amax(-1, keepdim=True) + 1.0
+    ceiling = torch.where(step > low, step, _FAR).amin(-1, keepdim=True)
+
+    price_low = torch.minimum(torch.maximum(mid, floor), low)
+    price_high = torch.maximum(torch.minimum(mid, ceiling), low + 1.0)
+    imbalance_low, imbalance_high = bids_high + bids_at - asks_low, asks_low + asks_at - bids_high
+    nearer = (price_high - mid).abs() < (price_low - mid).abs()
+    calmer = (imbalance_high < imbalance_low) | ((imbalance_high == imbalance_low) & nearer)
+    upper = (bids_high > asks_low) | ((bids_high == asks_low) & calmer)
+    volume = torch.maximum(asks_low, bids_high)
+    price = torch.where(volume > 0.0, torch.where(upper, price_high, price_low), mid)
+
+    # The side that is cut: bids (1) at the lower price, asks (-1) at the upper one.
+    longer = _stored(torch.where(upper, -1.0, 1.0))
+    marginal = torch.clamp((bids + asks) * longer, min=0.0) * (step == low)
+    share = volume - torch.where(upper, asks_low, bids_high)
+    cut = _pro_rata(marginal, share, torch.where(upper, asks_at, bids_at)) * longer
+    return price, volume, torch.where(step == low, cut, torch.where(step > low, bids, asks))
+
+
+def _last(holds: Callable[[Tensor], Tensor], *, low: Tensor, span: int) -> Tensor:
+    """The last of the levels low, low + 1, ... for which `holds` is true, given that it is true up to some level and then false.
+
+    The lowest, [N, S, 1] float32, is not asked. At least `span` levels above it are searched, and beyond them up to a power of 2.
+    """
+    for power in reversed(range(span.bit_length())):
+        level = low + float(2**power)
+        low = torch.where(holds(level), level, low)
+    return low
+
+
+def _pro_rata(sizes: Tensor, share: Tensor, total: Tensor) -> Tensor:
+    """Cut `sizes` [N, S, K] down to `share` of `total` [N, S, 1] by cumulative floors; sums to the share exactly.
+
+        fill_k = floor(running_k share / total) - floor(running_(k-1) share / total)
+
+    One division per symbol is enough, in float64: a product of shares is below 2**48, so adding a half keeps it exact and the
+    quotient at least 2**-25 away from every integer, while the rounded reciprocal moves it by less than 2**-27.
+    """
+    running = _running_sum(sizes)
+    share, per_total = share.to(torch.float64), 1.0 / torch.clamp(total, min=1.0).to(torch.float64)
+    upto = torch.floor((running.to(torch.float64) * share + 0.5) * per_total)
+    before = torch.floor(((running - sizes).to(torch.float64) * share + 0.5) * per_total)
+    return (upto - before).to(torch.float32)
+
+
+def _running_sum(sizes: Tensor) -> Tensor:
+    """Cumulative sums over the slots; integers, so the order of the additions changes no bit.
+
+    Eagerly one call. A compiled graph would have to leave its loops for that call, and adds in doubling strides instead.
+    """
+    if not torch.compiler.is_compiling():
+        return torch.cumsum(sizes, dim=-1)
+    stride = 1
+    while stride < sizes.shape[-1]:
+        sizes = torch.cat([sizes[..., :stride], sizes[..., stride:] + sizes[..., :-stride]], dim=-1)
+        stride *= 2
+    return sizes
+
+
+def _stored(values: Tensor) -> Tensor:
+    """The same tensor; a compiled graph writes it down here instead of computing it anew in each loop that reads it."""
+    return values.as_strided(values.shape, values.stride()) if torch.compiler.is_compiling() else values
+
+
+def replace_orders(book: Book, price: Tensor, size: Tensor, expiry: Tensor) -> Book:
+    """A new order of a trader takes the place of its resting one; size 0 leaves that where it is. All [N, S, <= K] int64.
+
+    Slots beyond the given ones (the makers') keep what they have.
+    """
+    count = price.shape[-1]
+    acts = size != 0
+
+    def put(old: Tensor, new: Tensor) -> Tensor:
+        return torch.cat([torch.where(acts, new, old[..., :count]), old[..., count:]], dim=-1)
+
+    return Book(price=put(book.price, price), size=put(book.size, size), expiry=put(book.expiry, expiry))
+
+
+def expire(book: Book, tick: Tensor) -> Book:
+    """Drop what ends with this tick ([N] int64)."""
+    return replace(book, size=torch.where(book.expiry <= tick[:, None, None], 0, book.size))
+
+
+def liquidation_value(config: MarketConfig, book: Book, shares: Tensor, half_mid: Tensor) -> Tensor:
+    """What selling (buying back) the position against the standing book would bring, [N, S] int64 half units of money.
+
+    Shares that the book inside the band cannot take are valued at the worst price it reached, or the mid if it is empty.
+    """
+    direction = torch.sign(-shares)
+    edge = (half_mid >> 1) + direction * config.band
+    _, walked = execute(config, book, -shares, torch.clamp(edge, min=1), half_mid)
+    last = torch.where(walked.last_price > 0, 2 * walked.last_price, half_mid)
+    return -2 * walked.paid - walked.remainder * last

@@ -1,0 +1,182 @@
+"""Phase: background populations turn what they saw at the end of the last tick into orders.
+
+A family is one file with a `start` and a `decide` (and a `settle`, if it must remember its fills), and one row of `TRADERS`; its
+settings are a field of `torchgym.config.Population`, or a row of `torchgym.config.FAMILIES` where it lives in a program of one's
+own. Makers quote both sides and have phases of their own (`maker`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchgym.config import MarketConfig
+from torchgym.numerics import exact
+from torchgym.sim.noise import Draws, Noise, StartNoise
+from torchgym.sim.state import Accounts, Auction, Execution, Layout, MarketParams, MarketState, Orders, Value
+from torchgym.sim.traders import executor, maker, news, noise_trader, pairs, reversion, rotator, stop, trend, value
+from torchgym.sim.traders.view import View, activity_of, see
+from torchgym.sim.traders.wish import AT_MARKET, Wish, orders_of, toward_target
+from torchgym.table import Table, check_made
+
+
+@dataclass(frozen=True)
+class TraderFamily:
+    """Functions of one family of single-order traders; n traders per symbol.
+
+    `start(config, draws, log_mid) -> (memory, shares)`: log_mid [N, S, 1] float32, shares [N, S, n] float32 holding integers.
+    `decide(config, params, memory, *, view, shares, draws) -> (Wish, memory)`.
+    `settle(memory, *, shares_before, fills, log_close) -> memory`: float32 holding integers.
+    """
+
+    start: Callable[..., tuple[Any, Tensor]]
+    decide: Callable[..., tuple[Wish, Any]]
+    settle: Callable[..., Any] | None = None
+
+
+TRADERS: Table[TraderFamily] = Table(
+    "trader family",
+    {
+        "value": TraderFamily(value.start, value.decide),
+        "trend": TraderFamily(trend.start, trend.decide),
+        "reversion": TraderFamily(reversion.start, reversion.decide),
+        "noise": TraderFamily(noise_trader.start, noise_trader.decide),
+        "executor": TraderFamily(executor.start, executor.decide, executor.settle),
+        "news": TraderFamily(news.start, news.decide),
+        "stop": TraderFamily(stop.start, stop.decide, stop.settle),
+        "pairs": TraderFamily(pairs.start, pairs.decide),
+        "rotator": TraderFamily(rotator.start, rotator.decide),
+    },
+)
+
+_PRESSURE = 0.7 * 0.03  # opening log price per unit of the executors' inventory over the value traders' capacity
+_PRICE_SPREAD = 0.005
+
+
+def start(
+    config: MarketConfig, places: Layout, latent: Value, noise: StartNoise
+) -> tuple[dict[str, Any], Tensor, Tensor]:
+    """Traits, beliefs and inventories of a fresh market.
+
+    Value traders hold the other side of the executors' inventory by capacity, and the first trader takes what is left, so that
+    inventories sum to zero.
+
+    Returns:
+        Memories by family; shares [N, S, A] int64; the opening mid [N, S] float64, log of price over list price.
+    """
+    log_mid = latent.level + _PRICE_SPREAD * noise.value[..., 5]
+    absorbed = None
+    if "executor" in places.families and "value" in places.families:
+        nowhere = torch.zeros_like(log_mid, dtype=torch.float32).unsqueeze(-1)
+        _, parents = executor.start(config, noise.trader(places.families["executor"]), nowhere)
+        believers, _ = value.start(config, noise.trader(places.families["value"]), nowhere)
+        total, capacity = parents.sum(-1, keepdim=True), believers.capacity.sum(-1, keepdim=True)
+        absorbed = torch.floor(believers.capacity * total / capacity)
+        log_mid = log_mid + _PRESSURE * (total / capacity).squeeze(-1).to(torch.float64)
+
+    memories: dict[str, Any] = {}
+    held = []
+    opening = log_mid.to(torch.float32).unsqueeze(-1)
+    for name, place in places.families.items():
+        memory, shares = TRADERS[name].start(config, noise.trader(place), opening)
+        check_made(f"start of TRADERS[{name!r}]", shares, _shape(log_mid, place), torch.float32)
+        if memory is not None:
+            memories[name] = memory
+        held.append(shares - absorbed if name == "value" and absorbed is not None else shares)
+    reference = float(config.list_price) * exact.exp(log_mid)
+    memories["maker"], shares = maker.start(config, noise.trader(places.maker_owners), reference)
+    held.append(shares)
+    owned = torch.cat(held, dim=-1).to(torch.int64)
+    owned[..., 0] -= owned.sum(-1)
+    return memories, owned, log_mid
+
+
+def decide(
+    config: MarketConfig, params: MarketParams, state: MarketState, *, places: Layout, view: View, noise: Noise
+) -> tuple[Orders, dict[str, Any]]:
+    """Everybody's orders for this tick, [N, S, singles] float32 holding integers, and the new memories."""
+    memories = dict(state.traders)
+    wishes = []
+    counts = [place.stop - place.start for place in places.families.values()]
+    held = state.accounts.shares[..., : places.singles].to(torch.float32).split(counts, dim=-1)
+    numbers = noise.traders.split(counts, dim=-1)
+    for name, shares, own in zip(places.families, held, numbers, strict=True):
+        wish, memory = TRADERS[name].decide(
+            config, params, state.traders.get(name), view=view, shares=shares, draws=Draws(*own.unbind(1))
+        )
+        wishes.append(_checked(name, wish, config.population.families[name].max_size, shares.shape))
+        if memory is not None:
+            memories[name] = memory
+    return orders_of(config, view, wishes), memories
+
+
+def _shape(per_symbol: Tensor, place: slice) -> tuple[int, ...]:
+    """[N, S, n] of a family."""
+    return (*per_symbol.shape, place.stop - place.start)
+
+
+def _checked(name: str, wish: Wish, max_size: int, shape: Sequence[int]) -> Wish:
+    """The wish; no order of an added family exceeds its `max_size`, on which the bound on exact sums counts.
+
+    Raises:
+        ValueError: naming the family and what is wrong.
+    """
+    row = f"TRADERS[{name!r}]"
+    for entry in dataclasses.fields(wish):
+        value = getattr(wish, entry.name)
+        if isinstance(value, Tensor):
+            dtype = torch.bool if entry.name == "acts" else torch.float32
+            check_made(f"{entry.name} of the wish of {row}", value, shape, dtype)
+    if not isinstance(wish.most, Tensor):
+        if not 0 <= wish.most <= max_size:
+            raise ValueError(
+                f"most of the wish of {row} must be from 0 to its max_size = {max_size}, got {wish.most!r}"
+            )
+    elif TRADERS.added([name]):
+        return dataclasses.replace(wish, most=wish.most.clamp(0.0, float(max_size)))
+    return wish
+
+
+def settle(
+    memories: dict[str, Any],
+    *,
+    places: Layout,
+    before: Accounts,
+    execution: Execution,
+    auction: Auction,
+    log_close: Tensor,
+) -> dict[str, Any]:
+    """Tell the families that care what they traded; log_close [N, S] float64, the auction's price over the list price."""
+    updated = dict(memories)
+    fills = (execution.fills + auction.fills[..., :-1]).to(torch.float32)
+    for name, place in places.families.items():
+        remember = TRADERS[name].settle
+        if remember is not None:
+            updated[name] = remember(
+                memories[name],
+                shares_before=before.shares[..., place].to(torch.float32),
+                fills=fills[..., place],
+                log_close=log_close.to(torch.float32).unsqueeze(-1),
+            )
+    return updated
+
+
+__all__ = [
+    "AT_MARKET",
+    "TRADERS",
+    "TraderFamily",
+    "View",
+    "Wish",
+    "activity_of",
+    "decide",
+    "maker",
+    "see",
+    "settle",
+    "start",
+    "toward_target",
+]

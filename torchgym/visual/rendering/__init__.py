@@ -1,0 +1,9 @@
+"""One market and its learner, shown: as text, as a frame, or live in a window."""
+
+from __future__ import annotations
+
+from torchgym.visual.rendering.history import KEEP, History, Moment
+from torchgym.visual.rendering.screen import MODES, Frame, Screen
+from torchgym.visual.rendering.text import text
+
+__all__ = ["KEEP", "MODES", "Frame", "History", "Moment", "Screen", "text"]

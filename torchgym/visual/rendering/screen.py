@@ -1,0 +1,104 @@
+"""What an environment draws on: history kept decision by decision, and the one way of showing it that was asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from torchgym.config import MarketConfig
+from torchgym.sim.state import MarketState
+from torchgym.visual.rendering.history import History
+from torchgym.visual.rendering.text import text
+
+if TYPE_CHECKING:
+    from torchgym.visual.rendering.picture import Picture
+    from torchgym.visual.rendering.window import Window
+
+MODES = ("human", "rgb_array", "ansi")
+
+Frame = npt.NDArray[np.uint8]
+
+
+class Screen:
+    """Shows one market in one of the modes of gymnasium.
+
+    "human" draws into a window whenever something happened; "rgb_array" gives a frame [720, 960, 3] uint8, "ansi" a text, when
+    asked. matplotlib is loaded by the first two only, when they first draw. A copy has the same history, and makes a window or a
+    picture of its own when it first draws.
+
+    Args:
+        config: of the market.
+        mode: one of `MODES`.
+        symbol: which symbol is shown.
+
+    Raises:
+        ValueError: for an unknown mode or symbol, naming the known ones.
+    """
+
+    def __init__(self, config: MarketConfig, mode: str, symbol: int = 0) -> None:
+        if mode not in MODES:
+            raise ValueError(f"unknown render_mode {mode!r}: choose one of {', '.join(MODES)}, or None")
+        if type(symbol) is not int or not 0 <= symbol < config.num_symbols:
+            raise ValueError(f"render_symbol must be an integer from 0 to {config.num_symbols - 1}, got {symbol!r}")
+        self.mode = mode
+        self.history = History(config, symbol)
+        self._picture: Picture | None = None
+        self._window: Window | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_picture": None, "_window": None}
+
+    def open(self) -> None:
+        """Open the window of "human" mode, unless it is open; nothing in the other modes. To be called before `begin` and `add`.
+
+        Raises:
+            ImportError: when matplotlib is missing, naming the command that installs it.
+            RuntimeError: when no window can be opened, naming the remedy.
+        """
+        if self.mode == "human" and self._window is None:
+            from torchgym.visual.rendering.window import Window
+
+            self._window = Window(self.history.config)
+
+    def begin(self, state: MarketState) -> None:
+        """A new episode has been opened."""
+        self.history.begin(state)
+        self._show(state)
+
+    def add(self, state: MarketState) -> None:
+        """The learner's decision has been carried out."""
+        self.history.add(state)
+        self._show(state)
+
+    def render(self, state: MarketState) -> str | Frame | None:
+        """The market as it stands, of which the last `begin` or `add` told.
+
+        Returns:
+            A text or a frame, the caller's own; None in "human" mode, where the window shows it already.
+
+        Raises:
+            ImportError: when a frame is wanted and matplotlib is missing, naming the command that installs it.
+        """
+        if self.mode == "ansi":
+            return text(self.history, state)
+        if self.mode == "human":
+            return None
+        if self._picture is None:
+            from torchgym.visual.rendering.picture import Picture
+
+            self._picture = Picture(self.history.config)
+        self._picture.update(self.history, state)
+        return self._picture.frame()
+
+    def close(self) -> None:
+        """Close the window, if there is one; may be called again."""
+        if self._window is not None:
+            self._window.close()
+        self._window = self._picture = None
+
+    def _show(self, state: MarketState) -> None:
+        """Draw into the window, if there is one."""
+        if self._window is not None:
+            self._window.show(self.history, state)

@@ -1,0 +1,14 @@
+"""One evaluation as one HTML page: what the policies earned, one episode in pictures, and how to do it again.
+
+`write_report(Path("runs/train"), BASELINES["momentum"].make, policy="momentum")` makes the page about one of the policies.
+"""
+
+try:
+    import plotly  # noqa: F401 (the files of this package import more of it)
+except ImportError as missing:
+    raise ImportError('reports need plotly: pip install "torchgym[report]"') from missing
+
+from torchgym.visual.report.page import chosen_policy, page
+from torchgym.visual.report.run import median_episode, read_evaluation, write_report
+
+__all__ = ["chosen_policy", "median_episode", "page", "read_evaluation", "write_report"]
