@@ -48,7 +48,7 @@ train: $(VENV)/.stamp-train ## train an agent, measure it against scripted polic
 	$(BIN)/torchgym train runs/train $(TRAIN_MODE) $(TRAIN_ARGS)
 	$(BIN)/torchgym report runs/train
 
-ladder: $(VENV)/.stamp-train ## climb the learnability ladder; stopped, it goes on from where it stood
+ladder: $(VENV)/.stamp-train ## train on the tasks of the learnability ladder; stopped, it goes on from where it stood
 	$(BIN)/torchgym ladder --results benchmarks/ladder $(LADDER_ARGS); told=$$?; \
 		if [ -e benchmarks/ladder/ladder.png ]; then mv benchmarks/ladder/ladder.png docs/ladder.png; fi; exit $$told
 

@@ -35,29 +35,30 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+import machine
 import torch
 import tyro
+from lab import drawn_actions
 from rich.table import Table
 from rows import append, tell
+from timing import SPREAD, Timing, time_work
 from torch import Tensor
 from torch._inductor import config as compiler
 from torch._inductor.scheduler import NopKernelSchedulerNode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchgym import Market
-from torchgym.bench import machine
-from torchgym.bench.lab import drawn_actions
-from torchgym.bench.timing import SPREAD, Timing, time_work
 from torchgym.cli.output import make_console
-from torchgym.config import MarketConfig, preset
+from torchgym.config import MarketConfig, preset, structure
 from torchgym.engine import program
-from torchgym.engine.program import NotRecordable, Program
+from torchgym.engine.program import NotRecordable, Program, Traced
+from torchgym.engine.program.program import Span
 from torchgym.engine.replay import CHUNK
+from torchgym.numerics.trees import leaves
 from torchgym.readout import step
-from torchgym.readout.packed import Columns, Packed
+from torchgym.readout.step import Static
 from torchgym.sim import noise, tick
-from torchgym.sim.noise import Lanes
-from torchgym.sim.state import Layout, MarketParams, MarketState, layout, leaves
+from torchgym.sim.state import MarketState
 
 WHOLE, COPY = "whole decision", "copy of the state"
 WARM_STEPS = 10
@@ -99,40 +100,23 @@ class Piece:
     facts: Row = field(default_factory=dict)
 
 
-def decide(
-    columns: Columns,
-    config: MarketConfig,
-    params: MarketParams,
-    state: MarketState,
-    action: Tensor,
-    places: Layout,
-    lanes: Lanes,
-) -> tuple[MarketState, Packed]:
-    """What a compiled market runs for a decision."""
-    after, told = step.step(config, params, state, action, places=places, lanes=lanes)
-    return after, columns.pack(told)
-
-
-LISTS = (decide, step.step, step.decision, tick.tick)  # what these call is a phase
+LISTS = (step.step, tick.tick)  # what these call is a phase
 
 
 def opened(config: MarketConfig, count: int) -> Phase:
     """The whole decision of markets in which there was some trading."""
-    market, places = Market(config, count, seed=0), layout(config)
+    market = Market(config, count, seed=0)
     market.reset()
     *before, action = drawn_actions(config, count)[: WARM_STEPS + 1]
     for earlier in before:
         market.step(earlier)
     arguments = {
-        "columns": market.columns,
-        "config": config,
+        "static": Static(market.structure, noise.make_plan(market.structure, market.device), market.columns),
         "params": market.params,
         "state": market.state,
-        "action": action[:, None].expand(count, places.symbols),
-        "places": places,
-        "lanes": noise.lanes(places, market.device),
+        "action": action[:, None].expand(count, config.num_symbols),
     }
-    return Phase(WHOLE, decide, contiguous(arguments))
+    return Phase(WHOLE, step.step, contiguous(arguments))
 
 
 def phases_of(whole: Phase) -> list[Phase]:
@@ -178,7 +162,7 @@ def function_of(frame: FrameType) -> Callable[..., Any] | None:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}".removeprefix("torchgym.").removeprefix("market.")
+    return f"{function.__module__}.{function.__qualname__}".removeprefix("torchgym.")
 
 
 def mapped(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
@@ -190,8 +174,13 @@ def mapped(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
     if isinstance(tree, list | tuple):
         return type(tree)(mapped(function, child) for child in tree)
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type) and tensors(tree):
-        return dataclasses.replace(tree, **mapped(function, vars(tree)))
+        return dataclasses.replace(tree, **mapped(function, fields_of(tree)))
     return tree
+
+
+def fields_of(tree: Any) -> dict[str, Any]:
+    """The fields of a dataclass alone; parameters remember views of themselves beside them."""
+    return {entry.name: getattr(tree, entry.name) for entry in dataclasses.fields(tree)}
 
 
 def tensors(tree: Any) -> list[Tensor]:
@@ -199,7 +188,7 @@ def tensors(tree: Any) -> list[Tensor]:
     if isinstance(tree, Tensor):
         return [tree]
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        tree = vars(tree)
+        tree = fields_of(tree)
     children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
     return list({id(tensor): tensor for child in children for tensor in tensors(child)}.values())
 
@@ -222,14 +211,20 @@ class Dispatched(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
-def compiled(phase: Phase, markets: int, ticks: int) -> Piece:
-    """A phase as a program on memory of its own, and what that is made of."""
+def traced(phase: Phase) -> Traced:
+    """A phase as a function of all tensors that it reads."""
     inputs = tensors(phase.arguments)
-    counts: Counter[str] = Counter()
 
     def function(*given: Tensor) -> list[Tensor]:
         new = {id(old): tensor for old, tensor in zip(inputs, given, strict=True)}
         return tensors(phase.function(**mapped(lambda tensor: new[id(tensor)], phase.arguments)))
+
+    return program.trace(function, inputs)
+
+
+def compiled(phase: Phase, markets: int, ticks: int) -> Piece:
+    """A phase as a program on memory of its own, and what that is made of."""
+    counts: Counter[str] = Counter()
 
     def look(fused: list[Any]) -> list[Any]:
         loops = [
@@ -244,25 +239,26 @@ def compiled(phase: Phase, markets: int, ticks: int) -> Piece:
     facts: Row = {"calls": phase.calls, "operations": dispatched.count}
     try:
         with compiler.patch(_post_fusion_custom_pass=look, fx_graph_cache=False):  # what is cached is not looked at
-            built = program.build(program.trace(function, inputs))
+            built = program.build(traced(phase))
     except NotRecordable as reason:
         return Piece(phase.name, None, facts | {"note": f"no program: {reason}"})
     facts |= {"kernels": len(built.calls), "loops": counts["loops"]}
     facts |= {name: size / markets for name, size in memory(built).items()}
     facts["traffic"] = counts["traffic"] * phase.calls / (markets * ticks)
     alone = dataclasses.replace(built, outputs=())  # results stay where the kernels put them
-    return Piece(phase.name, alone.bind(inputs, [], alone.scratch()), facts)
+    return Piece(phase.name, alone.bind(tensors(phase.arguments), [], alone.scratch()), facts)
 
 
 def memory(built: Program) -> dict[str, int]:
     """Bytes of the inputs that its kernels use, of its results, and of what is neither."""
-    used = {index for call in built.calls for index, *_ in call.arguments}
+    spans = [argument for call in built.calls for argument in call.arguments if isinstance(argument, Span)]
+    used = {span.memory for span in spans}
     results = {place.memory for place in built.outputs}
     found = dict.fromkeys(("read", "written", "scratch"), 0)
     for index, (shape, dtype) in enumerate(built.inputs):
         found["read"] += math.prod(shape) * dtype.itemsize * (index in used)
     for index, size in enumerate(built.sizes, len(built.inputs)):
-        found["written" if index in results else "scratch"] += size
+        found["written" if index in results else "scratch"] += size.fixed
     return found
 
 
@@ -284,7 +280,9 @@ def pieces_of(config: MarketConfig, markets: int) -> list[Piece]:
         tell(f"batch of {markets}: compile {number} of {len(phases)}, {phase.name}")
         pieces.append(compiled(phase, markets, config.ticks_per_action))
     tell(f"batch of {markets}: look for graph breaks")
-    pieces[-1].facts["graph_breaks"] = torch._dynamo.explain(whole.function)(**whole.arguments).graph_break_count
+    step_graph = traced(whole)
+    explained = torch._dynamo.explain(step_graph.graph)(*step_graph.example)
+    pieces[-1].facts["graph_breaks"] = explained.graph_break_count
     return [*pieces, copying(whole.arguments["state"])]
 
 
@@ -298,13 +296,14 @@ def measure(args: Args, markets: int) -> list[Row]:
         "threads": torch.get_num_threads(),
         "preset": args.preset,
         "markets": markets,
-        "traders": layout(config).owners,
+        "traders": structure(config).owners,
         "command": shlex.join(["python", "benchmarks/phases.py", *sys.argv[1:]]),
     }
     pieces = pieces_of(config, markets)
     running = [piece for piece in pieces if piece.run]
     tell(f"batch of {markets}: time")
-    timings = time_work([piece.run for piece in running if piece.run], seconds=args.seconds, repeats=args.repeats)
+    work = [piece.run for piece in running if piece.run]
+    timings = time_work(work, seconds=args.seconds, repeats=args.repeats, clock=time.process_time)
     for piece, timing in zip(running, timings, strict=True):
         ticks = 1 if piece.phase == COPY else config.ticks_per_action
         piece.facts |= micros(timing, piece.facts.get("calls", 1) / (markets * ticks))
@@ -315,7 +314,7 @@ def measure(args: Args, markets: int) -> list[Row]:
 
 
 def micros(timing: Timing, scale: float) -> Row:
-    costs = [1e6 * scale * window.cpu / window.count for window in timing.windows]
+    costs = [1e6 * scale * seconds for seconds in timing.costs]
     return {"micros": statistics.median(costs), "low": min(costs), "high": max(costs)}
 
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from machine import commit, cores, device_name
 
-from torchgym.bench.machine import commit, cores, device_name
 from torchgym.files import replacing
 
 
@@ -41,7 +41,7 @@ def append(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, objec
     path.parent.mkdir(parents=True, exist_ok=True)
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        file.write(before)
+        file.write(before if before.endswith("\n") or not before else f"{before}\n")
         writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         if not before:
             writer.writeheader()

@@ -124,9 +124,9 @@ def torchgym(seed: int) -> dict[str, Any]:
     run = start(config, settings, seed=seed, validations=0)
     tg.Market(config, 64, compile=True).prepare()
     run.advance()
-    makers = {"agent": run.trainer.agent.maker, "value_follower": value_follower}
-    found = evaluate(config, makers, episodes=256, compile=True)
-    profits = {name: found.episodes[name].profit.mean().item() for name in makers}
+    policies = {"agent": run.trainer.agent.make_policy, "value_follower": value_follower}
+    found = evaluate(config, policies, episodes=256, compile=True)
+    profits = {name: found.episodes[name].profit.mean().item() for name in policies}
     return {
         "seconds": run.curve[-1]["seconds"],
         "version": tg.__version__,

@@ -4,7 +4,7 @@
     python examples/own_policy.py --preset volatile --episodes 512
 
 The rule goes with the news: a headline better than neutral makes it buy to the limit, a worse one sell, and it is flat again when
-the headline is spent. A policy is a function of what the learner saw last; a maker builds one for a configuration and seeds.
+the headline is spent. A rule decides on what the learner sees; `decided_by` makes policies of it, for any action scheme.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 import torchgym as tg
 from torchgym.lab.performance import evaluate
-from torchgym.lab.policies import Policy, baselines, toward
+from torchgym.lab.policies import MakePolicy, Memory, Seen, baselines, decided_by
 
 
 @dataclass
@@ -33,18 +33,12 @@ class Args:
     """compile the market's step: slow to start, fast to run"""
 
 
-def with_the_news(threshold: float):
-    def make(config: tg.MarketConfig, seeds: Tensor) -> Policy:
-        sentiment = tg.Market(config, 1, seed=0).feature_names.index("f_news_sentiment")
+def with_the_news(threshold: float) -> MakePolicy:
+    def rule(seen: Seen, memory: Memory) -> Tensor:
+        sentiment = seen["f_news_sentiment"]
+        return seen.to_fraction(torch.where(sentiment.abs() > threshold, torch.sign(sentiment), 0.0))
 
-        def act(seen: tg.StepResult) -> Tensor:
-            told = seen.observation[:, sentiment : sentiment + 1]
-            side = torch.where(told.abs() > threshold, torch.sign(told), 0.0).to(torch.int64)
-            return toward(config, seen, side * config.position_limit)
-
-        return act
-
-    return make
+    return decided_by(rule)
 
 
 def show(stage: str, done: int, total: int) -> None:
@@ -55,8 +49,10 @@ def show(stage: str, done: int, total: int) -> None:
 def main(args: Args) -> dict[str, float]:
     torch.set_num_threads(1)  # tensors this small gain nothing from more
     config = tg.preset(args.preset, max_ticks=args.max_ticks)
-    makers = {"with the news": with_the_news(args.threshold), **baselines(config)}
-    found = evaluate(config, makers, agent="with the news", episodes=args.episodes, compile=args.compile, progress=show)
+    policies = {"with the news": with_the_news(args.threshold), **baselines(config)}
+    found = evaluate(
+        config, policies, agent="with the news", episodes=args.episodes, compile=args.compile, progress=show
+    )
     print(f"{'policy':16s} {'profit':>8s} {'spread':>8s} {'impact':>8s} {'fees':>8s} {'lead':>8s}  p (Holm)")
     leads = {comparison.policy: comparison for comparison in found.comparisons}
     for name, episodes in found.episodes.items():

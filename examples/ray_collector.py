@@ -107,7 +107,7 @@ def main(args: Args) -> dict[str, float]:
             writer = csv.DictWriter(file, list(curve[0]))
             writer.writeheader()
             writer.writerows(curve)
-    policies = {"agent": ppo.agent.maker, "value_follower": value_follower}
+    policies = {"agent": ppo.agent.make_policy, "value_follower": value_follower}
     print(f"testing on {args.test_episodes} held-out episodes", flush=True)
     found = evaluate(config, policies, agent="agent", episodes=args.test_episodes, compile=args.compile)
     profits = {name: found.interval(name, "profit") for name in policies}

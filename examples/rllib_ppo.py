@@ -111,7 +111,7 @@ def main(args: Args) -> dict[str, float]:
                 print(f"{done:>9,.0f} decisions, return per episode {reward:+6.2f}", flush=True)
         module = algorithm.get_module()
 
-        def maker(config: tg.MarketConfig, seeds: Tensor) -> Policy:
+        def make_policy(config: tg.MarketConfig, seeds: Tensor) -> Policy:
             def act(seen: tg.StepResult) -> Tensor:
                 shown = torch.cat([seen.observation, seen.account], -1).to(torch.float32)
                 with torch.no_grad():
@@ -119,13 +119,13 @@ def main(args: Args) -> dict[str, float]:
 
             return act
 
-        makers = {"agent": maker, "value_follower": value_follower}
+        policies = {"agent": make_policy, "value_follower": value_follower}
         print(f"testing on {args.test_episodes} held-out episodes", flush=True)
-        found = evaluate(config, makers, agent="agent", episodes=args.test_episodes, compile=args.compile)
+        found = evaluate(config, policies, agent="agent", episodes=args.test_episodes, compile=args.compile)
     finally:
         algorithm.stop()
         ray.shutdown()
-    profits = {name: found.interval(name, "profit") for name in makers}
+    profits = {name: found.interval(name, "profit") for name in policies}
     for name, profit in profits.items():
         print(f"{name:15s} {profit.mean:+7.1f} ({profit.low:+.1f} … {profit.high:+.1f}) currency per held-out episode")
     return {name: profit.mean for name, profit in profits.items()}

@@ -124,7 +124,7 @@ def main(args: Args) -> dict[str, float]:
     print(f"training in {args.num_envs} markets", flush=True)
     SequentialTrainer(env=env, agents=agent, cfg=SequentialTrainerCfg(timesteps=steps, headless=True)).train()
 
-    def maker(config: tg.MarketConfig, seeds: Tensor) -> Policy:
+    def make_policy(config: tg.MarketConfig, seeds: Tensor) -> Policy:
         def act(seen: tg.StepResult) -> Tensor:
             with torch.no_grad():
                 shown = torch.cat([seen.observation, seen.account], -1).to(torch.float32)
@@ -132,12 +132,12 @@ def main(args: Args) -> dict[str, float]:
 
         return act
 
-    makers = {"agent": maker, "value_follower": value_follower}
+    policies = {"agent": make_policy, "value_follower": value_follower}
     print(f"testing on {args.test_episodes} held-out episodes", flush=True)
     found = evaluate(
-        config, makers, agent="agent", episodes=args.test_episodes, device=args.device, compile=args.compile
+        config, policies, agent="agent", episodes=args.test_episodes, device=args.device, compile=args.compile
     )
-    profits = {name: found.interval(name, "profit") for name in makers}
+    profits = {name: found.interval(name, "profit") for name in policies}
     for name, profit in profits.items():
         print(f"{name:15s} {profit.mean:+7.1f} ({profit.low:+.1f} … {profit.high:+.1f}) currency per held-out episode")
     return {name: profit.mean for name, profit in profits.items()}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchgym.engine import program as programs
 from torchgym.engine.program import Program
-from torchgym.engine.program.program import Call, Place
+from torchgym.engine.program.program import Call, Linear, Place, Span
 from torchgym.files import hexdigest
 
 
@@ -26,11 +26,11 @@ def arithmetic(first: Tensor, second: Tensor, count: Tensor) -> list[Tensor]:
     return [whole, second, count + 1, (scaled > 1.0).to(torch.int64).sum(-1)]
 
 
-def example() -> list[Tensor]:
-    """Inputs of `arithmetic`: two of [4, 37] float32, one of [4] int64."""
+def example(rows: int = 4) -> list[Tensor]:
+    """Inputs of `arithmetic`: two of [rows, 37] float32, one of [rows] int64."""
     generator = torch.Generator().manual_seed(0)
-    first, second = torch.randint(-9, 9, (2, 4, 37), generator=generator).to(torch.float32).unbind()
-    return [first.clone(), second.clone(), torch.arange(4)]
+    first, second = torch.randint(-9, 9, (2, rows, 37), generator=generator).to(torch.float32).unbind()
+    return [first.clone(), second.clone(), torch.arange(rows)]
 
 
 def built() -> Program:
@@ -38,17 +38,23 @@ def built() -> Program:
     return programs.build(programs.trace(arithmetic, example()))
 
 
+def built_of_any_rows() -> Program:
+    """The same for any number of rows."""
+    return programs.build(programs.trace(arithmetic, example(programs.EXAMPLES[-1]), batched=[True] * 3))
+
+
 def of_two_kernels() -> Program:
     """The same with a second kernel, and its result: the first input times minus three."""
-    one = built()
-    other = programs.build(programs.trace(lambda first: [first * -3.0], example()[:1]))
+    one = built_of_any_rows()
+    rows = example(programs.EXAMPLES[-1])[:1]
+    other = programs.build(programs.trace(lambda first: [first * -3.0], rows, batched=[True]))
     (kernel,), (shape, dtype), size = other.kernels, one.inputs[0], other.sizes[0]
     memory = len(one.inputs) + len(one.sizes)
     return dataclasses.replace(
         one,
         sizes=(*one.sizes, size),
         outputs=(*one.outputs, Place(memory, 0, shape, (shape[1], 1), dtype)),
-        calls=(*one.calls, Call(1, ((0, 0, size), (memory, 0, size)))),
+        calls=(*one.calls, Call(1, (Span(0, 0, size), Span(memory, 0, size), Linear(1, 0)))),
         kernels=(*one.kernels, kernel),
     )
 
@@ -67,7 +73,7 @@ def computed(program: Program) -> str:
     first, second, count = example()
     results = [torch.zeros(4, 38), second.clone(), count.clone(), count.clone(), first.clone()]
     outputs = results[: 3 + len(program.kernels)]
-    program.bind(example(), outputs, program.scratch())()
+    program.bind(example(), outputs, program.scratch(4))()
     return hexdigest(output.numpy().tobytes() for output in outputs)
 
 

@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 from shell import TOY
 
 from torchgym.cli import _COMMANDS, main
-from torchgym.training.ladder import RUNGS
+from torchgym.training.ladder import TASKS
 
 LESS = {"train": ["--episodes", "0"], "evaluate": ["--policies", "hold"]}
 
@@ -97,7 +97,7 @@ def attempts(command: str, packages: dict[str, set[str]], said: Path) -> list[di
 if __name__ == "__main__":
     torch.set_num_threads(1)
     small = {"num_envs": 4, "rollout": 4, "hidden": (4,)}
-    RUNGS["inventory"] = replace(RUNGS["inventory"], market={"max_ticks": 20}, settings=small)
+    TASKS["inventory"] = replace(TASKS["inventory"], market={"max_ticks": 20}, settings=small)
     folder = Path(sys.argv[1])
     os.chdir(folder)
     print(json.dumps({command: attempts(command, optional(), folder / "stderr.txt") for command in _COMMANDS}))

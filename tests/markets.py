@@ -11,10 +11,10 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 from torchgym import Market, MarketConfig, preset
-from torchgym.engine import StepResult
-from torchgym.engine import market as engine
+from torchgym.engine import StepResult, stepper
+from torchgym.engine.opening import begin
+from torchgym.numerics.trees import leaves
 from torchgym.sim.actions import scheme
-from torchgym.sim.state import leaves
 
 _WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
@@ -49,7 +49,7 @@ def opened(config: MarketConfig, num_envs: int, *, seed: int = 0, **options: Any
 def cold(config: MarketConfig, num_envs: int, *, seed: int = 0, **options: Any) -> Market:
     """A market at its first opening quotes, without the 64 ticks of warm-up: enough for what must hold at any time."""
     market = Market(config, num_envs, seed=seed, **options)
-    market._state = market._blank(market._first_seeds)
+    market._state = begin(market._static, market._base, market._first_seeds, torch.zeros_like(market._first_seeds))
     return market
 
 
@@ -88,6 +88,6 @@ def counted_graphs(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
         return torch.compile(step, fullgraph=True, dynamic=False, backend=counter)
 
     torch.compiler.reset()
-    monkeypatch.setattr(engine, "_graph", trace)
-    monkeypatch.setattr(Market, "_replays", False)
+    monkeypatch.setattr(stepper, "compile_graph", trace)
+    monkeypatch.setattr(stepper.Compiled, "replays", False)
     return counter

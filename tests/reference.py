@@ -1,7 +1,8 @@
 """The market in plain Python: one market at a time, loops over traders and orders, one number at a time.
 
 Slow and obvious on purpose. `Market.tick` is what the tensor tick has to equal, trader by trader and bit by bit
-(tests/test_reference.py); it imports no phase of the engine and carries a state of its own.
+(tests/test_reference.py); it imports no phase of the engine and carries a state of its own. Its coefficients are the settings of
+the configuration, read where they are used.
 
 Integers are Python integers. Real numbers are numpy scalars of the engine's width, because a float32 that is rounded differently
 can tip a floor; a Python constant takes the width of what it meets (numpy 2). The four elementary functions are the engine's, on
@@ -21,10 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import Fundamentals, MarketConfig, structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import Noise
-from torchgym.sim.state import MarketParams, MarketState, layout
+from torchgym.sim.state import MarketState
 
 f32, f64 = np.float32, np.float64
 Real = Any  # a numpy float32 or float64 scalar
@@ -146,23 +147,46 @@ def total_log_volatility(value: SimpleNamespace) -> Real:
     return value.log_volatility[0] + value.log_volatility[1] + value.log_volatility[2]
 
 
-def see(config: MarketConfig, params: SimpleNamespace, symbol: SimpleNamespace) -> SimpleNamespace:
+def hidden_variance(law: Fundamentals) -> float:
+    """Stationary variance of the sum of the log-volatilities, whose shocks have the leverage in common."""
+    keep = [2.0 ** (-1.0 / half_life) for half_life in law.volatility_half_lives]
+    total = 0.0
+    for j in range(3):
+        row = 0.0
+        for k in range(3):
+            shared = 1.0 if j == k else law.leverage**2
+            shocks = math.sqrt((1.0 - keep[j] ** 2) * (1.0 - keep[k] ** 2))
+            scales = shared * law.volatility_scales[j] * law.volatility_scales[k]
+            row += scales * shocks / (1.0 - keep[j] * keep[k])
+        total += row
+    return total
+
+
+def newest_weight(half_life: float) -> float:
+    """Weight of the newest value in an exponential mean."""
+    return 1.0 - 2.0 ** (-1.0 / half_life)
+
+
+def see(config: MarketConfig, symbol: SimpleNamespace) -> SimpleNamespace:
     """One symbol at the end of the last tick: float32 for the traders, float64 for the makers."""
-    tape, value = symbol.tape, symbol.value
+    tape, value, usual, maker = symbol.tape, symbol.value, config.activity, config.population.maker
     mid = f64(tape.half_mids[-1]) * 0.5
     short, middle, long = tape.variance
-    maker_volatility = clip(sqrt(0.5 * short + 0.4 * middle + 0.1 * long), 2e-4, 0.02)
+    own, weights = usual.volatility_weights, usual.maker_volatility_weights
+    maker_volatility = sqrt(weights[0] * short + weights[1] * middle + weights[2] * long)
+    maker_volatility = clip(maker_volatility, *maker.volatility_bounds)
 
     volumes, returns = tape.busy_volume, tape.busy_return
-    excited = 0.20 + 0.15 * (volumes[0] + volumes[1] + volumes[2])
-    excited = excited + (0.10 * (returns[0] + returns[1]) + 0.15 * returns[2])
-    half_variance = 0.5 * config.fundamentals.log_volatility_variance
-    activity = clip(excited * exp(total_log_volatility(value) - half_variance), 0.25, 5.0)
+    excited = usual.base + usual.volume_weight * (volumes[0] + volumes[1] + volumes[2])
+    excited = excited + (usual.return_weight * (returns[0] + returns[1]) + usual.slow_return_weight * returns[2])
+    half_variance = 0.5 * hidden_variance(config.fundamentals)
+    activity = clip(excited * exp(total_log_volatility(value) - half_variance), *usual.bounds)
 
-    busy = log(clip(activity, 0.4, 4.0))
-    width = (params.base_width + params.volatility_width * maker_volatility * symbol.maker.reference) * exp(0.7 * busy)
+    busy = log(clip(activity, *usual.maker_bounds))
+    width = maker.base_width + maker.volatility_width * maker_volatility * symbol.maker.reference
+    width = width * exp(maker.width_elasticity * busy)
     left = [f64(event.remaining) / max(event.duration, 1) for event in value.events]
-    width = width * (1.0 + config.population.maker.news_width * left[-1])
+    width = width * (1.0 + maker.news_width * left[-1])
     fading = [event.sentiment * share for event, share in zip(value.events, left, strict=True)]
     first, second, third, fourth = (fading[i] + fading[i + 1] for i in (0, 2, 4, 6))
     return SimpleNamespace(
@@ -172,12 +196,12 @@ def see(config: MarketConfig, params: SimpleNamespace, symbol: SimpleNamespace) 
         log_mid=f32(tape.log_mid),
         last_return=f32(tape.last_return),
         value=f32(value.level),
-        volatility=f32(sqrt(0.5 * short + 0.5 * middle)),
+        volatility=f32(sqrt(own[0] * short + own[1] * middle)),
         half_spread=f32(width),
         activity=f32(activity),
         attention=f32(sqrt(activity)),
-        buy_limit=f32(np.floor(mid * (1.0 + 0.01))),
-        sell_limit=f32(np.ceil(mid * (1.0 - 0.01))),
+        buy_limit=f32(np.floor(mid * (1.0 + usual.marketable))),
+        sell_limit=f32(np.ceil(mid * (1.0 - usual.marketable))),
         arrived=value.arrived,
         headline=f32(value.headline),
         duration=f32(value.events[-1].duration),
@@ -185,7 +209,7 @@ def see(config: MarketConfig, params: SimpleNamespace, symbol: SimpleNamespace) 
         reference_mid=mid,
         maker_volatility=maker_volatility,
         maker_half_spread=width,
-        maker_gain=params.surprise_gain * exp(config.population.maker.gain_elasticity * busy),
+        maker_gain=maker.surprise_gain * exp(maker.gain_elasticity * busy),
     )
 
 
@@ -214,39 +238,41 @@ Wish = tuple[Real, Real, Real] | None
 
 def value_trader(task: SimpleNamespace) -> Wish:
     config, family, view, me, draw = task.config, task.family, task.view, task.me, task.draw
-    if not draw.u0 < me.rate * task.params.value_rate * view.attention:
+    if not draw.u0 < me.rate * family.rate_factor * view.attention:
         return None
     keep = family.belief_memory
     me.error = keep * me.error + math.sqrt(1.0 - keep * keep) * me.error_scale * draw.normal
-    gap = view.value + me.error - view.log_mid - 0.03 * task.shares / me.capacity
+    gap = view.value + me.error - view.log_mid - family.full_gap * task.shares / me.capacity
 
     if abs(gap) > me.threshold:
-        side, margin = sign(gap), 0.5 * me.threshold
-        size = np.ceil(min((0.35 / 0.03) * me.capacity * abs(gap), f32(family.max_size)))
+        side, margin = sign(gap), family.margin * me.threshold
+        wanted = (family.urgency / family.full_gap) * me.capacity * abs(gap)
+        size = np.ceil(min(wanted, f32(family.max_size)))
     else:
         side = 1 if draw.u1 < 0.5 + 0.5 * gap / me.threshold else -1
         margin, size = me.threshold, me.quiet_size
     worth = config.list_price * exp(view.log_mid + gap - side * margin)
     limit = lower_for_buys(side, away_from_trading(side, worth), market_limit(view, side))
-    passive = 20.0 + 100.0 * draw.u2
+    shortest, longest = family.life
+    passive = shortest + (longest - shortest) * draw.u2
     if abs(gap) <= me.threshold:
         return limit, side * size, np.floor(passive)
     if draw.u2 < family.aggressive:
         return limit, side * size, f32(0)
-    distance = -log(draw.u1) * 5.0 * view.half_spread
+    distance = -log(draw.u1) * family.patience * view.half_spread
     behind = away_from_trading(side, touch(view, side) - side * distance)
-    return lower_for_buys(side, limit, behind), side * size, np.floor(0.3 * passive)
+    return lower_for_buys(side, limit, behind), side * size, np.floor(family.patient_life * passive)
 
 
-def toward_target(task: SimpleNamespace, target: Real, life: int) -> Wish:
+def toward_target(task: SimpleNamespace, target: Real, life: float) -> Wish:
     """Close the gap to a target inventory, at market with the family's chance, else at the touch for some ticks."""
     family, gap = task.family, target - task.shares
-    if abs(gap) < 3.0:
+    if abs(gap) < family.least_size:
         return None
     side, size = sign(gap), np.floor(min(abs(gap), f32(family.max_size)))
     if task.draw.u2 < family.market_share:
         return market_limit(task.view, side), side * size, f32(0)
-    return touch(task.view, side), side * size, f32(life)
+    return touch(task.view, side), side * size, np.floor(f32(life))
 
 
 def trend_follower(task: SimpleNamespace) -> Wish:
@@ -259,9 +285,9 @@ def trend_follower(task: SimpleNamespace) -> Wish:
         line = line - me.signal
     score = me.gain * line / view.volatility
     target = family.capacity * f32(sign(score)) * clip(abs(score) - family.dead_zone, 0.0, 1.0)
-    if not draw.u0 < me.rate * task.params.trend_rate * view.attention:
+    if not draw.u0 < me.rate * family.rate_factor * view.attention:
         return None
-    return toward_target(task, target, life=4)
+    return toward_target(task, target, life=family.life)
 
 
 def reversion_trader(task: SimpleNamespace) -> Wish:
@@ -270,31 +296,35 @@ def reversion_trader(task: SimpleNamespace) -> Wish:
     me.up = me.up + me.weight * (max(view.last_return, f32(0)) - me.up)
     me.down = me.down + me.weight * (max(-view.last_return, f32(0)) - me.down)
     if me.uses_runs:
-        score = 4.0 * (me.up - me.down) / (me.up + me.down + 1e-7)
+        score = family.run_score * (me.up - me.down) / (me.up + me.down + 1e-7)
     else:
         score = (view.log_mid - me.mean) * me.scale / view.volatility
     target = -family.capacity * f32(sign(score)) * clip(abs(score) - me.entry, 0.0, 1.0)
-    if not draw.u0 < me.rate * task.params.reversion_rate * view.attention:
+    if not draw.u0 < me.rate * family.rate_factor * view.attention:
         return None
-    return toward_target(task, target, life=6)
+    return toward_target(task, target, life=family.life)
 
 
 def noise_trader(task: SimpleNamespace) -> Wish:
     family, view, draw = task.family, task.view, task.draw
-    rate = task.params.noise_rate * view.activity
+    rate = family.rate * view.activity
     if not draw.u0 < rate:
         return None
-    lean = 0.45 * clip(task.shares * (1.0 / 300.0), -1.0, 1.0)
+    lean = family.lean * clip(task.shares * (1.0 / family.full_inventory), -1.0, 1.0)
     side = 1 if draw.u1 < 0.5 - lean else -1
     size = np.ceil(min(family.size * exp(draw.normal), f32(family.max_size)))
     if draw.u2 < family.market_share:
         return market_limit(view, side), side * size, f32(0)
     rest = (draw.u2 - family.market_share) * (1.0 / max(1.0 - family.market_share, 1e-6))
     tail = -log(max(rest, f32(1e-6)))
-    distance = 1.5 * view.volatility * view.mid * tail - 0.25 * (view.ask - view.bid)
+    distance = family.tail * view.volatility * view.mid * tail - family.inside * (view.ask - view.bid)
     behind = away_from_trading(side, touch(view, side) - side * distance)
     inside = touch(view, -side) - side
-    return lower_for_buys(side, behind, inside), side * size, np.floor(2.0 + 10.0 * draw.u0 / rate)
+    return (
+        lower_for_buys(side, behind, inside),
+        side * size,
+        np.floor(family.life + family.life_spread * draw.u0 / rate),
+    )
 
 
 def pareto(config: MarketConfig, uniform: Real) -> Real:
@@ -308,17 +338,17 @@ def executor(task: SimpleNamespace) -> Wish:
     family, view, me, draw = task.family, task.view, task.me, task.draw
     if me.remaining == 0.0:
         if draw.u0 < family.start_rate:
-            buys = draw.u1 < 0.5 - 0.45 * tanh(task.shares * (1.0 / 800.0))
+            buys = draw.u1 < 0.5 - family.lean * tanh(task.shares * (1.0 / family.full_inventory))
             me.remaining = (1 if buys else -1) * pareto(task.config, draw.u2)
         return None
-    if not draw.u0 < task.params.executor_rate * view.activity:
+    if not draw.u0 < family.rate * view.activity:
         return None
     side = sign(me.remaining)
-    piece = min(np.ceil(me.child * exp(0.4 * draw.normal)), f32(family.max_size))
+    piece = min(np.ceil(me.child * exp(family.child_spread * draw.normal)), f32(family.max_size))
     size = min(abs(me.remaining), piece)
     if draw.u1 < family.market_share:
         return market_limit(view, side), side * size, f32(0)
-    return touch(view, side), side * size, f32(2)
+    return touch(view, side), side * size, np.floor(f32(family.life))
 
 
 def news_reactor(task: SimpleNamespace) -> Wish:
@@ -326,17 +356,18 @@ def news_reactor(task: SimpleNamespace) -> Wish:
     if view.arrived:
         me.anchor = view.log_mid
         me.perceived = view.headline * (1.0 + family.misjudgement * draw.normal)
-        me.timer = np.floor(view.duration * (0.5 + draw.u2))
+        me.timer = np.floor(view.duration * (family.interest + draw.u2))
     interested = me.timer > 0.0
     me.timer = max(me.timer - 1.0, f32(0))
     if interested:
-        gap = me.anchor + me.perceived - view.log_mid - (0.02 / family.capacity) * task.shares
-        if not (abs(gap) > 0.002 and draw.u0 < task.params.news_reactor_rate):
+        gap = me.anchor + me.perceived - view.log_mid - (family.full_gap / family.capacity) * task.shares
+        if not (abs(gap) > family.threshold and draw.u0 < family.rate):
             return None
         side = sign(gap)
-        worth = config.list_price * exp(view.log_mid + gap - side * 0.001)
+        worth = config.list_price * exp(view.log_mid + gap - side * family.margin)
         limit = lower_for_buys(side, away_from_trading(side, worth), market_limit(view, side))
-        size = np.ceil(min((0.3 * family.capacity / 0.02) * abs(gap), f32(family.max_size)))
+        wanted = (family.urgency * family.capacity / family.full_gap) * abs(gap)
+        size = np.ceil(min(wanted, f32(family.max_size)))
         return limit, side * size, f32(0)
     if task.shares != 0.0 and draw.u0 < family.unwind_rate:
         side = -sign(task.shares)
@@ -349,13 +380,13 @@ def stop_trader(task: SimpleNamespace) -> Wish:
     config, family, view, me, draw = task.config, task.family, task.view, task.me, task.draw
     if task.shares == 0.0:
         me.leaving = False
-        if not draw.u0 < task.params.stop_rate * view.activity:
+        if not draw.u0 < family.rate * view.activity:
             return None
         side = 1 if draw.u1 < family.long_share else -1
-        size = np.ceil(min(family.size * exp(0.5 * draw.normal), f32(family.max_size)))
+        size = np.ceil(min(family.size * exp(family.size_spread * draw.normal), f32(family.max_size)))
         return market_limit(view, side), side * size, f32(0)
     profit = sign(task.shares) * (view.log_mid - me.entry)
-    stretch = clip(view.volatility * (1.0 / (1.2 * config.usual_return)), 0.6, 2.5)
+    stretch = clip(view.volatility * (1.0 / (family.usual_stretch * config.usual_return)), *family.stretch)
     hit = bool(profit < -me.stop_loss * stretch or profit > me.take_profit * stretch)
     me.leaving = me.leaving or hit
     if not me.leaving:
@@ -379,10 +410,9 @@ def pairs_trader(task: SimpleNamespace) -> Wish:
         me.bet = f32(0)
     if me.leg == 0.0 or not task.first_draw.u0 < family.rate:
         return None
-    # A number over a tensor is the number times the reciprocal.
-    notional = np.floor((1.0 / view.mid) * (family.capacity * config.list_price) + 0.5)
+    notional = np.floor(family.capacity * config.list_price / view.mid + 0.5)
     gap = me.bet * me.leg * notional - task.shares
-    if abs(gap) < 3.0:
+    if abs(gap) < family.least_size:
         return None
     side = sign(gap)
     return market_limit(view, side), side * np.floor(min(abs(gap), f32(family.max_size))), f32(0)
@@ -395,8 +425,9 @@ def rotator(task: SimpleNamespace) -> Wish:
         return None
     points: dict[int, list[int]] = {sector: [] for sector in range(config.num_sectors)}
     for s in range(config.num_symbols):
-        own = (50.0 * task.symbols[s].traders[task.place].drift + 0.01 * task.views[s].mood) * 1e6
-        points[s % config.num_sectors].append(int(np.floor(own)))
+        drift, mood = task.symbols[s].traders[task.place].drift, task.views[s].mood
+        own = family.return_weight * drift + family.news_weight * mood
+        points[s % config.num_sectors].append(int(np.floor(own * 1e6)))
     score = {sector: sum(own) // len(own) for sector, own in points.items()}
     mine = score[task.symbol % config.num_sectors]
     beats = sum(sign(mine - score[s % config.num_sectors]) for s in range(config.num_symbols))
@@ -404,12 +435,12 @@ def rotator(task: SimpleNamespace) -> Wish:
     if gap == 0.0:
         return None
     side = sign(gap)
-    return market_limit(view, side), side * min(np.ceil(abs(gap) * 0.1), f32(family.max_size)), f32(0)
+    return market_limit(view, side), side * min(np.ceil(abs(gap) * family.urgency), f32(family.max_size)), f32(0)
 
 
-def follow_returns(me: SimpleNamespace, view: SimpleNamespace) -> None:
+def follow_returns(config: MarketConfig, me: SimpleNamespace, view: SimpleNamespace) -> None:
     """A rotator's mean return of one symbol."""
-    me.drift = me.drift + (1.0 - 2.0 ** (-1.0 / 50.0)) * (view.last_return - me.drift)
+    me.drift = me.drift + newest_weight(config.population.rotator.half_life) * (view.last_return - me.drift)
 
 
 TRADERS = {
@@ -440,17 +471,19 @@ def remember_fills(family: str, me: SimpleNamespace, shares_before: int, fill: i
 def learn(config: MarketConfig, maker: SimpleNamespace, view: SimpleNamespace, e: Real, news: Real) -> None:
     """The reference price follows the surprise e (points) that recent ones did not announce, the mid, and the news."""
     family = config.population.maker
-    cap = 5.0 * view.maker_volatility * maker.reference + 1.0
+    cap = family.surprise_cap * view.maker_volatility * maker.reference + family.surprise_cap_points
     es = cap * tanh(e / cap)
     fast, middle, slow = (
         weight * mean for weight, mean in zip(family.expectation_weights, maker.expected, strict=True)
     )
     gap = maker.reference - view.reference_mid
-    beyond = gap - clip(gap, -3.0 * view.maker_half_spread, 3.0 * view.maker_half_spread)
-    moved = maker.reference + view.maker_gain * (es - (fast + middle + slow)) - 0.04 * gap - 0.5 * beyond
+    band = family.band * view.maker_half_spread
+    beyond = gap - clip(gap, -band, band)
+    moved = maker.reference + view.maker_gain * (es - (fast + middle + slow))
+    moved = moved - family.pull * gap - family.band_pull * beyond
     maker.reference = moved * exp(news)
     for k, half_life in enumerate(family.expectation_half_lives):
-        maker.expected[k] = maker.expected[k] + (1.0 - 2.0 ** (-1.0 / half_life)) * (es - maker.expected[k])
+        maker.expected[k] = blend(maker.expected[k], newest_weight(half_life), es)
 
 
 def quote(config: MarketConfig, symbol: SimpleNamespace, singles: int, delta: Real) -> None:
@@ -461,7 +494,7 @@ def quote(config: MarketConfig, symbol: SimpleNamespace, singles: int, delta: Re
     held = [clip(shares, -limit, limit) for shares in symbol.shares[singles:]]
     for i in range(count):
         load = f64(held[i]) * (1.0 / limit)
-        skew = 1.5 * load * delta
+        skew = family.skew * load * delta
         reach = maker.depth[i] * delta
         bid = max(int(min(np.floor(maker.reference - reach - skew), np.ceil(maker.reference) - 1.0)), 1)
         ask = max(int(max(np.ceil(maker.reference + reach - skew), np.floor(maker.reference) + 1.0)), 2)
@@ -487,46 +520,44 @@ def post(book: dict[int, Order], place: int, order: Order) -> None:
 # --- value and news ------------------------------------------------------------------------------------------------------
 
 
-def happening(config: MarketConfig, params: SimpleNamespace, draws: SimpleNamespace, s: int) -> tuple[Any, Real, Real]:
+def happening(config: MarketConfig, draws: SimpleNamespace, s: int) -> tuple[Any, Real, Real]:
     """The kind of news, its sentiment and its magnitude: the market's, else the sector's, else the symbol's, else None."""
     kinds = config.fundamentals
     macro, sector, own = draws.factor_news[0], draws.factor_news[1 + s % config.num_sectors], draws.news[s]
-    if macro[0] < kinds.macro.probability * params.news_rate:
+    if macro[0] < kinds.macro.probability * kinds.news_rate:
         kind, drawn = kinds.macro, macro
-    elif sector[0] < kinds.sector.probability * params.news_rate:
+    elif sector[0] < kinds.sector.probability * kinds.news_rate:
         kind, drawn = kinds.sector, sector
-    elif own[0] < kinds.earnings.probability * params.news_rate:
+    elif own[0] < kinds.earnings.probability * kinds.news_rate:
         kind, drawn = kinds.earnings, own
-    elif own[0] < (kinds.earnings.probability + kinds.guidance.probability) * params.news_rate:
+    elif own[0] < (kinds.earnings.probability + kinds.guidance.probability) * kinds.news_rate:
         kind, drawn = kinds.guidance, own
     else:
         return None, f64(0), f64(0)
-    return kind, 2.0 * drawn[1] - 1.0, 0.2 + 0.8 * drawn[2]
+    least, most = kinds.magnitude
+    return kind, 2.0 * drawn[1] - 1.0, least + (most - least) * drawn[2]
 
 
-def advance(
-    config: MarketConfig, params: SimpleNamespace, value: SimpleNamespace, draws: SimpleNamespace, s: int
-) -> None:
+def advance(config: MarketConfig, value: SimpleNamespace, draws: SimpleNamespace, s: int) -> None:
     """One tick of a symbol's value, volatility, news and public estimate."""
     law, z = config.fundamentals, draws.value[s]
     own = math.sqrt(1.0 - law.market_loading * law.market_loading - law.sector_loading * law.sector_loading)
     factors = law.market_loading * draws.factors[0] + law.sector_loading * draws.factors[1 + s % config.num_sectors]
     common = factors + own * z[0]
-    public = sqrt(params.public_share)
-    move = public * common + sqrt(1.0 - params.public_share) * z[1]
-    variance = law.log_volatility_variance
-    sigma = params.value_volatility * exp(total_log_volatility(value) - variance)
+    public = sqrt(f64(law.public_share))
+    move = public * common + sqrt(f64(1.0 - law.public_share)) * z[1]
+    sigma = law.volatility * exp(total_log_volatility(value) - hidden_variance(law))
     for k in range(3):
         shock = law.leverage * move + math.sqrt(1.0 - law.leverage**2) * z[2 + k]
-        value.log_volatility[k] = (
-            params.volatility_decay[k] * value.log_volatility[k] + params.volatility_shock[k] * shock
-        )
+        keep = 2.0 ** (-1.0 / law.volatility_half_lives[k])
+        size = (1.0 - keep * keep) ** 0.5 * law.volatility_scales[k]
+        value.log_volatility[k] = keep * value.log_volatility[k] + size * shock
 
-    kind, sentiment, magnitude = happening(config, params, draws, s)
+    kind, sentiment, magnitude = happening(config, draws, s)
     immediate = f64(kind.immediate) if kind else f64(0)
     value.arrived = kind is not None
     value.headline = f64(kind.scale) * sentiment * magnitude if kind else f64(0)
-    effect = value.headline * exp(0.3 * z[5] - 0.045)
+    effect = value.headline * exp(law.misreading * z[5] - 0.5 * (law.misreading * law.misreading))
     d = [event.drift if event.remaining > 0 else f64(0) for event in value.events]
     drifts = ((d[0] + d[4]) + (d[2] + d[6])) + ((d[1] + d[5]) + (d[3] + d[7]))
     kappa = math.log(2.0) / law.reversion_half_life
@@ -549,9 +580,9 @@ def advance(
 # --- the tape ------------------------------------------------------------------------------------------------------------
 
 
-def measure(config: MarketConfig, params: SimpleNamespace, symbol: SimpleNamespace, done: SimpleNamespace) -> None:
+def measure(config: MarketConfig, symbol: SimpleNamespace, done: SimpleNamespace) -> None:
     """What everybody can see after the tick; `done` is what traded."""
-    tape, book = symbol.tape, symbol.book.values()
+    tape, book, usual = symbol.tape, symbol.book.values(), config.activity
     centre = int(np.floor(symbol.maker.reference))
     bids = [order for order in book if order.size > 0]
     asks = [order for order in book if order.size < 0]
@@ -583,13 +614,14 @@ def measure(config: MarketConfig, params: SimpleNamespace, symbol: SimpleNamespa
     log_mid = log(f64(half_mid) * (0.5 / config.list_price))
     change = log_mid - tape.log_mid
     tape.log_mid, tape.last_return = log_mid, change
-    size = min(abs(change), f64(0.02))
-    relative_volume = min(volume * f64(1.0 / config.usual_volume), f64(6))
-    relative_return = min(abs(change) * (1.0 / config.usual_return), f64(8))
+    size = min(abs(change), f64(usual.move_cap))
+    relative_volume = min(volume * f64(1.0 / config.usual_volume), f64(usual.volume_cap))
+    relative_return = min(abs(change) * (1.0 / config.usual_return), f64(usual.return_cap))
     for k in range(3):
-        tape.variance[k] = blend(tape.variance[k], params.variance_decay[k], size * size)
-        tape.busy_volume[k] = blend(tape.busy_volume[k], params.activity_decay[k], relative_volume)
-        tape.busy_return[k] = blend(tape.busy_return[k], params.activity_decay[k], relative_return)
+        tape.variance[k] = blend(tape.variance[k], newest_weight(usual.volatility_half_lives[k]), size * size)
+        weight = newest_weight(usual.half_lives[k])
+        tape.busy_volume[k] = blend(tape.busy_volume[k], weight, relative_volume)
+        tape.busy_return[k] = blend(tape.busy_return[k], weight, relative_return)
 
     now = f64(half_mid) * 0.5
     traded = f64(tape.close) if volume > 0 else now
@@ -640,7 +672,6 @@ class Market:
     """One market. Each symbol has value, book, tape, cash, shares, traders, maker, and the learner's holding in it."""
 
     config: MarketConfig
-    params: SimpleNamespace
     families: list[str]  # of the single-order traders, by place
     tick_number: int
     symbols: list[SimpleNamespace]
@@ -658,12 +689,12 @@ class Market:
     def tick(self, action: list[int], draws: SimpleNamespace) -> None:
         """Advance by one tick: action [S], this tick's random numbers."""
         config, now = self.config, self.tick_number + 1
-        views = [see(config, self.params, symbol) for symbol in self.symbols]
+        views = [see(config, symbol) for symbol in self.symbols]
         done = [self.learner_walks(symbol, action[s]) for s, symbol in enumerate(self.symbols)]
         for view, symbol in zip(views, self.symbols, strict=True):
             for family, me in zip(self.families, symbol.traders, strict=True):
                 if family == "rotator":
-                    follow_returns(me, view)
+                    follow_returns(config, me, view)
         wishes = [self.wishes(views, draws, s) for s in range(config.num_symbols)]
         fees = turnover = 0
         for s, symbol in enumerate(self.symbols):
@@ -671,12 +702,12 @@ class Market:
             self.hold_auction(symbol, done[s], draws.coin[s])
             turned, fee = self.settle(symbol, done[s])
             turnover, fees = turnover + turned, fees + fee
-            advance(config, self.params, symbol.value, draws, s)
+            advance(config, symbol.value, draws, s)
             heard = self.surprise(symbol, views[s], done[s])
             learn(config, symbol.maker, views[s], heard, symbol.value.public_move)
             symbol.book = {place: order for place, order in symbol.book.items() if order.expiry > now}
             quote(config, symbol, len(self.families), views[s].maker_half_spread)
-            measure(config, self.params, symbol, done[s])
+            measure(config, symbol, done[s])
         self.account.fees += fees
         self.account.learner_cash -= fees
         self.account.realized -= fees
@@ -707,7 +738,6 @@ class Market:
         for place, family in enumerate(self.families):
             task = SimpleNamespace(
                 config=self.config,
-                params=self.params,
                 family=getattr(self.config.population, family),
                 view=views[s],
                 me=symbol.traders[place],
@@ -837,12 +867,6 @@ def one_each(lists: SimpleNamespace) -> list[SimpleNamespace]:
     ]
 
 
-def read_params(params: MarketParams, row: int) -> SimpleNamespace:
-    """One market's parameters."""
-    numbers = columns(params, row, 0)
-    return SimpleNamespace(**{name: x[0] if np.ndim(x) and len(x) == 1 else x for name, x in vars(numbers).items()})
-
-
 def read_noise(draws: Noise, row: int) -> SimpleNamespace:
     """One market's random numbers of a tick."""
     noise = columns(draws, row)
@@ -852,9 +876,9 @@ def read_noise(draws: Noise, row: int) -> SimpleNamespace:
     return noise
 
 
-def read(config: MarketConfig, params: MarketParams, state: MarketState, row: int) -> Market:
+def read(config: MarketConfig, state: MarketState, row: int) -> Market:
     """One market of the batch in plain numbers."""
-    families = [name for name, place in layout(config).families.items() for _ in range(place.stop - place.start)]
+    families = [name for name, place in structure(config).families.items() for _ in range(place.stop - place.start)]
     accounts, by_symbol = columns(state.accounts, row), []
     per_symbol = ("cash", "shares", "learner_shares", "basis", "filled")
     for s in range(config.num_symbols):
@@ -869,7 +893,7 @@ def read(config: MarketConfig, params: MarketParams, state: MarketState, row: in
             )
         )
     whole = SimpleNamespace(**{name: x for name, x in vars(accounts).items() if name not in per_symbol})
-    return Market(config, read_params(params, row), families, plain(state.clock.tick[row]), by_symbol, whole)
+    return Market(config, families, plain(state.clock.tick[row]), by_symbol, whole)
 
 
 def read_value(state: MarketState, row: int, s: int) -> SimpleNamespace:
@@ -889,7 +913,7 @@ def read_book(state: MarketState, row: int, s: int) -> dict[int, Order]:
 def read_traders(config: MarketConfig, state: MarketState, row: int, s: int) -> list[SimpleNamespace | None]:
     """Memories of the single-order traders by place; None for those that have none."""
     memories: list[SimpleNamespace | None] = []
-    for name, place in layout(config).families.items():
+    for name, place in structure(config).families.items():
         memory = state.traders.get(name)
         memories += [None] * (place.stop - place.start) if memory is None else one_each(columns(memory, row, s))
     return memories

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from torchgym.bench import Row
+from speed_rows import Row
 
 
 def row(**changes: Any) -> Row:
@@ -31,6 +31,6 @@ def row(**changes: Any) -> Row:
         met=True,
         noise="",
         note='a comma, and a "quote"',
-        command="torchgym bench",
+        command="python benchmarks/speed.py",
     )
     return dataclasses.replace(plain, **changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -11,18 +12,24 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from torchgym import MarketConfig
+from torchgym.config import structure
 from torchgym.sim import accounts, matching
 from torchgym.sim.invariants import total_cash, total_shares
-from torchgym.sim.state import Accounts, Auction, Book, Execution, Layout
+from torchgym.sim.params import Params, make_params
+from torchgym.sim.state import Accounts, Auction, Book, Execution
 
 # Two single-order traders and one maker: owners 0, 1, M; slots 0, 1, M's bid, M's ask.
-PLACES = Layout(symbols=1, sectors=1, families={"value": slice(0, 2)}, singles=2, makers=1)
+PLACES = dataclasses.replace(structure(MarketConfig()), families={"value": slice(0, 2)}, makers=1)
 CASH = 1_000_000
 FIRST = torch.tensor([1])  # tick
 
 
 def config(**changes: Any) -> MarketConfig:
     return MarketConfig(starting_cash=CASH, **changes)
+
+
+def params(settings: MarketConfig, markets: int = 1) -> Params:
+    return make_params(settings, markets, torch.device("cpu"))
 
 
 def per_slot(values: list[int]) -> Tensor:
@@ -55,14 +62,14 @@ NO_EXECUTION, NO_AUCTION = execution([0] * 4, [0] * 4), auction([0] * 5, 1)
 
 
 def opening(settings: MarketConfig, shares: list[int] | None = None) -> Accounts:
-    return accounts.start(settings, per_slot(shares or [0, 0, 0]))
+    return accounts.start(params(settings), per_slot(shares or [0, 0, 0]))
 
 
 def trade(settings: MarketConfig, before: Accounts, shares: int, price: int) -> Accounts:
     """The learner trades with trader 0 at a price."""
     return accounts.settle(
-        settings,
         PLACES,
+        params(settings),
         before,
         execution=execution([-shares, 0, 0, 0], [price, 0, 0, 0]),
         auction=NO_AUCTION,
@@ -81,7 +88,7 @@ def test_opening_balances() -> None:
 @pytest.mark.parametrize("held", [7, -7])
 def test_an_endowment_is_booked_at_the_list_price(held: int) -> None:
     settings = config(num_symbols=2, starting_shares=held, list_price=200)
-    start = accounts.start(settings, torch.zeros(3, 2, 4, dtype=torch.int64))
+    start = accounts.start(params(settings, 3), torch.zeros(3, 2, 4, dtype=torch.int64))
     assert start.learner_cash.tolist() == [CASH] * 3
     assert start.learner_shares.tolist() == [[held] * 2] * 3
     assert start.basis.tolist() == [[held * 200] * 2] * 3
@@ -117,8 +124,8 @@ def test_every_owner_of_a_tick_by_hand() -> None:
     settings = config(commission_bps=2.0)
     prices = [101, 90, 97, 103]
     after = accounts.settle(
-        settings,
         PLACES,
+        params(settings),
         opening(settings),
         execution=execution([-3, 0, 0, -2], prices),  # the learner buys 3 from trader 0 at 101, 2 from the maker at 103
         auction=auction([0, -4, 5, -2, 1], 100),  # trader 1 sells 4, the maker buys 5 and sells 2, the learner buys 1
@@ -170,9 +177,9 @@ def test_commission_is_rounded_per_symbol() -> None:
     )
     quiet = torch.zeros(1, 2, 5, dtype=torch.int64)
     after = accounts.settle(
-        settings,
         PLACES,
-        accounts.start(settings, torch.zeros(1, 2, 3, dtype=torch.int64)),
+        params(settings),
+        accounts.start(params(settings), torch.zeros(1, 2, 3, dtype=torch.int64)),
         execution=both,
         auction=Auction(price=quiet[..., 0] + 1, volume=quiet[..., 0], fills=quiet),
         standing_price=torch.tensor([[[5_001, 1, 1, 1], [100, 1, 1, 1]]]),
@@ -226,7 +233,7 @@ def test_profit_and_basis_explain_the_cash(trades: list[tuple[int, int]], held: 
 def test_a_makers_two_slots_are_one_owner() -> None:
     before = torch.tensor([[[5, 0, 7]]])
     assert accounts.credit(PLACES, before, per_slot([1, 20, 300, 4_000])).flatten().tolist() == [6, 20, 4_307]
-    two = Layout(symbols=1, sectors=1, families={}, singles=1, makers=2)
+    two = dataclasses.replace(PLACES, families={"value": slice(0, 1)}, makers=2)
     assert accounts.credit(two, before, per_slot([1, 10, 20, 300, 400])).flatten().tolist() == [6, 310, 427]
 
 
@@ -236,7 +243,7 @@ def test_borrow_falls_due_in_whole_units() -> None:
     marks = [200, 201, 202, 190, 210, 0]  # half points
     owed, charged = 0.0, 0
     for half_mid in marks:
-        short = accounts.mark(settings, short, number(half_mid), None, now=FIRST)
+        short = accounts.mark(params(settings), short, number(half_mid), None, now=FIRST)
         owed += 0.03 * half_mid / 2
         charged = int(owed + 1e-9)
         assert short.borrow.item() == charged
@@ -249,13 +256,13 @@ def test_borrow_falls_due_in_whole_units() -> None:
 
 def test_only_short_positions_pay() -> None:
     settings = config(num_symbols=2, borrow_ppb=500_000_000)
-    both = accounts.start(settings, torch.zeros(1, 2, 3, dtype=torch.int64))
+    both = accounts.start(params(settings), torch.zeros(1, 2, 3, dtype=torch.int64))
     both.learner_shares = torch.tensor([[10, -4]])
-    marked = accounts.mark(settings, both, torch.tensor([[2_000, 300]]), None, now=FIRST)
+    marked = accounts.mark(params(settings), both, torch.tensor([[2_000, 300]]), None, now=FIRST)
     assert marked.borrow.tolist() == [300]  # half of 4 x 150
     assert marked.half_equity.tolist() == [2 * (CASH - 300) + 20_000 - 1_200]
     both.learner_shares = torch.tensor([[10, 4]])
-    assert accounts.mark(settings, both, torch.tensor([[2_000, 300]]), None, now=FIRST).borrow.tolist() == [0]
+    assert accounts.mark(params(settings), both, torch.tensor([[2_000, 300]]), None, now=FIRST).borrow.tolist() == [0]
 
 
 def test_default_borrow_is_about_half_a_percent_a_year() -> None:
@@ -266,7 +273,7 @@ def test_default_borrow_is_about_half_a_percent_a_year() -> None:
     yearly = ticks * 50 * 10_000 * settings.borrow_ppb * 1e-9
     assert yearly / (50 * 10_000) == pytest.approx(0.005, rel=0.02)
     for _ in range(80):  # 0.025 a tick
-        short = accounts.mark(settings, short, number(20_000), None, now=FIRST)
+        short = accounts.mark(params(settings), short, number(20_000), None, now=FIRST)
     assert (short.borrow.item(), short.borrow_accrued.item()) == (2, 0)
 
 
@@ -281,7 +288,7 @@ def test_the_account_begins_at_tick_0() -> None:
         (2, 150, CASH - 550, 250, True),
         (3, 0, CASH - 250, 250, True),
     ):
-        short = accounts.mark(settings, short, number(half_mid), None, now=torch.tensor([now]))
+        short = accounts.mark(params(settings), short, number(half_mid), None, now=torch.tensor([now]))
         assert (short.half_equity.item(), short.borrow.item(), short.ruined.item()) == (2 * equity, borrow, ruined)
 
 
@@ -311,10 +318,10 @@ def test_liquidation_walks_the_book(held: int, worth: int) -> None:
     assert value.item() == 2 * worth
     owner = opening(settings)
     owner.learner_shares = number(held)
-    marked = accounts.mark(settings, owner, number(201), value, now=FIRST)
+    marked = accounts.mark(params(settings), owner, number(201), value, now=FIRST)
     assert marked.half_equity.item() == 2 * (CASH + worth)
 
 
 def test_liquidation_of_an_empty_book_is_the_mid() -> None:
-    value = matching.liquidation_value(config(mark="liquidation"), book([], []), number(7), number(201))
+    value = matching.liquidation_value(structure(config(mark="liquidation")), book([], []), number(7), number(201))
     assert value.item() == 7 * 201

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from markets import toy
 
 from torchgym import Market, MarketConfig
+from torchgym.config import structure
 from torchgym.sim.actions import ACTIONS, REST, ActionScheme, order, scheme
+from torchgym.sim.params import plain_params
 
 
 def ask_for(config: MarketConfig, actions: list[int], held: list[int], half_mid: int = 20_000) -> tuple[Any, Any]:
@@ -21,7 +23,8 @@ def ask_for(config: MarketConfig, actions: list[int], held: list[int], half_mid:
         accounts=SimpleNamespace(learner_shares=torch.tensor(held).unsqueeze(-1)),
         tape=SimpleNamespace(half_mids=torch.full((len(held), 1, 2), half_mid)),
     )
-    shares, limit = order(config, state, torch.tensor(actions).unsqueeze(-1))  # type: ignore[arg-type]
+    params = plain_params(config, torch.device("cpu"))
+    shares, limit = order(structure(config), params, state, torch.tensor(actions).unsqueeze(-1))  # type: ignore[arg-type]
     assert shares.dtype == limit.dtype == torch.int64
     return shares.flatten().tolist(), limit.flatten().tolist()
 

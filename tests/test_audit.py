@@ -13,14 +13,27 @@ from markets import toy
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
+from torchgym.config import structure
 from torchgym.engine import consecutive_seeds
-from torchgym.lab.audit import GAIN, POLICIES, SEED, Audit, Policy, Sample, Scene, audit, run, verdicts
-from torchgym.lab.audit.attacks import WAITS
-from torchgym.lab.audit.policy import averaged, shown
-from torchgym.lab.audit.scene import look
-from torchgym.lab.audit.verdicts import NO_GAIN, Requirement
+from torchgym.lab.audit import (
+    GAIN,
+    POLICIES,
+    SEED,
+    Attempt,
+    Audit,
+    AuditSnapshot,
+    Requirement,
+    Sample,
+    audit,
+    playing,
+    verdicts,
+)
+from torchgym.lab.audit.attempts import WAITS
+from torchgym.lab.audit.snapshot import columns
+from torchgym.lab.audit.verdicts import NO_GAIN
+from torchgym.lab.policies import averaged, shown
 from torchgym.sim import matching
-from torchgym.sim.state import Book, Execution, layout
+from torchgym.sim.state import Book, Execution
 
 ORDER, LIMIT, LAST = 10, 50, 970
 
@@ -71,20 +84,20 @@ def test_any_false_alarm_is_unlikely() -> None:
 # --- what each policy does
 
 
-NEUTRAL = {"f_realized_vol_32": 0.001, "f_rsi_8": 50.0, "spread": 4.0, "luck": 0.5}
+NEUTRAL = {"f_realized_vol_32": 0.001, "f_rsi_8": 50.0, "spread": 4.0, "uniform": 0.5}
 
 
 class Columns(dict[str, Tensor]):
-    """Columns of a scene of one episode, neutral unless given."""
+    """Columns of a snapshot of one episode, neutral unless given."""
 
     def __missing__(self, name: str) -> Tensor:
         return torch.tensor([NEUTRAL.get(name, 0.0)], dtype=torch.float64)
 
 
-def scene(now: int, held: int = 0, *, large: bool = False, **shown: float) -> Scene:
+def snapshot(now: int, held: int = 0, *, large: bool = False, **shown: float) -> AuditSnapshot:
     columns = Columns({name: torch.tensor([value], dtype=torch.float64) for name, value in shown.items()})
     scale = 10 if large else 1
-    return Scene(
+    return AuditSnapshot(
         columns=columns,
         rows=slice(0, 1),
         held=torch.tensor([held]),
@@ -99,8 +112,8 @@ def positions(name: str, ticks: int) -> list[int]:
     """Positions after each of the first decisions of a policy, when every order fills."""
     policy, held, memory, path = POLICIES[name], 0, {}, []
     for now in range(ticks):
-        before = scene(now, held, large=policy.large)
-        shares = int(policy.act(before, memory)[0])
+        before = snapshot(now, held, large=policy.large)
+        shares = int(policy.rule(before, memory)[0])
         shares = max(-before.order, min(before.order, shares))
         held = max(-before.limit, min(before.limit, held + shares))
         path.append(held)
@@ -145,15 +158,15 @@ def test_marking_the_close_pushes_last() -> None:
 
 
 def first(name: str, held: int = 0, **shown: float) -> int:
-    return int(POLICIES[name].act(scene(0, held, large=POLICIES[name].large, **shown), {})[0])
+    return int(POLICIES[name].rule(snapshot(0, held, large=POLICIES[name].large, **shown), {})[0])
 
 
 @pytest.mark.parametrize(
     ("name", "held", "shown", "shares"),
     [
-        ("random", 0, {"luck": 0.2}, -10),
-        ("random", 0, {"luck": 0.5}, 0),
-        ("random", 0, {"luck": 0.9}, 10),
+        ("random", 0, {"uniform": 0.2}, -10),
+        ("random", 0, {"uniform": 0.5}, 0),
+        ("random", 0, {"uniform": 0.9}, 10),
         # A usual move over 24 ticks is 0.001 × √24 = 0.0049.
         ("momentum_24", 0, {"f_log_return_24": 0.005}, 10),
         ("momentum_24", 0, {"f_log_return_24": 0.0048}, 0),
@@ -211,7 +224,7 @@ def test_rules(name: str, held: int, shown: dict[str, float], shares: int) -> No
 def test_news_is_held_for_thirty_ticks() -> None:
     policy, memory, held, path = POLICIES["news_chase"], {}, 0, []
     for now in range(40):
-        held += int(policy.act(scene(now, held, headline=0.01 if now == 0 else 0.0), memory)[0])
+        held += int(policy.rule(snapshot(now, held, headline=0.01 if now == 0 else 0.0), memory)[0])
         path.append(held)
     assert path == [10, 20, 30, 40, *[50] * 26, 40, 30, 20, 10, 0, *[0] * 5]
 
@@ -219,37 +232,37 @@ def test_news_is_held_for_thirty_ticks() -> None:
 def test_means_start_at_the_first_value() -> None:
     memory: dict[str, Tensor] = {}
     signal = averaged(1.0, shown("spread"))
-    assert [float(signal(scene(0, spread=value), memory)[0]) for value in (4.0, 8.0, 0.0)] == [4.0, 6.0, 3.0]
+    assert [float(signal(snapshot(0, spread=value), memory)[0]) for value in (4.0, 8.0, 0.0)] == [4.0, 6.0, 3.0]
 
 
 def test_a_change_of_the_estimate_is_followed() -> None:
-    act, memory = POLICIES["estimate_change"].act, {}
-    act(scene(0, estimate_gap=0.0), memory)
-    assert act(scene(1, estimate_gap=0.01), memory).item() == 10
+    rule, memory = POLICIES["estimate_change"].rule, {}
+    rule(snapshot(0, estimate_gap=0.0), memory)
+    assert rule(snapshot(1, estimate_gap=0.01), memory).item() == 10
 
 
-def test_columns_of_the_scene() -> None:
+def test_columns_of_the_snapshot() -> None:
     config = toy(features="full55", num_symbols=2)
     market = Market(config, 3)
     result = market.reset(seeds=[5, 6, 7])
     for _ in range(5):
         result = market.step()
-    columns, state = look(market, result), market.state
-    assert all(column.shape == (3,) and column.dtype == torch.float64 for column in columns.values())
+    found, state = columns(market, result), market.state
+    assert all(column.shape == (3,) and column.dtype == torch.float64 for column in found.values())
     for name in ("f_rsi_8", "f_net_order_flow", "f_log_return_24", "f_realized_vol_32"):
-        assert torch.equal(columns[name], result.observation[:, market.feature_names.index(f"{name}@0")])
+        assert torch.equal(found[name], result.observation[:, market.feature_names.index(f"{name}@0")])
     mid = state.tape.half_mids[:, 0, -1].double() * 0.5
     value = config.list_price * torch.exp(state.value.level[:, 0])
     estimate = value * torch.exp(state.value.estimate_error[:, 0])
-    torch.testing.assert_close(columns["exact_gap"], torch.log(value / mid))
-    torch.testing.assert_close(columns["estimate_gap"], torch.log(estimate / mid))
-    torch.testing.assert_close(columns["print_gap"], state.tape.close[:, 0] / mid - 1.0)
-    assert torch.equal(columns["spread"], (state.tape.ask - state.tape.bid)[:, 0].double())
-    assert torch.equal(columns["headline"], state.value.headline[:, 0])
-    makers = state.accounts.shares[:, 0, layout(config).maker_owners].sum(-1)
-    assert torch.equal(columns["maker_shares"], makers.double())
-    assert columns["luck"].unique().numel() == 3
-    assert ((columns["luck"] > 0.0) & (columns["luck"] < 1.0)).all()
+    torch.testing.assert_close(found["exact_gap"], torch.log(value / mid))
+    torch.testing.assert_close(found["estimate_gap"], torch.log(estimate / mid))
+    torch.testing.assert_close(found["print_gap"], state.tape.close[:, 0] / mid - 1.0)
+    assert torch.equal(found["spread"], (state.tape.ask - state.tape.bid)[:, 0].double())
+    assert torch.equal(found["headline"], state.value.headline[:, 0])
+    makers = state.accounts.shares[:, 0, structure(config).maker_owners].sum(-1)
+    assert torch.equal(found["maker_shares"], makers.double())
+    assert found["uniform"].unique().numel() == 3
+    assert ((found["uniform"] > 0.0) & (found["uniform"] < 1.0)).all()
 
 
 # --- verdicts
@@ -397,12 +410,12 @@ def test_profit_is_that_of_the_learner(size: int) -> None:
     start = market.reset(seeds=consecutive_seeds(SEED, episodes)).info["equity"]
     turnover = torch.zeros_like(start)
     for now in range(ticks):
-        buying = now < ticks - run.UNWIND
+        buying = now < ticks - playing.UNWIND
         held = market.state.accounts.learner_shares[:, 0]
         action = torch.where(held > 0, 0, 1) if not buying else torch.full_like(held, 2)
         result = market.step(action)
         turnover += result.info["turnover"]
-        if now + 1 == ticks - run.UNWIND:
+        if now + 1 == ticks - playing.UNWIND:
             paper = result.info["equity"] - start
     assert not result.info["position"].any()
     profit = result.info["equity"] - start
@@ -415,7 +428,7 @@ def test_profit_is_that_of_the_learner(size: int) -> None:
 
 def test_what_cannot_be_sold_in_time_counts_at_what_it_would_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
     config = toy(commission_bps=50.0)
-    monkeypatch.setattr(run, "UNWIND", 0)
+    monkeypatch.setattr(playing, "UNWIND", 0)
     (row,) = small(config, policies=["always_buy"]).rows
     market = Market(config, 3)
     start = market.reset(seeds=consecutive_seeds(SEED, 3)).info["equity"]
@@ -464,18 +477,18 @@ def test_a_trader_with_tomorrows_paper_is_found_out() -> None:
         market.step()
         mids.append(market.state.tape.log_mid[:, 0])
 
-    def reads(shift: int) -> Callable[[Scene, dict[str, Tensor]], Tensor]:
-        def act(scene: Scene, memory: dict[str, Tensor]) -> Tensor:
-            start = max(0, scene.now - shift)
+    def reads(shift: int) -> Callable[[AuditSnapshot, dict[str, Tensor]], Tensor]:
+        def rule(snapshot: AuditSnapshot, memory: dict[str, Tensor]) -> Tensor:
+            start = max(0, snapshot.now - shift)
             move = mids[min(ticks, start + ahead)] - mids[start]
             side = torch.sign(move) * (move.abs() > 0.003)
-            return (side * scene.limit).to(torch.int64) - scene.held
+            return (side * snapshot.limit).to(torch.int64) - snapshot.held
 
-        return act
+        return rule
 
     policies = {
-        "tomorrow": Policy("reads prices of the next ticks", NO_GAIN, reads(0)),
-        "yesterday": Policy("reads prices of the last ticks", NO_GAIN, reads(ahead)),
+        "tomorrow": Attempt("reads prices of the next ticks", NO_GAIN, reads(0)),
+        "yesterday": Attempt("reads prices of the last ticks", NO_GAIN, reads(ahead)),
     }
     found = small(policies=policies, episodes=episodes, ticks=ticks, batch=episodes)
     assert [row.passed for row in found.rows] == [False, True]

@@ -10,7 +10,7 @@ from markets import EVERYTHING, cold, differences, opened, random_actions, seen,
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
-from torchgym.sim.state import clone, leaves, rows
+from torchgym.numerics.trees import clone, leaves, rows
 
 BATCH, STEPS = 7, 12
 SEEDS = [3, 2**63 - 1, 3, 12345, 0, 999_999_999_999, 8]  # the third as the first

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
+import gc
+import itertools
 import math
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import cases
+import fresh
+import machine
 import pytest
+import scaling
+import speed
+import speed_rows
+import timing as clock
 import torch
+from cases import CASES, Case, at_least, at_most, bench, stagger
+from fresh import ask
+from lab import Lab, drawn_actions
+from machine import commit, threads
+from scaling import largest, scaled
+from settings import ALL_CASES, Settings
+from speed import bench_panel, main
+from speed_rows import COLUMNS, append, previous, read, speedup
 from speeds import row
+from timing import Timing, noise, time_work
 
-from torchgym import bench as public
-from torchgym.bench import CASES, COLUMNS, Settings, append, bench, growth, previous, processes, read, speedup
-from torchgym.bench import run as running
-from torchgym.bench import timing as clock
-from torchgym.bench.cases import Case, at_least, at_most
-from torchgym.bench.fresh import ask
-from torchgym.bench.lab import Lab, drawn_actions
-from torchgym.bench.machine import commit, threads
-from torchgym.bench.scaling import largest, scaled
-from torchgym.bench.settings import ALL_CASES
-from torchgym.bench.throughput import stagger
-from torchgym.bench.timing import Timing, Window, noise, time_work
-from torchgym.cli import main
-from torchgym.config import MarketConfig, preset
+from torchgym.config import MarketConfig, preset, structure
 from torchgym.engine import Market
-from torchgym.sim.state import layout
-from torchgym.visual import plots
 
 TINY = Settings(
     preset="toy",
@@ -56,8 +61,9 @@ def tiny(*cases: int, **changes: Any) -> Settings:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(growth, "_PRODUCT", 40)
-    monkeypatch.setattr(processes, "_WARM_STARTS", 1)
+    monkeypatch.setattr(cases, "_PRODUCT", 40)
+    monkeypatch.setattr(cases, "_COLLECTED", 2)
+    monkeypatch.setattr(fresh, "_WARM_STARTS", 1)
 
 
 def test_the_table_has_every_case_that_can_be_asked_for() -> None:
@@ -94,11 +100,11 @@ def test_growing_cases_tell_every_size(small: None) -> None:
 
 def test_growth_is_that_of_the_worst_leg(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traders double twice; the cost per market grows 1.5-fold, then threefold: half as much again as the traders."""
-    monkeypatch.setattr(growth, "_PRODUCT", 80)
+    monkeypatch.setattr(cases, "_PRODUCT", 80)
     costs = iter([(20, 2.0), (40, 3.0), (80, 9.0)])
 
     def made_up(_: Lab, *work: object) -> list[Timing]:
-        return [Timing((Window(1, seconds * (80 // size), 1.0),)) for size, seconds in (next(costs) for _ in work)]
+        return [Timing((seconds * (80 // size),), 1.0) for size, seconds in (next(costs) for _ in work)]
 
     monkeypatch.setattr(Lab, "time", made_up)
     rows = list(bench(tiny(7, traders=(20, 40, 80))))
@@ -119,8 +125,8 @@ def test_a_smaller_crowd_can_miss_a_target_but_not_meet_it(
     bound: float, judgement: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Settings, "standard", True)
-    monkeypatch.setattr(growth, "largest", lambda config, _: (config, "too many"))
-    monkeypatch.setitem(running.CASES, 8, Case("crowd", growth.crowd, {"ticks": at_least(bound)}))
+    monkeypatch.setattr(cases, "largest", lambda config, _: (config, "too many"))
+    monkeypatch.setitem(CASES, 8, Case("crowd", cases.crowd, {"ticks": at_least(bound)}))
     (entry,) = bench(tiny(8))
     assert (entry.met, entry.note) == (judgement, "too many")
 
@@ -147,11 +153,13 @@ def test_progress_is_told_by_case() -> None:
         ({"batches": ()}, "batches must have at least one entry, got none"),
         ({"traders": (8, 0)}, r"traders\[1\] must be an integer >= 1, got 0"),
         ({"preset": "moon"}, "unknown preset 'moon'"),
+        ({"traders": (128, 1)}, r"maker\.count"),
+        ({"crowd": 1}, r"maker\.count"),
     ],
 )
 def test_impossible_settings_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Settings(**settings)
+        Settings(**settings).check()
 
 
 def test_a_bound_is_met_from_its_side() -> None:
@@ -203,7 +211,7 @@ def test_threads_are_put_back() -> None:
 def test_scaled_markets_have_that_many_traders_in_the_same_shares(traders: int) -> None:
     plain = MarketConfig()
     grown = scaled(plain, traders)
-    places, before = layout(grown), layout(plain)
+    places, before = structure(grown), structure(plain)
     assert places.owners == traders
     for name, place in before.families.items():
         now = places.families[name].stop - places.families[name].start
@@ -214,7 +222,7 @@ def test_scaled_markets_have_that_many_traders_in_the_same_shares(traders: int) 
 
 def test_a_crowd_that_is_refused_becomes_the_largest_accepted() -> None:
     config, refusal = largest(MarketConfig(), 10_000_000)
-    accepted = layout(config).owners
+    accepted = structure(config).owners
     assert refusal.startswith("10,000,000 traders are refused: the orders of one symbol could add up to")
     with pytest.raises(ValueError, match="could add up"):
         scaled(MarketConfig(), accepted + 1)
@@ -254,26 +262,37 @@ class Clock:
 def test_work_is_timed_in_turn_in_windows_of_equal_count(monkeypatch: pytest.MonkeyPatch) -> None:
     fake, log = Clock(), list[str]()
     monkeypatch.setattr(clock, "time", fake)
-    waits: list[int] = []
     told: list[tuple[int, int]] = []
+    begins: list[int] = []
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+        begins.append(len(log))
+
     slow, quick = time_work(
         [fake.work("s", 3.0, log), fake.work("q", 0.25, log)],
         seconds=1.0,
         repeats=2,
-        wait=lambda: waits.append(len(log)),
-        tell=lambda done, total: told.append((done, total)),
+        clock=fake.perf_counter,
+        tell=tell,
     )
-    assert slow.windows == (Window(1, 3.0, 1.5),) * 2  # longer than a window, so it fills one
-    assert quick.windows == (Window(4, 1.0, 0.5),) * 2
-    assert "".join(log)[-10:] == "sqqqqsqqqq"
     assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
-    assert {len(log), len(log) - 4, len(log) - 5} <= set(waits)  # before and after each window
+    warm = 2  # calls before each window that do not count
+    windows = ["".join(log[first + warm : last]) for first, last in itertools.pairwise(begins[1:])]
+    assert windows == ["qqqq", "s", "qqqq"]  # a piece that is longer than a window fills one
+    assert slow == Timing((3.0, 3.0), 0.5)
+    assert quick == Timing((0.25, 0.25), 0.5)
     assert quick.rates == [4.0, 4.0]
-    assert slow.costs == [3.0, 3.0]
+
+
+def test_memory_is_collected_while_work_is_timed() -> None:
+    seen: list[bool] = []
+    time_work([lambda: seen.append(gc.isenabled())], seconds=1e-6, repeats=1)
+    assert all(seen)
 
 
 def timing(*counts: int, busy: float = 1.0) -> Timing:
-    return Timing(tuple(Window(count, 1.0, busy) for count in counts))
+    return Timing(tuple(1.0 / count for count in counts), busy)
 
 
 @pytest.mark.parametrize(
@@ -313,6 +332,14 @@ def test_rows_come_back_from_the_file(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8").count("\n") == 4
 
 
+def test_a_row_goes_below_a_last_line_that_was_cut(tmp_path: Path) -> None:
+    path = tmp_path / "speed.csv"
+    append(path, [row()])
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    append(path, [row(case=12)])
+    assert read(path) == [row(), row(case=12)]
+
+
 def test_a_file_with_other_columns_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "other.csv"
     path.write_text("commit,speed\naaaaaaa,3\n")
@@ -325,7 +352,12 @@ def test_a_file_with_other_columns_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("1024", "many"), ("yes", "perhaps"), (",torchgym bench", ""), ("torchgym bench", "torchgym,bench")],
+    [
+        ("1024", "many"),
+        ("yes", "perhaps"),
+        (",python benchmarks/speed.py", ""),
+        ("python benchmarks", "python,benchmarks"),
+    ],
 )
 def test_a_cell_that_cannot_be_read_is_named(old: str, new: str, tmp_path: Path) -> None:
     path = tmp_path / "speed.csv"
@@ -408,10 +440,12 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_command_writes_a_table_and_a_picture(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", *ARGUMENTS, "--cases", "4", "6", "--output", "out"]) == 0
+    assert main([*ARGUMENTS, "--cases", "4", "6", "--output", "out", "--csv", "out/speed.csv"]) == 0
     rows = read(elsewhere / "out" / "speed.csv")
     assert [entry.measure for entry in rows] == ["steps", "step", "step", "largest over smallest"]
-    command = "torchgym bench --cases 4 6 --preset toy --seconds 0.001 --no-compile --markets 2 --batches 1 2"
+    command = (
+        "python benchmarks/speed.py --cases 4 6 --preset toy --seconds 0.001 --no-compile --markets 2 --batches 1 2"
+    )
     assert {entry.command for entry in rows} == {command}
     assert (elsewhere / "out" / "bench.png").read_bytes().startswith(b"\x89PNG")
     shown = capsys.readouterr().out
@@ -421,21 +455,22 @@ def test_the_command_writes_a_table_and_a_picture(elsewhere: Path, capsys: pytes
 
 def test_the_command_compares_with_the_commit_before(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     once = [*ARGUMENTS, "--cases", "4", "--csv", "here.csv"]
-    assert main(["bench", *once]) == 0
+    assert main(once) == 0
     (first,) = read(elsewhere / "here.csv")
-    for place in (Path("here.csv"), Path("benchmarks/results/speed.csv"), Path("named.csv")):
-        older = dataclasses.replace(first, commit=f"of {place.stem}", median=first.median / 1e6)
-        append(elsewhere / place, [older])
+    for place in (Path("here.csv"), Path("named.csv")):
+        append(elsewhere / place, [dataclasses.replace(first, commit=f"of {place.stem}", median=first.median / 1e6)])
     capsys.readouterr()
-    for options, expected in (([], "of speed"), (["--against", "named.csv"], "of named")):
-        assert main(["bench", *once, *options]) == 0
+    for options, expected in (([], "of here"), (["--against", "named.csv"], "of named")):
+        assert main([*once, *options]) == 0
         shown = capsys.readouterr().out
         assert f"vs {expected}" in shown
         assert f"times as good as {expected} of {first.date}" in shown
-    Path("benchmarks/results/speed.csv").unlink()
-    assert main(["bench", *once]) == 0
-    assert "vs of here" in capsys.readouterr().out
-    assert len(read(elsewhere / "here.csv")) == 5
+    assert len(read(elsewhere / "here.csv")) == 4
+
+
+def test_rows_go_to_the_committed_table_unless_another_is_named() -> None:
+    assert speed.Args().csv == Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "speed.csv"
+    assert read(speed.Args().csv)
 
 
 @pytest.mark.parametrize(
@@ -446,6 +481,7 @@ def test_the_command_compares_with_the_commit_before(elsewhere: Path, capsys: py
         (["--preset", "nope"], "unknown preset 'nope': choose one of default"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--threads", "0"], "threads must be an integer >= 1, got 0"),
+        (["--markets", "1000000000"], "1,000,000,000 markets would take"),
         (["--against", "missing.csv"], "missing.csv"),
         (["--csv", "other.csv"], "other.csv has other columns"),
         (["--output", "other.csv"], "other.csv"),
@@ -455,24 +491,28 @@ def test_an_error_is_one_line_and_comes_first(
     arguments: list[str], message: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (elsewhere / "other.csv").write_text("a,b\n")
-    assert main(["bench", *arguments]) == 2
-    told = capsys.readouterr().err.strip()
-    *progress, error = told.splitlines()
-    assert error.startswith("torchgym: error: ") and message in error
-    assert {line.split(":")[1].split()[0] for line in progress} <= {"loading"}
+    assert main(["--csv", "new.csv", *arguments]) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert error.startswith("speed.py: error: ") and message in error
 
 
 def test_noise_is_shouted_and_notes_are_told(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [row(noise="spread 40 %"), row(case=8, met=False, note="refused")]
-    monkeypatch.setattr(public, "bench", lambda *_, **__: iter(rows))
-    assert main(["bench"]) == 0
+    monkeypatch.setattr(speed, "bench", lambda *_, **__: iter(rows))
+    assert main(["--csv", "new.csv"]) == 0
     shown = capsys.readouterr().out
     assert "spread 40 %" in shown
     assert "1 of 2 figures are noisy" in shown
     assert "case 8, steps: refused" in shown
     assert "1 of 2 targets are met" in shown
+
+
+@pytest.mark.parametrize("module", [cases, clock, machine, scaling, speed_rows])
+def test_examples_in_docstrings_hold(module: ModuleType) -> None:
+    failed, tried = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert tried and not failed
 
 
 def test_the_picture_draws_speed_and_cost() -> None:
@@ -484,7 +524,7 @@ def test_the_picture_draws_speed_and_cost() -> None:
         row(case=7, measure="step", unit="µs/market-tick", traders=n, median=c, low=c, high=c)
         for n, c in ((128, 2.0), (1_024, 12.0))
     ]
-    speeds, costs = plots.bench_panel([*grown, *crowded, row()], "title").axes
+    speeds, costs = bench_panel([*grown, *crowded, row()], "title").axes
     line, *_ = speeds.lines
     assert list(line.get_xdata()) == [64, 4_096]
     assert list(line.get_ydata()) == [200_000.0, 250_000.0]
@@ -495,5 +535,5 @@ def test_the_picture_draws_speed_and_cost() -> None:
 
 
 def test_the_picture_says_what_was_not_measured() -> None:
-    for axes in plots.bench_panel([row()]).axes:
+    for axes in bench_panel([row()]).axes:
         assert [text.get_text() for text in axes.texts] == ["not measured"]

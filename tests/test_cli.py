@@ -19,18 +19,17 @@ import pytest
 from matplotlib.figure import Figure
 from shell import MAY_FAIL, TOY
 
-from torchgym import PRESETS, bench
+from torchgym import PRESETS
 from torchgym.cli import _COMMANDS, main
 from torchgym.cli.audit import Cheats
-from torchgym.cli.bench import Bench
 from torchgym.cli.evaluate import Evaluate
 from torchgym.cli.ladder import Ladder
-from torchgym.cli.output import command_line, compilable, interruptible
+from torchgym.cli.output import command_line, interruptible
 from torchgym.cli.realism import Realism
-from torchgym.engine import Market
+from torchgym.engine import Market, stepper
 from torchgym.lab import audit, performance, realism
 from torchgym.training import PPOSettings, Trainer, load_agent
-from torchgym.training.ladder import RUNGS, Plan
+from torchgym.training.ladder import TASKS, Plan
 
 SMALL = ["--preset", "toy", "--markets", "2", "--ticks", "400", "--burn-in", "1", "--resamples", "1"]
 QUICK = ["--no-impact", "--no-compile", "--no-nulls"]
@@ -92,10 +91,10 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, capsys: pytest
     [
         (["--help"], 0),
         (["realism", "--help"], 0),
-        (["bench", "--help"], 0),
+        (["ladder", "--help"], 0),
         (["bogus"], 2),
         (["realism", "--markets", "x"], 2),
-        (["bench", "--cases", "four"], 2),
+        (["ladder", "--seeds", "four"], 2),
     ],
 )
 def test_help_and_bad_arguments(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,11 +142,8 @@ def test_the_defaults_are_the_librarys() -> None:
     assert (options.markets, options.ticks, options.burn_in) == (realism.MARKETS, realism.TICKS, realism.BURN_IN)
     assert (options.seed, options.resamples) == (realism.SEED, realism.RESAMPLES)
     assert Cheats().seed == audit.SEED
-    timed, standard = Bench(), bench.Settings()
-    for name in ("cases", "preset", "seconds", "device", "compile", "markets", "batches", "traders", "crowd"):
-        assert getattr(timed, name) == getattr(standard, name)
     plan = Plan()
-    for name in ("preset", "rungs", "seeds", "seed", "episodes", "frames", "device", "compile"):
+    for name in ("preset", "tasks", "seeds", "seed", "episodes", "frames", "device", "compile"):
         assert getattr(Ladder(), name) == getattr(plan, name)
     assert (Evaluate().seed, Evaluate().ticks_per_year) == (performance.TEST_SEED, performance.TICKS_PER_YEAR)
 
@@ -276,13 +272,13 @@ def test_ladder_prints_and_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = {"num_envs": 4, "rollout": 4, "total_frames": 32, "hidden": (4,)}
-    monkeypatch.setitem(RUNGS, "exact", replace(RUNGS["exact"], market={"max_ticks": 20}, settings=small))
-    options = ["--preset", "toy", "--rungs", "exact", "--seeds", "2", "--episodes", "2", "--no-compile"]
+    monkeypatch.setitem(TASKS, "exact", replace(TASKS["exact"], market={"max_ticks": 20}, settings=small))
+    options = ["--preset", "toy", "--tasks", "exact", "--seeds", "2", "--episodes", "2", "--no-compile"]
     code = main(["ladder", *options, "--output", str(tmp_path), "--results", str(tmp_path / "results")])
     assert {path.name for path in (tmp_path / "results").iterdir()} == {"curves.csv", "ladder.csv", "ladder.png"}
     with (tmp_path / "results" / "ladder.csv").open() as file:
         (row,) = csv.DictReader(file)
-    assert (row["rung"], row["trainings"], row["frames"]) == ("exact", "2", "32")
+    assert (row["task"], row["trainings"], row["frames"]) == ("exact", "2", "32")
     assert code == (0 if row["passed"] == "True" else 1)
     assert (tmp_path / "toy" / "exact" / "training_2" / "result.json").is_file()
     assert "80% of the" in capsys.readouterr().out
@@ -302,13 +298,15 @@ def test_presets_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_a_compiler_markets_run_uncompiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert compilable(True)
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert not compilable(False)
-    assert capsys.readouterr().err == ""
-    compiled = [word for word in LEARN if word != "--no-compile"]
-    assert main(["train", str(tmp_path), *compiled, *PPO, "--episodes", "0"]) == 0
-    assert "no C++ compiler no-such-compiler: uncompiled" in capsys.readouterr().err
+    def missing(*_: Any) -> None:
+        raise OSError("no such compiler")
+
+    monkeypatch.setattr(stepper, "Replay", missing)
+    few = [*PPO, "--episodes", "0", "--validations", "0", "--overwrite"]
+    told = "uncompiled from now on, with the same numbers: OSError: no such compiler"
+    for options, lines in ((LEARN, 0), ([word for word in LEARN if word != "--no-compile"], 1)):
+        assert main(["train", str(tmp_path), *options, *few]) == 0
+        assert capsys.readouterr().err.count(told) == lines
 
 
 def test_the_command_that_does_the_same() -> None:
@@ -400,7 +398,9 @@ def test_numbers_without_sense_are_refused_before_any_work(
 
 def test_the_numbers_of_every_command_are_walked() -> None:
     assert {command for command, *_ in OPTIONS} == set(_COMMANDS) - {"presets"}
-    assert {("train", "ppo.hidden", int), ("bench", "seconds", float), ("ladder", "frames", int)} <= set(OPTIONS)
+    assert {("train", "ppo.hidden", int), ("train", "ppo.learning-rate", float), ("ladder", "frames", int)} <= set(
+        OPTIONS
+    )
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,6 @@ PICTURES = {
     "train": ("learning_curve.png", ["--episodes", "0"]),
     "realism": ("toy/panel.png", []),
     "audit": ("toy/audit.png", []),
-    "bench": ("bench.png", []),
     "ladder": ("toy/ladder.png", ["--seeds", "1"]),
 }
 
@@ -473,7 +472,7 @@ def test_ctrl_c_while_a_picture_is_drawn_leaves_the_old_one(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = {"num_envs": 4, "rollout": 4, "hidden": (4,)}
-    monkeypatch.setitem(RUNGS, "inventory", replace(RUNGS["inventory"], market={"max_ticks": 20}, settings=small))
+    monkeypatch.setitem(TASKS, "inventory", replace(TASKS["inventory"], market={"max_ticks": 20}, settings=small))
     drawn: list[Path] = []
 
     def pressed(figure: Figure, path: Path, **_: Any) -> None:

@@ -12,8 +12,9 @@ from sentinel import HostSync, SyncSentinel
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
-from torchgym.engine import decision, replay
-from torchgym.sim.state import map_tensors, rows
+from torchgym.engine import replay
+from torchgym.numerics.trees import map_tensors, rows
+from torchgym.readout.step import step
 
 CONFIGS: dict[str, MarketConfig] = {
     "default": MarketConfig(),
@@ -23,10 +24,10 @@ CONFIGS: dict[str, MarketConfig] = {
 }
 
 
-def decide(one: Market, action: Tensor, step: Callable[..., Any] = decision) -> Any:
+def decide(one: Market, action: Tensor) -> Any:
     """The function that is compiled, called as `Market.step` does."""
     with torch.no_grad():
-        return step(one.config, one._params, one.state, action, places=one._world.places, lanes=one._world.lanes)
+        return step(one._static, one._params, one.state, action)
 
 
 # --- no host synchronisation

@@ -164,8 +164,8 @@ def test_the_nearest_quotes_stay_within_the_price(changes: dict[str, Any]) -> No
 def test_drawn_quotes_stay_within_the_price() -> None:
     maker = Makers(depth=(3.0, 8.0))
     with pytest.raises(ValueError, match=r"quotes could stand \d+ points from the price"):
-        MarketConfig(population=Population(maker=maker), randomize={"volatility_width": (0.1, 5.0)})
-    MarketConfig(population=Population(maker=maker), randomize={"volatility_width": (0.1, 1.0)})
+        MarketConfig(population=Population(maker=maker), randomize={"population.maker.volatility_width": (0.1, 5.0)})
+    MarketConfig(population=Population(maker=maker), randomize={"population.maker.volatility_width": (0.1, 1.0)})
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ def test_drawn_quotes_stay_within_the_price() -> None:
         {"fundamentals": Fundamentals(volatility=0.02)},
         {"fundamentals": Fundamentals(volatility=0.005, reversion_half_life=1e12), "max_ticks": 10**6},
         {"fundamentals": Fundamentals(macro=NewsKind(probability=0.1, scale=0.2, duration=9, immediate=0.5))},
-        {"randomize": {"value_volatility": (1e-3, 0.1)}},
-        {"randomize": {"news_rate": (0.0, 400.0)}, "max_ticks": 10**5, "list_price": 2**18 - 1},
+        {"randomize": {"fundamentals.volatility": (1e-3, 0.1)}},
+        {"randomize": {"fundamentals.news_rate": (0.0, 400.0)}, "max_ticks": 10**5, "list_price": 2**18 - 1},
         {"list_price": 2**18 - 1, "fundamentals": Fundamentals(spread_of_start=0.9)},
     ],
 )

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from markets import opened, random_actions, toy
+from speed_rows import append, read
 from speeds import row
 
 from torchgym import Market
-from torchgym.bench import append, read
 from torchgym.files import read_json, write_json
+from torchgym.numerics.trees import leaves
 from torchgym.recording import check_pages, describe, read_about, record
-from torchgym.sim.state import leaves
 from torchgym.training import PPOSettings, read_checkpoint, start
 
 CONFIG = toy(max_ticks=8)

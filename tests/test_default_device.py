@@ -19,8 +19,8 @@ from torchgym.lab.performance import evaluate
 from torchgym.lab.performance.trace import trace
 from torchgym.lab.policies import BASELINES
 from torchgym.lab.realism import scorecard
+from torchgym.numerics.trees import leaves
 from torchgym.recording import record
-from torchgym.sim.state import leaves
 from torchgym.training import PPOSettings, load_agent, resume, start
 
 PACKAGE = Path(__file__).resolve().parents[1] / "torchgym"
@@ -46,7 +46,7 @@ def test_every_tensor_is_made_on_a_device_that_is_named(path: Path) -> None:
 
 def market(folder: Path) -> Any:
     """Opened, stepped, reset in part, recorded, forked, saved and loaded, with every option away from its default."""
-    config = EVERYTHING.replace(randomize={"noise_rate": (0.02, 0.1)})
+    config = EVERYTHING.replace(randomize={"population.noise.rate": (0.02, 0.1)})
     one = Market(config, 2, seed=1)
     one.reset()
     one.step(torch.tensor([0, 6], device="cpu"))
@@ -72,8 +72,8 @@ def training(folder: Path) -> Any:
 
 
 def evaluation(folder: Path) -> Any:
-    makers = {name: row.make for name, row in BASELINES.items()}
-    return evaluate(toy(max_ticks=20), makers, agent="hold", episodes=4).to_dict("nothing")
+    policies = {name: row.make for name, row in BASELINES.items()}
+    return evaluate(toy(max_ticks=20), policies, agent="hold", episodes=4).to_dict("nothing")
 
 
 def recording(folder: Path) -> Any:
@@ -91,10 +91,10 @@ def cheats(folder: Path) -> Any:
 
 def traced(folder: Path) -> Any:
     config = toy(max_ticks=20)
-    maker = BASELINES["buy_and_hold"].make
+    make_policy = BASELINES["buy_and_hold"].make
     return {
         name: value.tolist() if isinstance(value, torch.Tensor) else value
-        for name, value in vars(trace(config, maker(config, torch.tensor([1], device="cpu")), 1)).items()
+        for name, value in vars(trace(config, make_policy(config, torch.tensor([1], device="cpu")), 1)).items()
     }
 
 

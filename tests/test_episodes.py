@@ -104,9 +104,9 @@ def test_nothing_happens_after_ruin() -> None:
 
 
 def test_policies_meet_the_same_episodes_whatever_the_batch() -> None:
-    makers = {name: BASELINES[name].make for name in ("hold", "random", "value_follower")}
-    many = evaluate(CONFIG, makers, episodes=6, seed=50, agent="random")
-    few = evaluate(CONFIG, {"random": makers["random"]}, episodes=3, seed=50)
+    policies = {name: BASELINES[name].make for name in ("hold", "random", "value_follower")}
+    many = evaluate(CONFIG, policies, episodes=6, seed=50, agent="random")
+    few = evaluate(CONFIG, {"random": policies["random"]}, episodes=3, seed=50)
     assert torch.equal(many.episodes["random"].equity[:3], few.episodes["random"].equity)
     assert [(entry.policy, entry.against) for entry in many.comparisons] == [
         ("hold", "random"),

@@ -221,7 +221,7 @@ def test_a_copy_is_an_independent_twin(name: str, moment: int, way: str) -> None
 @EVERY
 def test_a_compiled_copy_goes_on_in_the_same_bits(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one program for all: a toy market, two in a chunk."""
-    monkeypatch.setattr(replay, "chunk_size", lambda *sizes: 2)
+    monkeypatch.setattr(replay, "CHUNK", 2)
     monkeypatch.setattr(quant_gym, "MarketConfig", functools.partial(tg.preset, "toy"))
     face, end = FACES[name], 1 + len(ACTIONS)
     options = {"num_symbols": 1} if name == "TradingVectorEnv" else {}
@@ -233,7 +233,7 @@ def test_a_compiled_copy_goes_on_in_the_same_bits(name: str, way: str, monkeypat
         assert go_on(face, env, moment, moment + 1) == expected[moment : moment + 1]
         for market in (vars(one).get("market", vars(one).get("_market")) for one in (env, twin)):
             assert market.compile
-            assert market._replay is not None
+            assert market._stepper.replay is not None
         go_on(face, env, moment + 1, upto)
 
 

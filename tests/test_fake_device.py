@@ -21,11 +21,14 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils import backend_registration
 
 from torchgym import MarketConfig
-from torchgym.engine import decision
+from torchgym.config import structure
+from torchgym.numerics.trees import leaves, map_tensors
 from torchgym.readout import features
+from torchgym.readout.packed import Columns
+from torchgym.readout.step import Static, step
 from torchgym.sim import noise
 from torchgym.sim import tick as ticking
-from torchgym.sim.state import layout, leaves, make_params, map_tensors
+from torchgym.sim.params import make_params
 
 CPU = torch.device("cpu")
 CONFIGS: dict[str, MarketConfig] = {
@@ -41,26 +44,26 @@ def live(config: MarketConfig, device: torch.device, *, born: torch.device) -> N
     Raises:
         Exception: the fake mode's own, where devices mix; AssertionError, where something came back from elsewhere.
     """
-    places = layout(config)
+    plan = structure(config)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        lanes, params = noise.lanes(places, born), make_params(config, MARKETS, born)
+        draws, params = noise.make_plan(plan, born), make_params(config, MARKETS, born)
         seed = torch.zeros(MARKETS, dtype=torch.int64, device=born)
-        state = ticking.start(config, params, places=places, lanes=lanes, seed=seed, episode=seed.clone())
+        state = ticking.start(plan, params, plan=draws, seed=seed, episode=seed.clone())
         assert {leaf.device.type for _, leaf in leaves(state)} == {born.type}
 
         def there(leaf: Tensor) -> Tensor:
             return torch.empty_like(leaf, device=device)
 
         if born != device:
-            lanes, params, state = (map_tensors(there, tree) for tree in (lanes, params, state))
+            draws, params, state = (map_tensors(there, tree) for tree in (draws, params, state))
         action = torch.ones((MARKETS, config.num_symbols), dtype=torch.int64, device=device)
+        static = Static(plan, draws, Columns(plan))
         with SyncSentinel():
             for _ in range(2):
-                state, outcome = decision(config, params, state, action, places=places, lanes=lanes)
+                state, told = step(static, params, state, action)
         assert {leaf.device.type for _, leaf in leaves(state)} == {device.type}
-        assert outcome.observation.shape == (MARKETS, features.size(config))
-        for part in (outcome.observation, outcome.account, outcome.reward, *outcome.terms.values()):
-            assert part.device.type == device.type
+        assert told.observation.shape == (MARKETS, features.size(config))
+        assert {leaf.device.type for _, leaf in leaves(told)} == {device.type}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

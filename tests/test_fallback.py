@@ -13,8 +13,7 @@ import torch
 from markets import differences, opened, random_actions, seen, toy
 
 from torchgym import Market
-from torchgym.engine import market as engine
-from torchgym.engine import replay
+from torchgym.engine import replay, stepper
 from torchgym.engine.program import NotRecordable
 
 CONFIG = toy()
@@ -66,10 +65,10 @@ def test_steps_go_on_uncompiled(
 
 def test_torch_compile_may_fail_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(*arguments: Any, **options: Any) -> None:
-        raise NotRecordable("made up") if not options else RuntimeError("out of registers")
+        raise NotRecordable("made up") if len(arguments) == 3 else RuntimeError("out of registers")
 
     monkeypatch.setattr(replay, "program", fail)
-    monkeypatch.setattr(engine, "_graph", lambda step: fail)
+    monkeypatch.setattr(stepper, "compile_graph", lambda graph: fail)
     assert_same_play(Market(CONFIG, 3, seed=4, compile=True))
     first, second = capsys.readouterr().err.splitlines()
     assert "steps go through torch.compile, which is slower" in first and "made up" in first

@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from torchgym.config import MarketConfig
+from torchgym.config import MarketConfig, structure
+from torchgym.numerics.trees import map_tensors, rows
 from torchgym.readout import features
+from torchgym.readout.entries import ACCOUNT, Events, Moment, account_names
 from torchgym.readout.features.screen import LOOKBACKS
-from torchgym.sim.state import EVENTS, Accounts, Clock, MarketState, Tape, Value, map_tensors, rows
+from torchgym.sim.params import plain_params
+from torchgym.sim.state import EVENTS, Accounts, Clock, MarketState, Tape, Value
 
 SCALINGS = ("raw", "relative")
+
+
+CPU = torch.device("cpu")
 
 
 @dataclasses.dataclass
@@ -132,10 +138,15 @@ def make_state(config: MarketConfig, table: list[list[Series]]) -> MarketState:
     )
 
 
+def observation(config: MarketConfig, state: MarketState) -> torch.Tensor:
+    """What is seen of a batch of markets with the configuration's numbers."""
+    return features.observe(structure(config), plain_params(config, CPU), state)
+
+
 def observe(config: MarketConfig, *series: Series) -> dict[str, float]:
     """The named features of one market."""
     config = config.replace(num_symbols=len(series))
-    values = features.observe(config, make_state(config, [list(series)]))
+    values = observation(config, make_state(config, [list(series)]))
     return dict(zip(features.names(config), values[0].tolist(), strict=True))
 
 
@@ -244,7 +255,7 @@ def test_names_and_size_count_symbols() -> None:
 def test_unknown_set_lists_the_known_ones() -> None:
     config = MarketConfig(features="full53")
     _, state = random_state(MarketConfig(), 1)
-    for call in (features.names, features.size, features.bounds, lambda c: features.observe(c, state)):
+    for call in (features.names, features.size, features.bounds, lambda c: observation(c, state)):
         with pytest.raises(ValueError, match=r"'full53'.*full54, full55, minimal42, canonical28"):
             call(config)
 
@@ -265,9 +276,9 @@ def test_raw_bounds_come_from_the_table() -> None:
 def test_every_set_selects_its_columns_of_the_whole(name: str, scaling: str) -> None:
     config = MarketConfig(num_symbols=2, features=name, scaling=scaling)
     _, state = random_state(config, 3)
-    whole = features.observe(config.replace(features="full55"), state)
+    whole = observation(config.replace(features="full55"), state)
     columns = [features.names(config.replace(features="full55")).index(n) for n in features.names(config)]
-    assert torch.equal(features.observe(config, state), whole[:, columns])
+    assert torch.equal(observation(config, state), whole[:, columns])
 
 
 # --- hand-worked ----------------------------------------------------------------------------------------------------------
@@ -354,7 +365,7 @@ def test_information_decides_what_value_features_show() -> None:
 def test_every_feature_equals_a_plain_recomputation(information: str) -> None:
     config = MarketConfig(num_symbols=2, features="full55", information=information, point_size=0.05)
     table, state = random_state(config, 24)
-    seen = features.observe(config, state).reshape(24, 2, 55).numpy()
+    seen = observation(config, state).reshape(24, 2, 55).numpy()
     names = features.FEATURE_SETS["full55"]
     for market, row in enumerate(table):
         for symbol, series in enumerate(row):
@@ -403,7 +414,7 @@ def degenerate() -> list[Series]:
 def test_always_finite_and_within_bounds(scaling: str, information: str) -> None:
     config = MarketConfig(features="full55", scaling=scaling, information=information)
     table, _ = random_state(config, 40, seed=1)
-    seen = features.observe(config, make_state(config, table + [[series] for series in degenerate()])).numpy()
+    seen = observation(config, make_state(config, table + [[series] for series in degenerate()])).numpy()
     low, high = features.bounds(config)
     assert np.isfinite(seen).all()
     outside = ((seen < low) | (seen > high)).any(0)
@@ -423,13 +434,13 @@ def doubled(state: MarketState) -> MarketState:
 def test_doubling_prices_leaves_relative_observations_unchanged() -> None:
     config = MarketConfig(num_symbols=2, features="full55", scaling="relative")
     _, state = random_state(config, 16)
-    seen = features.observe(config, state)
-    larger_points = features.observe(config.replace(point_size=2 * config.point_size), state)
-    more_points = features.observe(config.replace(list_price=2 * config.list_price), doubled(state))
+    seen = observation(config, state)
+    larger_points = observation(config.replace(point_size=2 * config.point_size), state)
+    more_points = observation(config.replace(list_price=2 * config.list_price), doubled(state))
     assert torch.equal(bits(larger_points), bits(seen))
     assert torch.equal(bits(more_points), bits(seen))
     raw = config.replace(scaling="raw")
-    assert not torch.equal(features.observe(raw, doubled(state)), features.observe(raw, state))
+    assert not torch.equal(observation(raw, doubled(state)), observation(raw, state))
 
 
 def test_relative_forms() -> None:
@@ -459,7 +470,7 @@ def test_relative_forms() -> None:
 def test_relative_observations_of_usual_markets_are_of_unit_size() -> None:
     config = MarketConfig(scaling="relative")
     rng = np.random.default_rng(5)
-    seen = features.observe(config, make_state(config, [[wild(rng, 1e-3)] for _ in range(100)]))
+    seen = observation(config, make_state(config, [[wild(rng, 1e-3)] for _ in range(100)]))
     size = (seen * seen).mean(0).sqrt()
     for name, value in zip(features.names(config), size.tolist(), strict=True):
         assert 0.05 < value < 6.0, name
@@ -474,11 +485,11 @@ def test_a_market_alone_is_the_same_bits_as_its_row_of_a_batch(name: str, scalin
     config = MarketConfig(num_symbols=2, features=name, scaling=scaling)
     _, state = random_state(config, 64)
     whole = dataclasses.replace(state, clock=None, book=None)  # type: ignore[arg-type]
-    seen = features.observe(config, whole)
+    seen = observation(config, whole)
     for row in (0, 1, 31, 63):
         index = torch.tensor([row])
         alone = dataclasses.replace(whole, tape=rows(state.tape, index), value=rows(state.value, index))
-        assert torch.equal(bits(features.observe(config, alone)), bits(seen[row : row + 1]))
+        assert torch.equal(bits(observation(config, alone)), bits(seen[row : row + 1]))
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
@@ -487,15 +498,16 @@ def test_compiled_is_the_same_bits_as_eager(markets: int, scaling: str) -> None:
     config = MarketConfig(num_symbols=2, features="full55", scaling=scaling)
     _, state = random_state(config, markets)
     torch.compiler.reset()
-    compiled = torch.compile(lambda state: features.observe(config, state), fullgraph=True, dynamic=False)
-    assert torch.equal(bits(compiled(state)), bits(features.observe(config, state)))
+    plan, params = structure(config), plain_params(config, CPU)
+    compiled = torch.compile(lambda state: features.observe(plan, params, state), fullgraph=True, dynamic=False)
+    assert torch.equal(bits(compiled(state)), bits(observation(config, state)))
 
 
 def test_observing_changes_nothing() -> None:
     config = MarketConfig(num_symbols=2, features="full55")
     _, state = random_state(config, 4)
     before = map_tensors(torch.clone, state.tape), map_tensors(torch.clone, state.value)
-    features.observe(config, state)
+    observation(config, state)
     for kept, part in zip(before, (state.tape, state.value), strict=True):
         map_tensors(lambda old, new: torch.testing.assert_close(old, new, rtol=0, atol=0) or new, kept, part)
 
@@ -511,13 +523,17 @@ def make_accounts(cash: list[int], shares: list[list[int]], half_equity: list[in
 
 def test_account() -> None:
     config = MarketConfig(num_symbols=2, max_ticks=1000, starting_cash=1_000_000, position_limit=50)
+    plan = structure(config)
     _, state = random_state(config, 3)
     state.accounts = make_accounts(
         [1_000_000, 500_000, 1_250_000], [[0, 0], [50, -25], [-50, 10]], [2_000_000, 2_000_001, 1_000_000]
     )
     state.clock.tick, state.clock.last = torch.tensor([0, 250, 1001]), torch.full((3,), 1000)
-    seen = features.account(config, state)
-    assert features.account_names(config) == ["position@0", "position@1", "cash", "equity", "time_left"]
+    nothing = torch.zeros(3)
+    moment = Moment(plan, plain_params(config, CPU), state, Events(nothing, {}, nothing, nothing))
+    parts = [row.formula(moment) for row in ACCOUNT.values()]
+    seen = torch.cat([part.reshape(len(part), -1) for part in parts], -1)
+    assert account_names(config) == ["position@0", "position@1", "cash", "equity", "time_left"]
     assert seen.dtype == torch.float64
     assert seen[0].tolist() == [0.0, 0.0, 0.0, 0.0, 1.0]
     assert seen[1].tolist() == pytest.approx([1.0, -0.5, -0.5, 5e-7, 0.75], rel=1e-12)

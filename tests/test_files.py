@@ -39,7 +39,7 @@ WRITERS = {"savefig", "to_csv", "write_bytes", "write_text"}
 WRITING_MODES = set("wax+")
 ELSEWHERE = {
     "files.py": "is the door itself",
-    "program/store.py": "writes into a folder that is renamed when it is whole",
+    "engine/program/store.py": "writes into a folder that is renamed when it is whole",
     "recording/file.py": "writes beside the place, over many calls, and renames at the end",
 }
 

@@ -16,10 +16,13 @@ from markets import differences
 from torch import Tensor
 
 from torchgym import MarketConfig
-from torchgym.config import Fundamentals, NewsKind
+from torchgym.config import Fundamentals, NewsKind, structure
+from torchgym.numerics.random import make_key
+from torchgym.numerics.trees import rows
 from torchgym.sim import fundamental
-from torchgym.sim.noise import Noise, draw, draw_start, lanes, make_key
-from torchgym.sim.state import EVENTS, Layout, MarketParams, Value, layout, make_params, rows
+from torchgym.sim.noise import Noise, draw, draw_start, make_plan
+from torchgym.sim.params import make_params
+from torchgym.sim.state import EVENTS, Value
 
 CPU = torch.device("cpu")
 SILENT = NewsKind(probability=0.0, scale=0.01, duration=10, immediate=0.5)
@@ -35,29 +38,22 @@ class World:
     """Many markets of which only the value moves, with the generator's own noise."""
 
     def __init__(self, config: MarketConfig, markets: int) -> None:
-        self.config, self.places = config, layout(config)
         # The traders' numbers are not needed here.
-        self.places = Layout(
-            symbols=self.places.symbols,
-            sectors=self.places.sectors,
-            families={"value": slice(0, 1)},
-            singles=1,
-            makers=1,
-        )
-        self.lanes = lanes(self.places, CPU)
+        self.structure = dataclasses.replace(structure(config), families={"value": slice(0, 1)}, makers=1)
+        self.plan = make_plan(self.structure, CPU)
         self.params = make_params(config, markets, CPU)
         seeds = torch.arange(markets)
         self.key = make_key(seeds, torch.zeros_like(seeds))
         self.tick = torch.zeros_like(seeds)
-        self.value = fundamental.start(config, draw_start(self.places, self.lanes, self.key))
+        self.value = fundamental.start(self.params, draw_start(self.structure, self.plan, self.key))
 
     def draw(self) -> Noise:
         self.tick = self.tick + 1
-        return draw(self.places, self.lanes, self.key, self.tick)
+        return draw(self.structure, self.plan, self.key, self.tick)
 
     def advance(self, ticks: int = 1) -> Value:
         for _ in range(ticks):
-            self.value = fundamental.advance(self.config, self.params, self.value, self.draw())
+            self.value = fundamental.advance(self.structure, self.params, self.value, self.draw())
         return self.value
 
 
@@ -119,7 +115,7 @@ NEWSY: dict[str, Any] = {
 
 
 def step(config: MarketConfig, value: Value, noise: Noise) -> Value:
-    return fundamental.advance(config, make_params(config, 1, CPU), value, noise)
+    return fundamental.advance(structure(config), make_params(config, 1, CPU), value, noise)
 
 
 def test_at_most_one_event_a_tick_and_the_widest_audience_wins() -> None:
@@ -245,10 +241,18 @@ def test_private_moves_are_nobody_elses() -> None:
     assert abs(correlation(private[:, 0], after.public_move[:, 0])) < 5.0 / math.sqrt(markets)
 
 
+def shared_variance(law: Fundamentals) -> list[list[float]]:
+    """Stationary covariances on paper: what comes in each tick over what is forgotten."""
+    keep = [2.0 ** (-1.0 / half_life) for half_life in law.volatility_half_lives]
+    shock = [scale * math.sqrt(1.0 - k * k) for scale, k in zip(law.volatility_scales, keep, strict=True)]
+    common = [[1.0 if j == k else law.leverage**2 for k in range(3)] for j in range(3)]
+    return [[common[j][k] * shock[j] * shock[k] / (1.0 - keep[j] * keep[k]) for k in range(3)] for j in range(3)]
+
+
 def test_volatility_opens_in_its_stationary_law_and_stays_there() -> None:
     config, markets = settings(volatility_half_lives=(5.0, 20.0, 60.0)), 10_000
     world = World(config, markets)
-    scales = config.fundamentals.volatility_scales
+    scales, covariance = config.fundamentals.volatility_scales, shared_variance(config.fundamentals)
     for ticks in (0, 1, 60):
         value = world.advance(ticks)
         for k, scale in enumerate(scales):
@@ -256,12 +260,12 @@ def test_volatility_opens_in_its_stationary_law_and_stays_there() -> None:
             near(sample, 0.0)
             near(sample**2, scale**2)
             for other in range(k):  # leverage gives the three their shocks in common
-                shared = config.fundamentals.log_volatility_covariance[k][other]
-                assert shared > 0.0
-                near(sample * value.log_volatility[:, 0, other], shared)
+                assert covariance[k][other] > 0.0
+                near(sample * value.log_volatility[:, 0, other], covariance[k][other])
         near((1.0 / 0.01 * value.estimate_error) ** 2, 1.0)
     # The factor exp(h - var h) leaves the mean variance as configured.
-    total = config.fundamentals.log_volatility_variance
+    total = sum(map(sum, covariance))
+    assert world.params.fundamentals.volatility_variance[0].item() == pytest.approx(total)
     assert total > sum(scale**2 for scale in scales)
     near(torch.exp(2.0 * (world.value.log_volatility.sum(-1) - total)), 1.0)
     before = world.value.level
@@ -333,8 +337,8 @@ def test_a_market_depends_on_its_row_alone() -> None:
     world = World(config, 9)
     world.advance(5)
     noise, before, index = world.draw(), world.value, torch.tensor([4, 0, 8])
-    params: MarketParams = make_params(config, 3, CPU)
-    whole = fundamental.advance(config, world.params, before, noise)
-    part = fundamental.advance(config, params, rows(before, index), rows(noise, index))
+    params = make_params(config, 3, CPU)
+    whole = fundamental.advance(world.structure, world.params, before, noise)
+    part = fundamental.advance(world.structure, params, rows(before, index), rows(noise, index))
     assert differences(part, rows(whole, index)) == []
     assert whole.arrived.any()

@@ -14,13 +14,14 @@ from markets import cold, opened, random_actions, toy
 from torch import Tensor
 
 from torchgym import MarketConfig
-from torchgym.config import Fundamentals, NewsKind, Population
+from torchgym.config import Fundamentals, NewsKind, Population, structure
 from torchgym.engine import StepResult
+from torchgym.numerics.trees import leaves
 from torchgym.readout.rewards import REWARDS
 from torchgym.sim import matching
 from torchgym.sim.actions import ACTIONS
 from torchgym.sim.invariants import total_cash, total_shares
-from torchgym.sim.state import Book, MarketState, leaves
+from torchgym.sim.state import Book, MarketState
 
 MARKETS = 3
 
@@ -139,7 +140,9 @@ def test_larger_orders_pay_no_better_price(config: MarketConfig) -> None:
     for side, limit in ((1, up), (-1, down)):
         filled, paid = [], []
         for size in range(1, 260, 3):
-            _, execution = matching.execute(config, book, torch.full_like(limit, side * size), limit, half_mid)
+            _, execution = matching.execute(
+                structure(config), book, torch.full_like(limit, side * size), limit, half_mid
+            )
             filled.append(execution.filled.abs())
             paid.append(execution.paid.abs())
             assert (execution.filled * side >= 0).all()

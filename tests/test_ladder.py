@@ -1,4 +1,4 @@
-"""The learnability ladder: tasks as they are described, climbs that go on where they stopped, figures by hand."""
+"""The learnability ladder: tasks as they are described, runs that go on where they stopped, figures by hand."""
 
 import math
 from dataclasses import replace
@@ -12,12 +12,12 @@ from torch import Tensor
 
 import torchgym as tg
 from torchgym.lab.performance import play
-from torchgym.lab.policies import BASELINES, PolicyMaker
-from torchgym.training.ladder import RUNGS, Climbed, Plan, Rung, climb, curve_rows, summarise
+from torchgym.lab.policies import BASELINES, MakePolicy
+from torchgym.training.ladder import TASKS, Plan, Task, TaskResult, curve_rows, run_ladder, summarise
 from torchgym.training.ladder.summary import _stretch
 from torchgym.visual.plots import ladder_panel
 
-SMALL = Rung(
+SMALL = Task(
     description="small",
     market={"max_ticks": 20, "information": "privileged"},
     settings={"num_envs": 4, "rollout": 4, "total_frames": 48, "hidden": (4,), "epochs": 1, "minibatches": 1},
@@ -26,17 +26,17 @@ SMALL = Rung(
 
 
 @pytest.fixture(autouse=True)
-def small_rung(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RUNGS, "small", SMALL)
+def small_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASKS, "small", SMALL)
 
 
 def plan(**changes: Any) -> Plan:
-    return Plan(**{"preset": "toy", "rungs": ("small",), "seeds": 2, "episodes": 3, "compile": False, **changes})
+    return Plan(**{"preset": "toy", "tasks": ("small",), "seeds": 2, "episodes": 3, "compile": False, **changes})
 
 
-def test_a_climb_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
-    whole = climb(plan(), tmp_path / "whole", progress=lambda *entry: told.append(entry))
+    whole = run_ladder(plan(), tmp_path / "whole", progress=lambda *entry: told.append(entry))
     assert whole is not None
     assert told[:2] == [("small, training 1 of 2", 0, 3), ("small, training 1 of 2", 1, 3)]
     assert told[-1] == ("small, hold, test", 4, 4)
@@ -45,13 +45,13 @@ def test_a_climb_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert own[0][0] == 0 and own[-1][0] == own[-1][1]
     for _ in range(2):  # in the middle of the first training; then at the beginning of the second
         answers = iter([False, True])
-        assert climb(plan(), tmp_path / "parts", stop=lambda answers=answers: next(answers)) is None  # type: ignore[misc]
-    parts = climb(plan(), tmp_path / "parts")
+        assert run_ladder(plan(), tmp_path / "parts", stop=lambda answers=answers: next(answers)) is None  # type: ignore[misc]
+    parts = run_ladder(plan(), tmp_path / "parts")
     assert parts is not None
     assert torch.equal(parts[0].agent_scores, whole[0].agent_scores)
     assert parts[0].agent_scores.shape == (2, 3)
     told.clear()
-    again = climb(plan(), tmp_path / "parts", progress=lambda *entry: told.append(entry))
+    again = run_ladder(plan(), tmp_path / "parts", progress=lambda *entry: told.append(entry))
     assert told == []  # nothing was left to train
     assert again is not None
     assert torch.equal(again[0].agent_scores, whole[0].agent_scores)
@@ -60,21 +60,21 @@ def test_a_climb_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 def test_trainings_of_another_plan_are_not_mixed_in(tmp_path: Path) -> None:
     answers = iter([True])
-    assert climb(plan(), tmp_path, stop=lambda: next(answers)) is None
+    assert run_ladder(plan(), tmp_path, stop=lambda: next(answers)) is None
     with pytest.raises(ValueError, match=r"training_1 holds results of another settings: give another folder"):
-        climb(plan(frames=64), tmp_path)
-    climb(plan(), tmp_path)
+        run_ladder(plan(frames=64), tmp_path)
+    run_ladder(plan(), tmp_path)
     with pytest.raises(ValueError, match=r"holds results of another episodes"):
-        climb(plan(episodes=4), tmp_path)
+        run_ladder(plan(episodes=4), tmp_path)
 
 
 def test_the_reference_is_the_one_that_earns_most_where_nobody_is_judged(tmp_path: Path) -> None:
-    references: dict[str, PolicyMaker] = {"flip": _flip, "hold": BASELINES["hold"].make}
-    RUNGS["small"] = Rung("small", SMALL.market, SMALL.settings, references)
-    climbed = climb(plan(), tmp_path)
-    assert climbed is not None
-    assert climbed[0].reference == "hold"
-    assert climbed[0].reference_scores.tolist() == [0.0] * 3
+    references: dict[str, MakePolicy] = {"flip": _flip, "hold": BASELINES["hold"].make}
+    TASKS["small"] = Task("small", SMALL.market, SMALL.settings, references)
+    results = run_ladder(plan(), tmp_path)
+    assert results is not None
+    assert results[0].reference == "hold"
+    assert results[0].reference_scores.tolist() == [0.0] * 3
 
 
 def _flip(config: tg.MarketConfig, seeds: Tensor):  # type: ignore[no-untyped-def]
@@ -82,33 +82,33 @@ def _flip(config: tg.MarketConfig, seeds: Tensor):  # type: ignore[no-untyped-de
     return lambda seen: torch.where(seen.info["position"] > 0, 0, 2)
 
 
-@pytest.mark.parametrize("name", list(RUNGS))
-def test_every_rung_is_a_market_and_an_agent(name: str) -> None:
-    rung = RUNGS[name]
-    config, settings = rung.config("default"), rung.ppo()
+@pytest.mark.parametrize("name", list(TASKS))
+def test_every_task_is_a_market_and_an_agent(name: str) -> None:
+    task = TASKS[name]
+    config, settings = task.config("default"), task.ppo()
     assert (config.max_ticks, config.ticks_per_action, config.scaling) == (1_000, 5, "relative")
-    assert rung.ppo(6_400).updates == 1
+    assert task.ppo(6_400).updates == 1
     exact = config.information == "privileged"
     assert exact == name.startswith("exact")
     assert (config.commission_bps == 0.0) == (name == "exact_free")
     assert (settings.inputs == ()) == (name == "public")
-    assert (rung.least_share is not None) == (name in ("exact_free", "exact", "inventory"))
+    assert (task.least_share is not None) == (name in ("exact_free", "exact", "inventory"))
 
 
 @pytest.mark.parametrize("preset", tg.PRESETS)
 def test_the_known_optimum_is_what_selling_at_once_gets(preset: str) -> None:
-    rung = RUNGS["inventory"]
-    config = rung.config(preset)
-    (maker,) = rung.references.values()
-    found = play(tg.Market(config.replace(max_ticks=30), 4, seed=0), maker, torch.arange(4))
-    assert rung.optimum is not None
-    assert found.reward.tolist() == pytest.approx([rung.optimum] * 4)
+    task = TASKS["inventory"]
+    config = task.config(preset)
+    (make_policy,) = task.references.values()
+    found = play(tg.Market(config.replace(max_ticks=30), 4, seed=0), make_policy, torch.arange(4))
+    assert task.optimum is not None
+    assert found.reward.tolist() == pytest.approx([task.optimum] * 4)
 
 
-def climbed(agent: Tensor, reference: Tensor, rung: Rung = SMALL) -> Climbed:
-    return Climbed(
+def result(agent: Tensor, reference: Tensor, task: Task = SMALL) -> TaskResult:
+    return TaskResult(
         name="small",
-        rung=rung,
+        task=task,
         reference="it",
         reference_scores=reference,
         hold_scores=torch.zeros_like(reference),
@@ -131,7 +131,7 @@ def climbed(agent: Tensor, reference: Tensor, rung: Rung = SMALL) -> Climbed:
 
 def test_shares_and_intervals_by_hand() -> None:
     reference = torch.tensor([8.0, 12.0, 10.0, 10.0], dtype=torch.float64)
-    step = summarise(climbed(torch.stack([0.8 * reference, 0.8 * reference]), reference))
+    step = summarise(result(torch.stack([0.8 * reference, 0.8 * reference]), reference))
     assert (step.reference_mean, step.agent_mean) == pytest.approx((10.0, 8.0))
     assert (step.share, step.share_low, step.share_high) == pytest.approx((0.8, 0.8, 0.8))  # the same episodes
     assert 8.0 < step.reference_low < 10.0 < step.reference_high < 12.0
@@ -142,11 +142,11 @@ def test_shares_and_intervals_by_hand() -> None:
 def test_trainings_and_episodes_both_count_as_chance() -> None:
     """Trainings that differ widen the interval even where all episodes are alike, and the other way round."""
     flat = torch.ones(4, dtype=torch.float64)
-    by_training = summarise(climbed(torch.stack([1.0 * flat, 3.0 * flat]), flat))
+    by_training = summarise(result(torch.stack([1.0 * flat, 3.0 * flat]), flat))
     student = 12.7062 / 1.959964 * 2.0**0.5  # two trainings have one degree of freedom
     assert (by_training.agent_low, by_training.agent_high) == pytest.approx((2.0 - student, 2.0 + student))
     rising = torch.tensor([1.0, 3.0, 1.0, 3.0], dtype=torch.float64)
-    by_episode = summarise(climbed(rising.unsqueeze(0), flat))
+    by_episode = summarise(result(rising.unsqueeze(0), flat))
     assert 1.0 <= by_episode.agent_low < 2.0 < by_episode.agent_high <= 3.0
 
 
@@ -156,21 +156,21 @@ def test_trainings_and_episodes_both_count_as_chance() -> None:
 )
 def test_what_a_rung_needs(agent: float, least: float | None, passed: bool) -> None:
     reference = torch.full((4,), 10.0, dtype=torch.float64)
-    rung = Rung("small", SMALL.market, SMALL.settings, least_share=least)
-    step = summarise(climbed(torch.full((2, 4), agent, dtype=torch.float64), reference, rung))
+    task = Task("small", SMALL.market, SMALL.settings, least_share=least)
+    step = summarise(result(torch.full((2, 4), agent, dtype=torch.float64), reference, task))
     assert step.passed == passed
 
 
 @pytest.mark.parametrize("scores", [[-0.9, 1.1, -1.9, 2.1], [0.0] * 4, [-5.0, -4.0, -6.0, -5.0]])
 def test_a_rung_where_nothing_is_to_be_had_asks_for_nothing(scores: list[float]) -> None:
     reference = torch.tensor(scores, dtype=torch.float64)
-    found = climbed(torch.full((2, 4), -3.0, dtype=torch.float64), reference)
+    found = result(torch.full((2, 4), -3.0, dtype=torch.float64), reference)
     step = summarise(found)
     assert step.passed
     assert "earns nothing" in step.needs
     assert math.isnan(step.share)
     ladder_panel([step], curve_rows([found]))
-    asked = summarise(climbed(found.agent_scores, reference, replace(SMALL, least_share=0.8)))
+    asked = summarise(result(found.agent_scores, reference, replace(SMALL, least_share=0.8)))
     assert not asked.passed
 
 
@@ -187,30 +187,30 @@ def test_intervals_cover_what_they_promise() -> None:
     for _ in range(100):
         spread = torch.randn(5, 1, generator=drawn, dtype=torch.float64)
         noise = torch.randn(1, 30, generator=drawn, dtype=torch.float64)
-        step = summarise(climbed(spread + noise, torch.ones(30, dtype=torch.float64)))
+        step = summarise(result(spread + noise, torch.ones(30, dtype=torch.float64)))
         inside += step.agent_low < 0.0 < step.agent_high
     assert inside >= 100 * (0.95 - 3.0 * (0.95 * 0.05 / 100) ** 0.5)
 
 
 def test_curves_and_pictures() -> None:
-    found = climbed(torch.ones(2, 4, dtype=torch.float64), torch.full((4,), 2.0, dtype=torch.float64))
+    found = result(torch.ones(2, 4, dtype=torch.float64), torch.full((4,), 2.0, dtype=torch.float64))
     rows = curve_rows([found])
-    assert [(row["rung"], row["training"], row["frames"]) for row in rows] == [("small", 0, 48), ("small", 1, 48)]
+    assert [(row["task"], row["training"], row["frames"]) for row in rows] == [("small", 0, 48), ("small", 1, 48)]
     figure = ladder_panel([summarise(found)], rows)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["small", "Share of the reference reached"]
     assert len(figure.axes[0].lines) == 6  # two trainings, their tests, the reference, nothing
 
 
 def test_bad_plans_are_refused() -> None:
-    with pytest.raises(ValueError, match="unknown rung 'moon': choose from inventory, exact_free"):
-        Plan(rungs=("moon",))
-    with pytest.raises(ValueError, match="rungs must have at least one entry, got none"):
-        Plan(rungs=())
+    with pytest.raises(ValueError, match="unknown task 'moon': choose from inventory, exact_free"):
+        Plan(tasks=("moon",))
+    with pytest.raises(ValueError, match="tasks must have at least one entry, got none"):
+        Plan(tasks=())
     with pytest.raises(ValueError, match="seeds must be an integer >= 1, got 0"):
         Plan(seeds=0)
     with pytest.raises(ValueError, match="unknown preset 'moon'"):
         Plan(preset="moon")
-    with pytest.raises(ValueError, match="a rung is named twice: exact, exact"):
-        Plan(rungs=("exact", "exact"))
+    with pytest.raises(ValueError, match="a task is named twice: exact, exact"):
+        Plan(tasks=("exact", "exact"))
     with pytest.raises(ValueError, match="leads to markets of seed 10004000"):
         Plan(seed=9_999_000)

@@ -21,13 +21,13 @@ import torchgym as tg
 from torchgym import Market, MarketConfig
 from torchgym import engine as market
 from torchgym.engine import read_content, write_content
+from torchgym.numerics.trees import clone, leaves
+from torchgym.numerics.trees import rows as take_rows
 from torchgym.readout.features import FEATURE_SETS
 from torchgym.readout.rewards import REWARDS
 from torchgym.sim import accounts, fundamental, matching
 from torchgym.sim.actions import ACTIONS
 from torchgym.sim.invariants import BrokenInvariant, total_cash, total_shares
-from torchgym.sim.state import clone, leaves
-from torchgym.sim.state import rows as take_rows
 
 MARKETS, SYMBOLS = 3, 2
 CONFIG = toy(num_symbols=SYMBOLS)
@@ -78,7 +78,7 @@ def test_an_episode_may_begin_with_shares(mark: str, held: int, original: Market
     terms = {"starting_shares": held, "mark": mark, "borrow_ppb": 1_000_000}
     config = CONFIG.replace(reward={"pnl": 1.0, "risk_adjusted": 1.0}, **terms)
     loaded = opened(config, MARKETS)
-    cold_start = loaded._blank(loaded._first_seeds).accounts
+    cold_start = loaded._openings.blank().accounts
     state, result = loaded.state, loaded.observe()
     assert torch.equal(state.tape.half_mids, original.state.tape.half_mids)  # who holds moves nothing
     assert result.info["position"].tolist() == [[held] * SYMBOLS] * MARKETS
@@ -87,7 +87,7 @@ def test_an_episode_may_begin_with_shares(mark: str, held: int, original: Market
     book, half_mid, own = state.book, state.tape.half_mids[..., -1], state.accounts
     worth = own.learner_shares * half_mid
     if mark == "liquidation":
-        at_mid, worth = worth, matching.liquidation_value(config, book, own.learner_shares, half_mid)
+        at_mid, worth = worth, matching.liquidation_value(loaded.structure, book, own.learner_shares, half_mid)
         assert (worth < at_mid).all()
     assert torch.equal(own.half_equity, 2 * own.learner_cash + worth.sum(-1))
     assert own.half_equity.ne(cold_start.half_equity).all()
@@ -100,9 +100,11 @@ def test_an_episode_may_begin_with_shares(mark: str, held: int, original: Market
 def test_opening_quotes_mark_what_an_episode_begins_with() -> None:
     for mark in ("mid", "liquidation"):
         config = CONFIG.replace(starting_shares=45, mark=mark)
-        state = cold(config, MARKETS).state
+        quoted = cold(config, MARKETS)
+        state = quoted.state
         half_mid, held = state.tape.half_mids[..., -1], state.accounts.learner_shares
-        worth = held * half_mid if mark == "mid" else matching.liquidation_value(config, state.book, held, half_mid)
+        plan = quoted.structure
+        worth = held * half_mid if mark == "mid" else matching.liquidation_value(plan, state.book, held, half_mid)
         assert torch.equal(state.accounts.half_equity, 2 * config.starting_cash + worth.sum(-1))
         assert torch.equal(state.reward.half_peak, state.accounts.half_equity)
         assert half_mid.ne(2 * config.list_price).all()
@@ -314,7 +316,7 @@ def test_holdings_account_for_everything(one: Market) -> None:
     for action in random_actions(CONFIG, 15, MARKETS):
         one.step(action)
     owned = one.holdings()
-    assert list(owned) == [*one._world.places.families, "maker", "learner", "fees", "borrow"]
+    assert list(owned) == [*one.structure.families, "maker", "learner", "fees", "borrow"]
     assert sum(owner["cash"] for owner in owned.values()).tolist() == [CONFIG.starting_cash] * MARKETS
     assert sum(owner["shares"] for owner in owned.values()).tolist() == [[0] * SYMBOLS] * MARKETS
     info = one.observe().info
@@ -401,7 +403,7 @@ def test_paths_hold_what_is_asked_for(one: Market) -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (["mid", "spread"], r"unknown entry 'spread' of a path: choose from mid, close, .*fills.*, equity"),
+        (["mid", "spread"], r"unknown entry of a path 'spread': choose from mid, close, .*fills.*, equity"),
         ("mid", r"record must be a sequence of names, got 'mid': write \['mid'\]"),
     ],
 )
@@ -470,7 +472,7 @@ def halve_precision(saved: dict[str, Any]) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:-5_000]), r"market\.pt is damaged"),
         (lambda path: torch.save({"model": torch.zeros(1)}, path), r"market\.pt is damaged, or was not written by"),
         (damaged(lambda saved: saved.pop("torchgym_checkpoint")), r"market\.pt is not a saved market"),
-        (damaged(lambda saved: saved.update(torchgym_checkpoint=99)), r"of version 99, this torchgym reads version 3"),
+        (damaged(lambda saved: saved.update(torchgym_checkpoint=99)), r"of version 99, this torchgym reads version 4"),
         (damaged(drop_the_state), r"market\.pt lacks its settings or its tensors"),
         (damaged(lambda saved: saved.update(config=[1])), r"market\.pt lacks its settings or its tensors"),
         (damaged(lambda saved: saved["state"].update({"clock.tick": 3})), r"something else than tensors"),
@@ -960,8 +962,8 @@ def test_presets_are_what_they_are_called() -> None:
 def test_zero_intelligence_trades_at_random_all_the_time() -> None:
     """Everybody acts in every tick, whatever happened; nobody follows value or news; and prices move all the same."""
     market = opened(tg.preset("zero_intelligence"), 4)
-    assert list(market._world.places.families) == ["noise"]
-    assert (market.params.noise_rate * 0.25 >= 1.0).all()  # the lowest activity
+    assert list(market.structure.families) == ["noise"]
+    assert (market.params.population.noise.rate * 0.25 >= 1.0).all()  # the lowest activity
     path = market.run(30, record=["mid", "volume", "news"])
     assert path["mid"].std(1).min() > 0
     assert path["volume"].min() > 0

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from torchgym import MarketConfig
+from torchgym.config import structure
 from torchgym.sim import matching
 from torchgym.sim.state import Auction, Book, Execution
 
 BAND = 8
 MID = 100  # points, of the random books
-CONFIG = MarketConfig(band=BAND)
+STRUCTURE = structure(MarketConfig(band=BAND))
 LIMIT = 2**24  # the configuration keeps the shares of all orders below this
 Limits = list[tuple[int, int]]  # (price, size) of each order, positive bids
 
@@ -47,7 +48,7 @@ def clear(
     limit: list[int] | int = MID,
 ) -> tuple[Book, Auction]:
     one = [per_market(values, len(markets)) for values in (remainder, limit, half_mid, coin)]
-    return matching.clear(CONFIG, a_book(*markets), *one)
+    return matching.clear(STRUCTURE, a_book(*markets), *one)
 
 
 def execute(
@@ -57,7 +58,7 @@ def execute(
     half_mid: list[int] | int = 2 * MID,
 ) -> tuple[Book, Execution]:
     one = [per_market(values, len(markets)) for values in (shares, limit, half_mid)]
-    return matching.execute(CONFIG, a_book(*markets), *one)
+    return matching.execute(STRUCTURE, a_book(*markets), *one)
 
 
 def cumulative_floors(sizes: list[int], share: int) -> list[int]:
@@ -172,11 +173,11 @@ def test_walk_on_paper(name: str) -> None:
 
 def test_a_sealed_order_executes_nothing_before_the_auction() -> None:
     book, standing = a_book(STANDING), a_book(STANDING)
-    after, done = matching.defer(CONFIG, book, per_market(7, 1), per_market(101, 1), per_market(200, 1))
+    after, done = matching.defer(STRUCTURE, book, per_market(7, 1), per_market(101, 1), per_market(200, 1))
     assert (after.size == standing.size).all()
     assert (done.filled.item(), done.paid.item(), done.last_price.item(), done.remainder.item()) == (0, 0, 0, 7)
     assert not done.fills.any()
-    _, auction = matching.clear(CONFIG, after, done.remainder, done.limit, per_market(200, 1), per_market(0, 1))
+    _, auction = matching.clear(STRUCTURE, after, done.remainder, done.limit, per_market(200, 1), per_market(0, 1))
     assert auction.fills[0, 0, -1].item() == 7
 
 
@@ -214,7 +215,7 @@ def test_orders_live_to_the_end_of_their_last_tick() -> None:
     ],
 )
 def test_liquidation_value(orders: Limits, shares: int, half_mid: int, halves: int) -> None:
-    value = matching.liquidation_value(CONFIG, a_book(orders), per_market(shares, 1), per_market(half_mid, 1))
+    value = matching.liquidation_value(STRUCTURE, a_book(orders), per_market(shares, 1), per_market(half_mid, 1))
     assert value.item() == halves
 
 
@@ -511,7 +512,7 @@ def test_buying_and_selling_are_the_same_in_the_mirror(markets: Standing) -> Non
 def test_unwinding_is_worth_what_the_walk_brings(markets: Standing) -> None:
     half_mid = torch.tensor(markets.half_mid)[:, None]
     held = -torch.tensor(markets.shares)[:, None]
-    value = matching.liquidation_value(CONFIG, a_book(*markets.orders), held, half_mid)
+    value = matching.liquidation_value(STRUCTURE, a_book(*markets.orders), held, half_mid)
     everything = dataclasses.replace(markets, limit=[MID + 99 * ((x > 0) - (x < 0)) for x in markets.shares])
     _, done = everything.execute()
     for row, shares in enumerate(markets.shares):

@@ -12,22 +12,14 @@ from torch import Tensor
 
 from torchgym import Market, MarketConfig
 from torchgym.config import Fundamentals, NewsKind
-from torchgym.engine import decision
+from torchgym.numerics.trees import clone, leaves, map_tensors
 from torchgym.readout import features
+from torchgym.readout.step import step
 from torchgym.sim import matching, noise, traders
 from torchgym.sim.market_data import log_price
 from torchgym.sim.noise import Noise
-from torchgym.sim.state import (
-    FLOW_LOOKBACK,
-    LOOKBACK,
-    VOLUME_LOOKBACK,
-    MarketState,
-    Orders,
-    Tape,
-    clone,
-    leaves,
-    map_tensors,
-)
+from torchgym.sim.params import Params
+from torchgym.sim.state import FLOW_LOOKBACK, LOOKBACK, VOLUME_LOOKBACK, MarketState, Orders, Tape
 
 OFTEN = NewsKind(probability=0.05, scale=0.02, duration=10, immediate=0.5)
 CONFIG = toy(
@@ -70,6 +62,11 @@ def test_later_noise_changes_nothing_before_it(last: int, monkeypatch: pytest.Mo
 # --- features from the recorded past alone
 
 
+def looks(market: Market, state: MarketState) -> Tensor:
+    """The features of a state under a market's numbers."""
+    return features.observe(market.structure, market.params, state)
+
+
 def recorded(state: MarketState) -> dict[str, Tensor]:
     """What happened in one tick, and nothing that sums up more than it."""
     tape = state.tape
@@ -86,7 +83,7 @@ def recorded(state: MarketState) -> dict[str, Tensor]:
     }
 
 
-def retold(config: MarketConfig, state: MarketState, past: list[dict[str, Tensor]]) -> MarketState:
+def retold(params: Params, state: MarketState, past: list[dict[str, Tensor]]) -> MarketState:
     """The state at the end of the past, its tape replaced by one made from the ticks of the past in plain arithmetic.
 
     The first entry is the opening. Python's floats are the same IEEE numbers, so the bits must be the same.
@@ -124,7 +121,7 @@ def retold(config: MarketConfig, state: MarketState, past: list[dict[str, Tensor
     tape: Tape = dataclasses.replace(
         forgotten,
         **{name: stacked[name][..., -1] for name in ("bid", "ask", "bid_depth", "ask_depth", "close", "orders_filled")},
-        log_mid=log_price(config, half_mids[..., -1]),
+        log_mid=log_price(params, half_mids[..., -1]),
         half_mids=torch.cat([opening, half_mids[..., 1:]], dim=-1)[..., -(LOOKBACK + 1) :],
         volumes=newest("volume", VOLUME_LOOKBACK + 1),
         buys=newest("buys", FLOW_LOOKBACK),
@@ -144,7 +141,7 @@ def test_features_are_made_of_the_recorded_past(scaling: str) -> None:
         observation = market.step(action).observation
         past.append(recorded(market.state))
         if at in (0, 5, 30, LOOKBACK - 1, LOOKBACK, LOOKBACK + 19):
-            assert same_bits(features.observe(config, retold(config, market.state, past)), observation)
+            assert same_bits(looks(market, retold(market.params, market.state, past)), observation)
             checked += 1
     assert checked == 6
 
@@ -168,7 +165,7 @@ def test_the_hidden_is_not_seen() -> None:
 
     blurred = map_tensors(blur, state)
     assert hits > 50
-    assert same_bits(features.observe(CONFIG, blurred), features.observe(CONFIG, state))
+    assert same_bits(looks(market, blurred), looks(market, state))
 
 
 @pytest.mark.parametrize(
@@ -177,12 +174,13 @@ def test_the_hidden_is_not_seen() -> None:
 )
 def test_value_is_seen_as_the_configuration_says(information: str, sees_level: bool, sees_error: bool) -> None:
     config = CONFIG.replace(information=information)
-    state = cold(config, MARKETS).state
-    before = features.observe(config, state)
+    market = cold(config, MARKETS)
+    state = market.state
+    before = looks(market, state)
 
     def moved(**change: Tensor) -> bool:
         value = dataclasses.replace(state.value, **change)
-        return not same_bits(features.observe(config, dataclasses.replace(state, value=value)), before)
+        return not same_bits(looks(market, dataclasses.replace(state, value=value)), before)
 
     assert moved(level=state.value.level + 0.01) == sees_level
     assert moved(estimate_error=state.value.estimate_error + 0.01) == sees_error
@@ -191,7 +189,7 @@ def test_value_is_seen_as_the_configuration_says(information: str, sees_level: b
         both = dataclasses.replace(
             state.value, level=state.value.level + 0.01, estimate_error=state.value.estimate_error - 0.01
         )
-        after = features.observe(config, dataclasses.replace(state, value=both))
+        after = looks(market, dataclasses.replace(state, value=both))
         assert torch.allclose(after, before, rtol=1e-12, atol=1e-12)
 
 
@@ -217,15 +215,7 @@ class Ear:
         self.phases[phase] = products
 
     def listen(self, market: Market, action: Tensor) -> MarketState:
-        state, _ = decision(
-            market.config,
-            market._params,
-            market.state,
-            action,
-            places=market._world.places,
-            lanes=market._world.lanes,
-            watch=self,
-        )
+        state, _ = step(market._static, market.params, market.state, action, self)
         return state
 
 

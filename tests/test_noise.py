@@ -16,45 +16,44 @@ from scipy import stats
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from torchgym.numerics import exact
-from torchgym.sim import noise
+from torchgym.numerics import exact, random
 
 P_VALUE = 1e-4
 COUNT = 1 << 16
 
 
 def keys(seed: Tensor | int, episode: Tensor | int = 0) -> Tensor:
-    return noise.make_key(*torch.broadcast_tensors(torch.as_tensor(seed).reshape(-1), torch.as_tensor(episode)))
+    return random.make_key(*torch.broadcast_tensors(torch.as_tensor(seed).reshape(-1), torch.as_tensor(episode)))
 
 
 def lane(index: int, stream: int = 0) -> Tensor:
-    return noise.counters(stream, index + 1)[index:]
+    return random.counters(stream, index + 1)[index:]
 
 
 def over_lanes() -> Tensor:
-    return noise.bits(keys(3), torch.tensor([5]), noise.counters(1, COUNT))[0]
+    return random.bits(keys(3), torch.tensor([5]), random.counters(1, COUNT))[0]
 
 
 def over_ticks() -> Tensor:
-    return noise.bits(keys(3).expand(COUNT, 2), torch.arange(COUNT), lane(0))[:, 0]
+    return random.bits(keys(3).expand(COUNT, 2), torch.arange(COUNT), lane(0))[:, 0]
 
 
 def over_seeds() -> Tensor:
-    return noise.bits(keys(torch.arange(COUNT)), torch.zeros(COUNT, dtype=torch.int64), lane(0))[:, 0]
+    return random.bits(keys(torch.arange(COUNT)), torch.zeros(COUNT, dtype=torch.int64), lane(0))[:, 0]
 
 
 def over_episodes() -> Tensor:
-    return noise.bits(keys(3, torch.arange(COUNT)), torch.zeros(COUNT, dtype=torch.int64), lane(0))[:, 0]
+    return random.bits(keys(3, torch.arange(COUNT)), torch.zeros(COUNT, dtype=torch.int64), lane(0))[:, 0]
 
 
 def over_streams() -> Tensor:
-    counter = torch.cat([noise.counters(stream, 32) for stream in range(noise.MAX_STREAMS)])
-    return noise.bits(keys(3), torch.tensor([5]), counter)[0]
+    counter = torch.cat([random.counters(stream, 32) for stream in range(random.MAX_STREAMS)])
+    return random.bits(keys(3), torch.tensor([5]), counter)[0]
 
 
 def over_a_run() -> Tensor:
     """As a market consumes them: all lanes of one tick, then of the next."""
-    return noise.bits(keys(3).expand(COUNT // 256, 2), torch.arange(COUNT // 256), noise.counters(0, 256)).reshape(-1)
+    return random.bits(keys(3).expand(COUNT // 256, 2), torch.arange(COUNT // 256), random.counters(0, 256)).reshape(-1)
 
 
 @pytest.fixture(
@@ -86,7 +85,7 @@ def test_every_bit_is_fair(line: np.ndarray) -> None:
 
 
 def test_uniform_and_normal_have_their_distribution(line: np.ndarray) -> None:
-    u = noise.uniform(torch.from_numpy(line.view(np.int32)))
+    u = random.uniform(torch.from_numpy(line.view(np.int32)))
     assert stats.kstest(u.double().numpy(), "uniform").pvalue > P_VALUE
     assert stats.kstest(exact.normal(u).double().numpy(), "norm").pvalue > P_VALUE
 
@@ -122,15 +121,15 @@ def grid(direction: str) -> Tensor:
     """Words [4096, 256]: samples by members of a family that must be independent of each other."""
     ticks, members = torch.arange(4096), torch.arange(256)
     if direction == "lanes":
-        return noise.bits(keys(11).expand(4096, 2), ticks, noise.counters(2, 256))
+        return random.bits(keys(11).expand(4096, 2), ticks, random.counters(2, 256))
     if direction == "streams":
         counter = torch.cat([lane(7, stream) for stream in range(256)])
-        return noise.bits(keys(11).expand(4096, 2), ticks, counter)
+        return random.bits(keys(11).expand(4096, 2), ticks, counter)
     if direction == "seeds":
-        return noise.bits(keys(members), torch.full((256,), 9), noise.counters(2, 4096)).T
+        return random.bits(keys(members), torch.full((256,), 9), random.counters(2, 4096)).T
     if direction == "episodes":
-        return noise.bits(keys(11, members), torch.full((256,), 9), noise.counters(2, 4096)).T
-    return noise.bits(keys(11).expand(256, 2), members, noise.counters(2, 4096)).T
+        return random.bits(keys(11, members), torch.full((256,), 9), random.counters(2, 4096)).T
+    return random.bits(keys(11).expand(256, 2), members, random.counters(2, 4096)).T
 
 
 @pytest.mark.parametrize("direction", ["lanes", "streams", "seeds", "episodes", "ticks"])
@@ -152,14 +151,14 @@ SIDE = 64  # addresses by counters
 def flips(part: str, bit: int) -> np.ndarray:
     """Which output bits change, ±1, at 4,096 scattered places when one bit of one part of the address does: [4096, 32]."""
     rng = np.random.default_rng(17)
-    seed, lanes = rng.integers(0, 2**63, SIDE), rng.integers(0, noise.MAX_LANES, SIDE)
+    seed, lanes = rng.integers(0, 2**63, SIDE), rng.integers(0, random.MAX_LANES, SIDE)
     episode, tick = rng.integers(0, 50, SIDE), rng.integers(0, 10_000, SIDE)
     address: dict[str, Any] = {"seed": seed, "episode": episode, "tick": tick, "stream": 3, "lane": lanes}
     words = []
     for mask in (0, 1 << bit):
         at = {name: torch.as_tensor(value ^ (mask if name == part else 0)) for name, value in address.items()}
-        counter = noise.counters(int(at["stream"]), noise.MAX_LANES)[at["lane"]]
-        words.append(noise.bits(keys(at["seed"], at["episode"]), at["tick"], counter).numpy().view(np.uint32))
+        counter = random.counters(int(at["stream"]), random.MAX_LANES)[at["lane"]]
+        words.append(random.bits(keys(at["seed"], at["episode"]), at["tick"], counter).numpy().view(np.uint32))
     changed = (words[0] ^ words[1]).reshape(-1, 1) >> np.arange(32, dtype=np.uint32) & 1
     return 2.0 * changed - 1
 
@@ -180,7 +179,7 @@ def test_avalanche(part: str) -> None:
 def test_no_two_market_ticks_share_their_numbers() -> None:
     """Of 2^18 (seed, tick) pairs no two agree in two lanes; in one lane they meet as often as chance has it."""
     seed, tick = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="ij")
-    words = noise.bits(keys(seed.reshape(-1)), tick.reshape(-1), noise.counters(0, 32)).long()
+    words = random.bits(keys(seed.reshape(-1)), tick.reshape(-1), random.counters(0, 32)).long()
     n = len(words)
     assert len((words[:, 0] << 32 | words[:, 1] & 0xFFFFFFFF).unique()) == n
     meetings = sum(n - len(column.unique()) for column in words.T)
@@ -190,7 +189,7 @@ def test_no_two_market_ticks_share_their_numbers() -> None:
 
 def test_lanes_of_different_market_ticks_do_not_overlap() -> None:
     """A tick's lanes are not another tick's lanes moved along: words shared between two ticks, wherever they stand."""
-    words = noise.bits(keys(torch.arange(64)), torch.arange(64), noise.counters(0, 4096)).reshape(-1)
+    words = random.bits(keys(torch.arange(64)), torch.arange(64), random.counters(0, 4096)).reshape(-1)
     n = len(words)
     expected = n * n / 2 / 2**32
     assert abs((n - len(words.unique())) - expected) / np.sqrt(expected) < 4
@@ -227,11 +226,11 @@ def plain_bits(seed: int, episode: int, tick: int, stream: int, lane: int) -> in
     st.integers(0, 2**63 - 1),
     st.integers(0, 2**40),
     st.integers(-64, 2**40),
-    st.integers(0, noise.MAX_STREAMS - 1),
+    st.integers(0, random.MAX_STREAMS - 1),
     st.integers(0, 4000),
 )
 def test_equals_plain_integers(seed: int, episode: int, tick: int, stream: int, index: int) -> None:
-    word = noise.bits(keys(seed, episode), torch.tensor([tick]), lane(index, stream))
+    word = random.bits(keys(seed, episode), torch.tensor([tick]), lane(index, stream))
     assert int(word) % 2**32 == plain_bits(seed, episode, tick, stream, index)
 
 
@@ -251,31 +250,31 @@ FROZEN: dict[tuple[int, ...], int] = {
 @pytest.mark.parametrize("address", FROZEN)
 def test_words_are_frozen(address: tuple[int, ...]) -> None:
     seed, episode, tick, stream, index = address
-    word = noise.bits(keys(seed, episode), torch.tensor([tick]), lane(index, stream))
+    word = random.bits(keys(seed, episode), torch.tensor([tick]), lane(index, stream))
     assert int(word) % 2**32 == FROZEN[address]
 
 
 def test_a_row_depends_on_its_own_address_alone() -> None:
-    seed, tick, counter = torch.arange(100, 133), torch.arange(33) * 7, noise.counters(4, (3, 50))
+    seed, tick, counter = torch.arange(100, 133), torch.arange(33) * 7, random.counters(4, (3, 50))
     key = keys(seed)
-    words = noise.bits(key, tick, counter)
+    words = random.bits(key, tick, counter)
     assert words.shape == (33, 3, 50)
     for row in (0, 13, 32):
-        assert torch.equal(noise.bits(keys(seed[row]), tick[row : row + 1], counter)[0], words[row])
-    assert torch.equal(noise.bits(key[::2], tick[::2], counter[1, ::3]), words[::2, 1, ::3])
-    assert torch.equal(noise.bits(key.T.contiguous().T, tick, counter), words)
-    assert torch.equal(noise.bits(key, tick, counter), words)
+        assert torch.equal(random.bits(keys(seed[row]), tick[row : row + 1], counter)[0], words[row])
+    assert torch.equal(random.bits(key[::2], tick[::2], counter[1, ::3]), words[::2, 1, ::3])
+    assert torch.equal(random.bits(key.T.contiguous().T, tick, counter), words)
+    assert torch.equal(random.bits(key, tick, counter), words)
 
 
 def test_compiled_equals_eager_in_every_bit() -> None:
     def draw(seed: Tensor, episode: Tensor, tick: Tensor, counter: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        key = noise.make_key(seed, episode)
-        words = noise.bits(key, tick, counter)
-        return key, words, noise.uniform(words)
+        key = random.make_key(seed, episode)
+        words = random.bits(key, tick, counter)
+        return key, words, random.uniform(words)
 
     seed = torch.cat([torch.arange(31), torch.tensor([2**63 - 1])])
     for n in (1, 32):
-        arguments = seed[-n:], torch.arange(n) * 3, torch.arange(n) - 16, noise.counters(0, 211)
+        arguments = seed[-n:], torch.arange(n) * 3, torch.arange(n) - 16, random.counters(0, 211)
         compiled = torch.compile(draw, fullgraph=True, dynamic=False)(*arguments)
         assert all(torch.equal(a, b) for a, b in zip(compiled, draw(*arguments), strict=True))
 
@@ -283,8 +282,8 @@ def test_compiled_equals_eager_in_every_bit() -> None:
 def test_runs_on_the_device_of_its_arguments() -> None:
     with FakeTensorMode(allow_non_fake_inputs=True):
         seed = torch.zeros(3, dtype=torch.int64, device="cuda")
-        words = noise.bits(noise.make_key(seed, seed), seed, noise.counters(0, 5, "cuda"))
-        assert noise.uniform(words).device.type == "cuda"
+        words = random.bits(random.make_key(seed, seed), seed, random.counters(0, 5, "cuda"))
+        assert random.uniform(words).device.type == "cuda"
 
 
 # --- the parts ---
@@ -297,37 +296,37 @@ def test_keys_are_distinct() -> None:
 
 
 def test_counters_are_distinct() -> None:
-    counter = torch.cat([noise.counters(stream, 1 << 10) for stream in range(noise.MAX_STREAMS)])
+    counter = torch.cat([random.counters(stream, 1 << 10) for stream in range(random.MAX_STREAMS)])
     assert counter.dtype == torch.int32
     assert len(counter.unique()) == len(counter)
-    assert len(noise.counters(7, noise.MAX_LANES).unique()) == noise.MAX_LANES
+    assert len(random.counters(7, random.MAX_LANES).unique()) == random.MAX_LANES
 
 
 def test_a_shape_of_lanes_counts_row_by_row() -> None:
-    assert torch.equal(noise.counters(3, (4, 5)).reshape(-1), noise.counters(3, 20))
-    assert torch.equal(noise.counters(3, 20)[:7], noise.counters(3, 7))
+    assert torch.equal(random.counters(3, (4, 5)).reshape(-1), random.counters(3, 20))
+    assert torch.equal(random.counters(3, 20)[:7], random.counters(3, 7))
 
 
 @pytest.mark.parametrize(("stream", "lanes"), [(-1, 4), (2048, 4), (0, 0), (0, 2**20 + 1), (0, (2, 0)), (0, (-1, -1))])
 def test_counters_refuse_what_would_collide(stream: int, lanes: int | tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="stream"):
-        noise.counters(stream, lanes)
+        random.counters(stream, lanes)
 
 
 def test_uniform_is_exact_open_and_symmetric() -> None:
     words = torch.tensor([-(2**31), -1, 0, 2**31 - 1], dtype=torch.int32)
-    u = noise.uniform(words)
+    u = random.uniform(words)
     assert u.dtype == torch.float32
     assert u.tolist() == [2.0**-24, 0.5 - 2.0**-24, 0.5 + 2.0**-24, 1 - 2.0**-24]
     words = over_lanes()
-    assert torch.equal(noise.uniform(~words), 1 - noise.uniform(words))
-    assert torch.equal(noise.uniform(words).double() * 2**23 - 0.5, ((words >> 9) + 2**22).double())
+    assert torch.equal(random.uniform(~words), 1 - random.uniform(words))
+    assert torch.equal(random.uniform(words).double() * 2**23 - 0.5, ((words >> 9) + 2**22).double())
 
 
 def test_fresh_seeds_are_new_and_in_range() -> None:
-    seeds = noise.fresh_seeds(1000)
+    seeds = random.fresh_seeds(1000)
     assert seeds.dtype == torch.int64
     assert len(seeds.unique()) == 1000
     assert int(seeds.min()) >= 0
     assert int(seeds.max()) > 2**61
-    assert noise.fresh_seed() != noise.fresh_seed()
+    assert random.fresh_seed() != random.fresh_seed()

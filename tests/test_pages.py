@@ -17,7 +17,7 @@ from torchgym.readout.features import FEATURE_SETS, FEATURES
 from torchgym.readout.rewards import REWARDS
 from torchgym.sim.actions import ACTIONS
 from torchgym.sim.traders import TRADERS
-from torchgym.training.ladder import RUNGS
+from torchgym.training.ladder import TASKS
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 RUN = {"python", "pycon"}
@@ -69,7 +69,7 @@ def test_commands_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All blocks of a page follow each other in one folder."""
     monkeypatch.setenv("MPLBACKEND", "Agg")
     small = {"num_envs": 4, "rollout": 4, "hidden": (4,)}
-    monkeypatch.setitem(RUNGS, "inventory", replace(RUNGS["inventory"], market={"max_ticks": 20}, settings=small))
+    monkeypatch.setitem(TASKS, "inventory", replace(TASKS["inventory"], market={"max_ticks": 20}, settings=small))
     for block in of(*SHELL):
         if block.page == page:
             shell.run(block.text)

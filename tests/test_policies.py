@@ -9,7 +9,22 @@ from torch import Tensor
 
 import torchgym as tg
 from torchgym.engine import StepResult
-from torchgym.lab.policies import BASELINES, baselines, toward, value_follower, value_gap
+from torchgym.lab.audit.snapshot import AuditSnapshot, columns
+from torchgym.lab.policies import (
+    BASELINES,
+    averaged,
+    baselines,
+    decided_by,
+    entered,
+    proportional,
+    shown,
+    to_limit,
+    to_value,
+    toward,
+    trend,
+    value_follower,
+    value_gap,
+)
 from torchgym.readout.features import names
 from torchgym.sim.actions import ACTIONS, scheme
 
@@ -127,3 +142,39 @@ def test_a_feature_that_is_not_shown_is_named() -> None:
     config = toy(features="canonical28")
     with pytest.raises(ValueError, match=r"looks at f_log_return_24, which features='canonical28' does not show"):
         BASELINES["momentum"].make(config, SEEDS)(seen(config))
+
+
+RULES = {
+    "trend": trend(6),
+    "fade": trend(24, -1.0),
+    "limit": to_limit(-1),
+    "value": to_value(0.002),
+    "book": entered(shown("f_book_imbalance"), 0.3, leave=0.0),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_decides_alike_for_a_learner_and_in_the_audit(name: str) -> None:
+    """Orders of 100 shares, a limit of five: where the action may be any number of shares, both come to the same trades."""
+    config = toy(features="full55", scaling="raw", action="percent", order_size=100, position_limit=500, max_ticks=40)
+    market = tg.Market(config, 3, seed=0)
+    policy, found, trades = decided_by(RULES[name])(config, SEEDS), market.reset(), 0
+    for now in range(40):
+        held = found.info["position"][:, 0]
+        snapshot = AuditSnapshot(columns(market, found), slice(0, 3), held, now, last=40, order=100, limit=500)
+        shares, action = RULES[name](snapshot, {}), policy(found)
+        whole = held % 100 == 0  # the audit trades whole orders, and leaves what a thin book has left unfilled
+        assert (action.flatten() - 100)[whole].tolist() == shares[whole].tolist()
+        trades += int(shares[whole].ne(0).sum())
+        found = market.step(action)
+    assert trades > 0
+
+
+def test_each_policy_has_a_memory_of_its_own() -> None:
+    config = toy(features="full55", position_limit=100)
+    make_policy = decided_by(proportional(averaged(1.0, shown("f_rsi_8", 0.01)), 1.0))
+    first, other = make_policy(config, SEEDS), make_policy(config, SEEDS)
+    low, high = (holding(showing(seen(config), config, "f_rsi_8", [level] * 3), [60] * 3) for level in (0.0, 80.0))
+    assert first(low).tolist() == [[0]] * 3  # towards 0
+    assert first(high).tolist() == [[0]] * 3  # towards the mean, 40
+    assert other(high).tolist() == [[2]] * 3  # towards 80

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from kernels import arithmetic, blank, built
+from kernels import arithmetic, blank, built, built_of_any_rows
 from kernels import example as made_example
 from torch import Tensor
 
 from torchgym.engine import program as programs
 from torchgym.engine.program import NotRecordable, Program
-from torchgym.engine.program.build import _kernels_replaced
-from torchgym.engine.program.program import Call, Place
+from torchgym.engine.program.build import _generalised, _kernels_replaced, _Recording
+from torchgym.engine.program.program import BATCH, Call, Linear, Place, Span
 
+FLOATS, BYTES = torch.float32, torch.uint8
 _CONSTANT = torch.arange(100.0) ** 2
 
 
@@ -93,38 +95,137 @@ def test_what_cannot_be_recorded_is_refused(function: Callable[..., list[Tensor]
         programs.build(programs.trace(function, [torch.randn(4, 3)]))
 
 
-FLOATS, BYTES = torch.float32, torch.uint8
+# --- any number of rows
+
+
+@pytest.fixture(scope="module")
+def of_any_rows() -> Program:
+    return built_of_any_rows()
+
+
+def test_a_program_of_any_number_of_rows(of_any_rows: Program) -> None:
+    assert [place.shape[0] for place in of_any_rows.outputs] == [BATCH] * 4
+    scratch = of_any_rows.scratch(100)
+    for rows in (1, 2, 3, 7, 64, 65, 100):
+        inputs = [torch.arange(37.0 * rows).reshape(rows, 37) - 99.0, torch.ones(rows, 37), torch.arange(rows)]
+        expected = arithmetic(*inputs)
+        outputs = [torch.full_like(tensor, -7) for tensor in expected]
+        of_any_rows.bind(inputs, outputs, scratch)()
+        assert agree(outputs, expected)
+
+
+def test_rows_must_be_as_many_everywhere(of_any_rows: Program) -> None:
+    inputs = [torch.ones(4, 37), torch.ones(5, 37), torch.arange(4)]
+    outputs = [tensor.clone() for tensor in arithmetic(inputs[0], inputs[0], inputs[2])]
+    with pytest.raises(ValueError, match=r"tensor 1 must be contiguous, torch\.float32, of shape \(4, 37\)"):
+        of_any_rows.bind(inputs, outputs, of_any_rows.scratch(5))
+    inputs[1] = inputs[0]
+    if of_any_rows.sizes:
+        with pytest.raises(ValueError, match="scratch memory is too small for 4 rows"):
+            of_any_rows.bind(inputs, outputs, of_any_rows.scratch(1))
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (lambda x: [x[:, :1] - x[:, 0]], "an output moves with the number of rows"),  # a square
+        (lambda x: [(x * 2.0).T + 1.0], "a length other than the first goes with the number of rows"),
+        (lambda x: [x.reshape(-1) * 2.0], "output 0 of the recording differs"),  # three times as long
+    ],
+)
+def test_what_does_not_go_row_by_row_is_refused(function: Callable[..., list[Tensor]], why: str) -> None:
+    with pytest.raises(NotRecordable, match=why):
+        programs.build(programs.trace(function, [torch.randn(programs.EXAMPLES[-1], 3)], batched=[True]))
+
+
+def recording(rows: int, **changes: Any) -> _Recording:
+    """One kernel from an input of [rows, 2] to an output as long."""
+    return _Recording(
+        **{
+            "inputs": (((rows, 2), FLOATS),),
+            "sizes": (8 * rows,),
+            "outputs": (Place(1, 0, (rows, 2), (2, 1), FLOATS),),
+            "calls": ((0, ((0, 0, 8 * rows), (1, 0, 8 * rows), rows)),),
+            "kernels": (Path("kernel.so"),),
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"kernels": (Path("another.so"),)}, "another number of rows runs other kernels"),
+        ({"sizes": (40, 8)}, "another number of rows runs other kernels"),
+        ({"calls": ()}, "another number of rows runs other kernels"),
+        ({"calls": ((1, ((0, 0, 40), (1, 0, 40), 5)),)}, "another number of rows runs other kernels"),
+        ({"sizes": (41,)}, "a size does not go with the number of rows"),
+        ({"inputs": (((5, 3), FLOATS),)}, "a length other than the first goes with the number of rows"),
+        ({"outputs": (Place(1, 0, (5, 4), (4, 1), FLOATS),)}, "an output moves"),
+        ({"outputs": (Place(1, 8, (5, 2), (2, 1), FLOATS),)}, "an output moves with the number of rows"),
+        ({"outputs": (Place(1, 0, (5, 2), (1, 5), FLOATS),)}, "an output moves with the number of rows"),
+        ({"calls": ((0, ((0, 8, 40), (1, 0, 40), 5)),)}, "a kernel's argument moves with the number of rows"),
+    ],
+)
+def test_two_recordings_must_differ_by_their_rows_alone(other: dict[str, Any], why: str) -> None:
+    program = _generalised((recording(3), 3), (recording(5), 5))
+    assert program.sizes == (Linear(8, 0),)
+    assert program.calls == (Call(0, (Span(0, 0, Linear(8, 0)), Span(1, 0, Linear(8, 0)), Linear(1, 0))),)
+    with pytest.raises(NotRecordable, match=why):
+        _generalised((recording(3), 3), (recording(5, **other), 5))
+
+
+# --- bounds
+
+
+def fixed(number: int) -> Linear:
+    return Linear(0, number)
+
+
+def touches(memory: int, offset: int, length: int) -> Span:
+    return Span(memory, offset, fixed(length))
 
 
 @pytest.mark.parametrize(
     ("parts", "why"),
     [
-        ({"inputs": (((-1, 37), FLOATS),)}, "shape"),
-        ({"sizes": (16, -608)}, "sizes"),
-        ({"sizes": (1 << 39, 1 << 39, 1 << 39)}, "sizes in all"),
+        ({"inputs": (((-2, 37), FLOATS),)}, "shape"),
+        ({"sizes": (fixed(16), fixed(-608))}, "sizes"),
+        ({"sizes": (fixed(1 << 39),) * 3}, "sizes in all"),
         ({"outputs": (Place(1, -4, (2,), (1,), FLOATS),)}, "not in memory 1"),
         ({"outputs": (Place(1, 2, (2,), (1,), FLOATS),)}, "no torch.float32"),
         ({"outputs": (Place(1, 0, (2, 2), (1,), FLOATS),)}, "no torch.float32"),
         ({"outputs": (Place(1, 0, (2,), (-1,), FLOATS),)}, "stride"),
         ({"outputs": (Place(1, 8, (2, 2), (2, 1), FLOATS),)}, "16 bytes from byte 8 on"),
-        ({"outputs": (Place(2, 0, (), (), FLOATS),)}, "not in memory 2"),
+        ({"outputs": (Place(3, 0, (), (), FLOATS),)}, "not in memory 3"),
         ({"calls": (Call(1, ()),)}, "kernel 1 of 1"),
         ({"calls": (Call(-1, ()),)}, "kernel -1 of 1"),
-        ({"calls": (Call(0, ((-1, 0, 1),)),)}, "not in memory -1"),
-        ({"calls": (Call(0, ((0, 0, 32), (1, 0, 17))),)}, "17 bytes from byte 0 on are not in memory 1"),
-        ({"calls": (Call(0, ((1, 12, 8),)),)}, "8 bytes from byte 12 on"),
-        ({"calls": (Call(0, ((1, 17, -1),)),)}, "-1 bytes"),
+        ({"calls": (Call(0, (touches(-1, 0, 1),)),)}, "not in memory -1"),
+        ({"calls": (Call(0, (touches(0, 0, 32), touches(1, 0, 17))),)}, "17 bytes from byte 0 on are not in memory 1"),
+        ({"calls": (Call(0, (touches(1, 12, 8),)),)}, "8 bytes from byte 12 on"),
+        ({"calls": (Call(0, (touches(1, 17, -1),)),)}, "-1 bytes"),
+        ({"calls": (Call(0, (fixed(3),)),)}, "not that of the rows"),
+        ({"calls": (Call(0, (Linear(2, 0),)),)}, "not that of the rows"),
+        # What a run of one row may do, and a larger one may not.
+        ({"sizes": (Linear(-1, 25), Linear(8, 0))}, "sizes"),
+        ({"calls": (Call(0, (Span(1, 0, Linear(1, 0)),)),)}, "bytes from byte 0 on are not in memory 1"),
+        ({"calls": (Call(0, (Span(2, 0, Linear(9, -1)),)),)}, "bytes from byte 0 on are not in memory 2"),
+        ({"calls": (Call(0, (Span(2, 0, Linear(-1, 9)),)),)}, "are not in memory 2"),
+        ({"outputs": (Place(1, 0, (BATCH, 2), (2, 1), FLOATS),)}, "are not in memory 1"),
     ],
 )
 def test_a_number_out_of_bounds_makes_no_program(parts: dict[str, Any], why: str, program: Program) -> None:
     sane: dict[str, Any] = {
         "inputs": (((8,), FLOATS),),
-        "sizes": (16,),
+        "sizes": (fixed(16), Linear(8, 0)),
         "outputs": (Place(1, 8, (2,), (1,), FLOATS), Place(1, 16, (0, 9), (9, 1), BYTES)),
-        "calls": (Call(0, ((0, 0, 32), (1, 16, 0), (1, 8, 8))),),
+        "calls": (
+            Call(0, (touches(0, 0, 32), touches(1, 16, 0), touches(1, 8, 8), Span(2, 0, Linear(8, 0)), Linear(1, 0))),
+        ),
         "kernels": program.kernels,
     }
     Program(**sane)
+    Program(**{**sane, "sizes": (fixed(16), Linear(8 << 20, 0))})  # large for one row, and no matter
     with pytest.raises(ValueError, match=why):
         Program(**{**sane, **parts})
 

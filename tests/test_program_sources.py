@@ -45,7 +45,7 @@ def parsed(package: Path, start: str) -> set[str]:
     return reached
 
 
-@pytest.mark.parametrize("module", [STEP, REPLAY, "torchgym.cli", "torchgym.envs.torchrl", "torchgym.bench.run"])
+@pytest.mark.parametrize("module", [STEP, REPLAY, "torchgym.cli", "torchgym.envs.torchrl", "torchgym.training.ladder"])
 def test_imports_are_those_of_the_parsed_source(module: str) -> None:
     assert set(sources.sources(module)) == parsed(PACKAGE, module)
 
@@ -99,15 +99,18 @@ def test_each_file_counts_when_it_makes_a_step_and_else_not(package: Path) -> No
         assert renames(path) == (path.relative_to(package) in relative), path
 
 
-@pytest.mark.parametrize("name", ["sim/tick.py", "traders/value.py", "market/step.py", "program/build.py", "numerics/exact.py"])
+@pytest.mark.parametrize(
+    "name", ["sim/tick.py", "sim/traders/value.py", "readout/step.py", "engine/program/build.py", "numerics/exact.py"]
+)
 def test_what_makes_a_step_counts(name: str) -> None:
     assert PACKAGE / name in REACHED.values()
 
 
 @pytest.mark.parametrize(
-    "name", ["__init__.py", "market/__init__.py", "market/engine.py", "cli", "report", "envs", "plots.py"]
+    "name", ["__init__.py", "engine/__init__.py", "engine/market.py", "cli", "visual/report", "envs", "visual/plots.py"]
 )
 def test_what_makes_no_step_does_not(name: str) -> None:
+    assert (PACKAGE / name).exists()
     assert not [path for path in REACHED.values() if path.is_relative_to(PACKAGE / name)]
 
 
@@ -116,7 +119,7 @@ def test_code_that_was_edited_after_it_was_loaded_names_no_program_of_others(
 ) -> None:
     """This process would trace what it has loaded, and another one loads what lies there now."""
     here = programs.fingerprint(REPLAY)
-    monkeypatch.setattr(sources, "_LOADED", (package / "tick.py").stat().st_mtime - 1.0)
+    monkeypatch.setattr(sources, "_LOADED", (package / "sim" / "tick.py").stat().st_mtime - 1.0)
     sources._code.cache_clear()
     edited = programs.fingerprint(REPLAY)
     assert edited != here and edited == programs.fingerprint(REPLAY)

@@ -219,7 +219,6 @@ STAGES: dict[str, tuple[str, ...]] = {
         *("curves", "writing"),
     ),
     "audit": ("loading", "opening", "ticks", "writing"),
-    "bench": ("loading", "case 4, Market: opening 2 markets", "case 4, Market: windows", "writing"),
     "ladder": ("loading", "inventory, training 1 of 1", "intervals", "writing"),
     "presets": (),
 }
@@ -228,9 +227,9 @@ MORE = {"realism": ["--nulls"], "evaluate": ["--policies", "hold"], "ladder": ["
 SMALLER = {
     "ladder": """
 from dataclasses import replace
-from torchgym.training.ladder import RUNGS
+from torchgym.training.ladder import TASKS
 small = {"num_envs": 4, "rollout": 4, "hidden": (4,)}
-RUNGS["inventory"] = replace(RUNGS["inventory"], market={"max_ticks": 20}, settings=small)
+TASKS["inventory"] = replace(TASKS["inventory"], market={"max_ticks": 20}, settings=small)
 """
 }
 # Says when torch is loaded, and runs the command.

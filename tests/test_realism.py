@@ -120,7 +120,7 @@ def test_paths_of_a_recording_hold_a_row_per_symbol() -> None:
     assert paths.spread.min() >= 1.0
     assert torch.equal(paths.fills[3], recording["fills"][1, 10:, 1].double())
     assert torch.allclose(paths.gap[3], (mid / recording["value"][1, :, 1]).log()[10:])
-    again = Paths.from_arrays(paths.arrays(), symbols=2)
+    again = Paths(symbols=2, **paths.arrays())
     assert torch.equal(again.returns, paths.returns)
     assert again.mid is None
 

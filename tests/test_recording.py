@@ -25,15 +25,15 @@ from torchgym.cli.record import Record, run
 from torchgym.engine import StepResult
 from torchgym.lab.policies import BASELINES
 from torchgym.readout import features
+from torchgym.readout.entries import INFO, PATHS, Entry, Moment
 from torchgym.readout.features import FEATURE_SETS, FEATURES
-from torchgym.readout.paths import ENTRIES
 from torchgym.readout.rewards import REWARDS
 from torchgym.recording import (
     KINDS,
+    Column,
     EpisodeRecorder,
     columns,
     describe,
-    meanings,
     read_about,
     read_config,
     record,
@@ -101,9 +101,9 @@ def replay(config: MarketConfig, seed: int, episode: int) -> dict[str, np.ndarra
         put("account_position", seen.account[0, : config.num_symbols].tolist())
         for at, name in enumerate(("account_cash", "account_equity", "account_time_left")):
             put(name, [seen.account[0, config.num_symbols + at].item() for _ in symbols])
-        for name, entry in ENTRIES.items():
+        for name in PATHS:
             if name not in ("equity", "position"):
-                put(name, entry(config, market.live)[0].tolist())
+                put(name, market.read(name)[name][0].tolist())
         terms = [name for name in seen.info if name.startswith("reward_")]
         action = policy(seen)
         if over:
@@ -263,19 +263,37 @@ def test_units_follow_the_configuration() -> None:
     assert "0 to 6" in units(action="sized")["action"][1]
 
 
-def test_every_row_of_the_engines_tables_has_a_meaning() -> None:
-    assert set(meanings.MARKET) | {"position", "equity"} == set(ENTRIES)
+def test_every_row_of_the_readout_is_a_column_with_a_unit_and_a_meaning() -> None:
     described = {column.name for column in columns(toy(features="full55")) if column.kind == "feature"}
     assert described == {name for feature in FEATURES.values() for name in feature.names}
     assert all(row.unit and row.meaning for row in (*FEATURES.values(), *REWARDS.values()))
-    told = cold(toy(), 1).observe().info
-    apart = {"tick", "turnover", "filled", "reward_pnl"}
-    assert set(meanings.ACCOUNT) | apart == set(told)
     for config in (toy(), EVERYTHING):
-        live = cold(config, 2).live
-        dtypes = {column.name: column.dtype for column in columns(config)}
-        for name, entry in ENTRIES.items():
-            assert str(entry(config, live).dtype) == f"torch.{dtypes[name]}", name
+        market = cold(config, 2)
+        told = columns(config)
+        dtypes = {column.name: f"torch.{column.dtype}" for column in told}
+        assert all(column.unit and column.description for column in told)
+        assert {*PATHS, *market.observe().info} <= set(dtypes)
+        for name, values in {**market.read(*PATHS), **market.observe().info}.items():
+            assert str(values.dtype) == dtypes[name], name
+
+
+def test_one_more_row_of_the_readout_is_one_more_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spread(moment: Moment) -> Tensor:
+        return moment.state.tape.ask - moment.state.tape.bid
+
+    config = toy(max_ticks=4, num_symbols=2)
+    monkeypatch.setitem(PATHS, "spread", Entry(spread, "points", "ask less bid", torch.int64, per_symbol=True))
+    monkeypatch.setitem(PATHS, "secret", Entry(spread, "points", "the same", torch.int64, per_symbol=True, hidden=True))
+    monkeypatch.setitem(INFO, "clock", Entry(lambda m: m.state.clock.tick, "ticks", "ticks so far", torch.int64))
+    record(tmp_path / "more.parquet", config, episodes=2)
+    told = {column.name: column for column in describe(tmp_path / "more.parquet")}
+    assert told["spread"] == Column("spread", "int64", "points", "market", "ask less bid")
+    assert (told["secret"].kind, told["clock"].kind) == ("hidden", "account")
+    table = pl.read_parquet(tmp_path / "more.parquet")
+    between = (table["ask"] - table["bid"]) / config.point_size
+    assert table["spread"].to_list() == table["secret"].to_list() == between.round().cast(pl.Int64).to_list()
+    assert table["spread"].min() > 0
+    assert table["clock"].to_list() == table["tick"].to_list()
 
 
 def test_a_choice_of_columns(tmp_path: Path) -> None:
@@ -292,7 +310,9 @@ def test_a_choice_of_columns(tmp_path: Path) -> None:
     assert seen == list(FEATURE_SETS["minimal42"])
 
 
-@pytest.mark.parametrize("config", [EVERYTHING, toy(randomize={"value_volatility": (5e-4, 1.5e-3)}), MarketConfig()])
+@pytest.mark.parametrize(
+    "config", [EVERYTHING, toy(randomize={"fundamentals.volatility": (5e-4, 1.5e-3)}), MarketConfig()]
+)
 def test_the_configuration_comes_back(config: MarketConfig, tmp_path: Path) -> None:
     EpisodeRecorder(tmp_path / "empty.parquet", Market(config, 1, seed=0)).close()
     assert read_config(tmp_path / "empty.parquet") == config
@@ -302,14 +322,14 @@ def test_the_configuration_comes_back(config: MarketConfig, tmp_path: Path) -> N
 def test_a_maker_gets_the_seeds_of_each_block(tmp_path: Path) -> None:
     given = []
 
-    def maker(config: MarketConfig, seeds: Tensor) -> Callable[[StepResult], Tensor]:
+    def make_policy(config: MarketConfig, seeds: Tensor) -> Callable[[StepResult], Tensor]:
         given.append(seeds.tolist())
         return BASELINES["random"].make(config, seeds)
 
     config = toy(max_ticks=6)
-    record(tmp_path / "two.parquet", config, episodes=5, seed=2**63 - 3, num_envs=2, maker=maker)
+    record(tmp_path / "two.parquet", config, episodes=5, seed=2**63 - 3, num_envs=2, make_policy=make_policy)
     assert given == [[2**63 - 3, 2**63 - 2], [2**63 - 1, 0], [1, 2]]
-    record(tmp_path / "all.parquet", config, episodes=5, seed=2**63 - 3, maker=BASELINES["random"].make)
+    record(tmp_path / "all.parquet", config, episodes=5, seed=2**63 - 3, make_policy=BASELINES["random"].make)
     assert (tmp_path / "two.parquet").read_bytes() == (tmp_path / "all.parquet").read_bytes()
     table = pl.read_parquet(tmp_path / "all.parquet")
     assert table["seed"].unique(maintain_order=True).to_list() == [2**63 - 3, 2**63 - 2, 2**63 - 1, 0, 1]
@@ -419,8 +439,11 @@ def test_a_file_that_is_there_is_only_replaced_when_asked(tmp_path: Path) -> Non
         ({"episodes": 2, "seed": -1}, "seed 0 must be an integer from 0"),
         ({"episodes": 2, "rows_per_group": 0}, "rows_per_group must be an integer >= 1, got 0"),
         ({"episodes": 2, "rows_per_group": True}, "rows_per_group must be an integer >= 1, got True"),
-        ({"episodes": 2, "market_fields": ["midd"]}, "unknown entry 'midd' of a path: choose from mid"),
-        ({"episodes": 2, "policy": act(SHORT), "maker": BASELINES["hold"].make}, "policy and maker contradict"),
+        ({"episodes": 2, "market_fields": ["midd"]}, "unknown entry of a path 'midd': choose from mid"),
+        (
+            {"episodes": 2, "policy": act(SHORT), "make_policy": BASELINES["hold"].make},
+            "policy and make_policy contradict",
+        ),
         ({"episodes": 2, "policy": lambda seen: torch.tensor([1, 9])}, "action of market 1 is 9, must be 0 to 2"),
     ],
 )

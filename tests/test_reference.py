@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,12 +27,18 @@ from torchgym.config import (
     Population,
     SectorRotators,
     StopTraders,
+    Structure,
     ValueTraders,
+    all_numbers,
+    structure,
+    with_numbers,
 )
+from torchgym.numerics.trees import leaves, map_tensors
 from torchgym.sim import noise
 from torchgym.sim import tick as ticking
-from torchgym.sim.noise import Lanes, Noise
-from torchgym.sim.state import Layout, MarketParams, MarketState, layout, leaves, make_params, map_tensors
+from torchgym.sim.noise import Noise, NoisePlan
+from torchgym.sim.params import Params, make_params
+from torchgym.sim.state import MarketState
 
 pytestmark = pytest.mark.skipif(
     np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="older numpy widens float32 scalars that meet Python numbers"
@@ -48,43 +54,46 @@ class Pair:
     """A batch of markets in tensors and the same markets in plain Python, advanced with the same noise."""
 
     config: MarketConfig
-    places: Layout
-    lanes: Lanes
-    params: MarketParams
+    structure: Structure
+    plan: NoisePlan
+    params: Params
     state: MarketState
     plain: list[reference.Market]
 
     def tick(self, action: Tensor) -> None:
-        draws = noise.draw(self.places, self.lanes, self.state.clock.key, self.state.clock.tick + 1)
+        draws = noise.draw(self.structure, self.plan, self.state.clock.key, self.state.clock.tick + 1)
         self.state = advance(self, self.state, action, draws)
         for row, market in enumerate(self.plain):
             market.tick(action[row].tolist(), reference.read_noise(draws, row))
 
     def assert_equal(self) -> None:
         for row, market in enumerate(self.plain):
-            found = reference.compare(market, reference.read(self.config, self.params, self.state, row))
+            found = reference.compare(market, reference.read(market.config, self.state, row))
             assert not found, f"plain != tensor, market {row}, tick {market.tick_number}: " + "; ".join(found[:10])
 
 
 def advance(pair: Pair, state: MarketState, action: Tensor, draws: Noise) -> MarketState:
     with torch.no_grad():
-        return ticking.tick(pair.config, pair.params, state, places=pair.places, action=action, draws=draws)
+        return ticking.tick(pair.structure, pair.params, state, action=action, draws=draws)
 
 
 def open_pair(
-    config: MarketConfig, markets: int, *, seed: int = 0, change: Callable[[MarketParams], None] | None = None
+    config: MarketConfig, markets: int, *, seed: int = 0, numbers: dict[str, list[float]] | None = None
 ) -> Pair:
-    """Both forms of markets before their warm-up, the learner's account opened by each of them."""
-    places, lanes, params = layout(config), noise.lanes(layout(config), CPU), make_params(config, markets, CPU)
-    if change is not None:
-        change(params)
-    seeds = torch.arange(seed, seed + markets)
+    """Both forms of markets before their warm-up, the learner's account opened by each of them.
+
+    `numbers` has some by path, one for each market.
+    """
+    numbers = numbers or {}
+    form, params = structure(config), make_params(config, markets, CPU, numbers)
+    plan, seeds = noise.make_plan(form, CPU), torch.arange(seed, seed + markets)
     with torch.no_grad():
-        state = ticking.start(config, params, places=places, lanes=lanes, seed=seeds, episode=torch.zeros_like(seeds))
-    plain = [reference.read(config, params, state, row) for row in range(markets)]
+        state = ticking.start(form, params, plan=plan, seed=seeds, episode=torch.zeros_like(seeds))
+    worlds = [with_numbers(config, {path: own[row] for path, own in numbers.items()}) for row in range(markets)]
+    plain = [reference.read(world, state, row) for row, world in enumerate(worlds)]
     for market in plain:
         market.endow()
-    return Pair(config, places, lanes, params, state, plain)
+    return Pair(config, form, plan, params, state, plain)
 
 
 @functools.cache
@@ -100,7 +109,7 @@ def warm_pair(name: str, symbols: int, markets: int, **terms: Any) -> Pair:
     config = preset(name, num_symbols=symbols, **terms)
     pair = open_pair(config, markets)
     pair.state = warmed_up(name, symbols, markets)
-    pair.plain = [reference.read(config, pair.params, pair.state, row) for row in range(markets)]
+    pair.plain = [reference.read(config, pair.state, row) for row in range(markets)]
     return pair
 
 
@@ -214,7 +223,7 @@ def test_an_eventful_market() -> None:
         ("news", "book exhausted", "borrow", "short", "pairs", "rotator", "parent begun", "stopped", "unquoted"), 0
     )
     for action in run(pair, 90):
-        state, families_at = pair.state, pair.places.families
+        state, families_at = pair.state, pair.structure.families
         shares = state.accounts.shares
         seen["news"] += int(state.value.arrived.sum())
         seen["book exhausted"] += int(((state.accounts.filled.abs() < 400) & ((action - 3).abs() > 1)).sum())
@@ -224,7 +233,7 @@ def test_an_eventful_market() -> None:
             seen[family] += int((shares[..., families_at[family]] != 0).sum())
         seen["parent begun"] += int((state.traders["executor"].remaining.abs() >= 20).sum())
         seen["stopped"] += int(state.traders["stop"].leaving.sum())
-        seen["unquoted"] += int((state.book.size[..., pair.places.singles :] == 0).sum())
+        seen["unquoted"] += int((state.book.size[..., pair.structure.singles :] == 0).sum())
     assert min(seen.values()) > 10, seen
 
 
@@ -258,16 +267,42 @@ def test_coarse_and_fine_points(points: int) -> None:
 
 
 def test_parameters_of_their_own() -> None:
-    """Markets of one batch may differ in every parameter."""
-
-    def scatter(params: MarketParams) -> None:
-        generator = torch.Generator().manual_seed(3)
-        for _, leaf in leaves(params):
-            leaf.mul_(0.6 + 0.4 * torch.rand(leaf.shape, generator=generator, dtype=leaf.dtype))
-
-    pair = open_pair(preset("toy", num_symbols=2, usual_return=2e-3), 4, change=scatter)
-    assert pair.plain[0].params.news_rate != pair.plain[1].params.news_rate
+    """Markets of one batch may differ in every number; here in all but those that others have to fit, by their own factors."""
+    config = preset("toy", num_symbols=4, usual_return=2e-3, action="sized", execution="book", mark="liquidation")
+    numbers = scattered(config, 3)
+    assert len(numbers) > 120
+    pair = open_pair(config, 3, numbers=numbers)
+    assert pair.plain[0].config.fundamentals.news_rate != pair.plain[1].config.fundamentals.news_rate
     finish(run(pair, 40))
+
+
+FITTED = ("list_price", "max_ticks", "order_size", "position_limit", "starting_", "maintenance", "reward", "randomize")
+
+
+def scattered(config: MarketConfig, markets: int) -> dict[str, list[float]]:
+    """Every real number of a configuration that isn't 0, each market's its own, within its bounds.
+
+    All numbers of a tuple go with one factor, so a range stays in order.
+    """
+    generator, numbers = torch.Generator().manual_seed(3), dict[str, list[float]]()
+    for path, setting in all_numbers(config).items():
+        factors = (0.7 + 0.28 * torch.rand(markets, generator=generator, dtype=torch.float64)).tolist()
+        several = isinstance(setting.value, tuple)
+        values = setting.value if isinstance(setting.value, tuple) else (setting.value,)
+        if path.startswith(FITTED) or not all(isinstance(value, float) for value in values):
+            continue
+        for at, value in enumerate(values):
+            own = [max(value * factor, setting.bounds.low) for factor in factors]
+            numbers[f"{path}.{at}" if several else path] = own
+    return numbers
+
+
+def test_many_numbers_at_once_with_eventful_news() -> None:
+    """Coefficients of every phase away from their defaults, the same in the configuration as given to the markets."""
+    config = preset("toy", num_symbols=4, action="sized")
+    often = {f"fundamentals.{kind}.probability": 0.03 for kind in ("earnings", "guidance", "sector", "macro")}
+    moved = {path: own[0] for path, own in scattered(config, 1).items()} | often | {"population.news.rate": 0.6}
+    finish(run(open_pair(with_numbers(config, moved), 2, seed=5), 40))
 
 
 @pytest.mark.slow
@@ -294,7 +329,7 @@ def test_nothing_goes_uncompared() -> None:
                 return ~leaf
             return torch.nextafter(leaf, torch.ones_like(leaf) * 1e9) if leaf.is_floating_point() else leaf + 1
 
-        other = reference.read(pair.config, pair.params, map_tensors(nudge, pair.state), 0)
+        other = reference.read(pair.config, map_tensors(nudge, pair.state), 0)
         if not reference.compare(pair.plain[0], other):
             unnoticed.append(changed)
     assert len(compared) > 80

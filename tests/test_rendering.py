@@ -151,14 +151,14 @@ def test_the_history_is_the_recorded_path() -> None:
     for _ in range(15):
         made.step([2, 0])
     path = market.run(30, lambda seen: torch.tensor([[2, 0]]), record=["mid", "value", "position", "equity", "close"])
-    moments = list(made._screen.history.moments)
-    assert [moment.tick for moment in moments] == list(range(0, 31, 2))
+    rows = list(made._screen.history.rows)
+    assert [row.tick for row in rows] == list(range(0, 31, 2))
     for name, entry in (("mid", "mid"), ("value", "value"), ("position", "position"), ("last", "close")):
-        np.testing.assert_allclose([getattr(m, name) for m in moments[1:]], path[entry][0, :, 1].numpy(), rtol=1e-12)
+        np.testing.assert_allclose([getattr(m, name) for m in rows[1:]], path[entry][0, :, 1].numpy(), rtol=1e-12)
     equity = path["equity"][0].numpy()
-    np.testing.assert_allclose([m.equity for m in moments[1:]], equity, rtol=1e-12)
-    np.testing.assert_allclose([m.peak for m in moments], np.maximum.accumulate([m.equity for m in moments]))
-    assert sum(m.filled for m in moments) == moments[-1].position != 0
+    np.testing.assert_allclose([m.equity for m in rows[1:]], equity, rtol=1e-12)
+    np.testing.assert_allclose([m.peak for m in rows], np.maximum.accumulate([m.equity for m in rows]))
+    assert sum(m.filled for m in rows) == rows[-1].position != 0
 
 
 def test_headlines_are_counted_once() -> None:
@@ -179,8 +179,8 @@ def test_headlines_are_counted_once() -> None:
                 now.append((value.sentiment[0, 0, -1] * value.magnitude[0, 0, -1]).item())
         told.append(now)
     assert max(len(now) for now in told) > 1
-    assert [moment.headlines for moment in history.moments] == [0, *(len(now) for now in told)]
-    assert [moment.news for moment in history.moments] == [0, *(sum(now) for now in told)]
+    assert [row.headlines for row in history.rows] == [0, *(len(now) for now in told)]
+    assert [row.news for row in history.rows] == [0, *(sum(now) for now in told)]
 
 
 @pytest.mark.parametrize(
@@ -204,12 +204,12 @@ def test_memory_is_bounded_and_a_reset_forgets() -> None:
     for _ in range(6):
         market.step(torch.tensor([2]))
         history.add(market.live)
-    assert [moment.tick for moment in history.moments] == [3, 4, 5, 6]
+    assert [row.tick for row in history.rows] == [3, 4, 5, 6]
     assert history.opening_equity == 100_000.0
-    assert max(moment.peak for moment in history.moments) >= 100_000.0
+    assert max(row.peak for row in history.rows) >= 100_000.0
     market.reset()
     history.begin(market.live)
-    assert [(moment.tick, moment.headlines, moment.filled) for moment in history.moments] == [(0, 0, 0)]
+    assert [(row.tick, row.headlines, row.filled) for row in history.rows] == [(0, 0, 0)]
 
 
 def test_a_frame_is_the_callers_own_and_follows_the_market(plt: Any) -> None:
@@ -230,28 +230,43 @@ def test_a_frame_is_the_callers_own_and_follows_the_market(plt: Any) -> None:
     np.testing.assert_array_equal(made.render(), then)
 
 
+def test_a_frame_depends_on_no_earlier_frame(plt: Any) -> None:
+    """Axes are drawn again only when their limits change, which here they do."""
+    followed, fresh = env("rgb_array", max_ticks=120), env("rgb_array", max_ticks=120)
+    limits = set()
+    for made in (followed, fresh):
+        made.reset()
+    for tick in range(60):
+        for made in (followed, fresh):
+            made.step(2 * (tick % 2))
+        frame = followed.render()
+        limits.add(followed._screen._picture._ground[0])
+    assert 1 < len(limits) < 30
+    np.testing.assert_array_equal(frame, fresh.render())
+
+
 def test_the_picture_shows_the_numbers(plt: Any) -> None:
     made = played("rgb_array", [2, 2, 0, 1, 0, 0, 0, 2])
     made.render()
-    picture, moments = made._screen._picture, list(made._screen.history.moments)
-    ticks = [moment.tick for moment in moments]
-    assert picture._mid.get_xydata().tolist() == [[m.tick, m.mid] for m in moments]
-    assert picture._value.get_ydata().tolist() == [m.value for m in moments]
-    assert picture._buys.get_xdata().tolist() == [m.tick for m in moments if m.filled > 0]
-    assert picture._sells.get_xdata().tolist() == [m.tick for m in moments if m.filled < 0] != []
-    assert picture._gain.get_ydata().tolist() == [m.equity - 100_000.0 for m in moments]
-    between = [tick for pair in itertools.pairwise(ticks) for tick in pair]  # what a decision led to, all over it
-    for patch, side in ((picture._long, 1), (picture._short, -1)):
-        held = [[tick, side * max(side * moments[place // 2 + 1].position, 0)] for place, tick in enumerate(between)]
-        assert patch.get_xy().tolist()[2:-2] == held
-    assert moments[-1].position < 0
-    bids = [segment[1].tolist() for segment in picture._bids.get_segments()]
-    assert [round(price * 100) for _, price in bids[::-1]][:2] == [
-        price for price, _ in levels(made.market.state)[0][:2]
-    ]
-    assert [size for size, _ in bids[::-1]][:2] == [size for _, size in levels(made.market.state)[0][:2]]
+    picture, rows = made._screen._picture, list(made._screen.history.rows)
+    ticks = [row.tick for row in rows]
+    assert picture._mid.get_xydata().tolist() == [[m.tick, m.mid] for m in rows]
+    assert picture._value.get_ydata().tolist() == [m.value for m in rows]
+    assert picture._buys.get_xdata().tolist() == [m.tick for m in rows if m.filled > 0]
+    assert picture._sells.get_xdata().tolist() == [m.tick for m in rows if m.filled < 0] != []
+    assert picture._gain.get_ydata().tolist() == [m.equity - 100_000.0 for m in rows]
+    for patch, side in ((picture._long, 1), (picture._short, -1)):  # what a decision led to, all over the decision
+        values, edges, _ = patch.get_data()
+        assert values.tolist() == [side * max(side * m.position, 0) for m in rows[1:]]
+        assert edges.tolist() == ticks
+    assert rows[-1].position < 0
+    mid, bids = rows[-1].mid / made.config.point_size, levels(made.market.state)[0][:2]
+    lengths, offsets = np.array([segment[1] for segment in picture._bids.get_segments()]).T[:, ::-1][:, :2]
+    np.testing.assert_allclose(offsets + mid, [price for price, _ in bids])
+    largest = int(picture._largest.get_text().removeprefix("max "))
+    np.testing.assert_allclose(lengths * largest, [size for _, size in bids])
     assert picture._title.get_text() == "Tick 8 of 30"
-    assert f"{moments[-1].equity:,.2f}" in picture._account.get_text()
+    assert f"{rows[-1].equity:,.2f}" in picture._account.get_text()
 
 
 @pytest.mark.parametrize(("max_ticks", "shown"), [(30, 30), (300, 150)])
@@ -279,7 +294,7 @@ def test_no_words_of_the_picture_overlap(settings: dict[str, Any], plt: Any, mon
     picture = importlib.import_module("torchgym.visual.rendering.picture").Picture(made.config)
     picture.update(made._screen.history, made.market.live)
     monkeypatch.setattr(plt.Text, "draw", remember)
-    picture.figure.canvas.draw()
+    picture.frame()
     boxes = {words: words.get_window_extent() for words in drawn}
     assert {"asks", "price", "mid", "drawdown", "Tick 8 of 8: time is up"} <= {words.get_text() for words in drawn}
     outside = [w.get_text() for w, box in boxes.items() if min(box.x0, box.y0, 960 - box.x1, 720 - box.y1) < 0]
@@ -314,7 +329,7 @@ def test_nothing_of_a_state_is_kept() -> None:
         for leaf in (before.tape.bid, before.value.sentiment, before.accounts.learner_shares):
             leaf.zero_()
     assert made.render() == other.render()
-    assert made._screen.history.moments == other._screen.history.moments
+    assert made._screen.history.rows == other._screen.history.rows
 
 
 def test_a_window_follows_every_step(screen: Any) -> None:
@@ -482,7 +497,7 @@ def test_a_copy_shows_what_happens_to_itself(mode: str, moment: str, way: Any, s
             one.reset()
         one.step(0)
         one.step(1)
-        shown.append((one.render(), list(one._screen.history.moments)))
+        shown.append((one.render(), list(one._screen.history.rows)))
     np.testing.assert_array_equal(shown[0][0], shown[1][0])
     assert shown[0][1] == shown[1][1]
     windows = {one._screen._window._manager for one in (twin, made)} if mode == "human" else set()

@@ -15,19 +15,21 @@ import torch
 from kernels import answers, started
 from markets import differences, opened, random_actions, seen, toy
 
-from torchgym import Market
+from torchgym import Market, MarketConfig, preset
+from torchgym.config import paths, structure, with_numbers
+from torchgym.config.numbers import find
 from torchgym.engine import program as programs
-from torchgym.engine import replay
+from torchgym.engine import replay, stepper
 from torchgym.engine.program import Bound, NotRecordable
+from torchgym.numerics.trees import clone
 from torchgym.readout import rewards
-from torchgym.sim.state import clone
 
 CONFIG = toy()
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two markets a chunk, so that few markets make several chunks with a padded last one."""
+    """Two markets a chunk, so that few markets make several chunks, not all of one size."""
     monkeypatch.setattr(replay, "CHUNK", 2)
 
 
@@ -70,14 +72,14 @@ def test_everything_that_happens_to_a_batch(threads: int) -> None:
             twins.pair = [market.fork() for market in twins.pair]
         if at == 40:
             twins.do("reset")
-    assert twins.pair[0]._replay is not None
-    assert twins.pair[0]._replay._threads == threads
+    assert twins.pair[0]._stepper.replay is not None
+    assert twins.pair[0]._stepper.replay._threads == threads
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"randomize": {"noise_rate": (0.02, 0.1)}},
+        {"randomize": {"population.noise.rate": (0.02, 0.1)}},
         pytest.param({"ticks_per_action": 3, "max_ticks": 201}, marks=pytest.mark.slow),  # does not divide the warm-up
     ],
 )
@@ -95,13 +97,13 @@ def test_openings_are_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     market = opened(CONFIG, 5, seed=4, compile=True)
     calls = []
-    plain = replay.Replay.__call__
+    plain = replay.Replay.step
 
     def counting(self: replay.Replay, *arguments: Any) -> Any:
         calls.append(self.num_envs)
         return plain(self, *arguments)
 
-    monkeypatch.setattr(replay.Replay, "__call__", counting)
+    monkeypatch.setattr(replay.Replay, "step", counting)
     market.live.clock.tick[3] += 9  # market 3 is the oldest after market 1
     market.reset(mask=torch.tensor([False, True, False, False, False]))
     assert calls == [2] * CONFIG.warmup_ticks
@@ -183,7 +185,7 @@ def test_what_cannot_be_replayed_is_compiled_as_usual(
         raise NotRecordable("made up")
 
     monkeypatch.setattr(replay, "program", refuse)
-    monkeypatch.setattr("torchgym.engine.market._graph", lambda step: step)
+    monkeypatch.setattr(stepper, "compile_graph", lambda graph: graph)
     market, plain = (Market(CONFIG, 2, seed=4, compile=on) for on in (True, False))
     market.reset()
     plain.reset()
@@ -205,21 +207,77 @@ def test_inference_mode_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("markets", "slots", "size"),
+    ("markets", "slots", "threads", "sizes"),
     [
-        *((1, 210, 1), (2, 210, 2), (3, 210, 4), (8, 210, 8), (9, 210, 16), (64, 210, 64), (65, 210, 64)),
-        *((5_000, 210, 64), (5_000, 300, 32), (5_000, 1_100, 8), (3, 5_000, 2), (7, 100_000, 1)),
+        *((1, 210, 1, [1]), (3, 210, 1, [3]), (64, 210, 1, [64]), (65, 210, 1, [32, 33]), (130, 210, 1, [43, 43, 44])),
+        *((32, 210, 2, [32]), (33, 210, 2, [16, 17]), (64, 210, 2, [32, 32]), (128, 210, 2, [64, 64])),
+        *((64, 300, 1, [32, 32]), (3, 5_000, 1, [3]), (4, 5_000, 1, [2, 2]), (3, 100_000, 1, [1, 1, 1])),
     ],
 )
-def test_few_sizes_serve_all_batches(markets: int, slots: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_fit_and_are_of_nearly_equal_size(
+    markets: int, slots: int, threads: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(replay, "CHUNK", 64)
-    assert replay.chunk_size(markets, slots, 1) == size
+    found = replay.chunks(markets, slots, threads)
+    assert [part.stop - part.start for part in found] == sizes
+    assert [index for part in found for index in range(part.start, part.stop)] == list(range(markets))
 
 
-@pytest.mark.parametrize(("markets", "size"), [(32, 32), (33, 32), (64, 32), (65, 64), (128, 64), (1_024, 64)])
-def test_two_threads_share_what_is_worth_sharing(markets: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("markets", [1, 2, 3, 7, 64, 65, 100])
+def test_one_program_serves_every_number_of_markets(markets: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "CHUNK", 64)
-    assert replay.chunk_size(markets, 210, 2) == size
+    opened(CONFIG, 2, compile=True)
+    monkeypatch.setattr(programs, "build", None)  # nothing is compiled from here on
+    twins = Twins(markets)
+    twins.do("reset")
+    some = torch.arange(markets) % 3 == 0
+    for action in random_actions(CONFIG, 4, markets):
+        twins.do("step", action)
+        twins.do("reset", mask=some)
+    assert twins.pair[0].compile  # or it would have gone on uncompiled
+
+
+def test_changing_any_number_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every number of the configuration, one after the other: the structure and so the program stay."""
+    plan = structure(CONFIG)
+    for path in paths(CONFIG):
+        setting, at = find(CONFIG, path)
+        now = setting.value if at is None else setting.value[at]
+        changed = _changed(path, now)
+        assert structure(changed) == plan, path
+    opened(CONFIG, 2, compile=True)
+    monkeypatch.setattr(programs, "build", None)
+    for path, number in MOVED.items():
+        pair = [opened(with_numbers(CONFIG, {path: number}), 2, seed=4, compile=on) for on in (True, False)]
+        for action in random_actions(CONFIG, 3, 2):
+            first, second = (market.step(action) for market in pair)
+            assert differences(seen(first), seen(second)) == [], path
+        assert pair[0].compile, path  # or it would have gone on uncompiled
+
+
+MOVED = {
+    "commission_bps": 9.0,
+    "list_price": 5_000,
+    "population.trend.lookback.1": 90.0,
+    "population.maker.depth.0": 0.5,
+    "fundamentals.leverage": 0.0,
+    "activity.half_lives.2": 77.0,
+}
+
+
+def _changed(path: str, now: float) -> MarketConfig:
+    """The configuration with the number moved a little, whichever way is possible."""
+    step = 1 if isinstance(now, int) else 1e-3 * max(abs(now), 1e-2)
+    for number in (now + step, now - step):
+        try:
+            return with_numbers(CONFIG, {path: number})
+        except ValueError:
+            continue
+    raise AssertionError(f"{path} = {now} cannot be moved")
+
+
+def test_presets_that_differ_in_numbers_alone_share_a_structure() -> None:
+    assert structure(preset("default")) == structure(preset("calm")) == structure(preset("volatile"))
 
 
 def workers() -> list[threading.Thread]:
@@ -270,7 +328,7 @@ def test_an_interrupted_step_waits_for_its_other_threads(monkeypatch: pytest.Mon
             with pytest.raises(KeyboardInterrupt):
                 market.step(torch.full((5,), 2))
             assert finished  # all that the other thread had to do
-        assert market._replay is not None and not market._replay.fresh
+        assert market._stepper.replay is not None and not market._stepper.replay.fresh
         assert differences(seen(market.observe()), seen(plain.observe())) == []
         assert differences(seen(market.step()), seen(plain.step())) == []
         assert differences(market.state, plain.state) == []
@@ -281,11 +339,13 @@ def test_an_interrupted_step_waits_for_its_other_threads(monkeypatch: pytest.Mon
 _FORK = """
 import os, select, threading, warnings
 import torch
-from torchgym import Market
+from torchgym import Market, MarketConfig, preset
+from torchgym.config import paths, structure, with_numbers
+from torchgym.config.numbers import find
 from torchgym.files import hexdigest
-from torchgym.engine import replay
+from torchgym.engine import replay, stepper
 from torchgym.engine.program import Bound
-from torchgym.sim.state import leaves
+from torchgym.numerics.trees import leaves
 from markets import random_actions, toy
 
 warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads, which is what is tested
@@ -295,7 +355,7 @@ market = Market(toy(), 66, seed=4, compile=True)
 market.reset()
 actions = iter(random_actions(toy(), 20, 66))
 market.step(next(actions))
-assert market._replay._threads == 2
+assert market._stepper.replay._threads == 2
 
 def digest():
     return hexdigest(leaf.numpy().tobytes() for _, leaf in leaves(market.state))

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from torchgym.config import MarketConfig
+from torchgym.config import MarketConfig, structure
+from torchgym.numerics.trees import leaves, rows
 from torchgym.readout import rewards
-from torchgym.sim.state import Accounts, RewardMemory, leaves, rows
+from torchgym.sim.params import plain_params
+from torchgym.sim.state import Accounts, RewardMemory
 
 ALL = {"pnl": 1.0, "log_return": 2.0, "risk_adjusted": -0.5, "differential_sharpe": 0.25, "inventory": 3.0}
 CONFIG = MarketConfig(point_size=0.02, starting_cash=1_000_000)
@@ -36,14 +38,20 @@ def path(markets: int, ticks: int, seed: int = 0) -> tuple[torch.Tensor, torch.T
     return equity, torch.randint(0, 100_000, (ticks, markets), generator=generator)
 
 
+def total(
+    config: MarketConfig, memory: RewardMemory, before: torch.Tensor, accounts: Accounts
+) -> tuple[torch.Tensor, dict[str, torch.Tensor], RewardMemory]:
+    return rewards.total(structure(config), plain_params(config, torch.device("cpu")), memory, before, accounts)
+
+
 def run(
     config: MarketConfig, equity: torch.Tensor, turnover: torch.Tensor | None = None
 ) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor], RewardMemory]]:
     """Rewards along a path of half equities [T + 1, N]."""
-    memory = rewards.start(config, equity[0])
+    memory = rewards.start(equity[0])
     for t in range(len(equity) - 1):
         accounts = make_accounts(equity[t + 1], None if turnover is None else turnover[t])
-        reward, terms, memory = rewards.total(config, memory, equity[t], accounts)
+        reward, terms, memory = total(config, memory, equity[t], accounts)
         yield reward, terms, memory
 
 
@@ -78,7 +86,7 @@ def test_unknown_terms_list_the_known_ones() -> None:
             rewards.weights(config)
         equity = torch.tensor([2_000_000])
         with pytest.raises(ValueError, match="'profit'"):
-            rewards.total(config, rewards.start(config, equity), equity, make_accounts(equity))
+            total(config, rewards.start(equity), equity, make_accounts(equity))
 
 
 @pytest.mark.parametrize("name", rewards.REWARDS)
@@ -204,7 +212,7 @@ def test_differential_sharpe_ignores_variance_that_is_only_rounding() -> None:
     unit = torch.ones(1, dtype=torch.float64)
     for mean, square in ((1e-4, 1e-8 * (1 + 1e-12)), (1e-130, 1e-250), (0.0, 5e-324), (1e-4, 1e-8 * (1 - 1e-15))):
         memory = RewardMemory(equity, unit * 0.0, unit * mean, unit * square)
-        reward, _, _ = rewards.total(named("differential_sharpe"), memory, equity, make_accounts(equity + 1_000))
+        reward, _, _ = total(named("differential_sharpe"), memory, equity, make_accounts(equity + 1_000))
         assert reward.item() == 0.0
 
 
@@ -227,7 +235,7 @@ def test_inventory_costs_its_square(held: list[list[int]], limit: int, penalty: 
     config = CONFIG.replace(reward="inventory", position_limit=limit, order_size=1)
     equity = torch.tensor([2_000_000])
     after = dataclasses.replace(make_accounts(equity + 999), learner_shares=torch.tensor(held))
-    reward, _, _ = rewards.total(config, rewards.start(config, equity), equity, after)
+    reward, _, _ = total(config, rewards.start(equity), equity, after)
     assert reward.tolist() == [penalty]
     assert not torch.signbit(reward).any() or penalty < 0.0
 
@@ -237,14 +245,14 @@ def test_inventory_costs_its_square(held: list[list[int]], limit: int, penalty: 
 
 def test_terms_touch_only_the_memory_that_they_need() -> None:
     equity = torch.tensor([2_000_000, 3_000_000])
-    memory = rewards.start(CONFIG, equity)
+    memory = rewards.start(equity)
     assert memory.half_peak.tolist() == equity.tolist() and memory.half_peak is not equity
     changed = {"pnl": set(), "log_return": set(), "risk_adjusted": {"half_peak", "drawdown"}}
     changed |= {"differential_sharpe": {"mean_return", "mean_square"}, "inventory": set()}
     assert set(changed) == set(rewards.REWARDS)
     before = {name: tensor.clone() for name, tensor in leaves(memory)}
     for name, fields in changed.items():
-        _, _, after = rewards.total(named(name), memory, equity, make_accounts(equity + 7))
+        _, _, after = total(named(name), memory, equity, make_accounts(equity + 7))
         assert {field for field, tensor in leaves(after) if tensor is not getattr(memory, field)} == fields
     assert all(torch.equal(before[name], tensor) for name, tensor in leaves(memory))
 
@@ -264,14 +272,15 @@ def test_a_market_alone_is_the_same_bits_as_its_row_of_a_batch() -> None:
 
 def test_compiled_is_the_same_bits_as_eager() -> None:
     config = CONFIG.replace(reward=ALL)
+    plan, params = structure(config), plain_params(config, torch.device("cpu"))
     equity, turnover = path(65, 60)
 
     def step(memory: RewardMemory, before: torch.Tensor, accounts: Accounts) -> tuple:
-        return rewards.total(config, memory, before, accounts)
+        return rewards.total(plan, params, memory, before, accounts)
 
     torch.compiler.reset()
     compiled = torch.compile(step, fullgraph=True, dynamic=False)
-    memory = rewards.start(config, equity[0])
+    memory = rewards.start(equity[0])
     for t, (reward, terms, expected) in enumerate(run(config, equity, turnover)):
         fused, fused_terms, memory = compiled(memory, equity[t], make_accounts(equity[t + 1], turnover[t]))
         assert torch.equal(bits(fused), bits(reward))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -23,8 +24,9 @@ from markets import random_actions, toy
 
 import torchgym
 from torchgym import Market, MarketConfig
-from torchgym.config import FAMILIES, RANDOMIZABLE, Family, Fundamentals, Population, ValueTraders
+from torchgym.config import FAMILIES, Family, Fundamentals, Population, ValueTraders, structure
 from torchgym.config.fundamentals import NEWS
+from torchgym.config.numbers import find
 from torchgym.config.validation import (
     LEAST,
     Range,
@@ -36,19 +38,24 @@ from torchgym.config.validation import (
     check_number,
     kinds,
 )
+from torchgym.numerics import random as counted
+from torchgym.numerics.trees import leaves
 from torchgym.sim import accounts, fundamental, noise
-from torchgym.sim.state import Auction, Execution, layout, leaves, make_params
-from torchgym.sim.tick import _between
+from torchgym.sim.params import _between, make_params
+from torchgym.sim.state import Auction, Execution
 from torchgym.sim.traders.view import log_uniform
 
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]
 
 PACKAGE = Path(torchgym.__file__).parent
-OTHERS = {"Climbed", "Randomizable", "Within"}  # beside them: a result, a row of a table, bounds
+OTHERS = {"TaskResult", "Place", "Setting", "Structure", "Table", "Within"}  # beside them: results, places, bounds
 # Every family is there, and so much news that each kind has its say.
 OFTEN = {name: dataclasses.replace(getattr(Fundamentals(), name), probability=0.05) for name in NEWS}
 TOY = toy(num_symbols=2, num_sectors=2, max_ticks=50, fundamentals=Fundamentals(**OFTEN))
+
+# What randomize is tried with: two of each kind, and one element of a tuple.
+DRAWN = ("population.noise.rate", "fundamentals.public_share", "population.value.rate.1", "list_price", "order_size")
 
 NO_NUMBERS: list[Any] = [
     *(
@@ -147,7 +154,7 @@ def arrangements(kind: type, name: str, value: Any) -> Iterator[Any]:
     if name == "reward":
         yield {"pnl": value}
     if name == "randomize":
-        yield from ({entry: made} for entry in RANDOMIZABLE for made in (value, (value, value), (0.0, value)))
+        yield from ({entry: made} for entry in DRAWN for made in (value, (value, value), (0.0, value)))
     if name == "others":
         yield {"value": value}
     if isinstance(now, Mapping) or name == "reward":
@@ -191,7 +198,6 @@ def test_the_walk_reaches_every_class() -> None:
         "Population",
         "PPOSettings",
         "Plan",
-        "Settings",
         "Family",
     }
     assert names >= {kind.__name__ for kind in FAMILIES.values()}
@@ -285,7 +291,9 @@ def test_what_is_stored_is_pythons(kind: type, given: dict[str, Any], meant: dic
     """Equality, hash, JSON and the text, of which compiled programs have their names, are those of Python's numbers."""
     settings = sample(kind)
     if kind is MarketConfig:
-        settings = settings.replace(randomize={"noise_rate": (0.125, 1.0)}, reward={"pnl": 1.0, "inventory": -0.5})
+        settings = settings.replace(
+            randomize={"population.noise.rate": (0.125, 1.0)}, reward={"pnl": 1.0, "inventory": -0.5}
+        )
     made, expected = converted(settings, **given), converted(settings, **meant)
     assert is_plain(made)
     assert made == expected
@@ -299,11 +307,11 @@ def test_there_is_one_zero() -> None:
 
 
 def test_mappings_are_kept_apart_from_what_was_given() -> None:
-    reward, randomize = {"pnl": 1.0}, {"noise_rate": [0.1, 0.2]}
+    reward, randomize = {"pnl": 1.0}, {"population.noise.rate": [0.1, 0.2]}
     config = MarketConfig(reward=reward, randomize=randomize)  # type: ignore[arg-type]
     before = repr(config)
-    reward["pnl"], randomize["noise_rate"][0] = 2.0, 0.15
-    reward["inventory"], randomize["stop_rate"] = 1.0, [0.0, 1.0]
+    reward["pnl"], randomize["population.noise.rate"][0] = 2.0, 0.15
+    reward["inventory"], randomize["population.stop.rate"] = 1.0, [0.0, 1.0]
     others: dict[str, Family] = {}
     population = Population(others=others)
     others["ghost"] = ValueTraders()
@@ -434,8 +442,9 @@ def extremes() -> dict[tuple[str, ...], list[tuple[tuple[str, ...], Any]]]:
 def drawn_extremes() -> dict[tuple[str, ...], list[tuple[tuple[str, ...], Any]]]:
     """The same of what is drawn anew for every market, and of the weights of rewards."""
     found = {}
-    for name, row in RANDOMIZABLE.items():
-        path, bounds = ("randomize", name), (0.0, LEAST, row.high)
+    for name in DRAWN:
+        own = find(TOY, name)[0].bounds
+        path, bounds = ("randomize", name), (max(own.low, 0.0), max(own.low, LEAST), own.high)
         pairs = [(low, high) for low in bounds for high in bounds if low <= high]
         found[path] = [(path, pair) for pair in pairs if allowed(path, pair)]
     for term in torchgym.readout.rewards.REWARDS:
@@ -472,7 +481,7 @@ def test_every_bound_is_among_the_extremes_that_are_tried() -> None:
     for bound in (
         "population.value.belief_memory=1.0",
         "fundamentals.volatility=0.1",
-        "randomize.noise_rate=(0.0, 100.0)",
+        "randomize.population.noise.rate=(0.0, 100.0)",
     ):
         assert bound in tried
     assert len(ROUNDS) < 120
@@ -497,7 +506,9 @@ def test_what_is_accepted_works(config: MarketConfig) -> None:
 def test_the_least_number_is_one_that_a_scale_can_be_drawn_from() -> None:
     """Log-uniform to the largest bound there is."""
     half = torch.full((1, 1, 1), 0.5)
-    assert log_uniform((LEAST, 1e6), half).item() == pytest.approx(1e-12, rel=1e-4, abs=0.0)
+    bounds = torch.tensor([[[[LEAST, 1e6]]]])
+    family = SimpleNamespace(rate=bounds, rate_span=1e6, rate_log_ratio=math.log(1e6 / LEAST))
+    assert log_uniform(family, "rate", half).item() == pytest.approx(1e-12, rel=1e-4, abs=0.0)
     assert _between((LEAST, 1e6), half.to(torch.float64), by_ratio=True).item() == pytest.approx(
         1e-12, rel=1e-9, abs=0.0
     )
@@ -510,21 +521,19 @@ def test_how_far_the_value_may_move_is_how_far_it_moves() -> None:
     latent = Fundamentals(volatility=0.01, reversion_half_life=100.0, spread_of_start=0.3, macro=news)
     few = Population(**{name: dataclasses.replace(own, count=1) for name, own in Population().families.items()})
     config, count = MarketConfig(max_ticks=300, fundamentals=latent, population=few), 4_000
-    places, params = layout(config), make_params(config, count, torch.device("cpu"))
-    numbers = noise.lanes(places, torch.device("cpu"))
-    key = noise.make_key(torch.arange(count), torch.zeros(count, dtype=torch.int64))
-    value = fundamental.start(config, noise.draw_start(places, numbers, key))
+    plan, params = structure(config), make_params(config, count, torch.device("cpu"))
+    numbers = noise.make_plan(plan, torch.device("cpu"))
+    key = counted.make_key(torch.arange(count), torch.zeros(count, dtype=torch.int64))
+    value = fundamental.start(params, noise.draw_start(plan, numbers, key))
     for tick in range(300):
-        draws = noise.draw(places, numbers, key, torch.full((count,), tick))
-        value = fundamental.advance(config, params, value, draws)
-    expected = latent.value_deviation(300, volatility=0.01, news_rate=1.0)
+        draws = noise.draw(plan, numbers, key, torch.full((count,), tick))
+        value = fundamental.advance(plan, params, value, draws)
+    expected = latent.value_deviation(300)
     error = 5.0 * math.sqrt(float((value.level**4).mean() / expected**4 - 1.0) / count)  # of the mean square
     assert float((value.level**2).mean()) == pytest.approx(expected**2, rel=error)
     assert error < 0.3
-    forever = dataclasses.replace(latent, reversion_half_life=1e18)
-    assert forever.value_deviation(300, volatility=0.01, news_rate=0.0) == pytest.approx(
-        math.sqrt(0.09 + 0.03), rel=0.01
-    )
+    forever = dataclasses.replace(latent, reversion_half_life=1e18, news_rate=0.0)
+    assert forever.value_deviation(300) == pytest.approx(math.sqrt(0.09 + 0.03), rel=0.01)
 
 
 def largest(name: str, **changes: Any) -> MarketConfig:
@@ -541,30 +550,31 @@ def largest(name: str, **changes: Any) -> MarketConfig:
 def test_the_largest_accounts_stay_exact(changes: dict[str, Any], list_price: int) -> None:
     """A short position that is turned around whole, at 20 times the list price, in Python's integers."""
     config = largest("position_limit", list_price=list_price, order_size=1, starting_cash=10**12, **changes)
-    limit, price, places = config.position_limit, 20 * list_price, layout(config)
+    limit, price, plan = config.position_limit, 20 * list_price, structure(config)
+    params = make_params(config, 1, torch.device("cpu"))
     assert limit >= 50
 
     def each(*number: int, width: int = 0) -> torch.Tensor:
         tensor = torch.tensor(number, dtype=torch.int64).expand(1, config.num_symbols)
         return tensor.unsqueeze(-1).repeat(1, 1, width) if width else tensor.clone()
 
-    none = each(0, width=places.slots)
-    before = accounts.start(config, each(0, width=places.owners))
+    none = each(0, width=plan.slots)
+    before = accounts.start(params, each(0, width=plan.owners))
     before = dataclasses.replace(before, learner_shares=each(-limit), basis=each(-limit * price))
     filled, paid = 2 * limit, 2 * limit * price
     traded = accounts.settle(
-        config,
-        places,
+        plan,
+        params,
         before,
         execution=Execution(each(filled), each(paid), each(price), none, each(0), each(price)),
-        auction=Auction(each(0), each(0), each(0, width=places.slots + 1)),
+        auction=Auction(each(0), each(0), each(0, width=plan.slots + 1)),
         standing_price=none,
     )
     fee = -(-paid * round(100 * config.commission_bps) // 1_000_000)
     assert traded.learner_cash.tolist() == [config.starting_cash - config.num_symbols * (paid + fee)]
     assert traded.basis.tolist() == [[limit * price] * config.num_symbols]
     assert traded.realized.tolist() == [-config.num_symbols * fee]
-    marked = accounts.mark(config, before, each(2 * price), None, now=torch.tensor([1]))
+    marked = accounts.mark(params, before, each(2 * price), None, now=torch.tensor([1]))
     due = config.num_symbols * limit * 2 * price * config.borrow_ppb // 2_000_000_000
     assert marked.borrow.tolist() == [due]
     worth = config.num_symbols * limit * 2 * price
@@ -572,7 +582,7 @@ def test_the_largest_accounts_stay_exact(changes: dict[str, Any], list_price: in
 
 
 def test_a_family_may_be_as_large_as_its_random_numbers_reach() -> None:
-    count = noise.MAX_LANES // 9 // 2
+    count = counted.MAX_LANES // 9 // 2
     population = dataclasses.replace(TOY.population, trend=dataclasses.replace(TOY.population.trend, count=count))
     assert Market(TOY.replace(population=population), 1).num_envs == 1
     more = dataclasses.replace(TOY.population, trend=dataclasses.replace(TOY.population.trend, count=count + 1))

@@ -14,8 +14,9 @@ from markets import opened, random_actions, toy
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
+from torchgym.config import structure
+from torchgym.numerics.trees import leaves
 from torchgym.sim.invariants import total_cash, total_shares
-from torchgym.sim.state import layout, leaves
 
 FULL = pytest.mark.slow
 SELL, BUY = 0, 2
@@ -61,7 +62,7 @@ def test_nothing_is_lost_in_the_long_run(config: MarketConfig, markets: int, tic
 def family_volumes(market: Market, before: Tensor) -> Tensor:
     """Shares that each family's inventories changed by in the last tick, over all markets."""
     changed = (market.state.accounts.shares - before).abs().sum((0, 1))
-    places = layout(market.config)
+    places = structure(market.config)
     return torch.stack([changed[place].sum() for place in [*places.families.values(), places.maker_owners]])
 
 
@@ -75,7 +76,7 @@ def family_volumes(market: Market, before: Tensor) -> Tensor:
 )
 def test_markets_stay_healthy(config: MarketConfig, markets: int, ticks: int, compiled: bool) -> None:
     market = opened(config, markets, seed=1, compile=compiled)
-    names = [*layout(config).families, "maker"]
+    names = [*structure(config).families, "maker"]
     start = market.state.tape.half_mids[..., -1]
     lowest, highest = start.clone(), start.clone()
     quiet = torch.zeros_like(start)

@@ -12,10 +12,12 @@ import torch
 from markets import cold, differences, opened, random_actions, same_bits, toy
 
 from torchgym import MarketConfig
-from torchgym.config import Fundamentals, Population, TrendFollowers
+from torchgym.config import Fundamentals, Population, TrendFollowers, structure
+from torchgym.numerics.trees import clone, leaves, map_tensors, put_rows, rows
 from torchgym.sim import state
-from torchgym.sim.noise import draw, lanes
-from torchgym.sim.state import MarketState, clone, layout, leaves, make_params, map_tensors, put_rows, rows
+from torchgym.sim.noise import draw, make_plan
+from torchgym.sim.params import make_params
+from torchgym.sim.state import MarketState
 
 MARKETS, SYMBOLS = 3, 4
 CONFIG = toy(num_symbols=SYMBOLS, max_ticks=50)
@@ -59,7 +61,7 @@ def documented(kind: type[Any]) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("part", ["clock", "value", "book", "tape", "accounts", "reward"])
 def test_comments_tell_the_true_shapes(lived: MarketState, part: str) -> None:
-    places = layout(CONFIG)
+    places = structure(CONFIG)
     letters = {"N": MARKETS, "S": SYMBOLS, "A": places.owners, "K": places.slots}
     letters |= {name: getattr(state, name) for name in ("EVENTS", "LOOKBACK", "VOLUME_LOOKBACK", "FLOW_LOOKBACK")}
     tree = getattr(lived, part)
@@ -72,15 +74,15 @@ def test_comments_tell_the_true_shapes(lived: MarketState, part: str) -> None:
 
 
 def test_noise_starts_with_the_markets() -> None:
-    places = layout(CONFIG)
+    places = structure(CONFIG)
     key = torch.zeros(MARKETS, 2, dtype=torch.int32)
-    noise = draw(places, lanes(places, torch.device("cpu")), key, torch.arange(MARKETS))
+    noise = draw(places, make_plan(places, torch.device("cpu")), key, torch.arange(MARKETS))
     assert all(leaf.shape[0] == MARKETS for _, leaf in leaves(noise))
 
 
 @pytest.mark.parametrize("symbols", [1, 2, 3])
 def test_families_fill_the_owners_without_gaps(symbols: int) -> None:
-    places = layout(MarketConfig(num_symbols=symbols))
+    places = structure(MarketConfig(num_symbols=symbols))
     covered = [at for place in places.families.values() for at in range(place.start, place.stop)]
     assert covered == list(range(places.singles))
     assert places.maker_owners == slice(places.singles, places.owners)
@@ -89,7 +91,7 @@ def test_families_fill_the_owners_without_gaps(symbols: int) -> None:
 
 def test_families_that_need_company_are_absent_alone() -> None:
     def present(**settings: Any) -> set[str]:
-        return set(layout(MarketConfig(**settings)).families)
+        return set(structure(MarketConfig(**settings)).families)
 
     assert {"pairs", "rotator"} & present(num_symbols=1) == set()
     assert {"pairs", "rotator"} & present(num_symbols=2) == {"pairs"}
@@ -142,13 +144,13 @@ def test_clone_shares_nothing() -> None:
 def test_parameters_are_the_configuration() -> None:
     fundamentals = Fundamentals(volatility_half_lives=(10, 100, 600), volatility_scales=(0.25, 0.42, 0.52))
     params = make_params(MarketConfig(fundamentals=fundamentals), 2, torch.device("cpu"))
-    assert params.value_volatility.tolist() == [[8.7e-4], [8.7e-4]]
-    assert params.noise_rate.flatten().tolist() == pytest.approx([0.055, 0.055])
-    keep = params.volatility_decay[0, 0].tolist()
+    assert params.fundamentals.volatility.tolist() == [[8.7e-4], [8.7e-4]]
+    assert params.population.noise.rate.flatten().tolist() == pytest.approx([0.055, 0.055])
+    keep = params.fundamentals.volatility_keep[0, 0].tolist()
     assert keep == pytest.approx([2 ** (-1 / h) for h in fundamentals.volatility_half_lives])
     # Stationary: the variance that is forgotten in a tick is the variance that comes in.
     for kept, shock, scale in zip(
-        keep, params.volatility_shock[0, 0].tolist(), fundamentals.volatility_scales, strict=True
+        keep, params.fundamentals.volatility_shock[0, 0].tolist(), fundamentals.volatility_scales, strict=True
     ):
         assert kept**2 * scale**2 + shock**2 == pytest.approx(scale**2)
 

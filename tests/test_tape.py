@@ -11,7 +11,8 @@ from torch import Tensor
 
 from torchgym import MarketConfig
 from torchgym.sim import market_data as tape
-from torchgym.sim.state import FLOW_LOOKBACK, LOOKBACK, VOLUME_LOOKBACK, Auction, Book, Execution, Tape, make_params
+from torchgym.sim.params import make_params
+from torchgym.sim.state import FLOW_LOOKBACK, LOOKBACK, VOLUME_LOOKBACK, Auction, Book, Execution, Tape
 
 CONFIG = MarketConfig(list_price=10_000, usual_volume=50.0, usual_return=1e-3)
 PARAMS = make_params(CONFIG, 1, torch.device("cpu"))
@@ -51,7 +52,7 @@ TWO_SIDED = [(9_998, 10), (10_002, -10)]
 
 
 def begin(levels: list[tuple[int, int]] = TWO_SIDED, variance: float = 1e-6) -> Tape:
-    return tape.start(CONFIG, PARAMS, book(levels), REFERENCE, torch.tensor([[variance]], dtype=torch.float64))
+    return tape.start(PARAMS, book(levels), REFERENCE, torch.tensor([[variance]], dtype=torch.float64))
 
 
 def go_on(
@@ -64,7 +65,6 @@ def go_on(
 ) -> Tape:
     count = len(levels)
     return tape.measure(
-        CONFIG,
         PARAMS,
         before,
         book=book(levels),

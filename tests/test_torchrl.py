@@ -17,9 +17,9 @@ from torchrl.objectives.value import GAE
 
 import torchgym as tg
 from torchgym.envs.torchrl import info_layout
+from torchgym.numerics.trees import leaves
 from torchgym.readout.rewards import REWARDS
 from torchgym.sim.actions import ACTIONS
-from torchgym.sim.state import leaves
 
 AS_IS = {"auto_register_policy_transforms": False}  # torchrl 0.14 warns until it is told whether to add transforms
 

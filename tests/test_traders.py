@@ -28,10 +28,13 @@ from torchgym.config import (
     StopTraders,
     TrendFollowers,
     ValueTraders,
+    structure,
 )
+from torchgym.numerics.random import make_key
 from torchgym.sim import traders
-from torchgym.sim.noise import Draws, StartDraws, draw, draw_start, lanes, make_key
-from torchgym.sim.state import Auction, Book, Execution, Layout, MarketState, Orders, layout, make_params
+from torchgym.sim.noise import Draws, StartDraws, draw, draw_start, make_plan
+from torchgym.sim.params import make_params
+from torchgym.sim.state import Auction, Book, Execution, MarketState, Orders
 from torchgym.sim.traders import executor, maker, news, noise_trader, pairs, reversion, rotator, stop, trend, value
 from torchgym.sim.traders.view import View
 from torchgym.sim.traders.wish import orders_of
@@ -112,8 +115,8 @@ def draws(
 
 def decide(family: Any, config: MarketConfig, memory: Any, *, view: View, **seen: Any) -> tuple[Orders, Any]:
     """The orders of one family alone, and its new memory."""
-    wish, memory = family.decide(config, PARAMS, memory, view=view, **seen)
-    return orders_of(config, view, [wish]), memory
+    wish, memory = family.decide(structure(config), PARAMS, memory, view=view, **seen)
+    return orders_of(PARAMS, view, [wish]), memory
 
 
 def sizes(orders: Orders) -> list[float]:
@@ -529,7 +532,7 @@ def test_rotator_follows_returns_too() -> None:
 
 # --- makers
 
-MAKERS = Layout(symbols=1, sectors=1, families={"value": slice(0, 1)}, singles=1, makers=3)
+MAKERS = dataclasses.replace(structure(CONFIG), families={"value": slice(0, 1)})
 
 
 HALF = torch.tensor([[2.0]], dtype=torch.float64)
@@ -540,7 +543,7 @@ def quoting(reference: float = 10_000.0) -> maker.MakerMemory:
     """Three makers at one, two and four half-spreads, ten shares each."""
     zero = torch.zeros(1, 1, 3)
     nothing = StartDraws(**{entry.name: zero for entry in dataclasses.fields(StartDraws)})
-    opening, _ = maker.start(CONFIG, nothing, torch.full((1, 1), reference, dtype=torch.float64))
+    opening, _ = maker.start(MAKERS, PARAMS, nothing, torch.full((1, 1), reference, dtype=torch.float64))
     return dataclasses.replace(
         opening,
         depth=torch.tensor([[[1.0, 2.0, 4.0]]], dtype=torch.float64),
@@ -558,7 +561,7 @@ def resting(price: int = 1, size: int = 0) -> Book:
 def quotes(held: list[int], book: Book | None = None) -> tuple[list[int], list[int], list[int], list[int]]:
     """Bids, asks, and their shares."""
     after = maker.quote(
-        CONFIG, MAKERS, quoting(), half_spread=HALF, shares=torch.tensor([[held]]), book=book or resting()
+        MAKERS, PARAMS, quoting(), half_spread=HALF, shares=torch.tensor([[held]]), book=book or resting()
     )
     own_price, own_size = after.price[0, 0, 1:].tolist(), after.size[0, 0, 1:].tolist()
     return own_price[:3], own_price[3:], own_size[:3], own_size[3:]
@@ -601,7 +604,7 @@ def test_orders_that_the_quotes_overtake_are_pulled() -> None:
     """Makers would trade at once with an ask at their best bid or lower, 9,998, and with a bid at their best ask, 10,002."""
 
     def left(price: int, size: int) -> int:
-        book = maker.quote(CONFIG, MAKERS, quoting(), half_spread=HALF, shares=NONE, book=resting(price, size))
+        book = maker.quote(MAKERS, PARAMS, quoting(), half_spread=HALF, shares=NONE, book=resting(price, size))
         return int(book.size[0, 0, 0])
 
     assert [left(price, -5) for price in (9_997, 9_998, 9_999, 10_003)] == [0, 0, -5, -5]
@@ -628,7 +631,7 @@ def surprise(
     )
     auction = Auction(price=number(cleared), volume=number(volume), fills=torch.tensor([[[0] * (len(fills) + 1)]]))
     memory = dataclasses.replace(quoting(), reported=torch.full((1, 1), reported, dtype=torch.float64))
-    now, later = maker.surprise(CONFIG, memory, view=view(), execution=taken, auction=auction, half_mid=number(20_000))
+    now, later = maker.surprise(PARAMS, memory, view=view(), execution=taken, auction=auction, half_mid=number(20_000))
     return now.item(), later.item()
 
 
@@ -652,7 +655,7 @@ def test_the_learners_trades_are_reported_a_tick_later() -> None:
 def learnt(surprised: float = 0.0, public: float = 0.0, report: float = 0.0, **changes: Tensor) -> maker.MakerMemory:
     wide = torch.ones(1, 1, dtype=torch.float64)
     return maker.learn(
-        CONFIG,
+        PARAMS,
         dataclasses.replace(quoting(), **changes),
         view=view(),
         surprised=surprised * wide,
@@ -692,16 +695,16 @@ def test_makers_come_back_to_the_mid() -> None:
 
 def born(config: MarketConfig, markets: int = 4) -> tuple[Tensor, dict[str, Any]]:
     """Opening inventories [N, S, A] and memories."""
-    places = layout(config)
+    places = structure(config)
     seeds = torch.arange(markets)
-    addresses = lanes(places, CPU)
-    noise = draw_start(places, addresses, make_key(seeds, torch.zeros_like(seeds)))
+    plan, params = make_plan(places, CPU), make_params(config, markets, CPU)
+    noise = draw_start(places, plan, make_key(seeds, torch.zeros_like(seeds)))
     zero = torch.zeros(markets, config.num_symbols, dtype=torch.float64)
 
     class Latent:
         level = zero
 
-    memories, shares, _ = traders.start(config, places, Latent(), noise)  # type: ignore[arg-type]
+    memories, shares, _ = traders.start(places, params, Latent(), noise)  # type: ignore[arg-type]
     return shares, memories
 
 
@@ -711,7 +714,7 @@ def test_opening_inventories_cancel(config: MarketConfig) -> None:
     assert shares.dtype == torch.int64
     assert shares.sum(-1).unique().tolist() == [0]
     assert (shares != 0).any()
-    assert set(memories) == {*layout(config).families, "maker"} - {"noise"}
+    assert set(memories) == {*structure(config).families, "maker"} - {"noise"}
 
 
 def test_traits_lie_in_their_ranges() -> None:
@@ -751,21 +754,21 @@ def lively() -> MarketConfig:
 def week() -> list[tuple[MarketState, Orders, MarketState]]:
     """State, orders on it, and the state after the tick, for many ticks of a lively market."""
     market = opened(lively(), 4)
-    places = layout(market.config)
-    params, addresses = make_params(market.config, 4, CPU), lanes(places, CPU)
+    places = structure(market.config)
+    params, plan = make_params(market.config, 4, CPU), make_plan(places, CPU)
     seen = []
     for _ in range(40):
         state = market.state
-        world = traders.see(market.config, params, state, state.traders["maker"].reference)
-        noise = draw(places, addresses, state.clock.key, state.clock.tick + 1)
-        orders, _ = traders.decide(market.config, params, state, places=places, view=world, noise=noise)
+        world = traders.see(params, state, state.traders["maker"].reference)
+        noise = draw(places, plan, state.clock.key, state.clock.tick + 1)
+        orders, _ = traders.decide(places, params, state, view=world, noise=noise)
         market.step()
         seen.append((state, orders, market.state))
     return seen
 
 
 def of_family(orders: Orders, name: str) -> Orders:
-    place = layout(lively()).families[name]
+    place = structure(lively()).families[name]
     return Orders(price=orders.price[..., place], size=orders.size[..., place], life=orders.life[..., place])
 
 
@@ -788,7 +791,7 @@ def test_orders_of_every_family_are_orders(name: str, week: list[Any]) -> None:
 
 
 def test_a_living_executor_stays_within_its_parent_order(week: list[Any]) -> None:
-    place = layout(lively()).families["executor"]
+    place = structure(lively()).families["executor"]
     worked = 0
     for before, orders, after in week:
         remaining = before.traders["executor"].remaining
@@ -807,7 +810,7 @@ def test_a_living_executor_stays_within_its_parent_order(week: list[Any]) -> Non
 
 
 def test_a_living_stop_trader_sells_out(week: list[Any]) -> None:
-    place = layout(lively()).families["stop"]
+    place = structure(lively()).families["stop"]
     left = 0
     for before, orders, _ in week:
         held = before.accounts.shares[..., place].to(torch.float32)
@@ -820,7 +823,7 @@ def test_a_living_stop_trader_sells_out(week: list[Any]) -> None:
 
 
 def test_makers_always_quote_around_their_reference(week: list[Any]) -> None:
-    places = layout(lively())
+    places = structure(lively())
     for _, _, after in week:
         reference = after.traders["maker"].reference.unsqueeze(-1)
         quoted, own = after.book.price[..., places.singles :], after.book.size[..., places.singles :]
@@ -841,7 +844,7 @@ def test_a_family_is_a_row_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(traders.TRADERS, "noise", dataclasses.replace(traders.TRADERS["noise"], decide=rest))
     config = toy()
     before, _ = born(config, markets=2)
-    accounts, places = opened(config, 2).state.accounts, layout(config)
+    accounts, places = opened(config, 2).state.accounts, structure(config)
     noise = places.families["noise"]
     assert torch.equal(accounts.shares[..., noise], before[..., noise])
     assert not torch.equal(accounts.shares[..., noise.stop :], before[..., noise.stop :])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -84,6 +85,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     document = {**content, _DIGEST_ENTRY: _digest_of_json(content)}
     with replacing(path) as part:
         part.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def finite(tree: Any) -> Any:
+    """The tree of dictionaries and lists with None for every number that is not finite, which JSON has no name for."""
+    if isinstance(tree, dict):
+        return {name: finite(child) for name, child in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [finite(child) for child in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def read_json(path: Path, entries: Iterable[str] = ()) -> dict[str, Any]:

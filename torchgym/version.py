@@ -1,3 +1,3 @@
 """The release this is; checkpoints, recordings and evaluations name it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from torchgym.config import FAMILIES, PRESETS, MarketConfig, Population
-from torchgym.engine import info_layout
 from torchgym.lab.performance import METRICS
 from torchgym.lab.policies import BASELINES
-from torchgym.readout.features import FEATURE_SETS, FEATURES, account_names
+from torchgym.readout.entries import ACCOUNT, info_entries
+from torchgym.readout.features import FEATURE_SETS, FEATURES
 from torchgym.readout.rewards import REWARDS
-from torchgym.recording import meanings
 from torchgym.sim.actions import ACTIONS
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -56,24 +55,17 @@ def feature_sets() -> Rows:
 
 def account() -> Rows:
     yield ("name", "what it is", "unit")
-    for name in account_names(MarketConfig()):
-        unit, meaning = meanings.OBSERVED_ACCOUNT[f"account_{name}"]
-        yield (f"`{name}`", meaning, unit)
+    for name, row in ACCOUNT.items():
+        yield (f"`{name}`", row.meaning, row.unit)
 
 
 def info() -> Rows:
     yield ("name", "what it is", "unit", "type")
-    told = {
-        "tick": ("ticks since the end of the warm-up", "ticks"),
-        "turnover": ("amount traded in the step, both sides positive", "currency"),
-        "filled": ("what the learner traded of the symbol in the step, positive when it bought", "shares"),
-        "reward_pnl": ("each term of the reward, before its weight", "the term's"),
-    }
-    for name, (dtype, _) in info_layout(MarketConfig()).items():
-        unit, meaning = meanings.ACCOUNT[name] if name in meanings.ACCOUNT else told[name][::-1]
-        shape = "[N, S]" if name in ("position", "filled") else "[N]"
-        shown = "reward_<term>" if name == "reward_pnl" else name
-        yield (f"`{shown}`", meaning, unit, f"{shape} {str(dtype).removeprefix('torch.')}")
+    for name, row in info_entries(MarketConfig()).items():
+        cells = (f"`{name}`", row.meaning, row.unit)
+        if name.startswith("reward_"):
+            cells = ("`reward_<term>`", "each term of the reward, before its weight", "the term's")
+        yield (*cells, f"{'[N, S]' if row.per_symbol else '[N]'} {str(row.dtype).removeprefix('torch.')}")
 
 
 def rewards() -> Rows:

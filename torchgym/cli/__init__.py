@@ -1,4 +1,4 @@
-"""The `torchgym` command: agents learn, are measured and shown; markets are recorded, measured, cheated and timed."""
+"""The `torchgym` command: trains, evaluates and shows agents; records, measures and audits markets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ _COMMANDS = {
     "record": ("record", "Record"),
     "realism": ("realism", "Realism"),
     "audit": ("audit", "Cheats"),
-    "bench": ("bench", "Bench"),
     "ladder": ("ladder", "Ladder"),
     "presets": ("presets", "Presets"),
 }
@@ -35,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0, or 2 after an error that the arguments caused, told in one line, 130 where Ctrl-C ended it, or 141 where nobody reads
-        what it writes. `audit` and `ladder` return 1 where something falls short of what it must, so that a script notices.
+        the output. `audit` and `ladder` return 1 where a requirement is not met, so that scripts can notice it.
     """
     # Before torch is loaded: its idle threads would else spin for milliseconds on the processors that the markets' threads need.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -99,7 +98,7 @@ def _parse(words: list[str]) -> tuple[ModuleType, Any]:
     tyro.extras.subcommand_cli_from_dict(  # says which there are
         {known: getattr(loaded(known), kind) for known, (_, kind) in _COMMANDS.items()},
         prog="torchgym",
-        description="Agent-based stock markets: train agents in them, look at what they do, measure the markets.",
+        description="Agent-based stock markets: train and evaluate agents, record and measure the markets.",
         args=words,
         config=(tyro.conf.OmitSubcommandPrefixes,),
     )

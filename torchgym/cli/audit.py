@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgym.cli.output import MARKS, check_device, check_memory, compilable, make_console, make_folder, write_figure
+from torchgym.cli.output import MARKS, check_device, check_memory, make_console, make_folder, write_figure
 from torchgym.cli.progress import progress_bars, stage
 from torchgym.config import preset
 from torchgym.files import write_json
@@ -51,47 +51,38 @@ def run(options: Cheats) -> int:
             check_device(options.device)
         check_memory(f"{options.episodes:,} episodes", options.episodes * _NUMBERS_PER_EPISODE)
         folder = make_folder(options.output, options.preset)
-        found = audit(
+        made = audit(
             config,
             episodes=options.episodes,
             ticks=options.ticks,
             seed=options.seed,
             device=options.device,
-            compile=compilable(options.compile),
+            compile=options.compile,
             progress=progress,
         )
-        title = f"{options.preset}: {found.episodes} episodes of {found.ticks:,} ticks, seeds from {found.seed}"
+        title = f"{options.preset}: {made.episodes} episodes of {made.ticks:,} ticks, seeds from {made.seed}"
         with stage(progress, "writing"):
-            write_json(folder / "audit.json", found.to_dict())
-            write_figure(folder / "audit.png", audit_bars(found.rows, title))
+            write_json(folder / "audit.json", made.to_dict())
+            write_figure(folder / "audit.png", audit_bars(made.rows, title))
     console = make_console()
-    console.print(_audit_table(found, title))
-    held = sum(row.passed for row in found.rows)
-    console.print(f"{held} of {len(found.rows)} policies do what they must")
+    console.print(_table(made, title))
+    console.print(f"{sum(row.passed for row in made.rows)} of {len(made.rows)} policies do what they must")
     console.print(f"written: {folder / 'audit.json'}, {folder / 'audit.png'}", soft_wrap=True)
-    return 0 if found.passed else 1
+    return 0 if made.passed else 1
 
 
-def _audit_table(found: Audit, title: str) -> Table:
-    from rich.table import Table
+def _table(made: Audit, title: str) -> Table:
+    from rich.table import Column, Table
 
-    table = Table(title=title, title_justify="left")
-    table.add_column("policy")
-    table.add_column("profit per episode", justify="right")
-    table.add_column("bp of turnover", justify="right")
-    table.add_column("t", justify="right")
-    table.add_column("must")
-    table.add_column("found")
-    table.add_column("pass")
-    for row in found.rows:
+    table = Table(
+        "policy",
+        *(Column(heading, justify="right") for heading in ("profit per episode", "bp of turnover", "t")),
+        *("must", "found", "pass"),
+        title=title,
+        title_justify="left",
+    )
+    for row in made.rows:
         profit = f"{row.profit_mean:.2f} ± {row.profit_standard_error:.2f}"
-        table.add_row(
-            row.policy,
-            profit,
-            f"{row.profit_bp:.2f}",
-            f"{row.t_statistic:.1f}",
-            row.requirement,
-            row.reason,
-            MARKS[row.passed],
-        )
+        numbers = profit, f"{row.profit_bp:.2f}", f"{row.t_statistic:.1f}"
+        table.add_row(row.policy, *numbers, row.requirement, row.reason, MARKS[row.passed])
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,6 @@ from torchgym.cli.output import (
     check_device,
     check_memory,
     command_line,
-    compilable,
     figure,
     make_console,
     write_csv,
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
     from torchgym.config import MarketConfig
     from torchgym.lab.performance import Evaluation
-    from torchgym.lab.policies import PolicyMaker
+    from torchgym.lab.policies import MakePolicy
 
 EVALUATION = "evaluation.json"
 _TABLE = "evaluation.csv"
 _NUMBERS_PER_DECISION = 10  # that are kept of every episode
 # Columns of the table beside profit and lead: rows of torchgym.lab.performance.METRICS.
 _COLUMNS = ("sharpe", "sortino", "max_drawdown", "hit_rate", "exposure")
+_COSTS = ("fees", "spread", "impact")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,15 +58,7 @@ class Evaluate:
 
 def run(options: Evaluate) -> int:
     """Play, write and print; 0."""
-    judge(
-        options.folder,
-        policies=options.policies,
-        episodes=options.episodes,
-        seed=options.seed,
-        ticks_per_year=options.ticks_per_year,
-        device=options.device,
-        compile=options.compile,
-    )
+    judge(**vars(options))
     make_console().print(f"written: {options.folder / EVALUATION}, {options.folder / _TABLE}", soft_wrap=True)
     return 0
 
@@ -92,34 +85,34 @@ def judge(
             raise ValueError(f"seed must be at least {TRAINING_SEEDS}, got {seed}: agents train on those below")
         agent = load_agent(folder, device=device)
         saved = read_checkpoint(folder / CHECKPOINT)["torchgym"]
-        makers = {"agent": agent.maker, **_chosen(agent.config, policies)}
+        chosen = {"agent": agent.make_policy, **_chosen(agent.config, policies)}
         decisions = agent.config.max_ticks // agent.config.ticks_per_action
-        needed = episodes * (NUMBERS_PER_MARKET + decisions * len(makers) * _NUMBERS_PER_DECISION)
+        needed = episodes * (NUMBERS_PER_MARKET + decisions * len(chosen) * _NUMBERS_PER_DECISION)
         check_memory(f"{episodes:,} episodes of {decisions:,} decisions", needed)
         descriptions = {name: row.description for name, row in BASELINES.items()}
         layers = " and ".join(map(str, agent.settings.hidden))
         descriptions["agent"] = f"PPO, layers of {layers}, trained with torchgym {saved}"
-        found = evaluate(
+        made = evaluate(
             agent.config,
-            makers,
+            chosen,
             agent="agent",
             descriptions=descriptions,
             episodes=episodes,
             seed=seed,
             ticks_per_year=ticks_per_year,
             device=device,
-            compile=compilable(compile),
+            compile=compile,
             progress=progress,
         )
-        found.resample(lambda done, total: progress("intervals", done, total))
+        made.resample(partial(progress, "intervals"))
     asked = Evaluate(folder=folder, policies=policies, episodes=episodes, seed=seed, ticks_per_year=ticks_per_year)
     command = command_line("evaluate", asked, first=[str(folder)], leave_out=("folder",))
-    write_json(folder / EVALUATION, found.to_dict(command))
-    write_csv(folder / _TABLE, found.rows())
-    make_console().print(_table(found))
+    write_json(folder / EVALUATION, made.to_dict(command))
+    write_csv(folder / _TABLE, made.rows())
+    make_console().print(_table(made))
 
 
-def _chosen(config: MarketConfig, names: tuple[str, ...]) -> dict[str, PolicyMaker]:
+def _chosen(config: MarketConfig, names: tuple[str, ...]) -> dict[str, MakePolicy]:
     from torchgym.lab.policies import baselines
 
     known = baselines(config)
@@ -129,43 +122,35 @@ def _chosen(config: MarketConfig, names: tuple[str, ...]) -> dict[str, PolicyMak
     return {name: known[name] for name in names} if names else known
 
 
-def _table(found: Evaluation) -> Table:
-    from rich.table import Table
+def _table(made: Evaluation) -> Table:
+    from rich.table import Column, Table
 
     from torchgym.lab.performance import METRICS
 
-    some = next(iter(found.episodes.values()))
-    count, decisions = some.traded.shape
+    count, decisions = next(iter(made.episodes.values())).traded.shape
+    metrics = (METRICS[name].heading for name in _COLUMNS)
+    headings = ("profit", *metrics, *_COSTS, "lead of the agent", "p (Holm)")
     table = Table(
-        title=f"{count} episodes of {decisions:,} decisions, seeds from {found.seed}; means (95 % intervals), currency",
+        "policy",
+        *(Column(heading, justify="right") for heading in headings),
+        title=f"{count} episodes of {decisions:,} decisions, seeds from {made.seed}; means (95 % intervals), currency",
         title_justify="left",
     )
-    table.add_column("policy")
-    table.add_column("profit", justify="right")
-    for name in _COLUMNS:
-        table.add_column(METRICS[name].heading, justify="right")
-    for heading in ("fees", "spread", "impact", "lead of the agent", "p (Holm)"):
-        table.add_column(heading, justify="right")
-    leads = {comparison.policy: comparison for comparison in found.comparisons}
-    for policy, episodes in found.episodes.items():
-        means = {name: found.interval(policy, name) for name in _COLUMNS}
-        paid = episodes.attribution()
-        lead = leads.get(policy)
+    leads = {comparison.policy: comparison for comparison in made.comparisons}
+    for policy, episodes in made.episodes.items():
+        profit = made.interval(policy, "profit")
+        assert profit is not None  # every episode has a profit, and there are two at least
+        means = (made.interval(policy, name) for name in _COLUMNS)
+        paid, lead = episodes.attribution(), leads.get(policy)
         table.add_row(
             policy,
-            _interval(*_ends(found, policy)),
-            *["–" if mean is None else figure(mean.mean) for mean in means.values()],
-            *[figure(0.0 - paid[name].mean().item()) for name in ("fees", "spread", "impact")],
+            _interval(profit.mean, profit.low, profit.high),
+            *("–" if mean is None else figure(mean.mean) for mean in means),
+            *(figure(0.0 - paid[name].mean().item()) for name in _COSTS),
             "" if lead is None else _interval(lead.lead, lead.low, lead.high),
             "" if lead is None else f"{lead.p_adjusted:.2g}",
         )
     return table
-
-
-def _ends(found: Evaluation, policy: str) -> tuple[float, float, float]:
-    profit = found.interval(policy, "profit")
-    assert profit is not None  # every episode has a profit, and there are two at least
-    return profit.mean, profit.low, profit.high
 
 
 def _interval(mean: float, low: float, high: float) -> str:

@@ -1,4 +1,4 @@
-"""`torchgym ladder`: whether an agent learns what there is to learn, rung by rung."""
+"""`torchgym ladder`: agents on tasks of growing difficulty, each compared with a scripted policy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torchgym.cli.output import (
     check_device,
     check_memory,
     command_line,
-    compilable,
     interruptible,
     make_console,
     make_folder,
@@ -28,20 +27,20 @@ from torchgym.version import __version__
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from torchgym.training.ladder import Step
+    from torchgym.training.ladder import TaskSummary
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder:
     """Train agents on tasks of growing difficulty and compare each with a scripted policy that knows as much.
 
-    Writes ladder.csv, curves.csv and ladder.png. Ctrl-C saves where it stands; the same command goes on from there.
+    Writes ladder.csv, curves.csv and ladder.png. Ctrl-C saves the progress; the same command continues from there.
     """
 
     preset: str = "default"
     """Name of the market; `torchgym presets` lists them."""
-    rungs: tuple[str, ...] = ("inventory", "exact_free", "exact", "estimate", "public")
-    """Names of the tasks; see torchgym.training.ladder.RUNGS."""
+    tasks: tuple[str, ...] = ("inventory", "exact_free", "exact", "estimate", "public")
+    """Names of the tasks; see torchgym.training.ladder.TASKS."""
     seeds: int = 5
     """Trainings per task."""
     seed: int = 0
@@ -63,74 +62,72 @@ class Ladder:
 
 
 def run(options: Ladder) -> int:
-    """Climb, write and print; 0, 1 where a rung asks for more than the agents reach, 130 where Ctrl-C ended it."""
+    """Train, write and print; 0, 1 where a task asks for more than the agents reach, 130 where Ctrl-C ended it."""
     console = make_console()
     with progress_bars() as progress:
         with stage(progress, "loading"):
-            from torchgym.training.ladder import Plan, climb, curve_rows, summarise
+            from torchgym.training.ladder import Plan, curve_rows, run_ladder, summarise
             from torchgym.visual.plots import ladder_panel
 
             check_device(options.device)
             set_threads(options.threads)
-        names = ("preset", "rungs", "seeds", "seed", "episodes", "frames", "device")
-        plan = Plan(**{name: getattr(options, name) for name in names}, compile=compilable(options.compile))
+        names = ("preset", "tasks", "seeds", "seed", "episodes", "frames", "device", "compile")
+        plan = Plan(**{name: getattr(options, name) for name in names})
         check_memory(f"{options.episodes:,} episodes", options.episodes * NUMBERS_PER_MARKET)
         folder = make_folder(options.output, options.preset)
         results = options.results or folder
         results.mkdir(parents=True, exist_ok=True)
         with interruptible() as pressed:
-            climbed = climb(plan, folder, progress=progress, stop=pressed)
-        if climbed is None:
+            made = run_ladder(plan, folder, progress=progress, stop=pressed)
+        if made is None:
             console.print("saved; the same command goes on from there")
             return INTERRUPTED
-        steps = []
-        for done, rung in enumerate(climbed):
-            progress("intervals", done, len(climbed))
-            steps.append(summarise(rung))
-        progress("intervals", len(climbed), len(climbed))
+        summaries = []
+        for done, result in enumerate(made):
+            progress("intervals", done, len(made))
+            summaries.append(summarise(result))
+        progress("intervals", len(made), len(made))
         with stage(progress, "writing"):
-            curves = curve_rows(climbed)
+            curves = curve_rows(made)
             about = {
                 "torchgym": __version__,
                 "command": command_line("ladder", options, leave_out=("output", "results")),
             }
-            write_csv(results / "ladder.csv", [{"preset": options.preset, **_row(step), **about} for step in steps])
+            rows = [{"preset": options.preset, **_row(summary), **about} for summary in summaries]
+            write_csv(results / "ladder.csv", rows)
             write_csv(results / "curves.csv", curves)
-            write_figure(results / "ladder.png", ladder_panel(steps, curves))
-    console.print(_table(steps, options.preset))
+            write_figure(results / "ladder.png", ladder_panel(summaries, curves))
+    console.print(_table(summaries, options.preset))
     console.print(f"written: ladder.csv, curves.csv, ladder.png in {results}", soft_wrap=True)
-    return 0 if all(step.passed for step in steps) else 1
+    return 0 if all(summary.passed for summary in summaries) else 1
 
 
-def _row(step: Step) -> dict[str, Any]:
-    return {**asdict(step), "agent_by_training": " ".join(str(mean) for mean in step.agent_by_training)}
+def _row(summary: TaskSummary) -> dict[str, Any]:
+    return {**asdict(summary), "agent_by_training": " ".join(map(str, summary.agent_by_training))}
 
 
-def _table(steps: list[Step], preset: str) -> Table:
-    from rich.table import Table
+def _table(summaries: list[TaskSummary], preset: str) -> Table:
+    from rich.table import Column, Table
 
-    first = steps[0]
+    first = summaries[0]
+    headings = "agent (95 %)", "worst … best training", "reference (95 %)", "share (95 %)", "frames", "minutes"
     table = Table(
-        title=f"{preset}: {first.trainings} trainings per rung, {first.episodes:,} held-out episodes; score per episode",
+        "task",
+        *(Column(heading, justify="right") for heading in headings),
+        *("must reach", "pass"),
+        title=f"{preset}: {first.trainings} trainings per task, {first.episodes:,} held-out episodes; score per episode",
         title_justify="left",
     )
-    table.add_column("rung")
-    for heading in ("agent (95 %)", "worst … best training", "reference (95 %)", "share (95 %)"):
-        table.add_column(heading, justify="right")
-    table.add_column("frames", justify="right")
-    table.add_column("minutes", justify="right")
-    table.add_column("must reach")
-    table.add_column("pass")
-    for step in steps:
+    for row in summaries:
         table.add_row(
-            f"{step.rung}: {step.description}",
-            f"{step.agent_mean:+.1f} ({step.agent_low:+.1f} … {step.agent_high:+.1f})",
-            f"{min(step.agent_by_training):+.1f} … {max(step.agent_by_training):+.1f}",
-            f"{step.reference}: {step.reference_mean:+.1f} ({step.reference_low:+.1f} … {step.reference_high:+.1f})",
-            "–" if math.isnan(step.share) else f"{step.share:.0%} ({step.share_low:.0%} … {step.share_high:.0%})",
-            f"{step.frames:,}",
-            f"{step.minutes:.1f}",
-            step.needs,
-            MARKS[step.passed],
+            f"{row.task}: {row.description}",
+            f"{row.agent_mean:+.1f} ({row.agent_low:+.1f} … {row.agent_high:+.1f})",
+            f"{min(row.agent_by_training):+.1f} … {max(row.agent_by_training):+.1f}",
+            f"{row.reference}: {row.reference_mean:+.1f} ({row.reference_low:+.1f} … {row.reference_high:+.1f})",
+            "–" if math.isnan(row.share) else f"{row.share:.0%} ({row.share_low:.0%} … {row.share_high:.0%})",
+            f"{row.frames:,}",
+            f"{row.minutes:.1f}",
+            row.needs,
+            MARKS[row.passed],
         )
     return table

@@ -6,7 +6,6 @@ import csv
 import math
 import os
 import shlex
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,16 +103,6 @@ def check_threads(count: int) -> None:
     """
     if not 1 <= count <= _MOST_THREADS:
         raise ValueError(f"threads must be from 1 to {_MOST_THREADS:,}, got {count}")
-
-
-def compilable(wanted: bool) -> bool:
-    """Whether markets can be compiled, if that is wanted; where the compiler is missing, a line on stderr says so."""
-    usual = "clang++" if sys.platform == "darwin" else "g++"
-    compiler = os.environ.get("CXX", usual)
-    if not wanted or sys.platform == "win32" or shutil.which(compiler) is not None:
-        return wanted
-    sys.stderr.write(f"torchgym: no C++ compiler {compiler}: uncompiled, the same numbers take several times as long\n")
-    return False
 
 
 def command_line(command: str, options: Any, *, first: Sequence[str] = (), leave_out: Sequence[str] = ()) -> str:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchgym.cli.output import figure
+from torchgym.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
-
-Progress = Callable[[str, int, int], None]  # stage, done, in all; a stage begins with 0 done and has one step at least
 
 INTERVAL = 10.0  # seconds from one plain line to the next
 _BARS = 8  # stages that are shown together on a terminal
@@ -54,10 +53,6 @@ def stage(progress: Progress, name: str) -> Iterator[None]:
     progress(name, 0, 1)
     yield
     progress(name, 1, 1)
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """No-op progress callback."""
 
 
 @dataclass

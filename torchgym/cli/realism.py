@@ -10,7 +10,6 @@ from torchgym.cli.output import (
     MARKS,
     check_device,
     check_memory,
-    compilable,
     make_console,
     make_folder,
     number,
@@ -23,7 +22,7 @@ from torchgym.files import write_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from torchgym.lab.realism import Criterion, Null, Scorecard, Verdict
+    from torchgym.lab.realism import MeasureVerdict, Null, Scorecard
 
 
 _NUMBERS_PER_TICK = 10  # that are kept of every market and symbol
@@ -86,7 +85,7 @@ def run(options: Realism) -> int:
             impact=options.impact,
             resamples=options.resamples,
             zero_intelligence=empty,
-            compile=compilable(options.compile),
+            compile=options.compile,
             device=options.device,
             progress=progress,
         )
@@ -96,7 +95,7 @@ def run(options: Realism) -> int:
             write_json(folder / "scorecard.json", card_as_dict)
             write_figure(folder / "panel.png", realism_panel(card_as_dict["curves"], title))
     console = make_console()
-    console.print(_scorecard_table(card, title))
+    console.print(_table(card, title))
     console.print(_counts_line(card))
     for null in card.nulls:
         console.print(_null_line(null))
@@ -104,48 +103,45 @@ def run(options: Realism) -> int:
     return 0
 
 
-def _scorecard_table(card: Scorecard, title: str) -> Table:
-    from rich.table import Table
+def _table(card: Scorecard, title: str) -> Table:
+    from rich.table import Column, Table
 
-    table = Table(title=title, title_justify="left")
-    for heading, side in (
-        ("fact and its measures", "left"),
-        ("tier", "left"),
-        ("median", "right"),
-        ("90 % interval", "right"),
-        ("5-95 % of markets", "right"),
-        ("must be", "left"),
-        ("inside", "right"),
-        ("pass", "left"),
-    ):
-        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    table = Table(
+        *("fact and its measures", "tier"),
+        *(Column(heading, justify="right") for heading in ("median", "90 % interval", "5-95 % of markets")),
+        "must be",
+        Column("inside", justify="right"),
+        "pass",
+        title=title,
+        title_justify="left",
+    )
     for verdict in card.verdicts:
-        _add_fact(table, verdict)
+        fact, mark = verdict.fact, MARKS[verdict.passed]
+        name = f"{fact.number} {fact.name}"
+        name = f"{name}: not applicable" if verdict.passed is None else f"[bold]{name}[/]"
+        table.add_row(name, fact.tier, "", "", "", "", "", mark)
+        for measured in () if verdict.passed is None else verdict.measures:
+            table.add_row(*_row(measured))
         table.add_section()
     return table
 
 
-def _add_fact(table: Table, verdict: Verdict) -> None:
-    fact = verdict.fact
-    if verdict.passed is None:
-        table.add_row(f"{fact.number} {fact.name}: not applicable", fact.tier, "", "", "", "", "", "-")
-        return
-    table.add_row(f"[bold]{fact.number} {fact.name}[/]", fact.tier, "", "", "", "", "", MARKS[verdict.passed])
-    for found in verdict.measures:
-        band = _between((found.low, found.high) if found.count > 1 else None)
-        interval = _between(found.interval)
-        inside = "" if found.passed is None or found.count == 1 else f"{100.0 * found.inside:.0f} %"
-        entry = found.criterion
-        told = (number(found.median), interval, band, _criterion(entry), inside, MARKS[found.passed])
-        table.add_row(f"  {entry.meaning}", "", *told)
+def _row(measured: MeasureVerdict) -> tuple[str, ...]:
+    entry, several = measured.criterion, measured.count > 1
+    return (
+        f"  {entry.meaning}",
+        "",
+        number(measured.median),
+        _between(measured.interval),
+        _between((measured.low, measured.high) if several else None),
+        f"{entry.unit} (not judged)".strip() if entry.share is None else entry.text,
+        f"{100.0 * measured.inside:.0f} %" if several and measured.passed is not None else "",
+        MARKS[measured.passed],
+    )
 
 
 def _between(ends: tuple[float, float] | None) -> str:
     return "" if ends is None else f"{number(ends[0])} … {number(ends[1])}"
-
-
-def _criterion(entry: Criterion) -> str:
-    return entry.text if entry.share is not None else f"{entry.unit} (told)".strip()
 
 
 def _counts_line(card: Scorecard) -> str:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgym.cli.output import NUMBERS_PER_MARKET, check_device, check_memory, compilable, make_console
+from torchgym.cli.output import NUMBERS_PER_MARKET, check_device, check_memory, make_console
 from torchgym.cli.progress import progress_bars, stage
 from torchgym.config import MarketConfig, preset
 
 if TYPE_CHECKING:
-    from torchgym.lab.policies import PolicyMaker
+    from torchgym.lab.policies import MakePolicy
 
 _NUMBERS_PER_SEED = 5
 _RECORDINGS = Path("runs/record")
@@ -20,7 +20,7 @@ _DECIDED_BY_RUN = ("preset", "ticks", "ticks_per_action", "symbols", "policy")
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Play whole episodes and write what was seen, done and earned to a Parquet file, one row per episode, tick and symbol."""
+    """Play whole episodes and record them in a Parquet file, one row per episode, tick and symbol."""
 
     preset: str = "default"
     """Name of the market; `torchgym presets` lists them."""
@@ -35,11 +35,11 @@ class Record:
     policy: str = "hold"
     """Policy that trades: a name in torchgym.lab.policies.BASELINES."""
     run: Path | None = None
-    """Folder of a training run: its agent plays, in its market. Of the options above only --episodes applies."""
+    """Folder of a training run, whose agent plays in its market; of the options above, only --episodes may be given with it."""
     seed: int = 0
     """Seed of the first episode; the other episodes take the seeds after it. Agents train on seeds below ten million."""
     markets: int = 64
-    """Most markets that play at once; with a scripted policy the file is the same for any number."""
+    """Largest number of markets that play at once; with a scripted policy the file is the same for any number."""
     features: bool = True
     """Also record what the learner saw: 54 columns and more, most of the file."""
     output: Path | None = None
@@ -59,7 +59,7 @@ def run(options: Record) -> int:
             from torchgym.recording import record
 
             check_device(options.device)
-            config, maker, about = _scripted(options) if options.run is None else _trained(options, options.run)
+            config, make_policy, about = _scripted(options) if options.run is None else _trained(options, options.run)
         name = options.preset if options.run is None else options.run.resolve().name
         path = _RECORDINGS / f"{name}.parquet" if options.output is None else options.output
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,12 +71,12 @@ def run(options: Record) -> int:
             config,
             episodes=options.episodes,
             seed=options.seed,
-            maker=maker,
+            make_policy=make_policy,
             num_envs=options.markets,
             features=options.features,
             about=about,
             overwrite=options.overwrite,
-            compile=compilable(options.compile),
+            compile=options.compile,
             device=options.device,
             progress=progress,
         )
@@ -96,7 +96,7 @@ def run(options: Record) -> int:
     return 0
 
 
-def _scripted(options: Record) -> tuple[MarketConfig, PolicyMaker, dict[str, str]]:
+def _scripted(options: Record) -> tuple[MarketConfig, MakePolicy, dict[str, str]]:
     """The market and the policy of the options, and what to tell of them.
 
     Raises:
@@ -116,7 +116,7 @@ def _scripted(options: Record) -> tuple[MarketConfig, PolicyMaker, dict[str, str
     return config, known[options.policy], {"preset": options.preset, "policy": options.policy}
 
 
-def _trained(options: Record, folder: Path) -> tuple[MarketConfig, PolicyMaker, dict[str, str]]:
+def _trained(options: Record, folder: Path) -> tuple[MarketConfig, MakePolicy, dict[str, str]]:
     """The market of a run and its agent, and what to tell of them.
 
     Raises:
@@ -129,7 +129,7 @@ def _trained(options: Record, folder: Path) -> tuple[MarketConfig, PolicyMaker, 
     from torchgym.training import load_agent
 
     agent = load_agent(folder, device=options.device)
-    return agent.config, agent.maker, {"run": str(folder), "policy": "agent"}
+    return agent.config, agent.make_policy, {"run": str(folder), "policy": "agent"}
 
 
 def _megabytes(size: int) -> str:

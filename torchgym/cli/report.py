@@ -13,12 +13,12 @@ from torchgym.cli.output import make_console
 from torchgym.cli.progress import progress_bars, stage
 
 if TYPE_CHECKING:
-    from torchgym.lab.policies import PolicyMaker
+    from torchgym.lab.policies import MakePolicy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Write a page about an evaluation that opens offline, on a phone too; one of its episodes is played again and drawn."""
+    """Write an HTML page about an evaluation; it needs no network, and shows one of the episodes in detail."""
 
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")
     """Folder of a run that has been evaluated."""
@@ -40,7 +40,7 @@ def run(options: Report) -> int:
 
             evaluation = read_evaluation(options.folder)
             name = chosen_policy(evaluation, options.policy)
-            maker = _maker(options.folder, name, is_agent=name == evaluation.get("agent"))
+            make_policy = _make_policy(options.folder, name, is_agent=name == evaluation.get("agent"))
 
         def tell(done: int, total: int) -> None:
             progress(f"episode of {name}", done, total)
@@ -48,7 +48,7 @@ def run(options: Report) -> int:
                 progress("page", 0, 1)
 
         path = write_report(
-            options.folder, maker, policy=name, episode=options.episode, output=options.output, progress=tell
+            options.folder, make_policy, policy=name, episode=options.episode, output=options.output, progress=tell
         )
         progress("page", 1, 1)
     make_console().print(f"written: {path}", soft_wrap=True)
@@ -57,13 +57,13 @@ def run(options: Report) -> int:
     return 0
 
 
-def _maker(folder: Path, name: str, *, is_agent: bool) -> PolicyMaker:
+def _make_policy(folder: Path, name: str, *, is_agent: bool) -> MakePolicy:
     """The agent's policy comes from its checkpoint, the others from the table of baselines."""
     from torchgym.lab.policies import BASELINES
     from torchgym.training import load_agent
 
     if is_agent:
-        return load_agent(folder).maker
+        return load_agent(folder).make_policy
     if name not in BASELINES:
         raise ValueError(f"policy {name!r} cannot be played again: choose from {', '.join(BASELINES)} with --policy")
     return BASELINES[name].make

@@ -1,4 +1,4 @@
-"""`torchgym train`: an agent learns to trade."""
+"""`torchgym train`: train an agent by PPO."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from torchgym.cli.output import (
     check_device,
     check_memory,
     command_line,
-    compilable,
     interruptible,
     make_console,
     option_words,
@@ -31,9 +30,10 @@ from torchgym.cli.output import (
     write_csv,
     write_figure,
 )
-from torchgym.cli.progress import Progress, progress_bars, silent, stage
+from torchgym.cli.progress import progress_bars, stage
 from torchgym.config import preset
 from torchgym.files import write_json
+from torchgym.progress import Progress, silent
 from torchgym.training.settings import PPOSettings
 from torchgym.version import __version__
 
@@ -52,10 +52,10 @@ _ANY_TIME = ("folder", "episodes", "device", "compile", "threads", "logger", "re
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train an agent by PPO, then measure it against scripted policies on episodes it has never seen.
+    """Train an agent by PPO, then compare it with scripted policies on held-out episodes.
 
-    Writes checkpoint.pt, run.json, learning_curve.csv and .png, evaluation.json and .csv. Ctrl-C saves a checkpoint, and --resume
-    goes on from it and ends in the same bits as if nothing had happened. Under torchrun several processes share the markets:
+    Writes checkpoint.pt, run.json, learning_curve.csv and .png, evaluation.json and .csv. Ctrl-C saves a checkpoint; --resume
+    continues from it and ends in the same bits as an uninterrupted run. Under torchrun several processes share the markets:
     torchrun --nproc-per-node 2 -m torchgym train runs/train.
     """
 
@@ -104,11 +104,12 @@ def run(options: Train) -> int:
     with ExitStack() as joined:
         _check_sizes(options)
         with _shown(first=_is_first()) as progress, stage(progress, "loading"):
+            import torchgym.training.run  # asked for now, not after minutes of work
+            import torchgym.visual.plots  # noqa: F401
             from torchgym.training import join_ranks
 
             check_device(options.device)
             set_threads(options.threads)
-            options = replace(options, compile=compilable(options.compile))
             ranks, device = joined.enter_context(join_ranks(options.device))
         status = _train(options, ranks, device)
     if status or not ranks.first:

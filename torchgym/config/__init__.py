@@ -1,7 +1,7 @@
 """What a market is made of: frozen, validated settings and the named presets.
 
-Numbers here are plain Python values. Those that may differ from market to market become `[N]` tensors in
-`torchgym.sim.state.MarketParams`; the others are constants of the compiled tick.
+Numbers here are plain Python values. In a market they become tensors, which may differ from market to market
+(`torchgym.sim.params.Params`); everything else is the structure that is compiled.
 
 Units: prices in points, quantities in shares, time in ticks, log prices and their changes as fractions. One tick stands for
 about a minute of trading: at the defaults a one-tick return has a standard deviation near 0.1 %.
@@ -9,7 +9,9 @@ about a minute of trading: at the defaults a one-tick return has a standard devi
 
 from __future__ import annotations
 
+from torchgym.config.activity import Activity
 from torchgym.config.fundamentals import Fundamentals, NewsKind
+from torchgym.config.numbers import Setting, Structure, all_numbers, paths, structure, with_numbers
 from torchgym.config.population import (
     FAMILIES,
     Executors,
@@ -26,13 +28,12 @@ from torchgym.config.population import (
     ValueTraders,
 )
 from torchgym.config.presets import PRESETS, preset
-from torchgym.config.randomization import RANDOMIZABLE, Randomizable
 from torchgym.config.settings import MarketConfig
 
 __all__ = [
     "FAMILIES",
     "PRESETS",
-    "RANDOMIZABLE",
+    "Activity",
     "Executors",
     "Family",
     "Fundamentals",
@@ -43,11 +44,16 @@ __all__ = [
     "NoiseTraders",
     "PairsTraders",
     "Population",
-    "Randomizable",
     "ReversionTraders",
     "SectorRotators",
+    "Setting",
     "StopTraders",
+    "Structure",
     "TrendFollowers",
     "ValueTraders",
+    "all_numbers",
+    "paths",
     "preset",
+    "structure",
+    "with_numbers",
 ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from torchgym.config.validation import HalfLife, Range, Share, Within, check_fields, check_name, require, shown
+from torchgym.config.validation import Chance, HalfLife, Range, Share, Within, check_fields, check_name, require, shown
 from torchgym.table import Table
 
 # What settings are measured in, with the bounds in which every formula of `torchgym.sim.traders` stays finite and every float32
@@ -23,15 +23,22 @@ Capacity = Annotated[float, Within(10.0, 1e6)]  # shares; a trader's own is a fi
 Gap = Annotated[float, Within(0.0, 1.0)]  # log price
 Score = Annotated[float, Within(0.0, 1e3)]
 Lookback = Annotated[float, Within(1.0, 1e6)]  # ticks
+Life = Annotated[float, Within(0.0, 1e6)]  # ticks that an order rests, rounded down; 0 is immediate-or-cancel
+Factor = Annotated[float, Within(0.0, 100.0)]  # multiplies something that is drawn per trader
+Spread = Annotated[float, Within(0.0, 2.0)]  # standard deviation of a logarithm over traders or orders
+Lean = Annotated[float, Within(0.0, 0.5, even=True)]  # how far the chance to buy departs from 1/2 at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """What every trader family has: how many per symbol, and a bound on the shares of one order.
 
-    Settings of a family of your own are checked by their types too (`torchgym.config.validation`), unless its own `__post_init__`
-    does not call this one.
+    Numbers of a family of your own are data as well (`params.population.<name>.<setting>`), but those named in `STRUCTURE`.
+    Settings are checked by their types (`torchgym.config.validation`), unless the family's own `__post_init__` does not call
+    this one.
     """
+
+    STRUCTURE: ClassVar[tuple[str, ...]] = ("count",)  # settings that shape tensors; all other numbers are data
 
     count: Count
     max_size: Shares
@@ -48,12 +55,21 @@ class ValueTraders(Family):
     count: Count = 50
     max_size: Shares = 25
     rate: Range[Rate] = (0.02, 0.10)  # chance to act per tick, log-uniform over traders
+    rate_factor: Factor = 1.0
     threshold: Range[Gap] = (0.001, 0.006)  # gap (log) that makes them take a side, uniform
-    belief_error: Gap = 0.02  # standard deviation of the belief's error (log), times exp(0.4 N(0,1))
+    belief_error: Gap = 0.02  # standard deviation of the belief's error (log), median over traders
+    belief_error_spread: Spread = 0.4
     belief_memory: Share = 0.9  # share of the error kept at each act
-    capacity: Capacity = 500.0  # shares held at a 3 % gap, times exp(0.5 N(0,1))
+    full_gap: Annotated[float, Within(1e-4, 1.0)] = 0.03  # gap (log) at which a trader wants its whole capacity
+    capacity: Capacity = 500.0  # shares, median over traders
+    capacity_spread: Spread = 0.5
+    urgency: Share = 0.35  # share of what the gap is worth that one order asks for
     size: Range[Size] = (4.0, 14.0)  # shares of a two-sided quiet order, uniform
     aggressive: Share = 0.5  # chance that a convinced trader takes liquidity at once
+    patience: Annotated[float, Within(0.0, 100.0)] = 5.0  # mean distance behind the touch of the others, half-spreads
+    margin: Share = 0.5  # of the threshold, that a convinced trader wants to earn; a quiet one wants the whole
+    life: Range[Life] = (20.0, 120.0)  # ticks of a quiet order, uniform
+    patient_life: Share = 0.3  # of that, for a patient order
     start_inventory: Inventory = 60.0  # shares, standard deviation
 
 
@@ -64,11 +80,16 @@ class TrendFollowers(Family):
     count: Count = 24
     max_size: Shares = 20
     rate: Range[Rate] = (0.04, 0.12)
-    lookback: Range[Lookback] = (6.0, 60.0)  # ticks, log-uniform
+    rate_factor: Factor = 1.0
+    lookback: Range[Lookback] = (6.0, 60.0)  # ticks of the fast average, log-uniform
+    slow: Annotated[float, Within(1.0, 1e3)] = 3.5  # lookback of the slow average, in fast ones
+    signal: Annotated[float, Within(0.01, 1e3)] = 0.7  # lookback of the signal line, in fast ones
     gain: Range[Score] = (0.4, 1.0)
     capacity: Capacity = 50.0
     dead_zone: Score = 0.25
+    least_size: Size = 3.0  # shares; smaller gaps to the target are left
     market_share: Share = 0.6  # chance of a marketable order; else it joins the touch
+    life: Life = 4.0  # there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +99,15 @@ class ReversionTraders(Family):
     count: Count = 16
     max_size: Shares = 20
     rate: Range[Rate] = (0.04, 0.12)
+    rate_factor: Factor = 1.0
     lookback: Range[Lookback] = (10.0, 60.0)
+    run_score: Score = 4.0  # of a run of returns all one way
+    start_run: Annotated[float, Within(1e-9, 1.0)] = 3e-4  # opening mean of up moves and of down moves
     entry: Range[Score] = (1.0, 1.8)  # score at which they begin to trade
     capacity: Capacity = 150.0
+    least_size: Size = 3.0
     market_share: Share = 0.2
+    life: Life = 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +117,14 @@ class NoiseTraders(Family):
     count: Count = 50
     max_size: Shares = 150
     rate: Rate = 0.055
-    size: Size = 8.0  # median shares
+    size: Size = 8.0  # median shares; lognormal with a unit deviation
+    lean: Lean = 0.45  # the chance to buy falls by this as the inventory grows to full_inventory
+    full_inventory: Capacity = 300.0
     market_share: Share = 0.8
+    tail: Annotated[float, Within(0.0, 100.0)] = 1.5  # mean distance of the other orders, one-tick deviations
+    inside: Annotated[float, Within(0.0, 0.5, even=True)] = 0.25  # of the spread, that they may improve on the touch
+    life: Life = 2.0  # ticks, and a share of the mean time between two acts
+    life_spread: Annotated[float, Within(0.0, 1e3)] = 10.0
     start_inventory: Inventory = 60.0
 
 
@@ -102,12 +134,17 @@ class Executors(Family):
 
     count: Count = 12
     max_size: Shares = 300
-    start_rate: Share = 0.02
+    start_rate: Chance = 0.02
+    start_share: Share = 0.5  # of them that work an order when a market opens
     rate: Rate = 0.5
     parent: Range[Annotated[float, Within(1.0, 1e6)]] = (150.0, 10_000.0)  # shares, truncated Pareto
     exponent: Annotated[float, Within(1.01, 100.0)] = 1.5
     child: Range[Size] = (8.0, 30.0)  # typical shares of one piece, log-uniform
+    child_spread: Spread = 0.4
+    lean: Lean = 0.45
+    full_inventory: Capacity = 800.0
     market_share: Share = 0.9
+    life: Life = 2.0  # at the touch
     start_inventory: Inventory = 1_450.0
 
 
@@ -117,10 +154,15 @@ class NewsReactors(Family):
 
     count: Count = 10
     max_size: Shares = 40
-    rate: Share = 0.15
+    rate: Chance = 0.15
     misjudgement: Annotated[float, Within(0.0, 10.0)] = 0.4
+    interest: Share = 0.5  # least ticks of interest, in durations of the event; at most one duration more
+    full_gap: Annotated[float, Within(1e-4, 1.0)] = 0.02  # gap (log) at which a trader wants its whole capacity
+    threshold: Gap = 0.002  # gap (log) below which they rest
+    margin: Gap = 0.001  # log, that they want to earn
     capacity: Capacity = 250.0
-    unwind_rate: Share = 0.03
+    urgency: Share = 0.3
+    unwind_rate: Chance = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +174,14 @@ class StopTraders(Family):
     rate: Rate = 0.008
     long_share: Share = 0.6
     size: Size = 40.0
+    size_spread: Spread = 0.5
+    start_share: Share = 0.5  # of them that hold a position when a market opens
+    start_size: Annotated[float, Within(0.0, 2.0**23)] = 40.0  # shares, whole
     stop_loss: Range[Gap] = (0.008, 0.03)  # log, log-uniform
     take_profit: Range[Gap] = (0.01, 0.05)
+    # Both widen with the volatility over the usual return times the first number, between the two bounds.
+    usual_stretch: Annotated[float, Within(0.01, 100.0)] = 1.2
+    stretch: Range[Annotated[float, Within(0.0, 100.0)]] = (0.6, 2.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +190,13 @@ class PairsTraders(Family):
 
     count: Count = 6
     max_size: Shares = 20
-    rate: Share = 0.05
+    rate: Chance = 0.05
     lookback: Range[Lookback] = (100.0, 400.0)
+    start_variance: Annotated[float, Within(1e-12, 1.0)] = 1e-4  # of the spread (log), when a market opens
     capacity: Capacity = 60.0
     entry: Score = 2.0
     exit: Score = 0.5
+    least_size: Size = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +205,13 @@ class SectorRotators(Family):
 
     count: Count = 4
     max_size: Shares = 20
-    rate: Share = 0.02
+    rate: Chance = 0.02
+    half_life: HalfLife = 50.0  # ticks, of the mean return
+    return_weight: Annotated[float, Within(0.0, 1e3)] = 50.0  # of the mean return in a sector's score
+    news_weight: Annotated[float, Within(0.0, 1e3)] = 0.01  # of its mood
     capacity: Capacity = 200.0
     tilt: Share = 0.3
+    urgency: Share = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,26 +220,37 @@ class Makers(Family):
 
     count: Count = 12
     max_size: Shares = 60
-    depth: Range[Annotated[float, Within(0.01, 100.0)]] = (
-        1.0,
-        8.0,
-    )  # distance of the quote in half-spread units, geometric grid over makers
+    # Distance of the quote in half-spreads, on a geometric grid over the makers.
+    depth: Range[Annotated[float, Within(0.01, 100.0)]] = (1.0, 8.0)
+    depth_spread: Spread = 0.15
     size: Range[Size] = (5.0, 14.0)
     limit: Annotated[float, Within(1.0, 2**23)] = 500.0  # inventory in shares at which a maker stops adding
+    skew: Annotated[float, Within(0.0, 100.0)] = 1.5  # half-spreads that the quotes shift at full inventory
     base_width: Annotated[float, Within(0.0, 1e3)] = 3.0  # points
     volatility_width: Annotated[float, Within(0.0, 5.0)] = 0.22  # of the one-tick standard deviation in points
-    news_width: Annotated[float, Within(0.0, 10.0)] = (
-        0.5  # wider by this share when an event has just begun, fading while it lasts
-    )
-    surprise_gain: Annotated[float, Within(0.0, 2.0)] = 0.80
+    width_elasticity: Annotated[float, Within(-2.0, 2.0, even=True)] = 0.7  # width goes with activity to this power
+    # Wider by this share when an event has just begun, fading while it lasts.
+    news_width: Annotated[float, Within(0.0, 10.0)] = 0.5
+    volatility_bounds: Range[Annotated[float, Within(1e-6, 0.1)]] = (2e-4, 0.02)  # of one tick, that makers believe
+    surprise_gain: Annotated[float, Within(0.0, 2.0, even=True)] = 0.80
     # The gain goes with the market's activity to this power: the busier it is, the more of a surprise is noise.
-    gain_elasticity: Annotated[float, Within(-2.0, 2.0)] = -0.2
+    gain_elasticity: Annotated[float, Within(-2.0, 2.0, even=True)] = -0.2
+    # Surprises are cut, smoothly, at so many one-tick deviations and so many points.
+    surprise_cap: Annotated[float, Within(0.0, 1e3)] = 5.0
+    surprise_cap_points: Annotated[float, Within(1e-3, 1e3)] = 1.0
+    pull: Annotated[float, Within(0.0, 1.0)] = (
+        0.04  # of the reference's distance from the mid, that each tick takes back
+    )
+    # The reference may stand so many half-spreads off the mid; the given share of what lies beyond is taken back.
+    band: Annotated[float, Within(0.0, 1e3)] = 3.0
+    band_pull: Share = 0.5
     # Means of past surprises, by half-life in ticks, and the shares of them that were to be expected again.
     expectation_half_lives: tuple[HalfLife, HalfLife, HalfLife] = (1.0, 9.0, 80.0)
     expectation_weights: tuple[Share, Share, Share] = (0.25, 0.36, 0.30)
     # Standard deviations of a tick that a trade of the usual volume is worth to makers; it goes with the root of the size.
     trade_impact: Annotated[float, Within(0.0, 10.0)] = 0.55
     start_inventory: Inventory = 170.0
+    start_inventory_own: Annotated[float, Within(0.0, 10.0)] = 0.5  # deviation of a maker's own part, in common ones
 
 
 # The settings of each family. One of your own takes a row here, for its settings, and one in `torchgym.sim.traders.TRADERS`, for

@@ -6,11 +6,12 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from torchgym.config.activity import Activity
 from torchgym.config.fundamentals import Fundamentals
+from torchgym.config.numbers import check_randomize, corners, with_numbers
 from torchgym.config.population import Makers, PairsTraders, Population, SectorRotators, family_kind
-from torchgym.config.randomization import check_randomize
 from torchgym.config.validation import (
     HalfLife,
     Share,
@@ -29,8 +30,6 @@ _MAX_RISE = 20  # the highest price that accounts are made for, in list prices
 _MAX_MONEY = 2**63 - 2**32  # of a product in int64, with room for what is rounded
 _MAX_PRICE = 2**24  # points; quotes are exact below
 _MAX_WEIGHT = 1e9
-_WIDEST_MOVE, _BUSIEST = 0.02, 4.0**0.7  # of one tick, and of activity, that makers widen their quotes for at most
-_PRESSURE = 0.7 * 0.03  # opening log price per share of the executors' inventory over the value traders' capacity
 _MAX_TRADERS = 2**20 // 9  # of a family in all symbols: nine opening draws each, in the numbers that a stream has
 
 Symbols = Annotated[int, Within(1, 1024)]
@@ -42,20 +41,25 @@ Shares = Annotated[int, Within(1, _MAX_SHARES // 2 - 1)]
 class MarketConfig:
     """A market, the learner's terms in it, and what the learner sees.
 
-    `randomize` makes every episode of every market a world of its own: for each name it gives (a row of
-    `torchgym.config.RANDOMIZABLE`) the number is drawn between the two bounds, log-uniformly where it is a scale and the lower
-    bound is positive, else uniformly, and stands in for the plain setting. Seed and episode alone decide it, and each name has
-    a random number of its own, so that one more name changes no other. `Market.params` shows what was drawn. Settings that are
-    not drawn stay: `opening_volatility`, `usual_volume` and `usual_return` describe the market one should expect on average.
+    Numbers and structure: a number (a price, a size, a rate, a weight) is data of the compiled step; changing it compiles
+    nothing. Counts, switches, `band`, `ticks_per_action` and `warmup_ticks` are its structure.
+
+    `randomize` makes every episode of every market a world of its own. It maps the path of any number, such as
+    "population.maker.skew", to two bounds, between which the number is drawn: log-uniformly where it is a scale and the lower
+    bound is positive, else uniformly; whole where the setting is. Seed and episode alone decide it, and each path has a random
+    number of its own, so that one more path changes no other. `Market.params` shows what was drawn. Settings that are not drawn
+    stay: `opening_volatility`, `usual_volume` and `usual_return` describe the market one should expect on average.
 
     Raises:
         ValueError: at construction, naming the value and the remedy, when a setting is impossible or two contradict.
 
     >>> MarketConfig(max_ticks=1000).replace(order_size=30).position_limit
     150
-    >>> MarketConfig(randomize={"value_volatility": (5e-4, 1.5e-3)}).randomize
-    {'value_volatility': (0.0005, 0.0015)}
+    >>> MarketConfig(randomize={"fundamentals.volatility": (5e-4, 1.5e-3)}).randomize
+    {'fundamentals.volatility': (0.0005, 0.0015)}
     """
+
+    STRUCTURE: ClassVar[tuple[str, ...]] = ("num_symbols", "num_sectors", "ticks_per_action", "warmup_ticks", "band")
 
     num_symbols: Symbols = 1
     num_sectors: Symbols | None = None  # None: one per two symbols, rounded up
@@ -70,6 +74,10 @@ class MarketConfig:
     usual_return: Annotated[float, Within(1e-9, 1.0)] = 7.5e-4  # absolute one-tick return that they take for normal
     # Of one-tick returns, as traders remember it when a market opens.
     opening_volatility: Annotated[float, Within(1e-9, 1.0)] = 1.0e-3
+    # The opening price departs from value by this deviation (log), and by this share of the value traders' full gap where the
+    # executors' inventories equal the value traders' capacity.
+    opening_gap: Annotated[float, Within(0.0, 1.0)] = 0.005
+    opening_pressure: Annotated[float, Within(0.0, 10.0)] = 0.7
 
     order_size: Shares = 10  # shares of the learner's standard order
     position_limit: Shares = None  # type: ignore[assignment]  # shares, either side; None: five orders
@@ -96,6 +104,7 @@ class MarketConfig:
     # A row of torchgym.readout.rewards.REWARDS, or weights of several.
     reward: str | Mapping[str, float] = field(default="pnl", hash=False)
 
+    activity: Activity = field(default_factory=Activity)
     fundamentals: Fundamentals = field(default_factory=Fundamentals)
     population: Population = field(default_factory=Population)
     randomize: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)  # bounds; drawn per market
@@ -110,8 +119,16 @@ class MarketConfig:
         if self.starting_cash is None:
             fill(self, "starting_cash", 100 * self.order_size * self.list_price)
         fill(self, "reward", _check_reward(self.reward))
-        fill(self, "randomize", check_randomize(self.randomize))
+        fill(self, "randomize", check_randomize(self, self.randomize))
         self._check_consistency()
+        if self.randomize:
+            plain = dataclasses.replace(self, randomize={})
+            for world in corners(self.randomize):
+                try:
+                    with_numbers(plain, world)
+                except ValueError as error:
+                    told = ", ".join(f"{path} = {number:g}" for path, number in world.items())
+                    raise ValueError(f"randomize reaches an impossible world, {told}: {error}") from None
 
     def _check_consistency(self) -> None:
         assert self.num_sectors is not None
@@ -125,7 +142,6 @@ class MarketConfig:
         )
         self._check_opening_account()
         self._check_products()
-        self._check_news_rate()
         self._check_traders()
         self._check_prices()
         self._check_value()
@@ -156,11 +172,9 @@ class MarketConfig:
     def _check_prices(self) -> None:
         """Neither the makers' quotes nor the opening inventories carry the price far from the list price by themselves."""
         maker, value, executor = self.population.maker, self.population.value, self.population.executor
-        _, base = self.randomize.get("base_width", (0.0, maker.base_width))
-        _, moving = self.randomize.get("volatility_width", (0.0, maker.volatility_width))
-        nearest = (
-            maker.depth[0] * (base + moving * _WIDEST_MOVE * self.list_price) * _BUSIEST * (1.0 + maker.news_width)
-        )
+        moving = maker.volatility_width * maker.volatility_bounds[1] * self.list_price
+        busiest = max(level**maker.width_elasticity for level in self.activity.maker_bounds)
+        nearest = maker.depth[0] * (maker.base_width + moving) * busiest * (1.0 + maker.news_width)
         require(
             nearest <= self.list_price,
             f"the makers' nearest quotes could stand {nearest:.0f} points from the price, beyond list_price = {self.list_price}:"
@@ -168,23 +182,21 @@ class MarketConfig:
         )
         inventory = 5.0 * math.sqrt(executor.count) * executor.start_inventory  # five standard deviations of the sum
         require(
-            value.count == 0 or _PRESSURE * inventory <= math.log(_MAX_RISE) * value.count * value.capacity,
+            value.count == 0
+            or self.opening_pressure * value.full_gap * inventory <= math.log(_MAX_RISE) * value.count * value.capacity,
             f"start_inventory = {executor.start_inventory} of {executor.count} executors is too much for {value.count} value"
             f" traders of capacity = {value.capacity}: the market would open far from its value",
         )
 
     def _check_value(self) -> None:
         """In an episode the value stays in the range in which quotes are exact, by five standard deviations."""
-        _, volatility = self.randomize.get("value_volatility", (0.0, self.fundamentals.volatility))
-        _, news_rate = self.randomize.get("news_rate", (0.0, 1.0))
-        ticks = self.warmup_ticks + self.max_ticks
-        last = self.fundamentals.value_deviation(ticks, volatility=volatility, news_rate=news_rate)
+        last = self.fundamentals.value_deviation(self.warmup_ticks + self.max_ticks)
         far = 5.0 * max(self.fundamentals.spread_of_start, last)  # on the way from one to the other it is between them
         require(
             far <= math.log(_MAX_PRICE / self.list_price),
             f"in the max_ticks = {self.max_ticks} of an episode and its warmup_ticks = {self.warmup_ticks} the value may move by"
-            f" {far:.3g} in logs, with list_price = {self.list_price} beyond 2**24 points: lower one of them, volatility"
-            " (value_volatility), spread_of_start, probability (news_rate) or scale of the news, or reversion_half_life",
+            f" {far:.3g} in logs, with list_price = {self.list_price} beyond 2**24 points: lower one of them, volatility,"
+            " spread_of_start, the news_rate, probability or scale of the news, or reversion_half_life",
         )
 
     def _check_products(self) -> None:
@@ -218,17 +230,6 @@ class MarketConfig:
             self.starting_cash + endowment > self.maintenance,
             f"starting_cash = {self.starting_cash}{with_shares} is not above maintenance = {self.maintenance}:"
             " ruined from the start",
-        )
-
-    def _check_news_rate(self) -> None:
-        """A probability times the highest rate that can be drawn is still one."""
-        news = self.fundamentals
-        own = news.earnings.probability + news.guidance.probability
-        likeliest = max(own, news.sector.probability, news.macro.probability)
-        _, highest = self.randomize.get("news_rate", (0.0, 0.0))
-        require(
-            highest * likeliest <= 1.0,
-            f"randomize['news_rate'] up to {highest!r} times a news probability of {likeliest!r} exceeds 1: lower one of them",
         )
 
     def replace(self, **changes: Any) -> MarketConfig:

@@ -31,10 +31,15 @@ _LONGEST = 200  # characters of a wrong value in a message
 
 @dataclass(frozen=True)
 class Within:
-    """Bounds of a number, both included; the type of a setting is annotated with them."""
+    """Bounds of a number, both included; the type of a setting is annotated with them.
+
+    `even` says by which law `MarketConfig.randomize` draws it: uniformly, as fits shares and gains; else log-uniformly wherever
+    the lower bound is above zero, as fits scales, of which half and double are equally far away.
+    """
 
     low: float
     high: float
+    even: bool = False
 
 
 _INT64 = Within(-(2**63), 2**63 - 1)
@@ -43,7 +48,8 @@ _IN_ORDER = "in order"
 
 Number = TypeVar("Number")
 Range = Annotated[tuple[Number, Number], _IN_ORDER]
-Share = Annotated[float, Within(0.0, 1.0)]  # of a whole; also a chance
+Share = Annotated[float, Within(0.0, 1.0, even=True)]  # of a whole
+Chance = Annotated[float, Within(0.0, 1.0)]  # per tick
 HalfLife = Annotated[float, Within(1e-3, 1e9)]  # ticks
 
 

@@ -6,14 +6,12 @@ from torchgym.engine.arguments import Seeds, check_action, check_mask, check_see
 from torchgym.engine.checkpoint import CHECKPOINT_VERSION, read_content, write_content
 from torchgym.engine.market import Market
 from torchgym.readout.depth import depth, levels
-from torchgym.readout.packed import Columns, Packed, info_layout
-from torchgym.readout.step import Outcome, StepResult, decision
+from torchgym.readout.packed import Columns, Packed, StepResult, info_layout
 
 __all__ = [
     "CHECKPOINT_VERSION",
     "Columns",
     "Market",
-    "Outcome",
     "Packed",
     "Seeds",
     "StepResult",
@@ -21,7 +19,6 @@ __all__ = [
     "check_mask",
     "check_seeds",
     "consecutive_seeds",
-    "decision",
     "depth",
     "info_layout",
     "levels",

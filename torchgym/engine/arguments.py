@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
-from torchgym.sim import actions, noise
+from torchgym.numerics import random
+from torchgym.sim import actions
 
 Seeds = Sequence[int] | npt.NDArray[np.integer[Any]] | Tensor
 
 
 def consecutive_seeds(seed: int | None, count: int) -> Tensor:
     """seed, seed + 1, … [count] int64, counting around at 2**63; a fresh start when None."""
-    first = noise.fresh_seed() if seed is None else int(check_seeds([seed], 1)[0])
+    first = random.fresh_seed() if seed is None else int(check_seeds([seed], 1)[0])
     return torch.tensor([(first + index) % 2**63 for index in range(count)], dtype=torch.int64, device="cpu")
 
 

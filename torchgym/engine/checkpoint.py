@@ -9,26 +9,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import MarketConfig, Structure
 from torchgym.files import open_sealed, replacing_sealed
-from torchgym.sim import invariants as checks
-from torchgym.sim.state import MarketState, leaves
+from torchgym.numerics.trees import leaves, unflatten
+from torchgym.sim import invariants
+from torchgym.sim.params import Params, make_params
+from torchgym.sim.state import MarketState
 
-CHECKPOINT_VERSION = 3
+CHECKPOINT_VERSION = 4
 
 
-def write_checkpoint(path: Path, config: MarketConfig, state: MarketState) -> None:
+def write_checkpoint(path: Path, config: MarketConfig, params: Params, state: MarketState) -> None:
     """Write settings and tensors to a file.
 
     Raises:
         OSError: when it cannot be written; what was there before is as it was.
     """
-    tensors = {name: leaf.cpu() for name, leaf in leaves(state)}
-    write_content(path, {"torchgym_checkpoint": CHECKPOINT_VERSION, "config": config.to_dict(), "state": tensors})
+    tensors = {
+        tree: {name: leaf.cpu() for name, leaf in leaves(part)} for tree, part in (("params", params), ("state", state))
+    }
+    write_content(path, {"torchgym_checkpoint": CHECKPOINT_VERSION, "config": config.to_dict(), **tensors})
 
 
-def read_checkpoint(path: Path) -> tuple[MarketConfig, int, dict[str, Tensor]]:
-    """Configuration, number of markets and tensors of a file that `write_checkpoint` wrote, on the CPU.
+def read_checkpoint(path: Path) -> tuple[MarketConfig, Params, dict[str, Tensor]]:
+    """Configuration, parameters before anything is drawn, and the state's tensors, of a file of `write_checkpoint`, on the CPU.
 
     Raises:
         ValueError: when it is not such a file, damaged, or of another version.
@@ -43,15 +47,21 @@ def read_checkpoint(path: Path) -> tuple[MarketConfig, int, dict[str, Tensor]]:
             f"{path} is a saved market of version {version}, this torchgym reads version {CHECKPOINT_VERSION}:"
             " load it with the torchgym that wrote it"
         )
-    settings, tensors = saved.get("config"), saved.get("state")
-    if not isinstance(settings, Mapping) or not isinstance(tensors, Mapping):
+    parts = [saved.get(name) for name in ("config", "params", "state")]
+    if not all(isinstance(part, dict) for part in parts):
         raise ValueError(f"{path} lacks its settings or its tensors")
-    if not all(isinstance(leaf, Tensor) for leaf in tensors.values()):
+    settings, numbers, tensors = (dict(part or {}) for part in parts)
+    if not all(isinstance(leaf, Tensor) for part in (numbers, tensors) for leaf in part.values()):
         raise ValueError(f"{path} has something else than tensors for a state")
+    config = MarketConfig.from_dict(settings)
     seeds = tensors.get("clock.seed", torch.zeros(0, device="cpu"))
     if seeds.dim() != 1 or len(seeds) == 0:
         raise ValueError(f"{path} holds no market: it has no seeds")
-    return MarketConfig.from_dict(settings), len(seeds), dict(tensors)
+    plain = make_params(config, len(seeds), torch.device("cpu"))
+    expected = {name: (leaf.shape, leaf.dtype) for name, leaf in leaves(plain)}
+    if expected != {name: (leaf.shape, leaf.dtype) for name, leaf in numbers.items()}:
+        raise ValueError(f"{path} has parameters that do not fit its settings")
+    return config, unflatten(plain, [numbers[name] for name in expected]), dict(tensors)
 
 
 def write_content(path: Path, content: Mapping[str, Any]) -> None:
@@ -81,12 +91,12 @@ def read_content(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_state(config: MarketConfig, state: MarketState) -> None:
+def check_state(structure: Structure, params: Params, state: MarketState) -> None:
     """Nothing, where each market of the batch could stand as it does at the end of a tick.
 
     Raises:
         ValueError: naming the rule and the first markets that break it.
     """
-    if broken := checks.first_broken(checks.standing(config, state)):
+    if broken := invariants.first_broken(invariants.standing(structure, params, state)):
         rule, markets = broken
         raise ValueError(f"no market can have such a state: in market {markets} it is not so that {rule}")

@@ -1,4 +1,4 @@
-"""Compiled decisions on a CPU: programs over two sets of buffers in turn, chunk by chunk, on as many threads as torch has."""
+"""Compiled decisions on a CPU: a program over two sets of buffers in turn, chunk by chunk, on as many threads as torch has."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
 from torchgym.engine import program as programs
 from torchgym.engine.program import Bound, NotRecordable, Program, Traced
-from torchgym.readout import features, rewards
-from torchgym.readout.packed import Columns, Packed
-from torchgym.readout.step import step
+from torchgym.numerics.trees import clone, leaves, rows, unflatten
+from torchgym.readout import features
+from torchgym.readout.packed import Packed
+from torchgym.readout.rewards import REWARDS
+from torchgym.readout.step import Static, step
 from torchgym.sim import actions, traders
-from torchgym.sim.noise import Lanes
-from torchgym.sim.state import Layout, MarketParams, MarketState, RewardMemory, leaves, map_tensors, unflatten
+from torchgym.sim.noise import NoisePlan
+from torchgym.sim.params import Params
+from torchgym.sim.state import MarketState
 
 # What a program steps at once is small enough that all between its loops stays in the caches near a core.
 CHUNK = 64  # markets
@@ -35,23 +36,13 @@ _failed: dict[str, tuple[type[RuntimeError], str]] = {}  # why there is none; wh
 _alive: weakref.WeakSet[Replay] = weakref.WeakSet()
 
 
-@dataclass(frozen=True)
-class World:
-    """What is the same for every market of a batch."""
-
-    config: MarketConfig
-    places: Layout
-    lanes: Lanes
-
-
 class Replay:
     """Steps a batch as `torchgym.readout.step.step` does, bit for bit, but on memory of its own.
 
-    Two sets of buffers are written in turn, so the state that a call returns lives until the call after the next. Markets are
-    padded to whole chunks by copies of the first one, whose results nobody sees.
+    Two sets of buffers are written in turn, so the state that a call returns lives until the call after the next.
 
     Args:
-        world: what the markets have in common.
+        static: what the markets have in common.
         params: of N markets.
         state: to begin with, of N markets; copied.
 
@@ -59,34 +50,31 @@ class Replay:
         NotRecordable: when the compiler makes something that cannot be replayed.
     """
 
-    def __init__(self, world: World, params: MarketParams, state: MarketState) -> None:
+    def __init__(self, static: Static, params: Params, state: MarketState) -> None:
         self.num_envs = state.clock.tick.shape[0]
-        self.chunk = chunk_size(self.num_envs, world.places.symbols * world.places.slots, torch.get_num_threads())
-        self._chunks = -(-self.num_envs // self.chunk)
-        self._padded = self._chunks * self.chunk
-        self._lanes = world.lanes.tick
+        structure = static.structure
+        self._chunks = chunks(self.num_envs, structure.num_symbols * structure.slots, torch.get_num_threads())
+        self._plan = static.plan.tick
         with torch.inference_mode(False), torch.no_grad():
-            self._params = map_tensors(self._pad, params)
-            first = map_tensors(self._pad, state)
-            self._program = program(
-                world, map_tensors(self._one_chunk, self._params), map_tensors(self._one_chunk, first)
-            )
+            self._params = clone(params)
+            first = clone(state)
+            self._program = program(static, self._params, first)
             flat = [leaf for _, leaf in leaves(first)]
             second = [
                 leaf if self._program.passed_through(index) == index else torch.empty_like(leaf)
                 for index, leaf in enumerate(flat)
             ]
             self._buffers = (flat, second)
-            self._told = [
-                torch.empty((self._padded, *place.shape[1:]), dtype=place.dtype, device="cpu")
+            told = [
+                torch.empty((self.num_envs, *place.shape[1:]), dtype=place.dtype, device="cpu")
                 for place in self._program.outputs[len(flat) :]
             ]
-            self._action = torch.zeros((self._padded, world.places.symbols), dtype=torch.int64, device="cpu")
-            self._states = tuple(unflatten(state, [leaf[: self.num_envs] for leaf in one]) for one in self._buffers)
-            self._views = [leaf[: self.num_envs] for leaf in self._told]
-            self._arrays = [[leaf.numpy() for leaf in (*one, *self._told)] for one in self._buffers]
-            self._told_arrays = [leaf[: self.num_envs].numpy() for leaf in self._told]
-            self._action_view = self._action[: self.num_envs]
+            self.told_now = Packed(*told)
+            self._action = torch.zeros((self.num_envs, structure.num_symbols), dtype=torch.int64, device="cpu")
+            self._states = tuple(unflatten(state, one) for one in self._buffers)
+            self._arrays = [[leaf.numpy() for leaf in (*one, *told)] for one in self._buffers]
+            self._told_arrays = [leaf.numpy() for leaf in told]
+        self._told = told
         self._given_params = params
         self._at = 0  # which set of buffers holds the present
         self._fresh = False  # whether what was told last belongs to the present
@@ -95,12 +83,20 @@ class Replay:
         self._pool: ThreadPoolExecutor | None = None  # made by the first step that needs it, and for as many threads
         _alive.add(self)
 
-    def __call__(self, params: MarketParams, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
+    @property
+    def replay(self) -> Replay:
+        """Itself; see `torchgym.engine.stepper.Stepper`."""
+        return self
+
+    def prepare(self, params: Params, state: MarketState) -> None:
+        """Nothing to do: it is compiled."""
+
+    def step(self, params: Params, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
         """One decision of every market: the new state, in the buffers, and what is told, in fresh tensors."""
         if state is not self._states[self._at] or params is not self._given_params:
             self.load(params, state)
-        self._action_view.copy_(action)
-        if self._threads != min(torch.get_num_threads(), self._chunks):
+        self._action.copy_(action)
+        if self._threads != min(torch.get_num_threads(), len(self._chunks)):
             self._share_out()
         self._fresh = False  # until all of it is told
         here, *there = self._work[self._at]
@@ -119,7 +115,7 @@ class Replay:
     @property
     def at_once(self) -> int:
         """Markets that all threads together step at once."""
-        return self.chunk * min(torch.get_num_threads(), self._chunks)
+        return sum(part.stop - part.start for part in self._chunks[: torch.get_num_threads()])
 
     @property
     def state(self) -> MarketState:
@@ -137,16 +133,16 @@ class Replay:
         observation, floats, integers = (torch.from_numpy(array.copy()) for array in self._told_arrays)
         return Packed(observation, floats, integers)
 
-    def load(self, params: MarketParams, state: MarketState) -> None:
+    def load(self, params: Params, state: MarketState) -> None:
         """Take over what somebody else made: the state after a reset, a restored one, other parameters."""
         if state is not self._states[self._at]:
             for (_, new), buffer in zip(leaves(state), self._buffers[self._at], strict=True):
                 if new.data_ptr() != buffer.data_ptr():
-                    buffer[: self.num_envs] = new
+                    buffer.copy_(new)
                     self._fresh = False
         if params is not self._given_params:
             for (_, new), (_, buffer) in zip(leaves(params), leaves(self._params), strict=True):
-                buffer[: self.num_envs] = new
+                buffer.copy_(new)
             self._given_params = params
 
     def take_rows(self, to: npt.NDArray[np.int64], other: Replay, at: npt.NDArray[np.int64]) -> None:
@@ -157,20 +153,6 @@ class Replay:
         for mine, others in zip(self._arrays[self._at], other._arrays[other._at], strict=True):
             mine[to] = others[at]
 
-    def forget_rewards(self, reward: RewardMemory, columns: Columns) -> None:
-        """Begin with this memory, and tell the present as if nothing had just happened."""
-        for (_, new), (_, buffer) in zip(leaves(reward), leaves(self.state.reward), strict=True):
-            buffer.copy_(new)
-        columns.hush(Packed(*self._views))
-
-    def _pad(self, tensor: Tensor) -> Tensor:
-        """A copy with rows up to whole chunks."""
-        filler = tensor[:1].expand(self._padded - self.num_envs, *tensor.shape[1:])
-        return torch.cat([tensor, filler]).contiguous()
-
-    def _one_chunk(self, tensor: Tensor) -> Tensor:
-        return tensor[: self.chunk]
-
     def _submit(self, bounds: Sequence[Bound]) -> Future[None]:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads - 1, "torchgym")
@@ -178,57 +160,56 @@ class Replay:
 
     def _share_out(self) -> None:
         """Bind the program to every chunk, and give each thread a run of chunks and scratch memory of its own."""
-        chunks = self._chunks
-        self._threads = count = min(torch.get_num_threads(), chunks)
-        scratch = [self._program.scratch() for _ in range(count)]
-        shares = [range(chunks * t // count, chunks * (t + 1) // count) for t in range(count)]
+        self._threads = count = min(torch.get_num_threads(), len(self._chunks))
+        largest = max(part.stop - part.start for part in self._chunks)
+        scratch = [self._program.scratch(largest) for _ in range(count)]
+        shares = [
+            self._chunks[len(self._chunks) * t // count : len(self._chunks) * (t + 1) // count] for t in range(count)
+        ]
         self._work = tuple(
             [[self._bind(source, chunk, scratch[t]) for chunk in share] for t, share in enumerate(shares)]
             for source in (0, 1)
         )
         self._pool = None
 
-    def _bind(self, source: int, chunk: int, scratch: Sequence[Tensor]) -> Bound:
+    def _bind(self, source: int, chunk: slice, scratch: Sequence[Tensor]) -> Bound:
         """From one set of buffers to the other, in the rows of one chunk."""
-        rows = slice(chunk * self.chunk, (chunk + 1) * self.chunk)
         params = (leaf for _, leaf in leaves(self._params))
-        inputs = [*(leaf[rows] for leaf in (*self._buffers[source], *params)), self._lanes, self._action[rows]]
-        outputs = [leaf[rows] for leaf in (*self._buffers[1 - source], *self._told)]
+        inputs = [*(leaf[chunk] for leaf in (*self._buffers[source], *params)), self._plan, self._action[chunk]]
+        outputs = [leaf[chunk] for leaf in (*self._buffers[1 - source], *self._told)]
         return self._program.bind(inputs, outputs, scratch)
 
 
-def chunk_size(num_envs: int, slots: int, threads: int) -> int:
-    """Markets per call: the next power of two, so that few programs serve all batch sizes, up to the limits of a chunk.
+def chunks(num_envs: int, slots: int, threads: int) -> list[slice]:
+    """Rows of each call: as few as fit the limits of a chunk, of nearly equal size, one for each thread at least.
 
     Args:
         slots: of all books of one market.
     """
-    share = num_envs if num_envs <= ALONE else -(-num_envs // threads)
-    fitting = max(1, CHUNK_SLOTS // slots)
-    return min(CHUNK, 1 << (share - 1).bit_length(), 1 << (fitting.bit_length() - 1))
+    largest = min(CHUNK, max(1, CHUNK_SLOTS // slots))
+    count = max(-(-num_envs // largest), 1 if num_envs <= ALONE else threads)
+    return [slice(num_envs * at // count, num_envs * (at + 1) // count) for at in range(count)]
 
 
-def program(world: World, params: MarketParams, state: MarketState) -> Program:
-    """The program that steps as many markets as the state has: from this process, from disk, or compiled now.
+def program(static: Static, params: Params, state: MarketState) -> Program:
+    """The program of a step, for any number of markets: from this process, from disk, or compiled now.
 
     What torchgym itself does is known by its source. Rows that a user added to a table are functions from anywhere, which may
     call others, so a step with one is always traced, and its program known by the operations that came out.
     """
-    count = state.clock.tick.shape[0]
-    settings = {**world.config.to_dict(), "max_ticks": None}  # which is part of the state
-    shown = features.names(world.config)  # a set of one name may show other features tomorrow
+    structure = static.structure
     traced = None
-    if _has_added_rows(world):
+    if _has_added_rows(static):
         with programs.reporting("tracing the step, to know its program", "still tracing the step", after=SOON):
-            traced = _trace(world, params, state)
+            traced = trace_step(static, params, state, dynamic=True)
     what = () if traced is None else (traced.code,)
-    name = programs.fingerprint(__name__, sorted(settings.items()), shown, count, *what)
+    shown = features.names(structure)  # a set of one name may show other features tomorrow
+    name = programs.fingerprint(__name__, structure, shown, *what)
 
     def make(kept: str) -> Program:
         begin = time.monotonic()
-        line = f"compiling the step for batches of {count}: up to three minutes, {kept}"
-        with programs.reporting(line, "still compiling the step"):
-            made = programs.build(traced or _trace(world, params, state))
+        with programs.reporting(f"compiling the step: up to three minutes, {kept}", "still compiling the step"):
+            made = programs.build(traced or trace_step(static, params, state, dynamic=True))
         programs.say(f"compiled in {time.monotonic() - begin:.0f} s")
         return made
 
@@ -246,32 +227,41 @@ def program(world: World, params: MarketParams, state: MarketState) -> Program:
     return _known[name]
 
 
-def _has_added_rows(world: World) -> bool:
+def _has_added_rows(static: Static) -> bool:
     """Whether this world uses rows that torchgym did not bring."""
-    config = world.config
+    structure = static.structure
     return bool(
-        traders.TRADERS.added(world.places.families)
-        or actions.ACTIONS.added([config.action])
-        or rewards.REWARDS.added(rewards.weights(config))
-        or features.added(config)
+        traders.TRADERS.added(structure.families)
+        or actions.ACTIONS.added([structure.action])
+        or REWARDS.added(structure.rewards)
+        or features.added(structure)
     )
 
 
-def _trace(world: World, params: MarketParams, state: MarketState) -> Traced:
-    """A step as a function of all tensors that it reads, to all that it makes."""
-    columns = Columns(world.config)
+def trace_step(static: Static, params: Params, state: MarketState, *, dynamic: bool) -> Traced:
+    """A step as a function of all tensors that it reads, to all that it makes.
+
+    Args:
+        dynamic: for any number of markets, else for as many as these.
+    """
+    if dynamic:
+        few = torch.arange(programs.EXAMPLES[-1], device="cpu") % state.clock.tick.shape[0]
+        params, state = rows(params, few), rows(state, few)
     flat_state, flat_params = ([leaf for _, leaf in leaves(tree)] for tree in (state, params))
 
     def function(*tensors: Tensor) -> list[Tensor]:
         given = iter(tensors)
         old = unflatten(state, [next(given) for _ in flat_state])
         same = unflatten(params, [next(given) for _ in flat_params])
-        lanes, action = Lanes(tick=next(given), start=world.lanes.start), next(given)
-        new, told = step(world.config, same, old, action, places=world.places, lanes=lanes)
-        return [leaf for _, leaf in (*leaves(new), *leaves(columns.pack(told)))]
+        own = Static(static.structure, NoisePlan(tick=next(given), start=static.plan.start), static.columns)
+        new, told = step(own, same, old, next(given))
+        return [*(leaf for _, leaf in leaves(new)), told.observation, told.floats, told.integers]
 
-    hold = torch.zeros((state.clock.tick.shape[0], world.places.symbols), dtype=torch.int64, device="cpu")
-    return programs.trace(function, [*flat_state, *flat_params, world.lanes.tick, hold])
+    shape = (state.clock.tick.shape[0], static.structure.num_symbols)
+    hold = torch.zeros(shape, dtype=torch.int64, device=state.clock.tick.device)
+    example = [*flat_state, *flat_params, static.plan.tick, hold]
+    shared = len(example) - 2
+    return programs.trace(function, example, batched=[at != shared for at in range(len(example))] if dynamic else None)
 
 
 def _run(bounds: Sequence[Callable[[], None]]) -> None:

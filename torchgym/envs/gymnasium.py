@@ -18,6 +18,7 @@ from torchgym.config import MarketConfig
 from torchgym.config import preset as named_preset
 from torchgym.engine import Market, Packed, StepResult, check_seeds
 from torchgym.readout import features
+from torchgym.readout.entries import account_names
 from torchgym.sim import actions
 from torchgym.visual.rendering import MODES, Frame, Screen
 
@@ -28,7 +29,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
     """One market and one learner, as gymnasium has it; registered as `torchgym/Trading-v0`.
 
     Observation: float64 [F], those of `torchgym.readout.features.names`, symbol by symbol; with `include_account` the S + 3
-    numbers of `torchgym.readout.features.account` follow. `feature_names` names them all.
+    numbers of `torchgym.readout.entries.ACCOUNT` follow. `feature_names` names them all.
 
     Action: with one symbol an integer ("discrete" actions: 0 sells, 1 holds, 2 buys), with several an array [S] of them.
 
@@ -230,7 +231,7 @@ def labels(config: MarketConfig) -> dict[str, bool]:
 
 def observation_names(config: MarketConfig, include_account: bool) -> list[str]:
     """Names of the numbers of one observation, in order."""
-    return features.names(config) + (features.account_names(config) if include_account else [])
+    return features.names(config) + (account_names(config) if include_account else [])
 
 
 def observation_space(config: MarketConfig, include_account: bool) -> spaces.Box:

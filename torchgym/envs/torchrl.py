@@ -13,8 +13,9 @@ from torchrl.envs import EnvBase
 
 from torchgym.config import MarketConfig
 from torchgym.engine import Market, StepResult, consecutive_seeds, info_layout
+from torchgym.numerics.trees import leaves
 from torchgym.readout import features
-from torchgym.sim.state import leaves
+from torchgym.readout.entries import account_names
 
 
 class MarketEnv(EnvBase):
@@ -190,7 +191,7 @@ class MarketEnv(EnvBase):
             "observation": real(
                 features.size(self.config), features.LIMIT if self.config.scaling == "relative" else None
             ),
-            "account": real(len(features.account_names(self.config))),
+            "account": real(len(account_names(self.config))),
         }
         if info:
             specs["info"] = Composite(info, shape=self.batch_size, device=self.device)

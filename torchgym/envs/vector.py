@@ -30,7 +30,7 @@ from torchgym.envs.gymnasium import (
     observation_space,
     refuse_rendering,
 )
-from torchgym.sim.state import choose_rows
+from torchgym.numerics.trees import choose_rows
 
 Mask = npt.NDArray[np.bool_]
 Step = tuple[Observation, npt.NDArray[np.float64], Mask, Mask, dict[str, Any]]

@@ -1,7 +1,9 @@
-"""Scripted policies to measure an agent against: rules from the textbooks, on what the learner sees and nothing else.
+"""Scripted policies: rules from the textbooks, and the parts that rules are made of.
 
-A policy is a function of the last `StepResult`, as `Market.run` takes it. What it remembers it reads from its own position, so it
-may be asked about any batch at any time. A maker builds one for a configuration and the seeds of the episodes it will play.
+A `Policy` is a function of the last `StepResult`, as `Market.run` takes it. A `MakePolicy` makes one for a configuration and the
+seeds of the episodes that it is going to play. A `Rule` decides on a `Snapshot` of the market, so that one rule serves a learner
+(`decided_by` makes a policy of it, for any action scheme) and the audit, whose snapshots hold more. `BASELINES` are the policies
+to measure an agent against: they use what the learner sees and nothing else.
 
 Sources: Moskowitz, Ooi and Pedersen 2012, Time series momentum; Lehmann 1990, Fads, martingales, and market efficiency
 (reversal); Bertsimas and Lo 1998, Optimal control of execution costs (equal slices).
@@ -12,22 +14,230 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.engine import StepResult
+from torchgym.numerics import random
 from torchgym.readout import features
-from torchgym.sim import actions, noise
+from torchgym.sim import actions
+from torchgym.sim.params import plain_params
 
 Policy = Callable[[StepResult], Tensor]  # the action for what was seen last, [N, S] int64
-PolicyMaker = Callable[[MarketConfig, Tensor], Policy]  # of a configuration and the episodes' seeds [N] int64
+MakePolicy = Callable[[MarketConfig, Tensor], Policy]  # of a configuration and the episodes' seeds [N] int64
 
-CLEAR_GAP = 0.006  # distance of price and estimate, as a fraction, from which the value follower acts
+CLEAR_GAP = 0.006  # gap between value and price, as a fraction, from which the value rules go to the limit
 LOOKBACK = 24  # ticks that momentum and mean reversion look back
-CLEAR_MOVE = 1.0  # return over the lookback, in usual ones, from which they act
-_LUCK = 1_001  # a stream of random numbers that no market draws from: see `torchgym.sim.noise.family_streams`
+CLEAR_MOVE = 1.0  # return over the lookback, in usual moves, from which they act
+_RANDOM_STREAM = 1_001  # random numbers that no market draws: see `torchgym.sim.noise.family_streams`
+
+Memory = dict[str, Tensor]  # empty at the start of an episode; a rule keeps what it likes, one value per row
+
+
+class Snapshot(Protocol):
+    """The market before one decision, as a rule sees it; a tensor has one value per row, [n] or [N, S]."""
+
+    @property
+    def held(self) -> Tensor:
+        """The position, int64 shares."""
+
+    @property
+    def limit(self) -> int:
+        """The largest position on either side, shares."""
+
+    def __getitem__(self, name: str) -> Tensor:
+        """A feature by its name, float64; "estimate_gap" is how far the estimate of value is above the mid, a fraction."""
+
+    def usual_moves(self, lookback: int) -> Tensor:
+        """The log return over the lookback in usual moves: volatility of the last 32 ticks × √lookback, float64."""
+
+    def to_position(self, target: int | Tensor) -> Tensor:
+        """The decision, int64, that brings the position nearest to `target` shares."""
+
+    def to_fraction(self, fraction: Tensor) -> Tensor:
+        """The decision, int64, that brings the position nearest to a fraction of the limit, -1 to 1."""
+
+
+Rule = Callable[[Snapshot, Memory], Tensor]  # the decision, int64, in the snapshot's terms
+Signal = Callable[[Snapshot, Memory], Tensor]  # float64, positive where the price should rise
+
+
+# --- signals
+
+
+def shown(name: str, scale: float = 1.0) -> Signal:
+    """An entry of the snapshot, times `scale`."""
+    return lambda snapshot, memory: scale * snapshot[name]
+
+
+def standardised(lookback: int, sign: float = 1.0) -> Signal:
+    """The log return over the lookback in usual moves, times `sign`."""
+    return lambda snapshot, memory: sign * snapshot.usual_moves(lookback)
+
+
+def averaged(half_life: float, signal: Signal) -> Signal:
+    """Exponential mean of a signal over the episode, from its first value on."""
+    keep = 2.0 ** (-1.0 / half_life)
+
+    def mean(snapshot: Snapshot, memory: Memory) -> Tensor:
+        newest = signal(snapshot, memory)
+        memory["mean"] = keep * memory.get("mean", newest) + (1.0 - keep) * newest
+        return memory["mean"]
+
+    return mean
+
+
+# --- rules
+
+
+def hold(snapshot: Snapshot, memory: Memory) -> Tensor:
+    """Never trades."""
+    return snapshot.to_position(snapshot.held)
+
+
+def to_limit(side: int) -> Rule:
+    """Goes to the limit on one side, 1 or -1, and stays there."""
+    return lambda snapshot, memory: snapshot.to_position(side * snapshot.limit)
+
+
+def proportional(signal: Signal, full: float) -> Rule:
+    """Holds the fraction `signal / full` of the limit, cut at ±1."""
+    return lambda snapshot, memory: snapshot.to_fraction(signal(snapshot, memory) / full)
+
+
+def entered(signal: Signal, enter: float, leave: float = -math.inf) -> Rule:
+    """Goes to the limit on the side of a signal beyond ±`enter`, and back once it is below `leave` on the side that is held."""
+
+    def rule(snapshot: Snapshot, memory: Memory) -> Tensor:
+        strength, now = signal(snapshot, memory), snapshot.held / snapshot.limit
+        side = torch.sign(now)
+        stay = torch.where((side != 0.0) & (strength * side < leave), 0.0, now)
+        return snapshot.to_fraction(torch.where(strength.abs() > enter, torch.sign(strength), stay))
+
+    return rule
+
+
+def trend(lookback: int, sign: float = 1.0) -> Rule:
+    """Goes with returns over the lookback beyond a usual move, or against them where `sign` is -1."""
+    return entered(standardised(lookback, sign), CLEAR_MOVE)
+
+
+def to_value(gap: float = CLEAR_GAP) -> Rule:
+    """Goes to the limit on the side of the estimate of value once it is `gap` from the price; stays until that says otherwise."""
+    return entered(shown("estimate_gap"), gap)
+
+
+# --- policies of a learner
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The `Snapshot` of a learner: its last result, decisions being choices of its action scheme [N, S]."""
+
+    config: MarketConfig
+    result: StepResult
+
+    @property
+    def held(self) -> Tensor:
+        """The position, [N, S] int64 shares."""
+        return self.result.info["position"]
+
+    @property
+    def limit(self) -> int:
+        """The largest position on either side, shares."""
+        return self.config.position_limit
+
+    def __getitem__(self, name: str) -> Tensor:
+        """A feature of every symbol, or "estimate_gap", [N, S] float64.
+
+        Raises:
+            ValueError: when the configured set of features does not hold it.
+        """
+        if name == "estimate_gap":
+            return -value_gap(self.config, self.result)
+        names = features.FEATURE_SETS[self.config.features]
+        if name not in names:
+            raise ValueError(
+                f"this policy looks at {name}, which features={self.config.features!r} does not show: use 'full54'"
+            )
+        observation = self.result.observation
+        return observation.reshape(len(observation), self.config.num_symbols, -1)[..., names.index(name)]
+
+    def usual_moves(self, lookback: int) -> Tensor:
+        """The log return over the lookback in usual moves, [N, S] float64: the feature itself where it is relative."""
+        move = self[f"f_log_return_{lookback}"]
+        if self.config.scaling == "relative":
+            return move
+        return move / (self["f_realized_vol_32"].clamp(min=1e-4) * math.sqrt(lookback))
+
+    def to_position(self, target: int | Tensor) -> Tensor:
+        """See `toward`."""
+        return toward(self.config, self.result, target)
+
+    def to_fraction(self, fraction: Tensor) -> Tensor:
+        """See `toward`."""
+        return self.to_position((fraction.clamp(-1.0, 1.0) * self.limit).round().to(torch.int64))
+
+
+def decided_by(rule: Callable[[Seen, Memory], Tensor]) -> MakePolicy:
+    """Policies that decide by a rule, each with a memory of its own."""
+
+    def make_policy(config: MarketConfig, seeds: Tensor) -> Policy:
+        memory: Memory = {}
+        return lambda result: rule(Seen(config, result), memory)
+
+    return make_policy
+
+
+def toward(config: MarketConfig, result: StepResult, target: int | Tensor) -> Tensor:
+    """The choices that bring positions nearest to `target` shares, a number or [N, S]; [N, S] int64.
+
+    Of two alike it is the one that trades less, and where nothing would be traded the scheme's hold, if it has one. It works with
+    every action scheme: it asks the scheme what each choice would do.
+    """
+    scheme, held = actions.scheme(config), result.info["position"]
+    choices = torch.arange(scheme.choices, device=held.device).expand(*held.shape, -1)
+    now = held.unsqueeze(-1).expand(choices.shape)
+    bound = config.position_limit
+    reached = torch.clamp(now + scheme.wanted(plain_params(config, held.device), choices, now), -bound, bound)
+    wanted = target.unsqueeze(-1) if isinstance(target, Tensor) else target
+    distance, traded = (reached - wanted).abs(), (reached - now).abs()
+    # Whole shares of distance come first, then those traded, at most 2 × bound of them, then whether it is the hold.
+    hold = actions.REST if scheme.hold is None else scheme.hold
+    return torch.argmin((distance * (4 * bound + 1) + traded) * 2 + (choices != hold), dim=-1)
+
+
+def value_gap(config: MarketConfig, result: StepResult) -> Tensor:
+    """Fraction by which the mid exceeds the value that the learner is shown, [N, S]."""
+    gap = Seen(config, result)["f_fair_value_dev"]
+    return gap * 0.01 if config.scaling == "relative" else gap
+
+
+def value_follower(config: MarketConfig, seeds: Tensor, *, clear_gap: float = CLEAR_GAP) -> Policy:
+    """The policy of the rule `to_value`."""
+    return decided_by(to_value(clear_gap))(config, seeds)
+
+
+def _random(config: MarketConfig, seeds: Tensor) -> Policy:
+    """All choices are equally likely; the random numbers depend on the episode's seed and the tick, not on the batch."""
+    count = actions.scheme(config).choices
+    key = random.make_key(seeds, torch.zeros_like(seeds))
+    counter = random.counters(_RANDOM_STREAM, config.num_symbols, seeds.device)
+
+    def act(result: StepResult) -> Tensor:
+        uniform = random.uniform(random.bits(key, result.info["tick"], counter))
+        return torch.floor(uniform * count).to(torch.int64).clamp(max=count - 1)
+
+    return act
+
+
+def _slices(seen: Seen, memory: Memory) -> Tensor:
+    """What is left to hold shrinks in proportion to the time that is left."""
+    left = (seen.result.account[:, -1:] * seen.config.starting_shares).round().to(torch.int64)
+    return seen.to_position(left.expand(seen.held.shape))
 
 
 @dataclass(frozen=True)
@@ -35,124 +245,30 @@ class Baseline:
     """One row of `BASELINES`."""
 
     description: str
-    make: PolicyMaker
+    make: MakePolicy
     inventory: bool = False  # whether it only means something to a learner that starts with shares
 
 
-def baselines(config: MarketConfig) -> dict[str, PolicyMaker]:
+def baselines(config: MarketConfig) -> dict[str, MakePolicy]:
     """The rows of `BASELINES` that make sense for a configuration: liquidators need something to sell."""
     return {name: row.make for name, row in BASELINES.items() if config.starting_shares or not row.inventory}
 
 
-def toward(config: MarketConfig, seen: StepResult, target: Tensor) -> Tensor:
-    """The choices that bring positions nearest to `target` [N, S] shares, [N, S] int64.
-
-    Of two alike it is the one that trades less, and where nothing would be traded the scheme's hold, if it has one. It works with
-    every action scheme: it asks the scheme what each choice would do.
-    """
-    scheme, held = actions.scheme(config), seen.info["position"]
-    choices = torch.arange(scheme.choices, device=held.device).expand(*held.shape, -1)
-    now = held.unsqueeze(-1).expand(choices.shape)
-    bound = config.position_limit
-    reached = torch.clamp(now + scheme.wanted(config, choices, now), -bound, bound)
-    distance, traded = (reached - target.unsqueeze(-1)).abs(), (reached - now).abs()
-    # Whole shares of distance come first, then those traded, at most 2 × bound of them, then whether it is the hold.
-    hold = actions.REST if scheme.hold is None else scheme.hold
-    return torch.argmin((distance * (4 * bound + 1) + traded) * 2 + (choices != hold), dim=-1)
-
-
-def value_follower(config: MarketConfig, seeds: Tensor, *, clear_gap: float = CLEAR_GAP) -> Policy:
-    """Goes to the limit on the side of the shown value once it is `clear_gap` from the price; stays until that says otherwise."""
-
-    def act(seen: StepResult) -> Tensor:
-        return _side(config, seen, -value_gap(config, seen), clear_gap)
-
-    return act
-
-
-def value_gap(config: MarketConfig, seen: StepResult) -> Tensor:
-    """Fraction by which the mid exceeds the value that the learner is shown, [N, S]."""
-    gap = _column(config, seen, "f_fair_value_dev")
-    return gap * 0.01 if config.scaling == "relative" else gap
-
-
-def _hold(config: MarketConfig, seeds: Tensor) -> Policy:
-    return lambda seen: toward(config, seen, seen.info["position"])
-
-
-def _random(config: MarketConfig, seeds: Tensor) -> Policy:
-    """Every choice alike, from a stream of its own: the same episode gets the same luck in any batch."""
-    count = actions.scheme(config).choices
-    key = noise.make_key(seeds, torch.zeros_like(seeds))
-    counter = noise.counters(_LUCK, config.num_symbols, seeds.device)
-
-    def act(seen: StepResult) -> Tensor:
-        luck = noise.uniform(noise.bits(key, seen.info["tick"], counter))
-        return torch.floor(luck * count).to(torch.int64).clamp(max=count - 1)
-
-    return act
-
-
-def _buy_and_hold(config: MarketConfig, seeds: Tensor) -> Policy:
-    return lambda seen: toward(config, seen, torch.full_like(seen.info["position"], config.position_limit))
-
-
-def _trend(sign: float) -> PolicyMaker:
-    def make(config: MarketConfig, seeds: Tensor) -> Policy:
-        return lambda seen: _side(config, seen, sign * _usual_moves(config, seen), CLEAR_MOVE)
-
-    return make
-
-
-def _twap_liquidator(config: MarketConfig, seeds: Tensor) -> Policy:
-    """What is left to hold shrinks in proportion to the time that is left."""
-
-    def act(seen: StepResult) -> Tensor:
-        left = (seen.account[:, -1:] * config.starting_shares).round().to(torch.int64)
-        return toward(config, seen, left.expand(seen.info["position"].shape))
-
-    return act
-
-
-def _liquidate_at_once(config: MarketConfig, seeds: Tensor) -> Policy:
-    return lambda seen: toward(config, seen, torch.zeros_like(seen.info["position"]))
-
-
-def _side(config: MarketConfig, seen: StepResult, signal: Tensor, clear: float) -> Tensor:
-    """To the limit on the side of a signal [N, S] beyond ±`clear`; what is held stays otherwise."""
-    side = torch.sign(signal).to(torch.int64) * config.position_limit
-    return toward(config, seen, torch.where(signal.abs() > clear, side, seen.info["position"]))
-
-
-def _usual_moves(config: MarketConfig, seen: StepResult) -> Tensor:
-    """Log return over the lookback, in units of volatility × √lookback, [N, S]."""
-    move = _column(config, seen, f"f_log_return_{LOOKBACK}")
-    if config.scaling == "relative":
-        return move
-    return move / (_column(config, seen, "f_realized_vol_32").clamp(min=1e-4) * math.sqrt(LOOKBACK))
-
-
-def _column(config: MarketConfig, seen: StepResult, name: str) -> Tensor:
-    """A feature of every symbol, [N, S] float64.
-
-    Raises:
-        ValueError: when the configured set of features does not hold it.
-    """
-    names = features.FEATURE_SETS[config.features]
-    if name not in names:
-        raise ValueError(f"this policy looks at {name}, which features={config.features!r} does not show: use 'full54'")
-    return seen.observation.reshape(len(seen.observation), config.num_symbols, -1)[..., names.index(name)]
-
-
 BASELINES: dict[str, Baseline] = {
-    "hold": Baseline("never trades", _hold),
+    "hold": Baseline("never trades", decided_by(hold)),
     "random": Baseline("takes every choice alike, by chance", _random),
-    "buy_and_hold": Baseline("buys to the position limit, holds it", _buy_and_hold),
-    "momentum": Baseline("goes with returns over 24 ticks beyond a usual move", _trend(1.0)),
-    "mean_reversion": Baseline("goes against returns over 24 ticks beyond a usual move", _trend(-1.0)),
+    "buy_and_hold": Baseline("buys to the position limit, holds it", decided_by(to_limit(1))),
+    "momentum": Baseline("goes with returns over 24 ticks beyond a usual move", decided_by(trend(LOOKBACK))),
+    "mean_reversion": Baseline(
+        "goes against returns over 24 ticks beyond a usual move", decided_by(trend(LOOKBACK, -1.0))
+    ),
     "value_follower": Baseline("goes to the limit where the shown value is 0.6 % from the price", value_follower),
-    "twap_liquidator": Baseline("sells what it started with in equal slices over the episode", _twap_liquidator, True),
+    "twap_liquidator": Baseline(
+        "sells what it started with in equal slices over the episode", decided_by(_slices), inventory=True
+    ),
     "liquidate_at_once": Baseline(
-        "sells what it started with as fast as orders allow", _liquidate_at_once, inventory=True
+        "sells what it started with as fast as orders allow",
+        decided_by(lambda seen, memory: seen.to_position(0)),
+        inventory=True,
     ),
 }

@@ -117,7 +117,7 @@ def tanh(x: Tensor) -> Tensor:
 def normal(u: Tensor) -> Tensor:
     """Standard normal deviate: the inverse of the normal distribution function at u in [2^-24, 1 − 2^-24].
 
-    The range is that of `noise.uniform`, over all of whose 2^23 values it is within 5 ulp in float32 (relative error 9e-9 in
+    The range is that of `random.uniform`, over all of whose 2^23 values it is within 5 ulp in float32 (relative error 9e-9 in
     float64), increases strictly, and is exactly antisymmetric: normal(1 − u) = −normal(u).
 
     normal(u) = (u − ½) g(log(u (1 − u))), where g is so smooth that one quotient of quintics, fitted minimax with relative

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
-from torchgym.readout import rewards
-from torchgym.readout.step import StepResult
+from torchgym.config import MarketConfig, Structure
+from torchgym.readout import features
+from torchgym.readout.entries import ACCOUNT, Entry, Events, Moment, account_names, info_entries
+from torchgym.sim import tick as ticking
+from torchgym.sim.params import Params
+from torchgym.sim.state import MarketState
+
+
+@dataclass
+class StepResult:
+    """The market at the end of a step, as the learner sees it."""
+
+    observation: Tensor  # [N, S * F] float64
+    account: Tensor  # [N, S + 3] float64
+    reward: Tensor  # [N] float64
+    terminated: Tensor  # [N] bool: ruined at any tick of the episode
+    truncated: Tensor  # [N] bool: out of time
+    info: dict[str, Tensor]  # [N] or [N, S]; see `torchgym.readout.entries.INFO`
 
 
 @dataclass
@@ -30,14 +46,7 @@ def info_layout(config: MarketConfig) -> dict[str, tuple[torch.dtype, int]]:
     >>> info_layout(MarketConfig(num_symbols=2))["position"]
     (torch.int64, 2)
     """
-    money = ("equity", "realized_pnl", "cash", "fees", "borrow", "turnover")
-    terms = (f"reward_{term}" for term in rewards.weights(config))
-    return {
-        "tick": (torch.int64, 1),
-        **dict.fromkeys(money, (torch.float64, 1)),
-        **dict.fromkeys(("position", "filled"), (torch.int64, config.num_symbols)),
-        **dict.fromkeys(terms, (torch.float64, 1)),
-    }
+    return {name: (row.dtype, row.width(config)) for name, row in info_entries(config).items()}
 
 
 class Columns:
@@ -47,22 +56,20 @@ class Columns:
     info they know "account" and "reward", "terminated" and "truncated".
     """
 
-    def __init__(self, config: MarketConfig) -> None:
-        self.floats: dict[str, int | slice] = {}
-        self.integers: dict[str, int | slice] = {}
-        first = {"account": (torch.float64, config.num_symbols + 3), "reward": (torch.float64, 1)}
-        flags = dict.fromkeys(("terminated", "truncated"), (torch.int64, 1))
-        self.info = info_layout(config)
-        ends = {torch.float64: 0, torch.int64: 0}
-        for name, (dtype, width) in {**first, **flags, **self.info}.items():
-            begin = ends[dtype]
-            ends[dtype] += width
-            per_symbol = name in ("account", "position", "filled")
-            table = self.floats if dtype == torch.float64 else self.integers
-            table[name] = slice(begin, begin + width) if per_symbol else begin
+    def __init__(self, structure: MarketConfig | Structure) -> None:
+        self.info = info_entries(structure)
+        account = len(account_names(structure))
+        widths = {name: row.width(structure) if row.per_symbol else 0 for name, row in self.info.items()}
+        real = {name: width for name, width in widths.items() if self.info[name].dtype == torch.float64}
+        whole = {name: width for name, width in widths.items() if name not in real}
+        self.floats = dict(_places({"account": account, "reward": 0, **real}))
+        self.integers = dict(_places({"terminated": 0, "truncated": 0, **whole}))
         self._told = tuple((name, name in self.floats, {**self.floats, **self.integers}[name]) for name in self.info)
-        happened = [name for name in self.floats if name in ("reward", "turnover") or name.startswith("reward_")]
-        self._happened = torch.tensor([self.floats[name] for name in happened], device="cpu")
+        events = ["reward", *(name for name, row in self.info.items() if row.event)]
+        self._events = [
+            torch.tensor(_columns(table, [name for name in events if name in table]), dtype=torch.int64, device="cpu")
+            for table in (self.floats, self.integers)
+        ]
 
     def of(self, name: str) -> int:
         """The column of an entry that has just one, in whichever of the two tables."""
@@ -70,20 +77,24 @@ class Columns:
         assert isinstance(at, int), name
         return at
 
-    def pack(self, told: StepResult) -> Packed:
-        """The result in three tensors."""
-        parts = {**vars(told), **told.info}
-        floats = [
-            parts[name] if isinstance(at, slice) else parts[name].unsqueeze(-1) for name, at in self.floats.items()
-        ]
-        integers = [
-            parts[name] if isinstance(at, slice) else parts[name].unsqueeze(-1) for name, at in self.integers.items()
-        ]
-        whole = [number.to(torch.int64) if number.dtype == torch.bool else number for number in integers]
-        return Packed(told.observation, torch.cat(floats, -1), torch.cat(whole, -1))
+    def read(self, moment: Moment) -> Packed:
+        """What is told of a moment, by the formulas of the rows; fresh tensors."""
+        structure, params, state = moment.structure, moment.params, moment.state
+        ends = (state.accounts.ruined, ticking.truncated(state))
+        account = [row.formula(moment) for row in ACCOUNT.values()]
+        told = {name: row.formula(moment) for name, row in self.info.items()}
+        floats = [*account, moment.events.reward, *(told[name] for name in self.floats if name in told)]
+        integers = [*ends, *(told[name] for name in self.integers if name in told)]
+        return Packed(features.observe(structure, params, state), _side_by_side(floats), _side_by_side(integers))
+
+    def pack(self, result: StepResult) -> Packed:
+        """A result in three tensors."""
+        parts = {**vars(result), **result.info}
+        floats, integers = ([parts[name] for name in table] for table in (self.floats, self.integers))
+        return Packed(result.observation, _side_by_side(floats), _side_by_side(integers))
 
     def unpack(self, packed: Packed) -> StepResult:
-        """What `pack` was given, as views where it can be."""
+        """The result, as views where it can be."""
         floats, integers = packed.floats, packed.integers
         info = {
             name: floats[:, self.floats[name]] if name in self.floats else integers[:, self.integers[name]]
@@ -106,8 +117,49 @@ class Columns:
             for name, real, at in self._told
         }
 
-    def hush(self, packed: Packed) -> Packed:
+    def without_events(self, packed: Packed) -> Packed:
         """The same moment as if nothing had just happened, in place: no reward, nothing filled or turned over."""
-        packed.floats.index_fill_(1, self._happened.to(packed.floats.device), 0.0)
-        packed.integers[:, self.integers["filled"]] = 0
+        for tensor, columns in zip((packed.floats, packed.integers), self._events, strict=True):
+            tensor.index_fill_(1, columns.to(tensor.device), 0)
         return packed
+
+
+def no_events(structure: Structure, state: MarketState) -> Events:
+    """A step in which nothing happened."""
+    nothing = torch.zeros_like(state.accounts.half_equity, dtype=torch.float64)
+    return Events(
+        reward=nothing,
+        terms={name: torch.zeros_like(nothing) for name in structure.rewards},
+        filled=torch.zeros_like(state.accounts.filled),
+        turnover=torch.zeros_like(state.accounts.turnover),
+    )
+
+
+def observe(columns: Columns, structure: Structure, params: Params, state: MarketState) -> StepResult:
+    """What is told of a state without a step."""
+    return columns.unpack(columns.read(Moment(structure, params, state, no_events(structure, state))))
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    """[N] and [N, S] tensors as columns; flags as 0 and 1."""
+    whole = [part.to(torch.int64) if part.dtype == torch.bool else part for part in parts]
+    return torch.cat([part.unsqueeze(-1) if part.dim() == 1 else part for part in whole], -1)
+
+
+def _places(widths: dict[str, int]) -> Iterator[tuple[str, int | slice]]:
+    """Column of each name, or slice where it has a width; side by side."""
+    end = 0
+    for name, width in widths.items():
+        yield name, slice(end, end + width) if width else end
+        end += width or 1
+
+
+def _columns(table: dict[str, int | slice], names: list[str]) -> list[int]:
+    found: list[int] = []
+    for name in names:
+        at = table[name]
+        found += range(at.start, at.stop) if isinstance(at, slice) else [at]
+    return found
+
+
+__all__ = ["Columns", "Entry", "Packed", "StepResult", "info_layout", "observe"]

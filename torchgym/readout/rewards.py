@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import MarketConfig, Structure
 from torchgym.numerics import exact
+from torchgym.sim.params import Params
 from torchgym.sim.state import Accounts, RewardMemory
 from torchgym.table import Table, check_made
 
-EQUITY_FLOOR_PARTS = 10**6  # returns count equity as no less than one part of this many of the starting cash
 DRAWDOWN_PRICE = 0.5  # risk_adjusted: currency per currency of new drawdown
 TURNOVER_PRICE = 1e-4  # risk_adjusted: currency per currency traded (1 bp), beside the commission
 SHARPE_DECAY = 0.01  # differential_sharpe: weight of the newest return in the running moments
@@ -27,8 +27,8 @@ SHARPE_LIMIT = 10.0  # differential_sharpe is clipped here, either side
 _SHARPE_ROUNDING = 1e-9  # of the mean square: a variance below this is what rounding leaves of none
 _SHARPE_LEAST = 1e-24  # no real trade leaves a variance this small; below it the powers would underflow
 
-# (config, memory, half equity before [N] int64, accounts after) to the term [N] float64 and the memory after
-Term = Callable[[MarketConfig, RewardMemory, Tensor, Accounts], tuple[Tensor, RewardMemory]]
+# (params, memory, half equity before [N] int64, accounts after) to the term [N] float64 and the memory after
+Term = Callable[[Params, RewardMemory, Tensor, Accounts], tuple[Tensor, RewardMemory]]
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,11 @@ class Reward:
     meaning: str
 
 
-def start(config: MarketConfig, half_equity: Tensor) -> RewardMemory:
+def start(half_equity: Tensor) -> RewardMemory:
     """The memory at the start of an episode, from `half_equity` [N] int64, twice the marked equity in points × shares.
 
     The same for every configuration, so that a fork may be rewarded otherwise.
     """
-    del config
     nothing = torch.zeros_like(half_equity, dtype=torch.float64)
     return RewardMemory(
         half_peak=half_equity.clone(), drawdown=nothing, mean_return=nothing.clone(), mean_square=nothing.clone()
@@ -66,8 +65,19 @@ def weights(config: MarketConfig) -> dict[str, float]:
     return {term: float(chosen[term]) for term in REWARDS if term in chosen}
 
 
+def terms(structure: MarketConfig | Structure) -> tuple[str, ...]:
+    """Names of the chosen terms, in the order of `REWARDS`.
+
+    Raises:
+        ValueError: for an unknown term, listing the known ones.
+    """
+    chosen = structure.rewards if isinstance(structure, Structure) else weights(structure)
+    REWARDS.check(chosen)
+    return tuple(term for term in REWARDS if term in chosen)
+
+
 def total(
-    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    structure: Structure, params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, dict[str, Tensor], RewardMemory]:
     """The reward of one tick: the weighted sum of the chosen terms, in the order of `REWARDS`.
 
@@ -82,38 +92,38 @@ def total(
         ValueError: for an unknown term, listing the known ones.
     """
     reward: Tensor | None = None
-    terms: dict[str, Tensor] = {}
-    for name, weight in weights(config).items():
-        value, memory = REWARDS[name].term(config, memory, half_equity_before, accounts)
+    values: dict[str, Tensor] = {}
+    for name in terms(structure):
+        value, memory = REWARDS[name].term(params, memory, half_equity_before, accounts)
         check_made(f"REWARDS[{name!r}]", value, half_equity_before.shape, torch.float64)
-        terms[name] = value
-        part = value if weight == 1.0 else value * weight
+        values[name] = value
+        part = value * params[f"reward.{name}"][:, 0]
         reward = part if reward is None else reward + part
     assert reward is not None  # the configuration refuses an empty mapping
-    return reward, terms, memory
+    return reward, values, memory
 
 
 def _pnl(
-    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
     """Change of marked equity, in currency; adds up to final minus initial equity over any run of ticks."""
-    return _currency(config, accounts.half_equity - half_equity_before), memory
+    return _currency(params, accounts.half_equity - half_equity_before), memory
 
 
 def _log_return(
-    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
     """log(equity after / equity before); adds up to the log return of the whole run.
 
     Equity at or below a millionth of the starting cash, ruin included, counts as that millionth: the worst possible sum is
     −13.8 from the starting cash, and the terms add up none the less.
     """
-    before, after = _solvent(config, half_equity_before), _solvent(config, accounts.half_equity)
+    before, after = _solvent(params, half_equity_before), _solvent(params, accounts.half_equity)
     return exact.log(after / before), memory
 
 
 def _risk_adjusted(
-    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
     """Profit less `DRAWDOWN_PRICE` × increase of drawdown less `TURNOVER_PRICE` × amount traded, in currency.
 
@@ -124,14 +134,14 @@ def _risk_adjusted(
     peak = torch.maximum(memory.half_peak, equity)
     below = peak - equity
     deeper = (below - (memory.half_peak - half_equity_before)).clamp(min=0)
-    halves = torch.stack([equity - half_equity_before, deeper, 2 * accounts.turnover])
-    profit, drawdown, traded = _currency(config, halves).unbind()
+    halves = (equity - half_equity_before, deeper, 2 * accounts.turnover)
+    profit, drawdown, traded = (_currency(params, amount) for amount in halves)
     remembered = replace(memory, half_peak=peak, drawdown=below.to(torch.float64) / peak.clamp(min=1))
     return profit - drawdown * DRAWDOWN_PRICE - traded * TURNOVER_PRICE, remembered
 
 
 def _differential_sharpe(
-    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
     """What this tick's return R adds to the running Sharpe ratio, per unit of decay η = `SHARPE_DECAY`.
 
@@ -145,7 +155,7 @@ def _differential_sharpe(
     Source: Moody and Saffell 1998, Reinforcement Learning for Trading, NIPS 11; derived again in their Learning to Trade via
     Direct Reinforcement, IEEE Transactions on Neural Networks 12 (2001), section II.D.
     """
-    before, after = _solvent(config, half_equity_before), _solvent(config, accounts.half_equity)
+    before, after = _solvent(params, half_equity_before), _solvent(params, accounts.half_equity)
     mean, square = memory.mean_return, memory.mean_square
     change = (after - before) / before
     from_mean, from_square = change - mean, change * change - square
@@ -160,7 +170,7 @@ def _differential_sharpe(
 
 
 def _inventory(
-    config: MarketConfig, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
     """Minus the sum over symbols of (shares held / position limit)², at the end of the tick: 0 when flat.
 
@@ -172,18 +182,17 @@ def _inventory(
     Transactions, Journal of Risk 3.
     """
     held = accounts.learner_shares
-    return (-held * held).sum(-1).to(torch.float64) * (1.0 / config.position_limit**2), memory
+    return (-held * held).sum(-1).to(torch.float64) * params.per_position_limit_squared[:, 0], memory
 
 
-def _currency(config: MarketConfig, half_amount: Tensor) -> Tensor:
+def _currency(params: Params, half_amount: Tensor) -> Tensor:
     """Currency, float64, from int64 half points × shares."""
-    return half_amount.to(torch.float64) * (0.5 * config.point_size)
+    return half_amount.to(torch.float64) * params.half_point[:, 0]
 
 
-def _solvent(config: MarketConfig, half_equity: Tensor) -> Tensor:
+def _solvent(params: Params, half_equity: Tensor) -> Tensor:
     """Equity, float64 half points × shares, counted as no less than the floor of returns (which is positive)."""
-    floor = max(1, 2 * config.starting_cash // EQUITY_FLOOR_PARTS)
-    return half_equity.clamp(min=floor).to(torch.float64)
+    return torch.maximum(half_equity, params.equity_floor_x2[:, 0]).to(torch.float64)
 
 
 REWARDS: Table[Reward] = Table(

@@ -1,4 +1,4 @@
-"""One decision of the learner: its ticks, what it brought, and how that is told."""
+"""One decision of the learner: its ticks, and what is told of them. The function that is compiled."""
 
 from __future__ import annotations
 
@@ -7,123 +7,49 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
-from torchgym.readout import features, rewards
+from torchgym.config import Structure
+from torchgym.readout import rewards
+from torchgym.readout.entries import Events, Moment
+from torchgym.readout.packed import Columns, Packed
 from torchgym.sim import actions, noise
 from torchgym.sim import tick as ticking
-from torchgym.sim.noise import Lanes
-from torchgym.sim.state import Layout, MarketParams, MarketState
+from torchgym.sim.noise import NoisePlan
+from torchgym.sim.params import Params
+from torchgym.sim.state import MarketState
 
 
-@dataclass
-class StepResult:
-    """The market at the end of a step, as the learner sees it. Fresh tensors."""
+@dataclass(frozen=True)
+class Static:
+    """What is the same for every market of a batch."""
 
-    observation: Tensor  # [N, S * F] float64
-    account: Tensor  # [N, S + 3] float64
-    reward: Tensor  # [N] float64
-    terminated: Tensor  # [N] bool: ruined at any tick of the episode
-    truncated: Tensor  # [N] bool: out of time
-    info: dict[str, Tensor]  # [N] or [N, S]; see `Market.step`
-
-
-@dataclass
-class Outcome:
-    """What one decision brought, over all its ticks."""
-
-    observation: Tensor  # [N, S * F] float64
-    account: Tensor  # [N, S + 3] float64
-    reward: Tensor  # [N] float64
-    terms: dict[str, Tensor]  # [N] float64 each, before their weights
-    filled: Tensor  # [N, S] int64 shares
-    turnover: Tensor  # [N] int64 points x shares
-
-
-def decision(
-    config: MarketConfig,
-    params: MarketParams,
-    state: MarketState,
-    action: Tensor,
-    *,
-    places: Layout,
-    lanes: Lanes,
-    watch: ticking.Watch | None = None,
-) -> tuple[MarketState, Outcome]:
-    """The ticks of one decision and what the learner gets to see of them: a pure function, and the one that is compiled.
-
-    The order goes in at the first tick; the learner rests at the others.
-    """
-
-    def one(state: MarketState, chosen: Tensor) -> tuple[MarketState, Tensor, dict[str, Tensor]]:
-        draws = noise.draw(places, lanes, state.clock.key, state.clock.tick + 1)
-        before = state.accounts.half_equity
-        state = ticking.tick(config, params, state, places=places, action=chosen, draws=draws, watch=watch)
-        gained, gained_terms, memory = rewards.total(config, state.reward, before, state.accounts)
-        return replace(state, reward=memory), gained, gained_terms
-
-    state, reward, terms = one(state, action)
-    filled, turnover = state.accounts.filled, state.accounts.turnover
-    for _ in range(config.ticks_per_action - 1):
-        state, gained, gained_terms = one(state, torch.full_like(action, actions.REST))
-        reward = reward + gained
-        terms = {name: term + gained_terms[name] for name, term in terms.items()}
-        filled, turnover = filled + state.accounts.filled, turnover + state.accounts.turnover
-    observation, account = features.observe(config, state), features.account(config, state)
-    return state, Outcome(observation, account, reward, terms, filled, turnover)
-
-
-def standing(config: MarketConfig, state: MarketState) -> Outcome:
-    """The outcome of no decision at all."""
-    nothing = torch.zeros_like(state.accounts.half_equity, dtype=torch.float64)
-    return Outcome(
-        observation=features.observe(config, state),
-        account=features.account(config, state),
-        reward=nothing,
-        terms={name: torch.zeros_like(nothing) for name in rewards.weights(config)},
-        filled=torch.zeros_like(state.accounts.filled),
-        turnover=torch.zeros_like(state.accounts.turnover),
-    )
-
-
-def result(config: MarketConfig, state: MarketState, outcome: Outcome) -> StepResult:
-    """The outcome as the learner gets it, money in currency."""
-    point, accounts = config.point_size, state.accounts
-
-    def currency(money: Tensor) -> Tensor:
-        return money.to(torch.float64) * point
-
-    info = {
-        "tick": state.clock.tick.clone(),
-        "equity": currency(accounts.half_equity) * 0.5,
-        "realized_pnl": currency(accounts.realized),
-        "cash": currency(accounts.learner_cash),
-        "fees": currency(accounts.fees),
-        "borrow": currency(accounts.borrow),
-        "turnover": currency(outcome.turnover),
-        "position": accounts.learner_shares.clone(),
-        "filled": outcome.filled.clone(),
-        **{f"reward_{name}": term.clone() for name, term in outcome.terms.items()},
-    }
-    return StepResult(
-        observation=outcome.observation,
-        account=outcome.account,
-        reward=outcome.reward,
-        terminated=accounts.ruined.clone(),
-        truncated=ticking.truncated(state),
-        info=info,
-    )
+    structure: Structure
+    plan: NoisePlan
+    columns: Columns
 
 
 def step(
-    config: MarketConfig,
-    params: MarketParams,
-    state: MarketState,
-    action: Tensor,
-    *,
-    places: Layout,
-    lanes: Lanes,
-    watch: ticking.Watch | None = None,
-) -> tuple[MarketState, StepResult]:
-    """One decision, told in full."""
-    after, outcome = decision(config, params, state, action, places=places, lanes=lanes, watch=watch)
-    return after, result(config, after, outcome)
+    static: Static, params: Params, state: MarketState, action: Tensor, watch: ticking.Watch | None = None
+) -> tuple[MarketState, Packed]:
+    """The ticks of one decision, and what the learner gets to see of them: a pure function.
+
+    The order goes in at the first tick; the learner rests at the others.
+    """
+    structure = static.structure
+
+    def one(state: MarketState, chosen: Tensor) -> tuple[MarketState, Events]:
+        draws = noise.draw(structure, static.plan, state.clock.key, state.clock.tick + 1)
+        before = state.accounts.half_equity
+        state = ticking.tick(structure, params, state, action=chosen, draws=draws, watch=watch)
+        reward, terms, memory = rewards.total(structure, params, state.reward, before, state.accounts)
+        return replace(state, reward=memory), Events(reward, terms, state.accounts.filled, state.accounts.turnover)
+
+    state, events = one(state, action)
+    for _ in range(structure.ticks_per_action - 1):
+        state, more = one(state, torch.full_like(action, actions.REST))
+        events = Events(
+            reward=events.reward + more.reward,
+            terms={name: term + more.terms[name] for name, term in events.terms.items()},
+            filled=events.filled + more.filled,
+            turnover=events.turnover + more.turnover,
+        )
+    return state, static.columns.read(Moment(structure, params, state, events))

@@ -10,10 +10,10 @@ import pyarrow as pa
 from torchgym.config import MarketConfig
 from torchgym.files import hexdigest
 from torchgym.readout import features, rewards
+from torchgym.readout.entries import ACCOUNT, INFO, PATHS, Entry, info_entries
 from torchgym.readout.features import LIMIT
-from torchgym.readout.paths import entries
+from torchgym.readout.paths import chosen as chosen_paths
 from torchgym.readout.rewards import REWARDS
-from torchgym.recording import meanings
 from torchgym.sim import actions
 
 PREFIX = "torchgym."  # of the names of a file's own metadata
@@ -30,9 +30,6 @@ KINDS: dict[str, str] = {
     "market": "what everybody in the market can know",
     "hidden": "what nobody in the market knows: no input for a model that is to trade",
 }
-
-_ARROW = {"int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
-_INTEGERS = {"volume", "fills", "bid_depth", "ask_depth", "buys", "sells", "maker_shares", "position"}
 
 
 @dataclass(frozen=True)
@@ -53,8 +50,8 @@ class Column:
     @property
     def field(self) -> pa.Field:
         """The same for Arrow, unit, kind and description as metadata of the field."""
-        told = {"unit": self.unit, "kind": self.kind, "description": self.description}
-        return pa.field(self.name, _ARROW[self.dtype], self.nullable, told)
+        metadata = {"unit": self.unit, "kind": self.kind, "description": self.description}
+        return pa.field(self.name, pa.type_for_alias(self.dtype), self.nullable, metadata)
 
 
 def columns(
@@ -64,7 +61,7 @@ def columns(
 
     Args:
         features: whether with what the learner saw: the configured features, and its account as observed.
-        market_fields: which rows of `torchgym.readout.paths.ENTRIES`; None is all of them. Position and equity are always there.
+        market_fields: which rows of `torchgym.readout.entries.PATHS`; None is all of them. Position and equity are always there.
 
     Raises:
         ValueError: for an unknown field, listing the known ones.
@@ -72,7 +69,7 @@ def columns(
     >>> [column.name for column in columns(MarketConfig(), features=False, market_fields=["mid"])][:8]
     ['episode', 'seed', 'tick', 'symbol', 'terminated', 'truncated', 'action', 'reward']
     """
-    fields = [name for name in dict.fromkeys(entries(market_fields)) if name in meanings.MARKET]
+    fields = [name for name in dict.fromkeys(chosen_paths(market_fields)) if name not in INFO]
     return (
         Column("episode", "int64", "number", "key", "which episode of the recording, from 0"),
         Column("seed", "int64", "number", "key", "what decides the episode, together with the configuration"),
@@ -81,9 +78,9 @@ def columns(
         Column("terminated", "bool", "true/false", "end", "ruined; the episode's last row"),
         Column("truncated", "bool", "true/false", "end", "out of time; the episode's last row"),
         *_decision(config),
-        *(Column(name, _dtype(name), unit, "account", meaning) for name, (unit, meaning) in meanings.ACCOUNT.items()),
+        *(_of_entry(name, INFO[name], "account") for name in _symbols_first(INFO, event=False) if name != "tick"),
         *(_seen(config) if features else ()),
-        *(Column(name, _dtype(name), *meanings.MARKET[name]) for name in fields),
+        *(_of_entry(name, PATHS[name], "hidden" if PATHS[name].hidden else "market") for name in fields),
     )
 
 
@@ -105,34 +102,36 @@ def digest(schema: pa.Schema) -> bytes:
     return hexdigest(part + b"\0" for part in parts).encode()
 
 
-def _dtype(name: str) -> str:
-    return "int64" if name in _INTEGERS else "float64"
+def _of_entry(name: str, row: Entry, kind: str) -> Column:
+    return Column(name, str(row.dtype).removeprefix("torch."), row.unit, kind, row.meaning)
+
+
+def _symbols_first(rows: Mapping[str, Entry], *, event: bool) -> list[str]:
+    """Names of the rows that are events, or of those that are not, with those per symbol in front."""
+    return sorted((name for name in rows if rows[name].event == event), key=lambda name: not rows[name].per_symbol)
 
 
 def _decision(config: MarketConfig) -> Iterator[Column]:
-    """The choice, and what `Market.step` told after it, over all its ticks."""
+    """The choice, and what `Market.step` returns for it, over all its ticks."""
     scheme = actions.scheme(config)
     none = f"; {actions.REST} where none was chosen" if scheme.hold is None else ""
-    told = f"0 to {scheme.choices - 1} of the {config.action!r} actions{none}"
-    yield Column("action", "int64", "choice", "decision", told)
-    units = {REWARDS[term].unit for term in rewards.weights(config)}
+    choices = f"0 to {scheme.choices - 1} of the {config.action!r} actions{none}"
+    yield Column("action", "int64", "choice", "decision", choices)
+    terms = rewards.weights(config)
+    units = {REWARDS[term].unit for term in terms}
     unit = units.pop() if len(units) == 1 else "mixed"
     yield Column("reward", "float64", unit, "decision", "what the learner was rewarded with, all symbols together")
-    for term in rewards.weights(config):
-        told = f"{REWARDS[term].meaning}, before its weight in the reward"
-        yield Column(f"reward_{term}", "float64", REWARDS[term].unit, "decision", told)
-    yield Column(
-        "filled", "int64", "shares", "decision", "what the learner traded of the symbol, positive when it bought"
-    )
-    yield Column("turnover", "float64", "currency", "decision", "amount traded in all symbols, both sides positive")
+    rows = info_entries(config)
+    for name in (*(f"reward_{term}" for term in terms), *_symbols_first(INFO, event=True)):
+        yield _of_entry(name, rows[name], "decision")
 
 
 def _seen(config: MarketConfig) -> Iterator[Column]:
     relative = config.scaling == "relative"
     for name, row, at in features.rows(config):
-        told = row.meanings[at]
+        meaning = row.meanings[at]
         if relative:
-            told = f"{told}; recorded free of scale, as {row.scaled}, clipped to ±{LIMIT:g}"
-        yield Column(name, "float64", "ratio" if relative else row.unit, "feature", told)
-    for name, (unit, meaning) in meanings.OBSERVED_ACCOUNT.items():
-        yield Column(name, "float64", unit, "account_feature", meaning)
+            meaning = f"{meaning}; recorded free of scale, as {row.scaled}, clipped to ±{LIMIT:g}"
+        yield Column(name, "float64", "ratio" if relative else row.unit, "feature", meaning)
+    for name, entry in ACCOUNT.items():
+        yield _of_entry(f"account_{name}", entry, "account_feature")

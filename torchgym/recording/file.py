@@ -84,14 +84,10 @@ class ParquetFile:
                 self._flush()
 
     def close(self) -> None:
-        """Finish the file and move it to its place; where that fails, as on a full disk, `discard` it."""
-        try:
-            self._flush()
-            self.open().close()
-            put_in_place(self._unfinished, self.path)
-        except BaseException:
-            self.discard()
-            raise
+        """Finish the file and move it to its place; where that fails, as on a full disk, it must be discarded."""
+        self._flush()
+        self.open().close()
+        put_in_place(self._unfinished, self.path)
 
     def discard(self) -> None:
         """Give up: nothing is left, and a file that was to be replaced is as it was."""

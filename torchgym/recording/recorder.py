@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -14,11 +15,10 @@ from torch import Tensor
 
 from torchgym.config.validation import check_count
 from torchgym.engine import Market, Seeds, StepResult, check_action, check_seeds
-from torchgym.readout.paths import ENTRIES
+from torchgym.readout.entries import ACCOUNT
 from torchgym.recording.block import Block, Chunk
 from torchgym.recording.columns import columns, schema
 from torchgym.recording.file import ROWS_PER_GROUP, ParquetFile, Sorter
-from torchgym.recording.meanings import ACCOUNT, OBSERVED_ACCOUNT
 from torchgym.sim import actions
 from torchgym.version import __version__
 
@@ -43,7 +43,7 @@ class EpisodeRecorder:
     Args:
         path: the file; its folder must be there.
         market: to be reset and stepped through the recorder only.
-        market_fields: which rows of `torchgym.readout.paths.ENTRIES` to record; None is all of them.
+        market_fields: which rows of `torchgym.readout.entries.PATHS` to record; None is all of them.
         features: whether to record what the learner saw, 54 columns and more.
         about: entries for the file's metadata, such as who played.
         overwrite: whether a file that is there already may be replaced.
@@ -85,7 +85,7 @@ class EpisodeRecorder:
         self.episodes = 0  # begun so far
         self.ruined = 0  # of those that are written
         self.done = False  # whether all episodes that run are known to be over; seen late, when rows go to disk
-        self._features = [column.name for column in self.columns if column.kind == "feature"]
+        self._features = self._names("feature")
         per_row = market.num_envs * config.num_symbols
         length = min(max(_LEAST_ROWS, rows_per_group // per_row), config.max_ticks // config.ticks_per_action + 1)
         self._chunk = Chunk(length)
@@ -117,7 +117,8 @@ class EpisodeRecorder:
                 f"episodes must be an integer from 1 to the {self.market.num_envs} markets, got {episodes!r}"
             )
         self._file.open()
-        self._end_block()
+        with self._or_discard():
+            self._end_block()
         seen = self.market.reset(given)
         sorter = Sorter(self._file.path.parent, self.schema, count)
         numbers = np.arange(self.episodes, self.episodes + count)
@@ -143,11 +144,11 @@ class EpisodeRecorder:
         rest = torch.full_like(market.live.accounts.learner_shares, none)
         chosen = rest if action is None else check_action(market.config, action, market.num_envs, market.device)
         seen = market.step(None if action is None else chosen)
-        brought = {name: seen.info[name] for name in seen.info if name.startswith("reward_")}
-        happened = {"reward": seen.reward, "filled": seen.info["filled"], "turnover": seen.info["turnover"]}
-        self._chunk.put({"action": chosen, **happened, **brought})
+        events = {name: seen.info[name] for name in self._names("decision") if name in seen.info}
+        self._chunk.put({"action": chosen, "reward": seen.reward, **events})
         if self._chunk.next_row():
-            self._flush(self._block, decided=True)
+            with self._or_discard():
+                self._flush(self._block, decided=True)
         self._see(seen)
         return seen
 
@@ -155,13 +156,10 @@ class EpisodeRecorder:
         """End the running episodes and put the file in its place; nothing, when the recording is finished."""
         if self._finished:
             return
-        try:
+        with self._or_discard():
             self._end_block()
-        except BaseException:
-            self.discard()
-            raise
+            self._file.close()
         self._finished = True
-        self._file.close()
 
     def discard(self) -> None:
         """Give up: no file appears, and one that was to be replaced is as it was; nothing, when the recording is finished."""
@@ -188,25 +186,33 @@ class EpisodeRecorder:
         if self._finished:
             raise RuntimeError("the recording is finished: make another EpisodeRecorder")
 
+    @contextmanager
+    def _or_discard(self) -> Iterator[None]:
+        """While rows go to disk: where that fails, some are lost, so there is no recording."""
+        try:
+            yield
+        except BaseException:
+            self.discard()
+            raise
+
+    def _names(self, *kinds: str) -> list[str]:
+        """Names of the columns of these kinds."""
+        return [column.name for column in self.columns if column.kind in kinds]
+
     def _see(self, seen: StepResult) -> None:
         """Write down the moment at which the next decision is made."""
-        market, config = self.market, self.market.config
-        named = {column.name for column in self.columns}
-        moment = {name: entry(config, market.live) for name, entry in ENTRIES.items() if name in named}
-        moment |= {name: seen.info[name] for name in ("tick", *ACCOUNT)}
+        moment = self.market.read(*self._names("market", "hidden"))
+        moment |= {name: seen.info[name] for name in ("tick", *self._names("account"))}
         moment |= {"terminated": seen.terminated, "truncated": seen.truncated}
         if self._features:
-            account = zip(OBSERVED_ACCOUNT, seen.account.split([config.num_symbols, 1, 1, 1], -1), strict=True)
-            moment |= {name: part if name == "account_position" else part.squeeze(-1) for name, part in account}
+            parts = seen.account.split([row.width(self.market.config) for row in ACCOUNT.values()], -1)
+            for (name, row), part in zip(ACCOUNT.items(), parts, strict=True):
+                moment[f"account_{name}"] = part if row.per_symbol else part.squeeze(-1)
             moment["observation"] = seen.observation
         self._chunk.put(moment)
 
     def _flush(self, block: Block, *, decided: bool) -> None:
-        try:
-            block.write(self._chunk.arrays(), decided=decided)
-        except OSError:  # the disk is full, say: rows are lost, so there is no recording
-            self.discard()
-            raise
+        block.write(self._chunk.arrays(), decided=decided)
         self.done = bool(block.over.all())
         self._chunk.begin()
 
@@ -215,12 +221,8 @@ class EpisodeRecorder:
             return
         self._chunk.next_row()  # the last moment, on which nothing was decided
         self._flush(self._block, decided=False)
-        try:
-            for rows in self._block.sorter.sorted():
-                self._file.write(rows)
-        except OSError:
-            self.discard()
-            raise
+        for rows in self._block.sorter.sorted():
+            self._file.write(rows)
         self.ruined += self._block.ruined
         self._block.sorter.close()
         self._block = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,10 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count
 from torchgym.engine import Market, check_seeds, consecutive_seeds
-from torchgym.lab.policies import Policy, PolicyMaker
+from torchgym.lab.policies import MakePolicy, Policy
+from torchgym.progress import Count, Progress, silent
 from torchgym.recording.file import ROWS_PER_GROUP
 from torchgym.recording.recorder import EpisodeRecorder
-
-Progress = Callable[[str, int, int], None]
 
 NUM_ENVS = 64
 
@@ -42,7 +41,7 @@ def record(
     episodes: int,
     seed: int = 0,
     policy: Policy | None = None,
-    maker: PolicyMaker | None = None,
+    make_policy: MakePolicy | None = None,
     num_envs: int = NUM_ENVS,
     market_fields: Sequence[str] | None = None,
     features: bool = True,
@@ -51,7 +50,7 @@ def record(
     rows_per_group: int = ROWS_PER_GROUP,
     device: torch.device | str = "cpu",
     compile: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Recording:
     """Play whole episodes and write them to a Parquet file: one row per episode, tick and symbol, sorted so.
 
@@ -67,10 +66,10 @@ def record(
         config: what kind of market; the default is a liquid stock.
         episodes: how many; episode i has the seed `seed + i`.
         policy: the action for what was seen last, as in `Market.run`; None holds.
-        maker: makes a policy for the episodes about to begin, such as `torchgym.lab.policies.BASELINES[name].make`; in place
-            of `policy`, where one needs to know the episodes or has a memory.
+        make_policy: makes a policy for the episodes about to begin, such as `torchgym.lab.policies.BASELINES[name].make`; in
+            place of `policy`, where one needs to know the episodes or has a memory.
         num_envs: at most so many markets play at once.
-        market_fields: which rows of `torchgym.readout.paths.ENTRIES` to record; None is all of them.
+        market_fields: which rows of `torchgym.readout.entries.PATHS` to record; None is all of them.
         features: whether to record what the learner saw, its own account included.
         about: further entries for the file's metadata, such as who played; `read_about` gives them back.
         overwrite: whether a file that is there already may be replaced.
@@ -85,8 +84,8 @@ def record(
         OSError: when it cannot be written.
         ValueError: for an impossible argument; nothing has been written then.
     """
-    if policy is not None and maker is not None:
-        raise ValueError("policy and maker contradict each other: give one of them")
+    if policy is not None and make_policy is not None:
+        raise ValueError("policy and make_policy contradict each other: give one of them")
     for name, number in (("episodes", episodes), ("num_envs", num_envs)):
         check_count(name, number, 1)
     check_seeds([seed], 1)
@@ -104,20 +103,16 @@ def record(
         rows_per_group=rows_per_group,
     ) as recorder:
         for block, of_block in enumerate(seeds):
-            act = policy if maker is None else maker(market.config, of_block.to(market.device))
+            act = policy if make_policy is None else make_policy(market.config, of_block.to(market.device))
             left = min(market.num_envs, episodes - block * market.num_envs)
             _play(recorder, of_block, left, act, _within(progress, block, blocks))
-        if progress is not None:
-            progress("sorting", 0, 1)
-    if progress is not None:
-        progress("sorting", 1, 1)
+        progress("sorting", 0, 1)
+    progress("sorting", 1, 1)
     path = Path(path)
     return Recording(path, episodes, recorder.ruined, recorder.rows, len(recorder.columns), path.stat().st_size)
 
 
-def _play(
-    recorder: EpisodeRecorder, seeds: Tensor, episodes: int, act: Policy | None, tell: Callable[[int, int], None]
-) -> None:
+def _play(recorder: EpisodeRecorder, seeds: Tensor, episodes: int, act: Policy | None, tell: Count) -> None:
     """One block of episodes, to the end of the last."""
     config = recorder.market.config
     length = config.max_ticks // config.ticks_per_action
@@ -132,11 +127,10 @@ def _play(
             return
 
 
-def _within(progress: Progress | None, block: int, blocks: int) -> Callable[[int, int], None]:
-    """Tells of the ticks of one block as a part of those of all."""
+def _within(progress: Progress, block: int, blocks: int) -> Count:
+    """Reports the ticks of one block as a part of those of all."""
 
     def tell(done: int, total: int) -> None:
-        if progress is not None:
-            progress("ticks", block * total + done, blocks * total)
+        progress("ticks", block * total + done, blocks * total)
 
     return tell

@@ -16,21 +16,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
-from torchgym.sim.state import Accounts, Auction, Execution, Layout
+from torchgym.config import Structure
+from torchgym.sim.params import Params
+from torchgym.sim.state import Accounts, Auction, Execution
 
 _COMMISSION_UNIT = 1_000_000  # commission is resolved to a hundredth of a basis point
 _BORROW_UNIT = 2_000_000_000  # half units of money x parts per billion
 
 
-def start(config: MarketConfig, shares: Tensor) -> Accounts:
+def start(params: Params, shares: Tensor) -> Accounts:
     """Opening balances: the learner has its cash and starting shares; background traders their inventories [N, S, A] int64.
 
     Its shares count at the list price, in the basis and in the equity, until `appraise` or `mark` looks at a market.
     """
     markets, symbols = shares.shape[:2]
     device = shares.device
-    endowment = config.starting_shares * config.list_price  # of each symbol
+    held, cash = params.starting_shares, params.starting_cash[:, 0]
+    endowment = held * params.list_price  # of each symbol
 
     def zeros(*shape: int) -> Tensor:
         return torch.zeros((markets, *shape), dtype=torch.int64, device=device)
@@ -38,14 +40,14 @@ def start(config: MarketConfig, shares: Tensor) -> Accounts:
     return Accounts(
         cash=torch.zeros_like(shares),
         shares=shares,
-        learner_cash=zeros() + config.starting_cash,
-        learner_shares=zeros(symbols) + config.starting_shares,
+        learner_cash=zeros() + cash,
+        learner_shares=zeros(symbols) + held,
         fees=zeros(),
         borrow=zeros(),
         borrow_accrued=zeros(),
         basis=zeros(symbols) + endowment,
         realized=zeros(),
-        half_equity=zeros() + 2 * (config.starting_cash + symbols * endowment),
+        half_equity=2 * (cash + symbols * endowment[:, 0]),
         ruined=torch.zeros(markets, dtype=torch.bool, device=device),
         filled=zeros(symbols),
         turnover=zeros(),
@@ -53,8 +55,8 @@ def start(config: MarketConfig, shares: Tensor) -> Accounts:
 
 
 def settle(
-    config: MarketConfig,
-    places: Layout,
+    structure: Structure,
+    params: Params,
     accounts: Accounts,
     *,
     execution: Execution,
@@ -75,13 +77,14 @@ def settle(
     learner_fill = execution.filled + auction.fills[..., -1]
     learner_paid = execution.paid + auction.fills[..., -1] * auction.price
     traded = learner_paid.abs()
-    rate = round(config.commission_bps * _COMMISSION_UNIT / 10_000)
-    fee = torch.div(traded * rate + (_COMMISSION_UNIT - 1), _COMMISSION_UNIT, rounding_mode="floor").sum(-1)
+    fee = torch.div(
+        traded * params.commission_rate + (_COMMISSION_UNIT - 1), _COMMISSION_UNIT, rounding_mode="floor"
+    ).sum(-1)
     basis, realized = _close(accounts.learner_shares, accounts.basis, learner_fill, learner_paid)
     return replace(
         accounts,
-        cash=credit(places, accounts.cash, -spent),
-        shares=credit(places, accounts.shares, moved),
+        cash=credit(structure, accounts.cash, -spent),
+        shares=credit(structure, accounts.shares, moved),
         learner_cash=accounts.learner_cash - learner_paid.sum(-1) - fee,
         learner_shares=accounts.learner_shares + learner_fill,
         fees=accounts.fees + fee,
@@ -92,10 +95,10 @@ def settle(
     )
 
 
-def credit(places: Layout, balances: Tensor, per_slot: Tensor) -> Tensor:
+def credit(structure: Structure, balances: Tensor, per_slot: Tensor) -> Tensor:
     """Balances [N, S, A] plus what the owners' slots received, [N, S, K]: a maker's two slots are one owner."""
-    own, bids, asks = per_slot.split((places.singles, places.makers, places.makers), dim=-1)
-    singles, makers = balances.split((places.singles, places.makers), dim=-1)
+    own, bids, asks = per_slot.split((structure.singles, structure.makers, structure.makers), dim=-1)
+    singles, makers = balances.split((structure.singles, structure.makers), dim=-1)
     return torch.cat([singles + own, makers + bids + asks], dim=-1)
 
 
@@ -113,9 +116,7 @@ def _close(held: Tensor, basis: Tensor, fill: Tensor, paid: Tensor) -> tuple[Ten
     return basis - cost + (paid - money), -money - cost
 
 
-def mark(
-    config: MarketConfig, accounts: Accounts, half_mid: Tensor, liquidation: Tensor | None, *, now: Tensor
-) -> Accounts:
+def mark(params: Params, accounts: Accounts, half_mid: Tensor, liquidation: Tensor | None, *, now: Tensor) -> Accounts:
     """Charge for short positions, mark the learner's equity to the end of tick `now` ([N] int64), and see whether it is ruined.
 
     The charge accrues in parts per billion of the short value and falls due in whole units of money. Both begin with tick 1, the
@@ -126,7 +127,7 @@ def mark(
     """
     begun = now > 0
     short_value = (torch.clamp(-accounts.learner_shares, min=0) * half_mid).sum(-1)
-    owed = accounts.borrow_accrued + torch.where(begun, short_value, 0) * config.borrow_ppb
+    owed = accounts.borrow_accrued + torch.where(begun, short_value, 0) * params.borrow_ppb[:, 0]
     due = torch.div(owed, _BORROW_UNIT, rounding_mode="floor")
     charged = replace(
         accounts,
@@ -136,7 +137,7 @@ def mark(
         realized=accounts.realized - due,
     )
     marked = appraise(charged, half_mid, liquidation)
-    return replace(marked, ruined=accounts.ruined | (begun & (marked.half_equity <= 2 * config.maintenance)))
+    return replace(marked, ruined=accounts.ruined | (begun & (marked.half_equity <= 2 * params.maintenance[:, 0])))
 
 
 def appraise(accounts: Accounts, half_mid: Tensor, liquidation: Tensor | None) -> Accounts:
@@ -148,3 +149,19 @@ def appraise(accounts: Accounts, half_mid: Tensor, liquidation: Tensor | None) -
     """
     worth = accounts.learner_shares * half_mid if liquidation is None else liquidation
     return replace(accounts, half_equity=2 * accounts.learner_cash + worth.sum(-1))
+
+
+def holdings(structure: Structure, accounts: Accounts) -> dict[str, dict[str, Tensor]]:
+    """Who owns what: for each class of owner cash [N] int64 points x shares, and shares [N, S] int64; see `Market.holdings`."""
+    places = {**structure.families, "maker": structure.maker_owners}
+    owned = {
+        name: {"cash": accounts.cash[..., place].sum((1, 2)), "shares": accounts.shares[..., place].sum(-1)}
+        for name, place in places.items()
+    }
+    none = torch.zeros_like(accounts.learner_shares)
+    return {
+        **owned,
+        "learner": {"cash": accounts.learner_cash.clone(), "shares": accounts.learner_shares.clone()},
+        "fees": {"cash": accounts.fees.clone(), "shares": none},
+        "borrow": {"cash": accounts.borrow.clone(), "shares": none.clone()},
+    }

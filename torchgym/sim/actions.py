@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import MarketConfig, Structure
+from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
 from torchgym.table import Table, check_made
 
@@ -22,7 +23,7 @@ REST = -1  # no order
 class ActionScheme:
     """One row of `ACTIONS`: how many choices per symbol, which of them never trades, and what a choice asks for.
 
-    `wanted(config, action, held)`: action [N, S] int64 below `choices`, held [N, S] int64 shares -> [N, S] int64 shares to
+    `wanted(params, action, held)`: action [N, S] int64 below `choices`, held [N, S] int64 shares -> [N, S] int64 shares to
     trade, positive buys, before the position limit. It is also asked about `REST`, and what it says then is not used.
 
     Raises:
@@ -31,7 +32,7 @@ class ActionScheme:
 
     choices: int
     hold: int | None  # None: every choice may trade
-    wanted: Callable[[MarketConfig, Tensor, Tensor], Tensor]
+    wanted: Callable[[Params, Tensor, Tensor], Tensor]
 
     def __post_init__(self) -> None:
         if self.choices < 2:
@@ -40,28 +41,29 @@ class ActionScheme:
             raise ValueError(f"hold must be a choice from 0 to {self.choices - 1}, or None, got {self.hold}")
 
 
-def _discrete(config: MarketConfig, action: Tensor, held: Tensor) -> Tensor:
+def _discrete(params: Params, action: Tensor, held: Tensor) -> Tensor:
     """0 sells one standard order, 1 holds, 2 buys one."""
-    return (action - 1) * config.order_size
+    return (action - 1) * params.order_size
 
 
-def _sized(config: MarketConfig, action: Tensor, held: Tensor) -> Tensor:
+def _sized(params: Params, action: Tensor, held: Tensor) -> Tensor:
     """0 to 6: sell three, one, a tenth of a standard order (at least a share), hold, buy the same sizes."""
-    tenth = max(1, config.order_size // 10)
+    size = params.order_size
+    tenth = torch.div(size, 10, rounding_mode="floor").clamp(min=1)
     distance = (action - 3).abs()
-    size = torch.where(distance == 1, tenth, torch.where(distance == 2, config.order_size, 3 * config.order_size))
-    return torch.sign(action - 3) * size
+    shares = torch.where(distance == 1, tenth, torch.where(distance == 2, size, 3 * size))
+    return torch.sign(action - 3) * shares
 
 
-def _target(config: MarketConfig, action: Tensor, held: Tensor) -> Tensor:
+def _target(params: Params, action: Tensor, held: Tensor) -> Tensor:
     """0 to 4: move towards -1, -1/2, 0, 1/2, 1 position limits by at most one standard order."""
-    target = torch.div((action - 2) * config.position_limit, 2, rounding_mode="trunc")
-    return torch.clamp(target - held, -config.order_size, config.order_size)
+    target = torch.div((action - 2) * params.position_limit, 2, rounding_mode="trunc")
+    return torch.clamp(target - held, -params.order_size, params.order_size)
 
 
-def _percent(config: MarketConfig, action: Tensor, held: Tensor) -> Tensor:
+def _percent(params: Params, action: Tensor, held: Tensor) -> Tensor:
     """0 to 200: trade action - 100 hundredths of a standard order, cut towards zero; order_size = 100 makes them shares."""
-    return torch.div((action - 100) * config.order_size, 100, rounding_mode="trunc")
+    return torch.div((action - 100) * params.order_size, 100, rounding_mode="trunc")
 
 
 ACTIONS: Table[ActionScheme] = Table(
@@ -75,7 +77,7 @@ ACTIONS: Table[ActionScheme] = Table(
 )
 
 
-def scheme(config: MarketConfig) -> ActionScheme:
+def scheme(config: MarketConfig | Structure) -> ActionScheme:
     """The configured scheme.
 
     Raises:
@@ -84,18 +86,18 @@ def scheme(config: MarketConfig) -> ActionScheme:
     return ACTIONS.find(config.action)
 
 
-def order(config: MarketConfig, state: MarketState, action: Tensor) -> tuple[Tensor, Tensor]:
+def order(structure: Structure, params: Params, state: MarketState, action: Tensor) -> tuple[Tensor, Tensor]:
     """The learner's market-like order: shares [N, S] int64 (positive buys) and limit [N, S] int64 points.
 
     The order is cut so that the position stays within the limit; the limit price is the collar around the mid shown in the
     observation, rounded towards the mid.
     """
     held = state.accounts.learner_shares
-    wanted = scheme(config).wanted(config, action, held)
-    check_made(f"ACTIONS[{config.action!r}]", wanted, held.shape, torch.int64)
-    bound = config.position_limit
+    wanted = scheme(structure).wanted(params, action, held)
+    check_made(f"ACTIONS[{structure.action!r}]", wanted, held.shape, torch.int64)
+    bound = params.position_limit
     shares = torch.clamp(held + torch.where(action == REST, 0, wanted), -bound, bound) - held
     half_mid = state.tape.half_mids[..., -1].to(torch.float64)
-    up = torch.floor(half_mid * (0.5 * (1.0 + config.collar)))
-    down = torch.ceil(half_mid * (0.5 * (1.0 - config.collar)))
+    up = torch.floor(half_mid * params.collar_up)
+    down = torch.ceil(half_mid * params.collar_down)
     return shares, torch.where(shares > 0, up, down).to(torch.int64)

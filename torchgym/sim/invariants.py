@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
-from torchgym.sim.state import Accounts, Auction, Book, Execution, MarketState, Tape, Value, leaves
+from torchgym.config import Structure
+from torchgym.numerics.trees import leaves
+from torchgym.sim.params import Params
+from torchgym.sim.state import Accounts, Auction, Book, Execution, MarketState, Tape, Value
 
 
 class BrokenInvariant(AssertionError):
@@ -50,18 +52,19 @@ def total_shares(accounts: Accounts) -> Tensor:
     return accounts.shares.sum(-1) + accounts.learner_shares
 
 
-def standing(config: MarketConfig, state: MarketState) -> dict[str, Tensor]:
+def standing(structure: Structure, params: Params, state: MarketState) -> dict[str, Tensor]:
     """Which rules a state holds at the end of a tick, whatever came before: bool tensors that begin with [N], by rule.
 
     A state from elsewhere that holds them all may still be one that no market reaches; one that breaks any certainly is.
     """
     clock, book, tape, own = state.clock, state.book, state.tape, state.accounts
-    endowment = config.num_symbols * config.starting_shares * config.list_price
+    cash = params.starting_cash[:, 0]
+    endowment = structure.num_symbols * (params.starting_shares * params.list_price)[:, 0]
     rules = {f"{name} is finite": torch.isfinite(leaf) for name, leaf in leaves(state) if leaf.dtype.is_floating_point}
     rules |= {
         "seeds are not negative": clock.seed >= 0,
         "episodes are counted from 0, or -1 before the first of a new seed": clock.episode >= -1,
-        "the warm-up is as long as the configuration says": clock.tick >= -config.warmup_ticks,
+        "the warm-up is as long as the configuration says": clock.tick >= -structure.warmup_ticks,
         "an episode has a length": clock.last >= 1,
         "prices are at least one point": (book.size == 0) | (book.price >= 1),
         "the book is uncrossed": _uncrossed(book),
@@ -69,14 +72,14 @@ def standing(config: MarketConfig, state: MarketState) -> dict[str, Tensor]:
         "bids are at least one point": tape.bid >= 1,
         "mids are at least one point": tape.half_mids >= 2,
         "volumes are not negative": tape.volumes >= 0,
-        "positions are within their limit": own.learner_shares.abs() <= config.position_limit,
+        "positions are within their limit": own.learner_shares.abs() <= params.position_limit,
         "fees and borrow charges are not negative": (own.fees >= 0) & (own.borrow >= 0) & (own.borrow_accrued >= 0),
-        "cash adds up to the learner's starting cash": total_cash(own) == config.starting_cash,
-        "shares add up to the learner's starting shares": total_shares(own) == config.starting_shares,
+        "cash adds up to the learner's starting cash": total_cash(own) == cash,
+        "shares add up to the learner's starting shares": total_shares(own) == params.starting_shares,
         "realised profit and basis explain the learner's cash": own.learner_cash
-        == config.starting_cash + endowment + own.realized - own.basis.sum(-1),
+        == cash + endowment + own.realized - own.basis.sum(-1),
     }
-    if config.mark == "mid":
+    if structure.mark == "mid":
         worth = (own.learner_shares * tape.half_mids[..., -1]).sum(-1)
         rules["equity is cash and shares at the mid"] = own.half_equity == 2 * own.learner_cash + worth
     return rules

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
 from torchgym.numerics import exact
+from torchgym.sim.params import Params
 from torchgym.sim.state import (
     FLOW_LOOKBACK,
     LOOKBACK,
@@ -14,14 +14,12 @@ from torchgym.sim.state import (
     Auction,
     Book,
     Execution,
-    MarketParams,
     Tape,
     push,
 )
 
 DEPTH_POINTS = 10
 FALLBACK_POINTS = 20  # how far from the makers' reference an empty side is quoted
-RETURN_CAP = 0.02  # a one-tick return counts no more than this in the variances
 _FAR = 2.0**31  # points: where an empty side's best quote is
 
 # Reductions over the slots run on float32 that holds integers, which is exact in any order and several times faster than int64:
@@ -29,7 +27,7 @@ _FAR = 2.0**31  # points: where an empty side's best quote is
 # nearby, so that a quote is exact as long as the market has not risen to 64 times the highest list price.
 
 
-def start(config: MarketConfig, params: MarketParams, book: Book, reference: Tensor, variance: Tensor) -> Tape:
+def start(params: Params, book: Book, reference: Tensor, variance: Tensor) -> Tape:
     """A tape that has seen nothing but the opening quotes.
 
     Args:
@@ -55,7 +53,7 @@ def start(config: MarketConfig, params: MarketParams, book: Book, reference: Ten
         bid_depth=bid_depth,
         ask_depth=ask_depth,
         close=half_mid >> 1,
-        log_mid=log_price(config, half_mid),
+        log_mid=log_price(params, half_mid),
         last_return=zero,
         half_mids=half_mid.unsqueeze(-1).repeat(1, 1, LOOKBACK + 1),
         volumes=history(VOLUME_LOOKBACK + 1),
@@ -75,8 +73,7 @@ def start(config: MarketConfig, params: MarketParams, book: Book, reference: Ten
 
 
 def measure(
-    config: MarketConfig,
-    params: MarketParams,
+    params: Params,
     tape: Tape,
     *,
     book: Book,
@@ -98,7 +95,7 @@ def measure(
     bid, ask = best_quotes(book, reference)
     bid_depth, ask_depth = depths(book, bid, ask)
     half_mid = bid + ask
-    log_mid = log_price(config, half_mid)
+    log_mid = log_price(params, half_mid)
     change = log_mid - tape.log_mid
 
     taken = execution.filled.abs()
@@ -109,9 +106,10 @@ def measure(
     buys, sells = _aggressive(execution, auction, fresh)
     filled = (_count(auction.fills) + _count(execution.fills)).to(torch.int64) + (taken > 0)
 
-    size = torch.clamp(change.abs(), max=RETURN_CAP)
-    relative_volume = torch.clamp(volume.to(torch.float64) * (1.0 / config.usual_volume), max=6.0)
-    relative_return = torch.clamp(change.abs() * (1.0 / config.usual_return), max=8.0)
+    usual = params.activity
+    size = torch.minimum(change.abs(), usual.move_cap)
+    relative_volume = torch.minimum(volume.to(torch.float64) * params.per_usual_volume, usual.volume_cap)
+    relative_return = torch.minimum(change.abs() * params.per_usual_return, usual.return_cap)
     return Tape(
         bid=bid,
         ask=ask,
@@ -125,9 +123,9 @@ def measure(
         buys=push(tape.buys, buys),
         sells=push(tape.sells, sells),
         orders_filled=filled,
-        variance=_blend(tape.variance, size * size, params.variance_decay),
-        busy_volume=_blend(tape.busy_volume, relative_volume, params.activity_decay),
-        busy_return=_blend(tape.busy_return, relative_return, params.activity_decay),
+        variance=_blend(tape.variance, size * size, usual.volatility_decays),
+        busy_volume=_blend(tape.busy_volume, relative_volume, usual.decays),
+        busy_return=_blend(tape.busy_return, relative_return, usual.decays),
         **_indicators(tape, half_mid, torch.where(volume > 0, 2 * close, half_mid)),
     )
 
@@ -172,9 +170,9 @@ def _count(fills: Tensor) -> Tensor:
     return (fills.to(torch.float32) != 0.0).to(torch.float32).sum(-1)
 
 
-def log_price(config: MarketConfig, half_price: Tensor) -> Tensor:
+def log_price(params: Params, half_price: Tensor) -> Tensor:
     """log(price / list price), float64, from half points."""
-    return exact.log(half_price.to(torch.float64) * (0.5 / config.list_price))
+    return exact.log(half_price.to(torch.float64) * params.per_list_price_x2)
 
 
 def _indicators(tape: Tape, half_mid: Tensor, half_close: Tensor) -> dict[str, Tensor]:

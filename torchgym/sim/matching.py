@@ -15,14 +15,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import Structure
 from torchgym.sim.state import Auction, Book, Execution
 
 _FAR = 1.0e6  # beyond every band
 
 
 def execute(
-    config: MarketConfig, book: Book, shares: Tensor, limit: Tensor, half_mid: Tensor
+    structure: Structure, book: Book, shares: Tensor, limit: Tensor, half_mid: Tensor
 ) -> tuple[Book, Execution]:
     """The learner's order against the resting orders it saw, level by level, each fill at the resting order's own limit.
 
@@ -45,12 +45,12 @@ def execute(
     resting = _stored(torch.clamp(-book.size * side, min=0).to(torch.float32))
     climb = _stored(torch.where(resting > 0.0, ((book.price - base) * side).to(torch.float32), _FAR))
     wanted = shares.abs().to(torch.float32).unsqueeze(-1)
-    reach = torch.clamp(((limit.unsqueeze(-1) - base) * side).to(torch.float32), -1.0, float(config.band))
+    reach = torch.clamp(((limit.unsqueeze(-1) - base) * side).to(torch.float32), -1.0, float(structure.band))
 
     def short(level: Tensor) -> Tensor:
         return (resting * (climb < level)).sum(-1, keepdim=True) < wanted
 
-    level = _last(short, low=torch.full_like(reach, -1.0), span=config.band + 1)
+    level = _last(short, low=torch.full_like(reach, -1.0), span=structure.band + 1)
     level = _stored(torch.minimum(level, reach))
     better = resting * (climb < level)
     marginal = resting * (climb == level)
@@ -71,7 +71,7 @@ def execute(
     return replace(book, size=book.size - fills), execution
 
 
-def defer(config: MarketConfig, book: Book, shares: Tensor, limit: Tensor, half_mid: Tensor) -> tuple[Book, Execution]:
+def defer(structure: Structure, book: Book, shares: Tensor, limit: Tensor, half_mid: Tensor) -> tuple[Book, Execution]:
     """The sealed-auction variant: nothing is executed now, the whole order goes to the auction."""
     nothing = torch.zeros_like(shares)
     execution = Execution(
@@ -89,7 +89,7 @@ EXECUTIONS = {"book": execute, "auction": defer}
 
 
 def clear(
-    config: MarketConfig, book: Book, remainder: Tensor, limit: Tensor, half_mid: Tensor, coin: Tensor
+    structure: Structure, book: Book, remainder: Tensor, limit: Tensor, half_mid: Tensor, coin: Tensor
 ) -> tuple[Book, Auction]:
     """Call auction: one price per symbol that trades the most shares, every limit respected.
 
@@ -117,13 +117,13 @@ def clear(
     Source: Budish, Cramton and Shim (2015), section VII; exchange rules for opening auctions.
     """
     base = (half_mid >> 1).unsqueeze(-1)
-    step, bids, asks = _steps(config, book, remainder=remainder.unsqueeze(-1), limit=limit.unsqueeze(-1), base=base)
+    step, bids, asks = _steps(structure, book, remainder=remainder.unsqueeze(-1), limit=limit.unsqueeze(-1), base=base)
 
     def enough(level: Tensor) -> Tensor:
         return torch.where(step >= level, bids, asks).sum(-1, keepdim=True) >= 0.0
 
-    low = torch.full_like(step[..., :1], -config.band - 1.0)
-    low = _stored(torch.clamp(_last(enough, low=low, span=2 * config.band + 1), max=float(config.band)))
+    low = torch.full_like(step[..., :1], -structure.band - 1.0)
+    low = _stored(torch.clamp(_last(enough, low=low, span=2 * structure.band + 1), max=float(structure.band)))
     mid = ((half_mid & 1) * coin).to(torch.float32).unsqueeze(-1)
     price, volume, fills = _trade(step, bids, asks, low=low, mid=mid)
     auction = Auction(
@@ -132,14 +132,14 @@ def clear(
         fills=fills.to(torch.int64),
     )
     # A limit keener than the band stays cut: two orders left beyond the same edge could else stay crossed.
-    top, bottom = base + config.band, base - config.band
+    top, bottom = base + structure.band, base - structure.band
     limits = torch.where(book.size > 0, torch.minimum(book.price, top), torch.maximum(book.price, bottom))
     limits = torch.where(book.size != 0, limits, book.price)
     return replace(book, price=limits, size=book.size - auction.fills[..., :-1]), auction
 
 
 def _steps(
-    config: MarketConfig, book: Book, *, remainder: Tensor, limit: Tensor, base: Tensor
+    structure: Structure, book: Book, *, remainder: Tensor, limit: Tensor, base: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Steps of the excess as offsets from the base; bids (>= 0) and asks (<= 0). [N, S, K + 1] float32, the learner last.
 
@@ -148,7 +148,7 @@ def _steps(
     """
     offset = torch.cat([(book.price - base).to(torch.float32), (limit - base).to(torch.float32)], dim=-1)
     size = torch.cat([book.size.to(torch.float32), remainder.to(torch.float32)], dim=-1)
-    first, last = -config.band - 1.0, float(config.band)
+    first, last = -structure.band - 1.0, float(structure.band)
     step = torch.where(size > 0.0, offset, torch.where(size < 0.0, offset - 1.0, first))
     bids, asks = torch.clamp(size, min=0.0), torch.clamp(size, max=0.0)
     return _stored(torch.clamp(step, first, last)), _stored(bids), _stored(asks)
@@ -249,13 +249,13 @@ def expire(book: Book, tick: Tensor) -> Book:
     return replace(book, size=torch.where(book.expiry <= tick[:, None, None], 0, book.size))
 
 
-def liquidation_value(config: MarketConfig, book: Book, shares: Tensor, half_mid: Tensor) -> Tensor:
+def liquidation_value(structure: Structure, book: Book, shares: Tensor, half_mid: Tensor) -> Tensor:
     """What selling (buying back) the position against the standing book would bring, [N, S] int64 half units of money.
 
     Shares that the book inside the band cannot take are valued at the worst price it reached, or the mid if it is empty.
     """
     direction = torch.sign(-shares)
-    edge = (half_mid >> 1) + direction * config.band
-    _, walked = execute(config, book, -shares, torch.clamp(edge, min=1), half_mid)
+    edge = (half_mid >> 1) + direction * structure.band
+    _, walked = execute(structure, book, -shares, torch.clamp(edge, min=1), half_mid)
     last = torch.where(walked.last_price > 0, 2 * walked.last_price, half_mid)
     return -2 * walked.paid - walked.remainder * last

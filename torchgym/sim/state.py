@@ -1,4 +1,4 @@
-"""The tensors of a batch of markets: parameters, state, and what one phase of the tick hands to the next.
+"""The tensors of a batch of markets: the state, and what one phase of the tick hands to the next.
 
 Letters in shapes: N markets, S symbols, A owners (background traders of one symbol), K slots of the book (one per trader, two
 per maker: bids, then asks). Every tensor starts with N. Prices are int64 points, quantities int64 shares (positive buys),
@@ -15,120 +15,12 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
-
 T = TypeVar("T")
 
 LOOKBACK = 64  # ticks of mid history behind the newest one
 VOLUME_LOOKBACK = 8
 FLOW_LOOKBACK = 8
 EVENTS = 8  # news events remembered per symbol, newest last
-HALF_LIVES_VARIANCE = (15.0, 150.0, 800.0)  # ticks
-HALF_LIVES_ACTIVITY = (3.0, 30.0, 200.0)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where each trader family sits on the owner axis [A] and on the slot axis [K]."""
-
-    symbols: int
-    sectors: int
-    families: dict[str, slice]  # single-order traders; the same places on both axes
-    singles: int
-    makers: int
-
-    @property
-    def owners(self) -> int:
-        return self.singles + self.makers
-
-    @property
-    def slots(self) -> int:
-        return self.singles + 2 * self.makers
-
-    @property
-    def maker_owners(self) -> slice:
-        return slice(self.singles, self.owners)
-
-
-def layout(config: MarketConfig) -> Layout:
-    """Places of the families: fixed by the configuration, the same in every market.
-
-    >>> layout(MarketConfig()).slots
-    210
-    """
-    families: dict[str, slice] = {}
-    start = 0
-    for name, family in config.population.families.items():
-        absent = (name == "pairs" and config.num_symbols < 2) or (
-            name == "rotator" and cast(int, config.num_sectors) < 2
-        )
-        if name != "maker" and family.count > 0 and not absent:
-            families[name] = slice(start, start + family.count)
-            start += family.count
-    return Layout(
-        symbols=config.num_symbols,
-        sectors=cast(int, config.num_sectors),
-        families=families,
-        singles=start,
-        makers=config.population.maker.count,
-    )
-
-
-@dataclass
-class MarketParams:
-    """Numbers that may differ between markets. Per symbol [N, 1] float64, per trader [N, 1, 1] float32."""
-
-    value_volatility: Tensor  # per tick
-    public_share: Tensor
-    news_rate: Tensor  # multiplies the chance of every kind of news
-    base_width: Tensor  # points
-    volatility_width: Tensor
-    surprise_gain: Tensor
-    value_rate: Tensor  # multiplies each trader's own rate
-    trend_rate: Tensor
-    reversion_rate: Tensor
-    noise_rate: Tensor  # chance to act per tick
-    executor_rate: Tensor
-    news_reactor_rate: Tensor
-    stop_rate: Tensor
-    variance_decay: Tensor  # [N, 1, 3] float64
-    activity_decay: Tensor  # [N, 1, 3] float64
-    volatility_decay: Tensor  # [N, 1, 3] float64
-    volatility_shock: Tensor  # [N, 1, 3] float64
-
-
-def make_params(config: MarketConfig, num_envs: int, device: torch.device) -> MarketParams:
-    """The same parameters for every market, from the configuration."""
-    fundamentals, population = config.fundamentals, config.population
-
-    def per_symbol(*values: float) -> Tensor:
-        shape = (num_envs, 1) if len(values) == 1 else (num_envs, 1, len(values))
-        return torch.tensor(values, dtype=torch.float64, device=device).expand(shape).contiguous()
-
-    def per_trader(value: float) -> Tensor:
-        return torch.full((num_envs, 1, 1), value, dtype=torch.float32, device=device)
-
-    keep = fundamentals.volatility_decays
-    shock = [(1.0 - k * k) ** 0.5 * scale for k, scale in zip(keep, fundamentals.volatility_scales, strict=True)]
-    return MarketParams(
-        value_volatility=per_symbol(fundamentals.volatility),
-        public_share=per_symbol(fundamentals.public_share),
-        news_rate=per_symbol(1.0),
-        base_width=per_symbol(population.maker.base_width),
-        volatility_width=per_symbol(population.maker.volatility_width),
-        surprise_gain=per_symbol(population.maker.surprise_gain),
-        value_rate=per_trader(1.0),
-        trend_rate=per_trader(1.0),
-        reversion_rate=per_trader(1.0),
-        noise_rate=per_trader(population.noise.rate),
-        executor_rate=per_trader(population.executor.rate),
-        news_reactor_rate=per_trader(population.news.rate),
-        stop_rate=per_trader(population.stop.rate),
-        variance_decay=per_symbol(*(1.0 - 2.0 ** (-1.0 / h) for h in HALF_LIVES_VARIANCE)),
-        activity_decay=per_symbol(*(1.0 - 2.0 ** (-1.0 / h) for h in HALF_LIVES_ACTIVITY)),
-        volatility_decay=per_symbol(*keep),
-        volatility_shock=per_symbol(*shock),
-    )
 
 
 @dataclass

@@ -8,21 +8,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from torchgym.config import RANDOMIZABLE, MarketConfig
-from torchgym.numerics import exact
+from torchgym.config import Structure
+from torchgym.numerics import exact, random
+from torchgym.numerics.trees import map_tensors
 from torchgym.sim import accounts, actions, fundamental, matching, noise, traders
 from torchgym.sim import market_data as tape
-from torchgym.sim.noise import Lanes, Noise
+from torchgym.sim.noise import Noise, NoisePlan
+from torchgym.sim.params import Params
 from torchgym.sim.state import (
     Accounts,
     Book,
     Clock,
-    Layout,
-    MarketParams,
     MarketState,
     Orders,
     RewardMemory,
-    map_tensors,
     total_log_volatility,
 )
 from torchgym.sim.traders import maker
@@ -31,11 +30,10 @@ Watch = Callable[[str, dict[str, object]], None]
 
 
 def tick(
-    config: MarketConfig,
-    params: MarketParams,
+    structure: Structure,
+    params: Params,
     state: MarketState,
     *,
-    places: Layout,
     action: Tensor,
     draws: Noise,
     watch: Watch | None = None,
@@ -57,48 +55,47 @@ def tick(
     now = state.clock.tick + 1
     half_mid = state.tape.half_mids[..., -1]
     reference = state.traders["maker"].reference
-    view = traders.see(config, params, state, reference)
+    view = traders.see(params, state, reference)
 
-    shares, limit = actions.order(config, state, action)
-    book, execution = matching.EXECUTIONS[config.execution](config, state.book, shares, limit, half_mid)
+    shares, limit = actions.order(structure, params, state, action)
+    book, execution = matching.EXECUTIONS[structure.execution](structure, state.book, shares, limit, half_mid)
     _tell(watch, "execute", state=state, book=book, execution=execution)
 
-    orders, memories = traders.decide(config, params, state, places=places, view=view, noise=draws)
+    orders, memories = traders.decide(structure, params, state, view=view, noise=draws)
     book = _submit(book, orders, now)
-    book = maker.renew(places, book, state.book)
-    book, auction = matching.clear(config, book, execution.remainder, limit, half_mid, draws.coin)
+    book = maker.renew(structure, book, state.book)
+    book, auction = matching.clear(structure, book, execution.remainder, limit, half_mid, draws.coin)
     _tell(watch, "clear", state=state, book=book, auction=auction)
 
     balances = accounts.settle(
-        config, places, state.accounts, execution=execution, auction=auction, standing_price=state.book.price
+        structure, params, state.accounts, execution=execution, auction=auction, standing_price=state.book.price
     )
     _tell(watch, "settle", state=state, accounts=balances)
 
-    log_close = tape.log_price(config, 2 * auction.price)
+    log_close = tape.log_price(params, 2 * auction.price)
     memories = traders.settle(
-        memories, places=places, before=state.accounts, execution=execution, auction=auction, log_close=log_close
+        memories, structure=structure, before=state.accounts, execution=execution, auction=auction, log_close=log_close
     )
-    value = fundamental.advance(config, params, state.value, draws)
+    value = fundamental.advance(structure, params, state.value, draws)
     _tell(watch, "advance", state=state, value=value)
 
     makers = memories["maker"]
     surprised, report = maker.surprise(
-        config, makers, view=view, execution=execution, auction=auction, half_mid=half_mid
+        params, makers, view=view, execution=execution, auction=auction, half_mid=half_mid
     )
-    makers = maker.learn(config, makers, view=view, surprised=surprised, report=report, public_move=value.public_move)
+    makers = maker.learn(params, makers, view=view, surprised=surprised, report=report, public_move=value.public_move)
     book = maker.quote(
-        config,
-        places,
+        structure,
+        params,
         makers,
         half_spread=view.maker_half_spread,
-        shares=balances.shares[..., places.maker_owners],
+        shares=balances.shares[..., structure.maker_owners],
         book=matching.expire(book, now),
     )
     memories["maker"] = makers
     _tell(watch, "quote", state=state, book=book)
 
     seen = tape.measure(
-        config,
         params,
         state.tape,
         book=book,
@@ -109,8 +106,8 @@ def tick(
     )
     _tell(watch, "measure", state=state, tape=seen)
     half_mid = seen.half_mids[..., -1]
-    liquidation = _liquidation(config, balances, book, half_mid)
-    balances = accounts.mark(config, balances, half_mid, liquidation, now=now)
+    liquidation = _liquidation(structure, balances, book, half_mid)
+    balances = accounts.mark(params, balances, half_mid, liquidation, now=now)
     _tell(watch, "mark", state=state, accounts=balances)
     return MarketState(
         clock=replace(state.clock, tick=now),
@@ -134,91 +131,60 @@ def _submit(book: Book, orders: Orders, now: Tensor) -> Book:
     return matching.replace_orders(book, orders.price.to(torch.int64), orders.size.to(torch.int64), expiry)
 
 
-def _liquidation(config: MarketConfig, balances: Accounts, book: Book, half_mid: Tensor) -> Tensor | None:
+def _liquidation(structure: Structure, balances: Accounts, book: Book, half_mid: Tensor) -> Tensor | None:
     """What the learner's shares are marked at, [N, S] int64 half units; None where they are marked at the mid."""
-    if config.mark == "mid":
+    if structure.mark == "mid":
         return None
-    return matching.liquidation_value(config, book, balances.learner_shares, half_mid)
+    return matching.liquidation_value(structure, book, balances.learner_shares, half_mid)
 
 
-def draw_params(config: MarketConfig, base: MarketParams, key: Tensor) -> MarketParams:
-    """The world of an episode: what `config.randomize` names is drawn, everything else is the base's.
-
-        log-uniform:  exp(log low + u (log high - log low))        uniform:  low + u (high - low)
-
-    Which of the two: see `MarketConfig`. Logarithm and exponential are the exact ones, so a world has the same bits everywhere.
-
-    Args:
-        base: what the configuration says for every market; returned as it is where nothing is randomised.
-        key: [N, 2] int32, of the episode.
-
-    Returns:
-        Parameters of the same shapes, dtypes and layouts in memory, so that a compiled step takes them without compiling again.
-    """
-    if not config.randomize:
-        return base
-    uniforms = noise.draw_params(key)
-    drawn = {}
-    for name, bounds in config.randomize.items():
-        by_ratio = RANDOMIZABLE[name].by_ratio and bounds[0] > 0.0
-        number = _between(bounds, uniforms[name].to(torch.float64), by_ratio=by_ratio)
-        plain: Tensor = getattr(base, name)
-        drawn[name] = plain.clone().copy_(number.reshape(plain.shape))
-    return replace(base, **drawn)
-
-
-def _between(bounds: tuple[float, float], uniform: Tensor, *, by_ratio: bool) -> Tensor:
-    """[N] float64; never out of bounds, and exactly the bound where both are the same."""
-    ends = torch.tensor(bounds, dtype=torch.float64, device=uniform.device)
-    low, high = exact.log(ends) if by_ratio else ends
-    number = low + uniform * (high - low)
-    return torch.clamp(exact.exp(number) if by_ratio else number, *bounds)
-
-
-def start(
-    config: MarketConfig, params: MarketParams, *, places: Layout, lanes: Lanes, seed: Tensor, episode: Tensor
-) -> MarketState:
+def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor, episode: Tensor) -> MarketState:
     """A market as it opens, before its warm-up: traits, inventories, opening quotes; seed and episode [N] int64.
 
     The learner's shares are marked at these quotes.
     """
-    key = noise.make_key(seed, episode)
-    draws = noise.draw_start(places, lanes, key)
-    value = fundamental.start(config, draws)
-    memories, shares, _ = traders.start(config, places, value, draws)
+    key = random.make_key(seed, episode)
+    draws = noise.draw_start(structure, plan, key)
+    value = fundamental.start(params, draws)
+    memories, shares, _ = traders.start(structure, params, value, draws)
     hidden = total_log_volatility(value)
-    variance = config.opening_volatility * config.opening_volatility * exact.exp(hidden)
+    variance = params.opening_volatility * params.opening_volatility * exact.exp(hidden)
     reference = memories["maker"].reference
 
-    empty = torch.zeros((*shares.shape[:2], places.slots), dtype=torch.int64, device=shares.device)
+    empty = torch.zeros((*shares.shape[:2], structure.slots), dtype=torch.int64, device=shares.device)
     book = Book(price=empty + 1, size=empty, expiry=empty.clone())
-    balances = accounts.start(config, shares)
+    balances = accounts.start(params, shares)
     half_equity = balances.half_equity
     nothing = torch.zeros_like(half_equity, dtype=torch.float64)
     state = MarketState(
         clock=Clock(
             seed=seed,
             episode=episode,
-            tick=torch.zeros_like(seed) - config.warmup_ticks,
-            last=torch.full_like(seed, config.max_ticks),
+            tick=torch.zeros_like(seed) - structure.warmup_ticks,
+            last=params.max_ticks[:, 0].clone(),
             key=key,
         ),
         value=value,
         book=book,
-        tape=tape.start(config, params, book, reference, variance),
+        tape=tape.start(params, book, reference, variance),
         accounts=balances,
         traders=memories,
         reward=RewardMemory(
             half_peak=half_equity.clone(), drawdown=nothing, mean_return=nothing.clone(), mean_square=nothing.clone()
         ),
     )
-    width = traders.see(config, params, state, reference).maker_half_spread
+    width = traders.see(params, state, reference).maker_half_spread
     book = maker.quote(
-        config, places, memories["maker"], half_spread=width, shares=shares[..., places.maker_owners], book=book
+        structure,
+        params,
+        memories["maker"],
+        half_spread=width,
+        shares=shares[..., structure.maker_owners],
+        book=book,
     )
-    seen = tape.start(config, params, book, reference, variance)
+    seen = tape.start(params, book, reference, variance)
     half_mid = seen.half_mids[..., -1]
-    balances = accounts.appraise(balances, half_mid, _liquidation(config, balances, book, half_mid))
+    balances = accounts.appraise(balances, half_mid, _liquidation(structure, balances, book, half_mid))
     memory = replace(state.reward, half_peak=balances.half_equity.clone())
     state = replace(state, book=book, tape=seen, accounts=balances, reward=memory)
     # The layout in memory that every later tick has too; with another one the tick would be compiled twice. A copy, because

@@ -1,6 +1,6 @@
 """Training an agent by proximal policy optimisation, so that a run can stop anywhere and go on in the same bits.
 
-The agent's `maker` is a policy for `torchgym.lab.performance.evaluate`.
+The agent's `make_policy` makes its policy for `torchgym.lab.performance.evaluate`.
 
 >>> from torchgym.config import preset
 >>> from torchgym.training import PPOSettings, start

@@ -14,6 +14,7 @@ from torchrl.modules import MLP, ProbabilisticActor, ValueOperator
 from torchgym.config import MarketConfig
 from torchgym.engine import StepResult
 from torchgym.readout import features
+from torchgym.readout.entries import account_names
 from torchgym.sim import actions
 from torchgym.training.settings import PPOSettings
 
@@ -38,7 +39,7 @@ class Agent(nn.Module):
         self.config = config
         self.settings = settings
         symbols, choices = config.num_symbols, actions.scheme(config).choices
-        columns, account = _columns(config, settings.inputs), len(features.account_names(config))
+        columns, account = _columns(config, settings.inputs), len(account_names(config))
         shape = (choices,) if symbols == 1 else (symbols, choices)
         self._logits = _Network(columns, account, settings.hidden, shape)
         with torch.no_grad():  # begin near the uniform policy
@@ -60,7 +61,7 @@ class Agent(nn.Module):
             logits = self._logits(seen.observation.to(dtype), seen.account.to(dtype))
         return logits.argmax(-1).reshape(len(logits), -1)
 
-    def maker(self, config: MarketConfig, seeds: Tensor) -> Callable[[StepResult], Tensor]:
+    def make_policy(self, config: MarketConfig, seeds: Tensor) -> Callable[[StepResult], Tensor]:
         """The policy, made as `torchgym.lab.policies` makes them."""
         return self.policy
 

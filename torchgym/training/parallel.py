@@ -1,7 +1,7 @@
 """`Ranks`: the processes that train one agent together, each on its share of the markets.
 
 Every process holds the same networks. They play different markets, average their gradients in every step of the optimiser, and so
-stay the same in every bit. `torchrun` starts them and says to each who it is; alone, all of this is nothing.
+stay the same in every bit. `torchrun` starts them and numbers them; a single process skips all of this.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and tells."""
+        """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
     def share(self, num_envs: int) -> range:
@@ -84,7 +84,7 @@ class Ranks:
             dist.broadcast(tensor, 0)
 
     def given_by_first(self, content: T | None) -> T:
-        """What the first process has, in every process."""
+        """The content that the first process holds, in every process."""
         box: list[Any] = [content]
         if self.count > 1:
             dist.broadcast_object_list(box, 0)
@@ -121,7 +121,7 @@ class Ranks:
 
     @contextmanager
     def one_ahead(self) -> Iterator[None]:
-        """The first process of each machine goes through this alone, and the others follow: they find what it left on disk."""
+        """The first process of each machine runs the block alone; then the others run it and find its results on disk."""
         if self.local > 0:
             self._wait()
         yield
@@ -129,7 +129,7 @@ class Ranks:
             self._wait()
 
     def _wait(self) -> None:
-        """Until every process has called it."""
+        """Wait until every process has called this."""
         self.any(False)
 
 
@@ -168,7 +168,7 @@ def join_ranks(device: str = "cpu") -> Iterator[tuple[Ranks, str]]:
 
 
 def _own_device(device: str, local: int) -> str:
-    """Of the process with this number on its machine."""
+    """Device of the process with this number on its machine."""
     if not device.startswith("cuda"):
         return device
     if device != "cuda":

@@ -13,7 +13,7 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from torchgym.config import MarketConfig
-from torchgym.sim.noise import make_key
+from torchgym.numerics.random import make_key
 from torchgym.training.agent import Agent
 from torchgym.training.parallel import ALONE, Ranks
 from torchgym.training.settings import PPOSettings
@@ -121,7 +121,7 @@ def generator(seed: int) -> Iterator[None]:
 
 
 def seed_of(seed: int, number: int, rank: int = 0) -> int:
-    """A seed for update `number` (0: the networks) of a process, 63 mixed bits; see `torchgym.sim.noise.make_key`."""
+    """A seed for update `number` (0: the networks) of a process, 63 mixed bits; see `torchgym.numerics.random.make_key`."""
     seeds, numbers = (torch.tensor([word], device="cpu") for word in (seed, rank << 40 | number))
     low, high = make_key(seeds, numbers)[0].tolist()
     return (high << 32 | low & 0xFFFFFFFF) & 0x7FFFFFFFFFFFFFFF

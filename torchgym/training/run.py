@@ -23,7 +23,7 @@ from torchgym.version import __version__
 
 CHECKPOINT = "checkpoint.pt"  # in the run's folder
 _FORMAT = 2
-# What a checkpoint has, and of which kind.
+# Entries of a checkpoint and their types; "trainer.update" is an entry of the trainer's state.
 _ENTRIES: dict[str, type[Any]] = {
     "torchgym": str,
     "config": dict,
@@ -33,8 +33,9 @@ _ENTRIES: dict[str, type[Any]] = {
     "validations": int,
     "validation_episodes": int,
     "trainer": dict,
+    "trainer.update": int,
+    **dict.fromkeys(("trainer.agent", "trainer.optimizer", "trainer.market", "trainer.carried"), dict),
 }
-_OF_TRAINER: dict[str, type[Any]] = {"update": int, "agent": dict, "optimizer": dict, "market": dict, "carried": dict}
 
 Row = dict[str, float]  # one update of the learning curve; see `Run.curve`
 Told = Callable[["Run"], None]
@@ -137,7 +138,7 @@ class Run:
         if self._market is None:
             compile = env.market.compile
             self._market = Market(self.trainer.config, count, seed=0, device=env.device, compile=compile)
-        found = play(self._market, self.trainer.agent.maker, consecutive_seeds(VALIDATION_SEED, count))
+        found = play(self._market, self.trainer.agent.make_policy, consecutive_seeds(VALIDATION_SEED, count))
         return {
             "validation_return": found.reward.mean().item(),
             "validation_profit": found.profit.mean().item(),
@@ -219,21 +220,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     saved = read_content(path)
     if saved.get("torchgym_agent") != _FORMAT:
         raise ValueError(f"{path} is not a checkpoint of an agent that this torchgym can read")
-    _check_entries(path, saved, _ENTRIES)
-    _check_entries(path, saved["trainer"], _OF_TRAINER)
-    return saved
-
-
-def _check_entries(path: Path, content: dict[str, Any], entries: dict[str, type[Any]]) -> None:
-    """Nothing, where these entries are there and of their kinds."""
-    for name, kind in entries.items():
-        if not isinstance(content.get(name), kind):
+    for name, kind in _ENTRIES.items():
+        *parent, entry = name.split(".")
+        content = saved[parent[0]] if parent else saved
+        if not isinstance(content.get(entry), kind):
             raise ValueError(f"{path} has no {kind.__name__} {name!r}: it is not a checkpoint that torchgym wrote")
+    return saved
 
 
 @contextmanager
 def _fitting(path: Path) -> Iterator[None]:
-    """While it lasts, what does not fit together in a checkpoint is a ValueError that names the file."""
+    """Turns errors from the content of a checkpoint into a ValueError that names the file."""
     try:
         yield
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:

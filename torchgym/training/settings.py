@@ -23,35 +23,35 @@ class PPOSettings:
     """
 
     total_frames: Decisions = 1_024_000
-    """Decisions over all markets."""
+    """Decisions of the whole training, over all markets."""
     num_envs: Parts = 128
-    """Markets that are played at once."""
+    """Markets played at once."""
     rollout: Parts = 50
-    """Decisions per market between two updates."""
+    """Decisions of each market between two updates."""
     epochs: Parts = 4
-    """Passes over the decisions of an update."""
+    """Passes over the decisions of each update."""
     minibatches: Parts = 4
-    """Parts of the decisions that a pass is made in."""
+    """Parts that a pass splits the decisions into; the optimiser makes one step per part."""
     learning_rate: Annotated[float, Within(1e-12, 1.0)] = 7e-4
-    """Of Adam at the start; it falls in proportion to what is left."""
+    """Learning rate of Adam at the start; it falls linearly to zero over the training."""
     gamma: Share = 0.98
-    """Discount per decision."""
+    """Discount factor per decision."""
     gae_lambda: Share = 0.9
-    """Weight of longer returns in the advantage (Schulman et al. 2016)."""
+    """Weight of longer returns in the advantage: lambda of Schulman et al. (2016)."""
     clip: Scale = 0.2
-    """How far the policy's ratio may move in an update."""
+    """Most that the ratio of new to old probabilities may differ from 1 in an update."""
     entropy: Weight = 0.005
-    """Weight of the bonus for undecided policies."""
+    """Weight of the entropy bonus, which keeps the policy exploring."""
     critic: Weight = 0.5
     """Weight of the value network's loss."""
     max_grad_norm: Scale = 0.5
-    """Gradients are cut to this norm."""
+    """Largest norm of the gradients; larger gradients are scaled down to it."""
     reward_scale: Scale = 0.05
-    """Of the reward, so that its sum over the discount's horizon is about one."""
+    """Factor on the reward; choose it so that discounted sums of rewards are about one."""
     hidden: tuple[Width, ...] = (64, 64)
     """Width of each layer of both networks."""
     inputs: tuple[str, ...] = ()
-    """Features that the agent sees beside its account, of every symbol; none named are all."""
+    """Features of each symbol that the agent sees, beside its account; without names, all of them."""
 
     def __post_init__(self) -> None:
         check_fields(self, PPOSettings)

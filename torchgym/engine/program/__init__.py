@@ -6,13 +6,13 @@ generated, the kernels and the order of their calls, and drops the rest. Once bo
 fixed addresses, as a CUDA graph does on a GPU; outside Python's lock, so that threads can share a batch; and it lies on disk,
 so that the next process neither traces nor compiles.
 
-The kernels are those of torch's compiler, from torch operations alone. A program is made for a CPU and for fixed shapes; for
-anything else there is `NotRecordable`, and `torch.compile`.
+The kernels are those of torch's compiler, from torch operations alone. A program is made for a CPU, and for fixed shapes or any
+number of rows; for anything else there is `NotRecordable`, and `torch.compile`.
 """
 
 from __future__ import annotations
 
-from torchgym.engine.program.build import FUSION, Traced, build, trace
+from torchgym.engine.program.build import EXAMPLES, FUSION, Traced, build, trace
 from torchgym.engine.program.errors import NotRecordable, reason
 from torchgym.engine.program.program import Bound, Program
 from torchgym.engine.program.progress import reporting, say
@@ -20,6 +20,7 @@ from torchgym.engine.program.sources import fingerprint
 from torchgym.engine.program.store import cache_folder, obtain
 
 __all__ = [
+    "EXAMPLES",
     "FUSION",
     "Bound",
     "NotRecordable",

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from torchgym.engine.program.program import Call, Place, Program
+from torchgym.engine.program.program import Call, Linear, Place, Program, Span
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -17,16 +17,16 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 def to_document(program: Program, kernels: Sequence[str]) -> dict[str, Any]:
-    """The program; each of its kernels by a name, and with the number of pointers it takes."""
-    pointers = {call.kernel: len(call.arguments) for call in program.calls}
+    """The program; each of its kernels by a name, and with the number of arguments it takes."""
+    taken = {call.kernel: len(call.arguments) for call in program.calls}
     return {
         "inputs": [[shape, _NAMES[dtype]] for shape, dtype in program.inputs],
-        "sizes": program.sizes,
+        "sizes": [[size.per_row, size.fixed] for size in program.sizes],
         "outputs": [
             [place.memory, place.offset, place.shape, place.stride, _NAMES[place.dtype]] for place in program.outputs
         ],
-        "calls": [[call.kernel, call.arguments] for call in program.calls],
-        "kernels": [[name, pointers[index]] for index, name in enumerate(kernels)],
+        "calls": [[call.kernel, [_argument(argument) for argument in call.arguments]] for call in program.calls],
+        "kernels": [[name, taken[index]] for index, name in enumerate(kernels)],
     }
 
 
@@ -40,21 +40,23 @@ def from_document(document: Mapping[str, Any], find: Callable[[Any], Path]) -> P
     Raises:
         ValueError: for anything that is no program; a KeyError or TypeError, too.
     """
-    kernels = [(find(name), _integer(pointers)) for name, pointers in document["kernels"]]
+    kernels = [(find(name), _integer(count)) for name, count in document["kernels"]]
     program = Program(
         inputs=tuple((_integers(shape), _DTYPES[dtype]) for shape, dtype in document["inputs"]),
-        sizes=_integers(document["sizes"]),
+        sizes=tuple(Linear(*map(_integer, size)) for size in document["sizes"]),
         outputs=tuple(
             Place(_integer(memory), _integer(offset), _integers(shape), _integers(stride), _DTYPES[dtype])
             for memory, offset, shape, stride, dtype in document["outputs"]
         ),
-        calls=tuple(Call(_integer(kernel), tuple(map(_span, arguments))) for kernel, arguments in document["calls"]),
+        calls=tuple(
+            Call(_integer(kernel), tuple(map(_read_argument, arguments))) for kernel, arguments in document["calls"]
+        ),
         kernels=tuple(path for path, _ in kernels),
     )
     for call in program.calls:
         if len(call.arguments) != kernels[call.kernel][1]:
             raise ValueError(
-                f"kernel {call.kernel} takes {kernels[call.kernel][1]} pointers, not {len(call.arguments)}"
+                f"kernel {call.kernel} takes {kernels[call.kernel][1]} arguments, not {len(call.arguments)}"
             )
     return program
 
@@ -69,6 +71,15 @@ def _integers(values: Any) -> tuple[int, ...]:
     return tuple(_integer(value) for value in values)
 
 
-def _span(values: Any) -> tuple[int, int, int]:
-    memory, offset, length = _integers(values)
-    return memory, offset, length
+def _argument(argument: Span | Linear) -> list[int]:
+    if isinstance(argument, Linear):
+        return [argument.per_row, argument.fixed]
+    return [argument.memory, argument.offset, argument.length.per_row, argument.length.fixed]
+
+
+def _read_argument(values: Any) -> Span | Linear:
+    numbers = _integers(values)
+    if len(numbers) == 2:
+        return Linear(*numbers)
+    memory, offset, per_row, fixed = numbers
+    return Span(memory, offset, Linear(per_row, fixed))

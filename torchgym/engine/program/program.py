@@ -15,7 +15,22 @@ import torch
 from torch import Tensor
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
-_MOST = 1 << 40  # bytes of all memories together, and elements along a dimension
+_MOST = 1 << 40  # bytes of all memories together, for each row of a run; and elements along a dimension
+
+BATCH = -1  # the first length of a shape, where it is the number of rows n that a run has
+_LARGEST = 1 << 20  # rows of a run
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A number that goes with the rows of a run: per_row n + fixed."""
+
+    per_row: int
+    fixed: int
+
+    def at(self, rows: int) -> int:
+        """The number for a run of so many rows."""
+        return self.per_row * rows + self.fixed
 
 
 @dataclass(frozen=True)
@@ -30,11 +45,20 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Span:
+    """What a pointer of a kernel may touch: the memory, the first byte in it, and the bytes from there on."""
+
+    memory: int
+    offset: int
+    length: Linear
+
+
+@dataclass(frozen=True)
 class Call:
-    """One launch: which kernel, and for each pointer it takes the memory, the byte in it, and the bytes from there on."""
+    """One launch: which kernel, and for each of its arguments a span of memory or a number."""
 
     kernel: int
-    arguments: tuple[tuple[int, int, int], ...]
+    arguments: tuple[Span | Linear, ...]
 
 
 @dataclass(frozen=True)
@@ -53,28 +77,40 @@ class Program:
     """
 
     inputs: tuple[tuple[tuple[int, ...], torch.dtype], ...]
-    sizes: tuple[int, ...]
+    sizes: tuple[Linear, ...]
     outputs: tuple[Place, ...]
     calls: tuple[Call, ...]
     kernels: tuple[Path, ...]
 
     def __post_init__(self) -> None:
-        for shape, _ in self.inputs:
-            _check("shape", shape)
-        _check("sizes", self.sizes)
-        sizes = [*(extent(shape, _contiguous(shape), dtype) for shape, dtype in self.inputs), *self.sizes]
-        _check("sizes in all", (sum(sizes),))
         for place in self.outputs:
-            _check("shape", place.shape)
             _check("stride", place.stride)
             if len(place.shape) != len(place.stride) or place.offset % place.dtype.itemsize:
                 raise ValueError(f"an output has no {place.dtype} at {place}")
-            _check_span(sizes, place.memory, place.offset, extent(place.shape, place.stride, place.dtype))
         for call in self.calls:
             if not 0 <= call.kernel < len(self.kernels):
                 raise ValueError(f"kernel {call.kernel} of {len(self.kernels)} is called")
-            for span in call.arguments:
-                _check_span(sizes, *span)
+        for rows in (1, _LARGEST):  # linear, so what holds for both holds between them
+            self._check_bounds(rows)
+
+    def _check_bounds(self, rows: int) -> None:
+        shapes = [(at_rows(shape, rows), dtype) for shape, dtype in self.inputs]
+        for shape, _ in shapes:
+            _check("shape", shape)
+        sizes = [*(extent(shape, _contiguous(shape), dtype) for shape, dtype in shapes)]
+        sizes += [size.at(rows) for size in self.sizes]
+        _check("sizes", [size // rows for size in sizes])
+        _check("sizes in all", (sum(sizes) // rows,))
+        for place in self.outputs:
+            shape = at_rows(place.shape, rows)
+            _check("shape", shape)
+            _check_span(sizes, place.memory, place.offset, extent(shape, place.stride, place.dtype))
+        for call in self.calls:
+            for argument in call.arguments:
+                if isinstance(argument, Span):
+                    _check_span(sizes, argument.memory, argument.offset, argument.length.at(rows))
+                elif (argument.per_row, argument.fixed) != (1, 0):
+                    raise ValueError(f"a kernel takes the number {argument}, which is not that of the rows")
 
     @functools.cached_property
     def functions(self) -> tuple[Callable[..., None], ...]:
@@ -91,9 +127,13 @@ class Program:
             return None
         return place.memory if (place.shape, place.dtype) == self.inputs[place.memory] else None
 
-    def scratch(self) -> list[Tensor]:
-        """Memory for what it computes on its way, in one piece; runs that share it must not run at the same time."""
-        rounded = [-(-size // _ALIGNMENT) * _ALIGNMENT for size in self.sizes]
+    def scratch(self, rows: int = 1) -> list[Tensor]:
+        """Memory for what it computes on its way, in one piece; runs that share it must not run at the same time.
+
+        Args:
+            rows: of the largest run.
+        """
+        rounded = [-(-size.at(rows) // _ALIGNMENT) * _ALIGNMENT for size in self.sizes]
         whole = torch.empty(sum(rounded) + _ALIGNMENT, dtype=torch.uint8, device="cpu")
         ends = list(itertools.accumulate(rounded, initial=-whole.data_ptr() % _ALIGNMENT))
         return [whole[start:end] for start, end in itertools.pairwise(ends)]
@@ -102,20 +142,26 @@ class Program:
         """Fix the memory: every run reads the inputs and writes the outputs where they are now.
 
         Args:
-            inputs: contiguous, of the shapes and dtypes of `inputs`.
+            inputs: contiguous, of the shapes and dtypes of `inputs`, all of the same number of rows.
             outputs: likewise, as `outputs` has them. None may overlap an input, but an output that passes an input through may be
                 that input itself.
-            scratch: from `scratch()`.
+            scratch: from `scratch`, for as many rows at least.
 
         Raises:
             ValueError: for a tensor that does not fit.
         """
+        pairs = zip(inputs, self.inputs, strict=True)
+        rows = next((tensor.shape[0] for tensor, (shape, _) in pairs if shape[:1] == (BATCH,)), 1)
         wanted = [*self.inputs, *((place.shape, place.dtype) for place in self.outputs)]
         for index, (tensor, (shape, dtype)) in enumerate(zip([*inputs, *outputs], wanted, strict=True)):
-            if tuple(tensor.shape) != shape or tensor.dtype != dtype or not tensor.is_contiguous():
+            if tuple(tensor.shape) != at_rows(shape, rows) or tensor.dtype != dtype or not tensor.is_contiguous():
                 raise ValueError(
-                    f"tensor {index} must be contiguous, {dtype}, of shape {shape}; got {tensor.dtype} {tuple(tensor.shape)}"
+                    f"tensor {index} must be contiguous, {dtype}, of shape {at_rows(shape, rows)};"
+                    f" got {tensor.dtype} {tuple(tensor.shape)}"
                 )
+        for size, piece in zip(self.sizes, scratch, strict=True):
+            if piece.numel() < size.at(rows):
+                raise ValueError(f"the scratch memory is too small for {rows} rows")
         memory = [_bytes(tensor) for tensor in inputs] + list(scratch)
         own: set[int] = set()
         copied = []
@@ -125,16 +171,16 @@ class Program:
                 memory[place.memory] = _bytes(tensor)
             else:
                 copied.append((tensor, place))
-        copies = [(tensor, _look(memory[place.memory], place)) for tensor, place in copied]
+        copies = [(tensor, _look(memory[place.memory], place, rows)) for tensor, place in copied]
         copies = [(tensor, source) for tensor, source in copies if tensor.data_ptr() != source.data_ptr()]
         addresses = [piece.data_ptr() for piece in memory]
-        launches = [
-            functools.partial(
-                self.functions[call.kernel],
-                *(_pointer(addresses[index] + offset) for index, offset, _ in call.arguments),
-            )
-            for call in self.calls
-        ]
+
+        def value(argument: Span | Linear) -> Any:
+            if isinstance(argument, Linear):
+                return ctypes.c_int64(argument.at(rows))
+            return _pointer(addresses[argument.memory] + argument.offset)
+
+        launches = [functools.partial(self.functions[call.kernel], *map(value, call.arguments)) for call in self.calls]
         return Bound(launches, copies, memory)
 
     def _fills(self, place: Place) -> bool:
@@ -146,7 +192,9 @@ class Program:
             length == 1 or stride == expected
             for length, stride, expected in zip(place.shape, place.stride, _contiguous(place.shape), strict=True)
         )
-        return in_order and math.prod(place.shape) * place.dtype.itemsize == self.sizes[own]
+        batched = place.shape[:1] == (BATCH,)
+        count = math.prod(place.shape[1:] if batched else place.shape) * place.dtype.itemsize
+        return in_order and self.sizes[own] == (Linear(count, 0) if batched else Linear(0, count))
 
 
 class Bound:
@@ -168,6 +216,11 @@ class Bound:
             launch()
         for target, source in self._copies:
             target.copy_(source)
+
+
+def at_rows(shape: Sequence[int], rows: int) -> tuple[int, ...]:
+    """A shape for a run of so many rows."""
+    return tuple(rows if at == 0 and length == BATCH else length for at, length in enumerate(shape))
 
 
 def extent(shape: Sequence[int], stride: Sequence[int], dtype: torch.dtype) -> int:
@@ -204,8 +257,10 @@ def _bytes(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1).view(torch.uint8)
 
 
-def _look(memory: Tensor, place: Place) -> Tensor:
+def _look(memory: Tensor, place: Place, rows: int) -> Tensor:
     """The tensor at a place in the memory."""
     width = place.dtype.itemsize
     whole = memory[: memory.numel() // width * width].view(place.dtype)
-    return torch.as_strided(whole, place.shape, place.stride, whole.storage_offset() + place.offset // width)
+    return torch.as_strided(
+        whole, at_rows(place.shape, rows), place.stride, whole.storage_offset() + place.offset // width
+    )

@@ -1,30 +1,26 @@
 """Is there money for nothing? Scripted traders try, and each gets a verdict.
 
-`audit` plays every policy of `POLICIES` in the same episodes, net of all costs and with everything sold at the end, and holds
-each to its requirement: manipulation and blind rules must not pay, knowledge of value must. To try a rule of your own, hand in a
-`Policy`; see `torchgym.lab.audit.policy` for the parts that policies are made of.
+`audit` plays every row of `POLICIES` in the same episodes, net of all costs and with everything sold at the end, and holds each
+to its requirement: manipulation and blind rules must not pay, knowledge of value must. To try a rule of your own, hand in an
+`Attempt`. `torchgym.lab.policies` has the parts that rules are made of, `torchgym.lab.audit.attempts` those that need a clock.
 """
 
 from __future__ import annotations
 
-from torchgym.lab.audit.attacks import ATTACKS
-from torchgym.lab.audit.policies import BASIC
-from torchgym.lab.audit.policy import Policy
-from torchgym.lab.audit.run import POLICIES, SEED, Audit, Row, audit
-from torchgym.lab.audit.scene import Scene
+from torchgym.lab.audit.attempts import POLICIES, Attempt
+from torchgym.lab.audit.playing import SEED, Audit, AuditRow, audit
+from torchgym.lab.audit.snapshot import AuditSnapshot
 from torchgym.lab.audit.verdicts import GAIN, Requirement, Sample
 
 __all__ = [
-    "ATTACKS",
-    "BASIC",
     "GAIN",
     "POLICIES",
     "SEED",
+    "Attempt",
     "Audit",
-    "Policy",
+    "AuditRow",
+    "AuditSnapshot",
     "Requirement",
-    "Row",
     "Sample",
-    "Scene",
     "audit",
 ]

@@ -37,14 +37,15 @@ class Sample:
 
 
 Others = Mapping[str, Sample]
+Judge = Callable[[Sample, Others], tuple[bool, str]]  # own sample, samples of all policies -> passed, reason
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """What a policy must do, in words and as a judge: (own sample, samples of all policies) -> (passed, reason)."""
+    """What a policy must do, in words and as a judge."""
 
     text: str
-    judge: Callable[[Sample, Others], tuple[bool, str]]
+    judge: Judge
     needs: tuple[str, ...] = ()  # policies that it is compared with
 
 
@@ -59,7 +60,7 @@ def t_statistic(sample: Tensor) -> float:
     return mean / max(error, 1e-9)
 
 
-def _told(sample: Tensor) -> str:
+def _described(sample: Tensor) -> str:
     mean, error = mean_and_error(sample)
     return f"{mean:+.2f} ± {error:.2f} (t = {t_statistic(sample):+.1f})"
 
@@ -75,16 +76,30 @@ def _keeps_everything(own: Sample, others: Others) -> tuple[bool, str]:
 
 
 def _no_gain(own: Sample, others: Others) -> tuple[bool, str]:
-    return t_statistic(own.profit) < GAIN, f"{_told(own.profit)}, a gain from t = {GAIN} up"
+    return t_statistic(own.profit) < GAIN, f"{_described(own.profit)}, a gain from t = {GAIN} up"
 
 
 def _loss(own: Sample, others: Others) -> tuple[bool, str]:
-    return _loses(own.profit), f"{_told(own.profit)}, a loss below t = {-LOSS}"
+    return _loses(own.profit), f"{_described(own.profit)}, a loss below t = {-LOSS}"
+
+
+def _commission_in_full(own: Sample, others: Others) -> tuple[bool, str]:
+    short = (own.fees_due - own.fees).max().item()
+    reason = f"{_described(own.profit)}; commission paid less than due by at most {max(short, 0.0):.4f}"
+    return _loses(own.profit) and short <= 1e-6, reason
+
+
+def _borrow_in_full(own: Sample, others: Others) -> tuple[bool, str]:
+    short, due = (own.borrow_due - own.borrow).max().item(), own.borrow_due.mean().item()
+    reason = f"{_described(own.profit)}; {due:.2f} due for borrowing, paid less by at most {max(short, 0.0):.4f}"
+    return t_statistic(own.profit) < GAIN and short <= 1e-6, reason
 
 
 NOTHING = Requirement("keep every cent", _keeps_everything)
 NO_GAIN = Requirement("no significant gain after costs", _no_gain)
 LOSES = Requirement("lose", _loss)
+COMMISSION = Requirement("lose, and pay the whole commission however small the orders", _commission_in_full)
+BORROW = Requirement("no gain, and pay the whole charge for borrowed shares", _borrow_in_full)
 
 
 def loses_with(mirror: str) -> Requirement:
@@ -92,24 +107,23 @@ def loses_with(mirror: str) -> Requirement:
 
     def judge(own: Sample, others: Others) -> tuple[bool, str]:
         both = 0.5 * (own.profit + others[mirror].profit)
-        passed = t_statistic(own.profit) < GAIN and _loses(both)
-        return passed, f"{_told(own.profit)}; averaged with {mirror} {_told(both)}, a loss below t = {-LOSS}"
+        reason = f"{_described(own.profit)}; averaged with {mirror} {_described(both)}, a loss below t = {-LOSS}"
+        return t_statistic(own.profit) < GAIN and _loses(both), reason
 
     return Requirement("earn nothing, and lose once the market's drift is averaged out", judge, (mirror,))
 
 
 def round_trip(mirror: str) -> Requirement:
     """The quoted spread and the commission are paid, no more than twice over, in either order alike."""
+    low, high = TRIP_COST
 
     def judge(own: Sample, others: Others) -> tuple[bool, str]:
         owed = (own.quoted + own.fees).sum().item()
         share = -own.profit.sum().item() / owed if owed > 0.0 else 0.0
         difference = own.profit - others[mirror].profit
-        low, high = TRIP_COST
         passed = low <= share <= high and _loses(own.profit) and abs(t_statistic(difference)) < GAIN
-        return passed, f"pays {share:.2f} of quoted spread and commission; less {mirror} {_told(difference)}"
+        return passed, f"pays {share:.2f} of quoted spread and commission; less {mirror} {_described(difference)}"
 
-    low, high = TRIP_COST
     text = f"lose {low} to {high} times the quoted spread and commission, in either order alike"
     return Requirement(text, judge, (mirror,))
 
@@ -120,7 +134,8 @@ def informed(ceiling: str, share: float = 1.0) -> Requirement:
     def judge(own: Sample, others: Others) -> tuple[bool, str]:
         top = others[ceiling]
         beyond = own.profit - share * top.profit * (own.limit / top.limit)
-        return t_statistic(beyond) < GAIN, f"{_told(own.profit)}; beyond {share:g} × {ceiling} {_told(beyond)}"
+        reason = f"{_described(own.profit)}; beyond {share:g} × {ceiling} {_described(beyond)}"
+        return t_statistic(beyond) < GAIN, reason
 
     return Requirement(f"may earn, at most {share:g} × {ceiling}", judge, (ceiling,))
 
@@ -130,8 +145,8 @@ def earns(ceiling: str) -> Requirement:
 
     def judge(own: Sample, others: Others) -> tuple[bool, str]:
         beyond = own.profit - others[ceiling].profit
-        passed = t_statistic(own.profit) >= GAIN and t_statistic(beyond) < GAIN
-        return passed, f"{_told(own.profit)}, a gain from t = {GAIN} up; beyond {ceiling} {_told(beyond)}"
+        reason = f"{_described(own.profit)}, a gain from t = {GAIN} up; beyond {ceiling} {_described(beyond)}"
+        return t_statistic(own.profit) >= GAIN and t_statistic(beyond) < GAIN, reason
 
     return Requirement(f"a significant gain, at most that of {ceiling}", judge, (ceiling,))
 
@@ -141,24 +156,7 @@ def earns_clearly(floor: str) -> Requirement:
 
     def judge(own: Sample, others: Others) -> tuple[bool, str]:
         beyond = own.profit - others[floor].profit
-        passed = t_statistic(own.profit) >= CLEAR and t_statistic(beyond) > -LOSS
-        return passed, f"{_told(own.profit)}, clear from t = {CLEAR} up; beyond {floor} {_told(beyond)}"
+        reason = f"{_described(own.profit)}, clear from t = {CLEAR} up; beyond {floor} {_described(beyond)}"
+        return t_statistic(own.profit) >= CLEAR and t_statistic(beyond) > -LOSS, reason
 
     return Requirement(f"a clear gain, at least that of {floor}", judge, (floor,))
-
-
-def _commission_in_full(own: Sample, others: Others) -> tuple[bool, str]:
-    short = (own.fees_due - own.fees).max().item()
-    passed = _loses(own.profit) and short <= 1e-6
-    return passed, f"{_told(own.profit)}; commission paid less than due by at most {max(short, 0.0):.4f}"
-
-
-def _borrow_in_full(own: Sample, others: Others) -> tuple[bool, str]:
-    short = (own.borrow_due - own.borrow).max().item()
-    passed = t_statistic(own.profit) < GAIN and short <= 1e-6
-    due = own.borrow_due.mean().item()
-    return passed, f"{_told(own.profit)}; {due:.2f} due for borrowing, paid less by at most {max(short, 0.0):.4f}"
-
-
-COMMISSION = Requirement("lose, and pay the whole commission however small the orders", _commission_in_full)
-BORROW = Requirement("no gain, and pay the whole charge for borrowed shares", _borrow_in_full)

@@ -5,8 +5,8 @@
 >>> from torchgym.config import preset
 >>> from torchgym.lab.policies import baselines
 >>> config = preset("toy", max_ticks=50)
->>> found = evaluate(config, baselines(config), agent="buy_and_hold", episodes=4)
->>> sorted(found.metrics["hold"])[:3], [comparison.policy for comparison in found.comparisons][:2]
+>>> evaluation = evaluate(config, baselines(config), agent="buy_and_hold", episodes=4)
+>>> sorted(evaluation.metrics["hold"])[:3], [comparison.policy for comparison in evaluation.comparisons][:2]
 (['annual_return', 'annual_volatility', 'calmar'], ['hold', 'random'])
 """
 

@@ -1,13 +1,13 @@
 """Which policy earns more: intervals and tests for mean profits on the same episodes, by a studentised bootstrap.
 
-Policies that play the same seeds meet the same markets, so their profits are compared episode by episode, and luck that they
-share drops out. All statements here are about means over episodes.
+Policies that play the same seeds meet the same markets, so their profits are compared episode by episode, and what the
+markets give to all of them drops out. All statements here are about means over episodes.
 
-Why studentised: each resample's mean is measured in its own standard error, so the interval allows for not knowing the spread.
-The percentile interval does not: of 16 normal differences its 95 % cover 92 %, this one's 96 %. Why symmetric, with |t|: its
-coverage errs by the order of 1/E², E episodes, where equal tails err by 1/E; and it says the same as the two-sided test from the
-same resamples. What no resampling mends is a tail that the episodes at hand have not shown: of 16 differences as skewed as
-lognormal ones it covers 90 %, of 64 it covers 92 %.
+Each resample's mean is measured in its own standard error, so the interval allows for not knowing the spread. The percentile
+interval does not: of 16 normal differences its 95 % cover 92 %, this one's 96 %. The interval is symmetric, from |t|: its
+coverage errs by the order of 1/E², E episodes, where equal tails err by 1/E, and it agrees with the two-sided test from the same
+resamples. No resampling knows a tail that the episodes at hand have not shown: of 16 differences as skewed as lognormal ones it
+covers 90 %, of 64 it covers 92 %.
 
 Sources: Efron and Tibshirani 1993, An introduction to the bootstrap, sections 12.5 (bootstrap-t) and 16.4 (test of one mean).
 Davison and Hinkley 1997, Bootstrap methods and their application, sections 4.4.1 and 5.2. Hall 1988, On symmetric bootstrap
@@ -17,13 +17,14 @@ confidence intervals, Journal of the Royal Statistical Society B 50.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from torchgym.sim import noise
+from torchgym.numerics import random
+from torchgym.progress import Count, silent
 
 _EPISODE_STREAM = 260
 _CHUNK = 1 << 20  # episodes resampled at once, so memory stays at tens of megabytes
@@ -51,7 +52,7 @@ def paired(
     resamples: int = 10_000,
     coverage: float = 0.95,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count = silent,
 ) -> list[Comparison]:
     """One policy against every other one, paired by episode.
 
@@ -83,22 +84,16 @@ def paired(
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"paired profits need the same episodes for every policy, got {lengths}")
-    others = [name for name in columns if name != against]
-    best = columns[against]
-    samples = [_sample(best - columns[name], torch.maximum(best.abs(), columns[name].abs()).amax()) for name in others]
+    best = columns.pop(against)
+    samples = [_sample(best - other, torch.maximum(best.abs(), other.abs()).amax()) for other in columns.values()]
     sizes = _bootstrap(samples, resamples, coverage, seed, progress)
-    p_values = (
-        torch.stack([_p_value(*pair) for pair in zip(samples, sizes, strict=True)])
-        if others
-        else torch.empty(0, device="cpu")
-    )
-    adjusted = holm(p_values)
-    found = []
-    for index, (name, sample) in enumerate(zip(others, samples, strict=True)):
-        low, high = _interval(sample, sizes[index], coverage)
-        p_value, p_adjusted = float(p_values[index]), float(adjusted[index])
-        found.append(Comparison(name, against, float(sample.mean), low, high, p_value, p_adjusted, len(best)))
-    return found
+    p_values = [_p_value(*pair) for pair in zip(samples, sizes, strict=True)]
+    adjusted = holm(torch.tensor(p_values, dtype=torch.float64, device="cpu")).tolist()
+    comparisons = []
+    for name, sample, size, p, p_adjusted in zip(columns, samples, sizes, p_values, adjusted, strict=True):
+        low, high = _interval(sample, size, coverage)
+        comparisons.append(Comparison(name, against, float(sample.mean), low, high, p, p_adjusted, len(best)))
+    return comparisons
 
 
 def mean_interval(
@@ -143,11 +138,11 @@ def holm(p: Tensor) -> Tensor:
         raise ValueError(f"p-values must be [K], got the shape {tuple(p.shape)}")
     if not bool(((p >= 0.0) & (p <= 1.0)).all()):
         raise ValueError(f"p-values must lie in [0, 1], got {p.tolist()}")
+    if not len(p):
+        return p.to(torch.float64)
     ascending, order = p.to(torch.float64).sort(stable=True)
     left = torch.arange(len(p), 0, -1, dtype=torch.float64, device=p.device)
-    stepped = (ascending * left).clamp(max=1.0)
-    if len(p):
-        stepped = stepped.cummax(0).values
+    stepped = (ascending * left).clamp(max=1.0).cummax(0).values
     return torch.empty_like(stepped).scatter_(0, order, stepped)
 
 
@@ -179,36 +174,36 @@ def _size(mean: Tensor, error: Tensor, nothing: Tensor) -> Tensor:
 
 
 def _bootstrap(
-    samples: list[_Sample],
-    resamples: int,
-    coverage: float,
-    seed: int,
-    progress: Callable[[int, int], None] | None = None,
+    samples: list[_Sample], resamples: int, coverage: float, seed: int, progress: Count = silent
 ) -> list[Tensor]:
     """|t| of every resample of every sample about that sample's mean, [B] each, ascending."""
-    _check(resamples, coverage, seed)
+    if not 0.0 < coverage < 1.0:
+        raise ValueError(f"coverage must lie between 0 and 1, got {coverage}")
+    if resamples < 1 or _rank(coverage, resamples) > resamples:
+        least = math.ceil(round(coverage / (1.0 - coverage), 9))
+        raise ValueError(f"a coverage of {coverage} needs at least {least} resamples, got {resamples}")
+    if not 0 <= seed < 1 << random.SEED_BITS:
+        raise ValueError(f"seed must be at least 0 and below 2^{random.SEED_BITS}, got {seed}")
     if not samples:
         return []
     sizes: list[list[Tensor]] = [[] for _ in samples]
     done = 0
     for place in _places(len(samples[0].values), resamples, seed):
-        if progress is not None:
-            progress(done, resamples)
+        progress(done, resamples)
         done += len(place)
-        for sample, found in zip(samples, sizes, strict=True):
+        for sample, chunks in zip(samples, sizes, strict=True):
             drawn = sample.values[place]
-            found.append(_size(drawn.mean(-1) - sample.mean, _standard_error(drawn, sample.nothing), sample.nothing))
-    if progress is not None:
-        progress(resamples, resamples)
-    return [torch.cat(found).sort().values for found in sizes]
+            chunks.append(_size(drawn.mean(-1) - sample.mean, _standard_error(drawn, sample.nothing), sample.nothing))
+    progress(resamples, resamples)
+    return [torch.cat(chunks).sort().values for chunks in sizes]
 
 
 def _places(count: int, resamples: int, seed: int) -> Iterator[Tensor]:
     """Episodes drawn with replacement, [b, count] int64 at a time; resample i depends on the seed and i alone."""
-    lanes = noise.counters(_EPISODE_STREAM, count)
+    counter = random.counters(_EPISODE_STREAM, count)
     for numbers in torch.arange(resamples, device="cpu").split(max(1, _CHUNK // count)):
-        key = noise.make_key(torch.full_like(numbers, seed), numbers)
-        words = noise.bits(key, torch.zeros_like(numbers), lanes).to(torch.int64) + (1 << 31)
+        key = random.make_key(torch.full_like(numbers, seed), numbers)
+        words = random.bits(key, torch.zeros_like(numbers), counter).to(torch.int64) + (1 << 31)
         yield words * count >> 32  # all 32 bits count, so no episode is favoured by more than 2^-12 of its share
 
 
@@ -216,28 +211,18 @@ def _interval(sample: _Sample, sizes: Tensor, coverage: float) -> tuple[float, f
     """The mean ± its error × the ⌈coverage (B + 1)⌉-th smallest |t|, without interpolation: some may be infinite."""
     if not bool(sample.error > 0.0):
         return float(sample.mean), float(sample.mean)
-    reach = sample.error * sizes[_rank(coverage, len(sizes)) - 1]
-    return float(sample.mean - reach), float(sample.mean + reach)
+    margin = sample.error * sizes[_rank(coverage, len(sizes)) - 1]
+    return float(sample.mean - margin), float(sample.mean + margin)
 
 
-def _p_value(sample: _Sample, sizes: Tensor) -> Tensor:
+def _p_value(sample: _Sample, sizes: Tensor) -> float:
     observed = _size(sample.mean, sample.error, sample.nothing)
-    reached = len(sizes) - torch.searchsorted(sizes, observed)
-    return (reached + 1).to(torch.float64) / (len(sizes) + 1)
+    reached = len(sizes) - int(torch.searchsorted(sizes, observed))
+    return (reached + 1) / (len(sizes) + 1)
 
 
 def _rank(coverage: float, resamples: int) -> int:
     return math.ceil(round(coverage * (resamples + 1), 9))
-
-
-def _check(resamples: int, coverage: float, seed: int) -> None:
-    if not 0.0 < coverage < 1.0:
-        raise ValueError(f"coverage must lie between 0 and 1, got {coverage}")
-    if resamples < 1 or _rank(coverage, resamples) > resamples:
-        least = math.ceil(round(coverage / (1.0 - coverage), 9))
-        raise ValueError(f"a coverage of {coverage} needs at least {least} resamples, got {resamples}")
-    if not 0 <= seed < 1 << noise.SEED_BITS:
-        raise ValueError(f"seed must be at least 0 and below 2^{noise.SEED_BITS}, got {seed}")
 
 
 def _column(what: str, values: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +9,8 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.engine import Market, StepResult
-from torchgym.lab.policies import PolicyMaker
-from torchgym.readout.paths import ENTRIES
-
-Progress = Callable[[int, int], None]  # decisions done, decisions in all
+from torchgym.lab.policies import MakePolicy
+from torchgym.progress import Count, silent
 
 
 @dataclass(frozen=True)
@@ -56,69 +53,65 @@ class Episodes:
         return {name: part.sum(-1) for name, part in parts.items()}
 
 
-def play(market: Market, maker: PolicyMaker, seeds: Tensor, progress: Progress | None = None) -> Episodes:
+def play(market: Market, make_policy: MakePolicy, seeds: Tensor, progress: Count = silent) -> Episodes:
     """One episode of each seed, to its end.
 
     Args:
         market: N markets; what they do now is given up.
-        maker: of the policy.
+        make_policy: of what plays.
         seeds: [N] int64, market i plays the episode of seed i. The episodes' bits do not depend on the batch.
         progress: called after every decision.
     """
     config = market.config
-    policy = maker(config, seeds.to(market.device))
-    seen = market.reset(seeds=seeds)
+    policy = make_policy(config, seeds.to(market.device))
+    result = market.reset(seeds=seeds)
     decisions = config.max_ticks // config.ticks_per_action
-    before = _snapshot(market, seen)
-    alive = ~seen.terminated
+    before = _account(market, result)
+    alive = ~result.terminated
     columns: dict[str, list[Tensor]] = {"equity": [before["equity"]], "worth": [before["worth"]]}
-    reward = torch.zeros_like(seen.reward)
+    reward = torch.zeros_like(result.reward)
     for index in range(decisions):
-        seen = market.step(policy(seen))
-        after = _snapshot(market, seen)
-        found = _explain(config, seen, before, after)
-        for name, column in found.items():
+        result = market.step(policy(result))
+        after = _account(market, result)
+        for name, column in _explain(config, result, before, after).items():
             standing = columns[name][-1] if name in ("equity", "worth") else torch.zeros_like(column)
             columns.setdefault(name, []).append(torch.where(alive, column, standing))
-        reward += torch.where(alive, seen.reward, 0.0)
-        alive = alive & ~seen.terminated
+        reward += torch.where(alive, result.reward, 0.0)
+        alive = alive & ~result.terminated
         before = after
-        if progress is not None:
-            progress(index + 1, decisions)
+        progress(index + 1, decisions)
     curves = {name: torch.stack(parts, dim=1).cpu() for name, parts in columns.items()}
     return Episodes(**curves, reward=reward.cpu())
 
 
-def _snapshot(market: Market, seen: StepResult) -> dict[str, Tensor]:
+def _account(market: Market, result: StepResult) -> dict[str, Tensor]:
     """What a decision is judged by: prices and positions [N, S], money [N]."""
-    prices = {name: ENTRIES[name](market.config, market.live) for name in ("mid", "bid", "ask", "value")}
-    position = seen.info["position"].to(torch.float64)
-    money = {name: seen.info[name] for name in ("cash", "fees", "borrow", "equity")}
+    prices = market.read("mid", "bid", "ask", "value")
+    position = result.info["position"].to(torch.float64)
+    money = {name: result.info[name] for name in ("cash", "fees", "borrow", "equity")}
     return {**prices, **money, "position": position, "worth": (position * prices["mid"]).sum(-1)}
 
 
 def _explain(
-    config: MarketConfig, seen: StepResult, before: dict[str, Tensor], after: dict[str, Tensor]
+    config: MarketConfig, result: StepResult, before: dict[str, Tensor], after: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """What came of one decision, [N] each: the fields of `Episodes`."""
     change = {name: after[name] - before[name] for name in ("cash", "fees", "borrow", "mid", "value")}
-    filled = seen.info["filled"].to(torch.float64)
+    filled, position = result.info["filled"].to(torch.float64), after["position"]
     paid = -change["cash"] - change["fees"] - change["borrow"]
     spread = (filled.abs() * (before["ask"] - before["bid"])).sum(-1) * 0.5
-    impact = paid - (filled * before["mid"]).sum(-1) - spread
-    value = (after["position"] * change["value"]).sum(-1)
     marking = torch.zeros_like(spread)
     if config.mark == "liquidation":
-        off = [now["worth"] + now["cash"] - now["equity"] for now in (before, after)]
-        marking = off[1] - off[0]
+        earlier, later = (now["worth"] + now["cash"] - now["equity"] for now in (before, after))
+        marking = later - earlier
     return {
         "equity": after["equity"],
         "worth": after["worth"],
-        "traded": seen.info["turnover"],
-        "value": value,
-        "convergence": (after["position"] * (change["mid"] - change["value"])).sum(-1),
+        "traded": result.info["turnover"],
+        "value": (position * change["value"]).sum(-1),
+        "convergence": (position * (change["mid"] - change["value"])).sum(-1),
         "spread": spread,
-        "impact": impact,
+        "impact": paid - (filled * before["mid"]).sum(-1) - spread,
         "fees": change["fees"],
         "borrow": change["borrow"],
         "marking": marking,

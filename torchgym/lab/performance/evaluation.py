@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,19 +13,18 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count
 from torchgym.engine import Market, consecutive_seeds
+from torchgym.files import finite
 from torchgym.lab.performance.comparison import Comparison, mean_interval, paired
 from torchgym.lab.performance.episodes import Episodes, play
-from torchgym.lab.performance.measures import check_periods
-from torchgym.lab.performance.metrics import METRICS, Curves, measure
-from torchgym.lab.policies import PolicyMaker
+from torchgym.lab.performance.metrics import METRICS, Curves, check_periods, measure
+from torchgym.lab.policies import MakePolicy
+from torchgym.progress import Count, Progress, silent
 from torchgym.version import __version__
 
 TRAINING_SEEDS = 10_000_000  # agents learn on seeds below this; the two ranges above are held out
 VALIDATION_SEED = 10_000_000
 TEST_SEED = 20_000_000
 TICKS_PER_YEAR = 252 * 390  # a tick stands for a minute of a trading day
-
-Progress = Callable[[str, int, int], None]  # stage, done, in all
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,12 @@ class Evaluation:
         coverage, since no mean lies below.
         """
         if (policy, metric) not in self._intervals:
-            self._intervals[policy, metric] = self._resampled(policy, metric)
+            values = self.episodes[policy].profit if metric == "profit" else self.metrics[policy][metric]
+            least = METRICS[metric].least if metric in METRICS else None
+            self._intervals[policy, metric] = _interval(values, least)
         return self._intervals[policy, metric]
 
-    def resample(self, progress: Callable[[int, int], None] | None = None) -> None:
+    def resample(self, progress: Count = silent) -> None:
         """Compute all intervals now; `interval` computes one when it is first asked for.
 
         Args:
@@ -76,20 +77,9 @@ class Evaluation:
         """
         names = [(policy, metric) for policy, metrics in self.metrics.items() for metric in ("profit", *metrics)]
         for done, (policy, metric) in enumerate(names):
-            if progress is not None:
-                progress(done, len(names))
+            progress(done, len(names))
             self.interval(policy, metric)
-        if progress is not None:
-            progress(len(names), len(names))
-
-    def _resampled(self, policy: str, metric: str) -> Interval | None:
-        values = self.episodes[policy].profit if metric == "profit" else self.metrics[policy][metric]
-        defined = values[torch.isfinite(values)]
-        if len(defined) < 2:
-            return None
-        mean, low, high = mean_interval(defined)
-        least = METRICS[metric].least if metric in METRICS else None
-        return Interval(mean, low if least is None else max(low, least), high)
+        progress(len(names), len(names))
 
     def to_dict(self, command: str = "") -> dict[str, Any]:
         """Plain values for JSON; what is undefined or infinite is None.
@@ -98,7 +88,7 @@ class Evaluation:
             command: that makes the same evaluation again.
         """
         first = next(iter(self.episodes.values()))
-        return {
+        content: dict[str, Any] = {
             "torchgym": __version__,
             "command": command,
             "config": self.config.to_dict(),
@@ -108,42 +98,43 @@ class Evaluation:
             "ticks_per_year": self.ticks_per_year,
             "periods_per_year": self.periods_per_year,
             "agent": self.agent,
-            "policies": {name: self._told(name) for name in self.episodes},
-            "comparisons": [_finite(asdict(comparison)) for comparison in self.comparisons],
+            "policies": {name: self._entries(name) for name in self.episodes},
+            "comparisons": [asdict(comparison) for comparison in self.comparisons],
         }
+        return finite(content)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per policy, for a table: profit and metrics with their intervals, parts of the profit, the agent's lead."""
         leads = {comparison.policy: comparison for comparison in self.comparisons}
-        return [self._row(policy, leads.get(policy)) for policy in self.episodes]
+        return [finite(self._row(policy, leads.get(policy))) for policy in self.episodes]
 
     def _row(self, policy: str, lead: Comparison | None) -> dict[str, Any]:
         row: dict[str, Any] = {"policy": policy}
         for name in ("profit", *self.metrics[policy]):
-            found = self.interval(policy, name)
-            ends = (None, None, None) if found is None else (found.mean, found.low, found.high)
+            interval = self.interval(policy, name)
+            ends = (None, None, None) if interval is None else (interval.mean, interval.low, interval.high)
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
-        row |= {f"from_{name}": part.mean().item() for name, part in self.episodes[policy].attribution().items()}
+        row |= {f"from_{name}": mean for name, mean in _means(self.episodes[policy].attribution()).items()}
         if lead is not None:
             row |= {"lead": lead.lead, "lead_low": lead.low, "lead_high": lead.high}
             row |= {"p_value": lead.p_value, "p_adjusted": lead.p_adjusted}
-        return {name: _number(value) for name, value in row.items()}
+        return row
 
-    def _told(self, policy: str) -> dict[str, Any]:
+    def _entries(self, policy: str) -> dict[str, Any]:
         episodes, metrics = self.episodes[policy], self.metrics[policy]
-        intervals = {name: self.interval(policy, name) for name in ["profit", *metrics]}
+        intervals = {name: self.interval(policy, name) for name in ("profit", *metrics)}
         return {
             "description": self.descriptions.get(policy, ""),
-            "metrics": {name: None if found is None else _finite(asdict(found)) for name, found in intervals.items()},
+            "metrics": {name: interval and asdict(interval) for name, interval in intervals.items()},
             "profit": episodes.profit.tolist(),
-            "max_drawdown": [_number(value) for value in metrics["max_drawdown"].tolist()],
-            "attribution": {name: part.mean().item() for name, part in episodes.attribution().items()},
+            "max_drawdown": metrics["max_drawdown"].tolist(),
+            "attribution": _means(episodes.attribution()),
         }
 
 
 def evaluate(
     config: MarketConfig,
-    makers: Mapping[str, PolicyMaker],
+    policies: Mapping[str, MakePolicy],
     *,
     agent: str | None = None,
     descriptions: Mapping[str, str] | None = None,
@@ -152,71 +143,56 @@ def evaluate(
     ticks_per_year: float = TICKS_PER_YEAR,
     device: torch.device | str = "cpu",
     compile: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Let every policy play the same episodes, and measure what came of it.
 
     Args:
-        config: the market.
-        makers: of the policies, by name; see `torchgym.lab.policies`.
+        policies: what makes them, by name; see `torchgym.lab.policies`.
         agent: the policy to compare with each other one; None compares none.
         descriptions: of the policies, for reports.
         episodes: E ≥ 2; all of them are played at once.
         seed: of the first, far from those that anything was trained on.
         ticks_per_year: what annualised metrics are scaled with: a tick stands for a minute unless you say otherwise.
-        device: where the markets live.
-        compile: run compiled markets; the numbers are the same.
         progress: called with the stage ("preparing", a policy that plays, "comparisons"), how much of it is done and how much
             there is; before it begins, and after every decision.
 
     Raises:
         ValueError: without a policy, for an unknown `agent`, fewer than two episodes, or a bad seed.
     """
-    if not makers or (agent is not None and agent not in makers):
-        raise ValueError(f"unknown policy {agent!r}: choose from {', '.join(makers) or 'none: no policy was given'}")
+    if not policies or (agent is not None and agent not in policies):
+        known = ", ".join(policies) or "none: no policy was given"
+        raise ValueError(f"unknown policy {agent!r}: choose from {known}")
     check_count("episodes", episodes, 2)
     rate = ticks_per_year / config.ticks_per_action
     check_periods(rate)
-    tell = progress or _silent
     market = Market(config, episodes, seed=seed, device=device, compile=compile)
     if compile:
-        tell("preparing", 0, 1)
+        progress("preparing", 0, 1)
         market.prepare()
-        tell("preparing", 1, 1)
+        progress("preparing", 1, 1)
     seeds, decisions = consecutive_seeds(seed, episodes), config.max_ticks // config.ticks_per_action
     played: dict[str, Episodes] = {}
-    metrics: dict[str, dict[str, Tensor]] = {}
-    for name, maker in makers.items():
-
-        def tell_decisions(done: int, total: int, name: str = name) -> None:
-            tell(name, done, total)
-
-        tell_decisions(0, decisions)
-        played[name] = run = play(market, maker, seeds, tell_decisions)
-        metrics[name] = measure(Curves(run.equity, run.traded, run.worth, rate))
+    for name, make_policy in policies.items():
+        progress(name, 0, decisions)
+        played[name] = play(market, make_policy, seeds, partial(progress, name))
+    metrics = {name: measure(Curves(own.equity, own.traded, own.worth, rate)) for name, own in played.items()}
     comparisons = []
     if agent is not None:
-        profits = {name: run.profit for name, run in played.items()}
-        comparisons = paired(profits, agent, progress=lambda done, total: tell("comparisons", done, total))
+        profits = {name: own.profit for name, own in played.items()}
+        comparisons = paired(profits, agent, progress=partial(progress, "comparisons"))
     return Evaluation(
-        config=config,
-        seed=seed,
-        ticks_per_year=ticks_per_year,
-        agent=agent,
-        descriptions=dict(descriptions or {}),
-        episodes=played,
-        metrics=metrics,
-        comparisons=comparisons,
+        config, seed, ticks_per_year, agent, dict(descriptions or {}), played, metrics=metrics, comparisons=comparisons
     )
 
 
-def _silent(stage: str, done: int, total: int) -> None:
-    """No-op progress callback."""
+def _interval(values: Tensor, least: float | None) -> Interval | None:
+    defined = values[torch.isfinite(values)]
+    if len(defined) < 2:
+        return None
+    mean, low, high = mean_interval(defined)
+    return Interval(mean, low if least is None else max(low, least), high)
 
 
-def _finite(entries: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _number(value) for name, value in entries.items()}
-
-
-def _number(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _means(parts: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: part.mean().item() for name, part in parts.items()}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.engine import Market, StepResult
+from torchgym.lab.policies import Policy
+from torchgym.progress import Count, silent
 from torchgym.readout.depth import depth
 from torchgym.readout.paths import Recorder
 
@@ -49,13 +51,13 @@ class Trace:
 
 def trace(
     config: MarketConfig,
-    policy: Callable[[StepResult], Tensor],
+    policy: Policy,
     seed: int,
     *,
     device: torch.device | str = "cpu",
     price_rows: int = 120,
     time_columns: int = 250,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count = silent,
 ) -> Trace:
     """Play one episode tick by tick.
 
@@ -64,11 +66,10 @@ def trace(
     (tests/test_trace.py)
 
     Args:
-        config: of the market.
         policy: the action, [1] or [1, S] int64, for what was seen last; fresh, if it remembers anything.
         seed: of the episode, the first one of this seed.
         price_rows: most price steps of the book's picture.
-        time_columns: most moments of it, spread evenly over the episode.
+        time_columns: most moments at which it is taken, spread evenly over the episode.
         progress: called after every decision with the ticks done and the ticks in all.
 
     Raises:
@@ -78,52 +79,53 @@ def trace(
         if count < least:
             raise ValueError(f"{name} must be at least {least}, got {count}")
     market = Market(config.replace(ticks_per_action=1), 1, seed=seed, device=device)
-    seen = market.reset()
-    path = _Path(market, config.max_ticks + 1, time_columns)
+    result = market.reset()
+    rows = config.max_ticks + 1
+    moments = torch.linspace(0, rows - 1, min(time_columns, rows), dtype=torch.float64, device="cpu")
+    recorder = Recorder(market.structure, market.num_envs, market.device, _PATHS, rows)
+    path = _Path(market, recorder, set(moments.round().to(torch.int64).tolist()))
     path.write()
-    while not bool(seen.terminated | seen.truncated):
-        seen = _decide(market, policy(seen), config.ticks_per_action, path.write)
-        if progress is not None:
-            progress(len(path.filled) - 1, config.max_ticks)
+    while not bool(result.terminated | result.truncated):
+        result = _decide(market, policy(result), config.ticks_per_action, path.write)
+        progress(len(path.filled) - 1, config.max_ticks)
     return path.trace(seed, price_rows)
 
 
 def _decide(market: Market, action: Tensor, ticks: int, after_tick: Callable[[], None]) -> StepResult:
-    """One decision of so many ticks in a market of single ticks, told as `Market.step` would tell it: sums in the same order."""
-    seen = market.step(action)
+    """One decision of so many ticks in a market of single ticks, as `Market.step` gives it: sums in the same order."""
+    result = market.step(action)
     turnover = market.live.accounts.turnover
     after_tick()
     for _ in range(ticks - 1):
         latest = market.step()
         turnover = turnover + market.live.accounts.turnover
         after_tick()
-        summed = {name: seen.info[name] + term for name, term in latest.info.items() if name.startswith("reward_")}
-        seen = replace(
+        summed = {name: result.info[name] + term for name, term in latest.info.items() if name.startswith("reward_")}
+        result = replace(
             latest,
-            reward=seen.reward + latest.reward,
-            terminated=seen.terminated | latest.terminated,
-            info={**latest.info, **summed, "filled": seen.info["filled"] + latest.info["filled"]},
+            reward=result.reward + latest.reward,
+            terminated=result.terminated | latest.terminated,
+            info={**latest.info, **summed, "filled": result.info["filled"] + latest.info["filled"]},
         )
-    seen.info["turnover"] = turnover.to(torch.float64) * market.config.point_size
-    return seen
+    result.info["turnover"] = turnover.to(torch.float64) * market.config.point_size
+    return result
 
 
+@dataclass(frozen=True)
 class _Path:
     """What is written down of a market, tick by tick."""
 
-    def __init__(self, market: Market, rows: int, time_columns: int) -> None:
-        self.market = market
-        self.recorder = Recorder(market.config, market.live, _PATHS, rows)
-        moments = torch.linspace(0, rows - 1, min(time_columns, rows), dtype=torch.float64, device="cpu")
-        self.moments = set(moments.round().to(torch.int64).tolist())
-        self.books: dict[int, Levels] = {}
-        self.filled: list[Tensor] = []  # [S] int64
-        self.turnover: list[Tensor] = []  # [] int64
+    market: Market
+    recorder: Recorder
+    moments: set[int]  # ticks at which the book is looked at
+    books: dict[int, Levels] = field(default_factory=dict)
+    filled: list[Tensor] = field(default_factory=list)  # [S] int64
+    turnover: list[Tensor] = field(default_factory=list)  # [] int64
 
     def write(self) -> None:
         """Put the state down as the next row."""
         state, row = self.market.live, len(self.filled)
-        self.recorder.write(row, state)
+        self.recorder.write(row, self.market.params, state)
         self.filled.append(state.accounts.filled[0].cpu())
         self.turnover.append(state.accounts.turnover[0].cpu())
         if row in self.moments:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from torchgym.sim import noise
+from torchgym.numerics import random
+from torchgym.progress import Count, silent
 
 _PATH_STREAM, _START_STREAM = 256, 257
 
@@ -17,16 +18,9 @@ def block_indices(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The places that each resample reads: whole paths with replacement, then blocks inside each.
 
-    A block is `block` ticks in a row from a uniform start, running on from the end to the start of the path; a path is as many
-    blocks as fill it, the last one cut. With one path only the blocks vary; with block = length each path is merely rotated, and
-    only the paths vary. Resample i depends on the seed and i alone, so more resamples begin with the same ones.
-
-    Args:
-        num_paths: N.
-        length: T.
-        block: ticks, 1 to T.
-        num_resamples: how many to yield.
-        seed: 0 ≤ seed < 2^63.
+    A block is `block` ticks in a row, 1 to T, from a uniform start, running on from the end to the start of the path; a path is
+    as many blocks as fill it, the last one cut. With one path only the blocks vary; with block = length each path is rotated, and
+    only the paths vary. Resample i depends on the seed, 0 ≤ seed < 2^63, and i alone, so more resamples begin with the same.
 
     Yields:
         path [N, 1] and tick [N, T], int64: `x[path, tick]` is the resample of x [N, T].
@@ -43,15 +37,14 @@ def block_indices(
         )
     if not 1 <= block <= length:
         raise ValueError(f"a block must be 1 to T = {length} ticks long, got {block}")
-    path_counter = noise.counters(_PATH_STREAM, 1)
-    start_counter = noise.counters(_START_STREAM, -(-length // block))
+    path_counter = random.counters(_PATH_STREAM, 1)
+    start_counter = random.counters(_START_STREAM, -(-length // block))
     place, inside = torch.arange(num_paths, device="cpu"), torch.arange(block, device="cpu")
     for resample in range(num_resamples):
-        key = noise.make_key(torch.tensor([seed], device="cpu"), torch.tensor([resample], device="cpu")).expand(
-            num_paths, 2
-        )
-        path = _below(num_paths, noise.bits(key, place, path_counter))
-        start = _below(length, noise.bits(key, place, start_counter))
+        numbers = (torch.tensor([number], device="cpu") for number in (seed, resample))
+        key = random.make_key(*numbers).expand(num_paths, 2)
+        path = _below(num_paths, random.bits(key, place, path_counter))
+        start = _below(length, random.bits(key, place, start_counter))
         tick = (start[..., None] + inside).flatten(1)[:, :length] % length
         yield path, tick
 
@@ -64,7 +57,7 @@ def interval(
     resamples: int,
     coverage: float = 0.9,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count = silent,
 ) -> dict[str, tuple[float, float]]:
     """Percentile interval for the median over markets of every entry of a statistic.
 
@@ -83,39 +76,29 @@ def interval(
         progress: called with (resamples done, resamples) after each.
 
     Returns:
-        name -> (low, high), quantiles of the resampled medians. A median is the mean of the two middle values where N is even
-        (`Tensor.median` takes the lower one); markets where an entry is NaN are left out of it; NaN where all are.
+        name -> (low, high), quantiles of the resampled medians. A median is the mean of the two middle values where N is even;
+        markets where an entry is NaN are left out of it; NaN where all are.
 
     Raises:
         ValueError: no arrays, shapes that differ or are not [N, T], block, resamples or coverage out of range.
     """
     if not 0.0 < coverage < 1.0:
         raise ValueError(f"coverage must lie between 0 and 1, got {coverage}")
-    paths, ticks = _shared_shape(arrays)
+    shapes = {tuple(x.shape) for x in arrays.values()}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
+        raise ValueError(f"arrays must share one shape [markets, ticks], got {sorted(shapes)}")
+    ((paths, ticks),) = shapes
     medians: dict[str, list[Tensor]] = {}
     for done, (path, tick) in enumerate(block_indices(paths, ticks, block, resamples, seed), start=1):
         resampled = {name: x[path.to(x.device), tick.to(x.device)] for name, x in arrays.items()}
         for name, values in statistic(resampled).items():
             medians.setdefault(name, []).append(values.nanquantile(0.5))
-        if progress is not None:
-            progress(done, resamples)
+        progress(done, resamples)
     tails = torch.tensor([(1.0 - coverage) / 2.0, (1.0 + coverage) / 2.0], dtype=torch.float64, device="cpu")
-    return {name: _ends(torch.stack(values).cpu().to(torch.float64), tails) for name, values in medians.items()}
-
-
-def _shared_shape(arrays: Mapping[str, Tensor]) -> tuple[int, int]:
-    shapes = {tuple(x.shape) for x in arrays.values()}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
-        raise ValueError(f"arrays must share one shape [markets, ticks], got {sorted(shapes)}")
-    ((paths, ticks),) = shapes
-    return paths, ticks
-
-
-def _ends(values: Tensor, tails: Tensor) -> tuple[float, float]:
-    low, high = values.nanquantile(tails).tolist()
-    return low, high
+    stacked = {name: torch.stack(values).cpu().to(torch.float64) for name, values in medians.items()}
+    return {name: tuple(values.nanquantile(tails).tolist()) for name, values in stacked.items()}
 
 
 def _below(count: int, bits: Tensor) -> Tensor:
     """Uniform integers in [0, count), int64; in float64, where no product rounds up to `count`."""
-    return (noise.uniform(bits).to(torch.float64) * count).to(torch.int64)
+    return (random.uniform(bits).to(torch.float64) * count).to(torch.int64)

@@ -15,12 +15,10 @@ QUINTILES = 5
 _EDGE, _BINS = 10.0, 80  # of the histogram, in standard deviations
 _POINTS = 500  # of the example path
 
-Curves = dict[str, Any]
 
-
-def curves(paths: Paths, impact: Impact | None = None) -> Curves:
+def curves(paths: Paths, impact: Impact | None = None) -> dict[str, Any]:
     """Everything that the panel draws, by picture; pictures without data are left out. Medians are over rows."""
-    drawn: Curves = {
+    drawn: dict[str, Any] = {
         "distribution": _distribution(paths),
         "memory": _memory(paths),
         "kurtosis": _kurtosis(paths),
@@ -47,7 +45,7 @@ def curves(paths: Paths, impact: Impact | None = None) -> Curves:
     return drawn
 
 
-def _distribution(paths: Paths) -> Curves:
+def _distribution(paths: Paths) -> dict[str, Any]:
     """Density of standardised returns, all rows pooled; what lies beyond ten deviations is in no bin."""
     pooled = statistics.standardise(paths.returns).flatten().nan_to_num()
     counts = torch.histc(pooled, _BINS, -_EDGE, _EDGE)
@@ -56,7 +54,7 @@ def _distribution(paths: Paths) -> Curves:
     return {"centre": centre, "density": _plain(counts / (len(pooled) * width))}
 
 
-def _memory(paths: Paths) -> Curves:
+def _memory(paths: Paths) -> dict[str, Any]:
     lags = paths.size_memory.shape[1] - 1
     of_returns = statistics.autocorrelation(paths.returns, lags)
     of_size = paths.size_memory
@@ -70,13 +68,13 @@ def _memory(paths: Paths) -> Curves:
     }
 
 
-def _kurtosis(paths: Paths) -> Curves:
+def _kurtosis(paths: Paths) -> dict[str, Any]:
     kurtosis = measures.kurtosis_by_horizon(paths)
     low, high = (_plain(kurtosis.nanquantile(level, dim=0)) for level in (0.05, 0.95))
     return {"horizon": list(measures.HORIZONS), "median": _median(kurtosis), "low": low, "high": high}
 
 
-def _impact(impact: Impact) -> Curves:
+def _impact(impact: Impact) -> dict[str, Any]:
     return {
         "sizes": list(impact.sizes),
         "duration": impact.duration,
@@ -93,7 +91,7 @@ def _impact(impact: Impact) -> Curves:
     }
 
 
-def _by_volatility(paths: Paths, spread: Tensor, volume: Tensor) -> Curves:
+def _by_volatility(paths: Paths, spread: Tensor, volume: Tensor) -> dict[str, Any]:
     """Mean spread and volume of the ticks in each quintile of the last 50 ticks' volatility, each row by its own."""
     recent = measures.recent_volatility(paths)
     skipped = paths.ticks - recent.shape[1]

@@ -30,7 +30,7 @@ class Economy:
 
     @classmethod
     def of(cls, snapshots: Sequence[Mapping[str, Tensor]], traders: Mapping[str, int], paths: Paths) -> Economy:
-        """Put together what was seen.
+        """Put together what was measured.
 
         Args:
             snapshots: `wealth` at the start and at the end of each of the four quarters.
@@ -52,7 +52,7 @@ class Economy:
             return cut.transpose(1, 2).flatten(2)
 
         return cls(
-            wealth={name: torch.stack([seen[name] for seen in snapshots], dim=-1) for name in snapshots[0]},
+            wealth={name: torch.stack([owned[name] for owned in snapshots], dim=-1) for name in snapshots[0]},
             traders=dict(traders),
             traded=quarters(paths.volume * paths.mid).sum(-1),
             volatility=quarters(paths.returns).std(-1),
@@ -65,8 +65,8 @@ class Economy:
 def realised_spread(paths: Paths, horizon: int = SPREAD_HORIZON) -> Tensor | None:
     """What makers keep of the spread, [N] points per share they trade, all symbols together; None where they were not recorded.
 
-    Each trade is valued at the mid `horizon` ticks later, when the price has told what the other side knew. The rest of their
-    profit is the luck of the inventories that they carry on.
+    Each trade is valued at the mid `horizon` ticks later, when the price has come to what the other side knew. The rest of their
+    profit comes from the price moves of the inventories that they carry on.
 
     Source: Huang and Stoll (1996), Dealer versus auction markets.
     """
@@ -108,15 +108,15 @@ def sound_economy(run: Economy) -> dict[str, Tensor]:
     values = {
         "largest_transfer": total.abs().amax(-1),
         "largest_change": (rate[..., -1] - rate[..., 0]).abs().amax(-1),
-        "volatility_last_over_first": run.volatility[:, -1] / run.volatility[:, 0],
-        "volume_last_over_first": run.volume[:, -1] / run.volume[:, 0],
-        "spread_last_over_first": run.spread[:, -1] / run.spread[:, 0],
     }
+    for name in ("volatility", "volume", "spread"):
+        series = getattr(run, name)
+        values[f"{name}_last_over_first"] = series[:, -1] / series[:, 0]
     if "maker" in of_family:
         values["maker_profit"] = of_family["maker"]
     if run.realised_spread is not None:
         values["realised_spread"] = run.realised_spread
     if "value" in of_family and "noise" in of_family:
-        per_trader = {name: of_family[name] / run.traders[name] for name in ("value", "noise")}
-        values["informed_less_noise"] = per_trader["value"] - per_trader["noise"]
+        value, noise = (of_family[name] / run.traders[name] for name in ("value", "noise"))
+        values["informed_less_noise"] = value - noise
     return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.engine import Market
 from torchgym.lab.realism import statistics
+from torchgym.progress import Count, silent
 
 SIZES = (1, 2, 4, 8, 16, 32)  # shares per tick
 DURATION = 60  # ticks, an hour
@@ -19,8 +20,6 @@ HOLD = 4  # durations that a path is followed after the order's end
 RATE = 8  # shares per tick of the orders of various durations
 DURATIONS = (15, 30, 60, 120, 240)  # ticks
 SMALLEST_FOLLOWED = 4  # shares per tick; what smaller orders leave behind drowns in noise
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def measure_impact(
     durations: Sequence[int] = DURATIONS,
     repeats: int = 4,
     groups: int = 8,
-    progress: Progress | None = None,
+    progress: Count = silent,
 ) -> Impact:
     """Impact of orders in the first symbol, from several moments of a running market.
 
@@ -95,18 +94,23 @@ def measure_impact(
     """
     _check(market.config, max(sizes), max(max(sizes) * duration, rate * max(durations)))
     watch = duration * (1 + hold)
-    count = _Count(repeats * ((2 * len(sizes) + 1) * watch + 2 * max(durations)), progress)
-    base = market.fork()
+    base, ticks = market.fork(), _Ticks(repeats * ((2 * len(sizes) + 1) * watch + 2 * max(durations)), progress)
     totals: dict[str, Tensor] = {}
     for _ in range(repeats):
-        for name, value in _one_moment(base, sizes, duration, watch, rate, durations, count).items():
+        for name, value in _one_moment(base, sizes, duration, watch, rate, durations, ticks).items():
             totals[name] = totals.get(name, torch.zeros_like(value)) + value / repeats
     both = totals["buy"] - totals["sell"]  # [N, K, P]
-    peak = _by_group(0.5 * both[..., duration - 1], groups)
-    followed = [index for index, size in enumerate(sizes) if size >= SMALLEST_FOLLOWED] or [len(sizes) - 1]
-    later = _by_group(0.5 * both[..., min(2 * duration, watch) - 1], groups)
     off = totals["buy"] + totals["sell"] - 2.0 * totals["hold"][:, None]
-    lopsided = _by_group(0.5 * off[..., duration - 1], groups)
+    followed = [index for index, size in enumerate(sizes) if size >= SMALLEST_FOLLOWED] or [len(sizes) - 1]
+
+    def moved(paths: Tensor, after: int) -> Tensor:
+        """Half of what the paths show after so many ticks, [G, K]."""
+        return _by_group(0.5 * paths[..., after - 1], groups)
+
+    def of_peak(part: Tensor) -> Tensor:
+        return part[:, followed].sum(-1) / peak[:, followed].sum(-1)
+
+    peak = moved(both, duration)
     return Impact(
         duration=duration,
         sizes=tuple(sizes),
@@ -116,26 +120,25 @@ def measure_impact(
         peak=peak,
         path=0.5 * both.mean(0),
         peak_by_duration=_by_group(totals["steady"], groups),
-        retained=later[:, followed].sum(-1) / peak[:, followed].sum(-1),
-        lopsidedness=lopsided[:, followed].sum(-1) / peak[:, followed].sum(-1),
+        retained=of_peak(moved(both, min(2 * duration, watch))),
+        lopsidedness=of_peak(moved(off, duration)),
     )
 
 
-class _Count:
-    """Ticks done, told to whoever asked."""
+class _Ticks:
+    """Counts the ticks done, and reports them."""
 
-    def __init__(self, total: int, progress: Progress | None) -> None:
+    def __init__(self, total: int, progress: Count) -> None:
         self.done, self.total, self.progress = 0, total, progress
         self.add(0)
 
     def add(self, ticks: int) -> None:
         self.done += ticks
-        if self.progress is not None:
-            self.progress(self.done, self.total)
+        self.progress(self.done, self.total)
 
 
 def _one_moment(
-    base: Market, sizes: Sequence[int], duration: int, watch: int, rate: int, durations: Sequence[int], count: _Count
+    base: Market, sizes: Sequence[int], duration: int, watch: int, rate: int, durations: Sequence[int], ticks: _Ticks
 ) -> dict[str, Tensor]:
     """Moves of log mid since the moment: buy and sell [N, K, P], hold [N, P], steady [N, L]; filled [N, K], usual [N] shares."""
     start = base.state.tape.log_mid[:, :1].clone()
@@ -147,13 +150,13 @@ def _one_moment(
             path, shares, _ = _send(base.fork(), sign * size, duration, watch)
             sides[name].append(path - start)
             fills = fills + 0.5 * shares
-            count.add(watch)
+            ticks.add(watch)
         filled.append(fills)
     longest = max(durations)
     up, down = (_send(base.fork(), sign * rate, longest, longest)[0] for sign in (1, -1))
-    count.add(2 * longest)
+    ticks.add(2 * longest)
     held, _, usual = _send(base, 0, duration, watch)
-    count.add(watch)
+    ticks.add(watch)
     ends = torch.tensor(durations, device=start.device) - 1
     return {
         **{name: torch.stack(paths, dim=1) for name, paths in sides.items()},

@@ -1,4 +1,4 @@
-"""What each fact measures on paths: functions `Paths -> {measure: values}`, one value per row unless it says otherwise."""
+"""What each fact measures: functions of `Paths` or `Impact` to {measure: values}, one value per row unless it says otherwise."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from torchgym.lab.realism import statistics
+from torchgym.lab.realism.impact import Impact
 from torchgym.lab.realism.paths import Paths
 
 HORIZONS = (1, 5, 15, 60, 390)  # ticks: a minute to a trading day
@@ -22,7 +23,7 @@ def linear_memory(paths: Paths) -> dict[str, Tensor]:
     """Autocorrelation of returns, and variance ratios.
 
     Volatility clustering widens the sampling error of an autocorrelation beyond 1 / sqrt(T) in any martingale; the robust band
-    accounts for it, the naive one is told beside it.
+    accounts for it; the naive one is reported beside it.
     """
     returns = paths.returns
     correlation = statistics.autocorrelation(returns, 50)
@@ -31,8 +32,8 @@ def linear_memory(paths: Paths) -> dict[str, Tensor]:
     tail = correlation[:, 2:].abs()
     return {
         "first_lag": correlation[:, 1],
-        "lags_within_band": _share(tail <= 1.96 * error[:, 2:]),
-        "lags_within_naive_band": _share(tail <= 1.96 / math.sqrt(ticks)),
+        "lags_within_band": (tail <= 1.96 * error[:, 2:]).double().mean(-1),
+        "lags_within_naive_band": (tail <= 1.96 / math.sqrt(ticks)).double().mean(-1),
         **{f"variance_ratio_{span}": statistics.variance_ratio(returns, span) for span in (2, 4, 8, 16)},
     }
 
@@ -68,7 +69,7 @@ def aggregation(paths: Paths) -> dict[str, Tensor]:
 
 
 def conditional_tails(paths: Paths) -> dict[str, Tensor]:
-    """Kurtosis that is left when returns are divided by the volatility that the past foretold."""
+    """Kurtosis that is left when returns are divided by the volatility forecast from the past."""
     raw = statistics.excess_kurtosis(paths.returns)
     left = statistics.excess_kurtosis(paths.returns / statistics.ewma_volatility(paths.returns))
     return {"conditional_kurtosis": left, "share_of_unconditional": left / raw}
@@ -111,7 +112,7 @@ def asymmetry(paths: Paths) -> dict[str, Tensor]:
 
 
 def timescales(paths: Paths) -> dict[str, Tensor]:
-    """How much better coarse volatility foretells fine volatility than the reverse."""
+    """How much better coarse volatility predicts fine volatility than the reverse."""
     return {"coarse_less_fine": statistics.timescale_asymmetry(paths.returns, window=20)}
 
 
@@ -255,6 +256,16 @@ def cross_section(paths: Paths) -> dict[str, Tensor]:
     return values
 
 
+def impact_exponents(impact: Impact) -> dict[str, Tensor]:
+    """Exponents of peak impact, one per group of markets."""
+    return {name: getattr(impact, name) for name in ("size_exponent", "duration_exponent", "lopsidedness")}
+
+
+def relaxation(impact: Impact) -> dict[str, Tensor]:
+    """What is left of the peak one duration after the end, one value per group of markets."""
+    return {"share_left": impact.retained}
+
+
 def _widening(series: Tensor, news: Tensor) -> Tensor | None:
     """Mean over the 5 ticks from an event on, over the mean of the 30 ticks before; rows with events alone, None without any."""
     row, at = ((news != 0) & _away_from_the_ends(news)).nonzero().unbind(-1)
@@ -279,10 +290,6 @@ def _away_from_the_ends(series: Tensor) -> Tensor:
 def _windows(series: Tensor, span: int) -> Tensor:
     """Sums over windows that do not overlap, [R, T // span]."""
     return series.unfold(-1, span, span).sum(-1)
-
-
-def _share(inside: Tensor) -> Tensor:
-    return inside.to(torch.float64).mean(-1)
 
 
 def _of(paths: Paths, name: str) -> Tensor:

@@ -5,27 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torchgym.lab.realism.series import series
-from torchgym.numerics import exact
-from torchgym.sim import noise
+from torchgym.lab.realism.statistics import series
+from torchgym.numerics import exact, random
 
 _RETURN_STREAM, _ORDER_STREAM = 258, 259
 
 
 def geometric_brownian(volatility: Tensor | float, *, paths: int, ticks: int, seed: int) -> Tensor:
-    """Log prices whose returns are independent normals: no fat tails, no memory of any kind.
+    """Log prices whose returns are independent normals: [N, T] float64, 0 at the first tick, without drift; on the CPU.
 
     Args:
         volatility: standard deviation of one tick's log return; [N] or one number for all.
         paths: N.
-        ticks: T, at most 2^20 + 1.
+        ticks: T, 2 to 2^20 + 1.
         seed: row i is the path of seed + i, whatever N, and begins alike whatever T.
 
-    Returns:
-        [N, T] float64, 0 at the first tick, without drift; on the CPU.
-
     Raises:
-        ValueError: a volatility that is negative, not finite or of another shape, or fewer than one path or two ticks.
+        ValueError: a volatility that is negative, not finite or of another shape, or too few paths or ticks.
 
     Source: Samuelson 1965, Rational theory of warrant pricing.
     """
@@ -36,21 +32,16 @@ def geometric_brownian(volatility: Tensor | float, *, paths: int, ticks: int, se
         raise ValueError("volatility must be finite and not negative")
     if paths < 1 or ticks < 2:
         raise ValueError(f"a path needs two ticks and there must be one path, got {ticks} ticks and {paths} paths")
-    uniforms = noise.uniform(_row_bits(_RETURN_STREAM, paths, ticks - 1, seed)).to(torch.float64)
+    uniforms = random.uniform(_row_bits(_RETURN_STREAM, paths, ticks - 1, seed)).to(torch.float64)
     log_price = torch.zeros(paths, ticks, dtype=torch.float64, device="cpu")
     log_price[:, 1:] = (exact.normal(uniforms) * scale.reshape(-1, 1)).cumsum(-1)
     return log_price
 
 
 def shuffled(returns: Tensor, *, seed: int) -> Tensor:
-    """Each path's own returns in random order: its distribution to the last value, and no memory.
+    """Each path's own returns [N, T] in random order: its distribution to the last value, and no memory.
 
-    Args:
-        returns: [N, T], T at most 2^20.
-        seed: row i is ordered by seed + i, whatever N.
-
-    Returns:
-        [N, T] float64, on the device of the returns.
+    T is at most 2^20; row i is ordered by seed + i, whatever N.
     """
     returns = series(returns, 1, "shuffling")
     rows, columns = returns.shape
@@ -61,6 +52,5 @@ def shuffled(returns: Tensor, *, seed: int) -> Tensor:
 def _row_bits(stream: int, rows: int, columns: int, seed: int) -> Tensor:
     """Random words [rows, columns] int32, each row from a seed of its own."""
     zero = torch.zeros(rows, dtype=torch.int64, device="cpu")
-    return noise.bits(
-        noise.make_key(seed + torch.arange(rows, device="cpu"), zero), zero, noise.counters(stream, columns)
-    )
+    key = random.make_key(seed + torch.arange(rows, device="cpu"), zero)
+    return random.bits(key, zero, random.counters(stream, columns))

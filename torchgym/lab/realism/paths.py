@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -117,7 +116,6 @@ class Paths:
 
         mid, value = rows("mid", burn_in - 1), rows("value")
         known = set(recording.keys())
-        fills = rows("fills") if "fills" in known else None
         flow, edge = None, None
         if {"maker_shares", "maker_cash"} <= known:
             flow = rows("maker_shares", burn_in - 1).diff(dim=-1)
@@ -131,7 +129,7 @@ class Paths:
             volume=rows("volume"),
             buys=rows("buys"),
             sells=rows("sells"),
-            fills=fills,
+            fills=rows("fills") if "fills" in known else None,
             maker_flow=flow,
             maker_edge=edge,
             gap=mid[:, 1:].log() - value.log(),
@@ -139,8 +137,3 @@ class Paths:
             mid=mid[:, 1:],
             value=value,
         )
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Tensor], *, symbols: int = 1) -> Paths:
-        """The inverse of `arrays`."""
-        return cls(symbols=symbols, **arrays)

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from torchgym.config import MarketConfig
 from torchgym.engine import Market
+from torchgym.files import finite
 from torchgym.lab.realism import nulls
-from torchgym.lab.realism.curves import Curves, curves
+from torchgym.lab.realism.curves import curves
 from torchgym.lab.realism.economy import QUARTERS, Economy, wealth
 from torchgym.lab.realism.facts import TIERS
 from torchgym.lab.realism.impact import Impact, impact_config, measure_impact
 from torchgym.lab.realism.paths import BURN_IN, Paths
-from torchgym.lab.realism.verdicts import Verdict, finite, measure
+from torchgym.lab.realism.verdicts import Verdict, measure
+from torchgym.progress import Count, Progress, silent
 
 MARKETS, TICKS, RESAMPLES = 64, 16_384, 50
 # Markets take consecutive seeds from here: far above the small seeds that training and calibration start from, so that a
 # scorecard never shows markets that a parameter or an agent was fitted to.
 SEED = 9_000_000_000
 _ENTRIES = ("mid", "bid", "ask", "volume", "buys", "sells", "fills", "value", "news", "maker_shares", "maker_cash")
-
-Progress = Callable[[str, int, int], None]  # stage, done, in all
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,9 @@ class Null:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return {
-            "name": self.name,
-            "meaning": self.meaning,
+            **{name: getattr(self, name) for name in ("name", "meaning", "as_expected")},
             "must_fail": list(self.must_fail) or "any M fact",
             "failed": list(self.failed),
-            "as_expected": self.as_expected,
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
         }
 
@@ -75,32 +73,27 @@ class Scorecard:
     resamples: int
     verdicts: tuple[Verdict, ...]
     nulls: tuple[Null, ...] = ()
-    curves: Curves = field(default_factory=dict)
+    curves: dict[str, Any] = field(default_factory=dict)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """How many facts of each tier passed, failed, or are not applicable."""
         names = {True: "passed", False: "failed", None: "not applicable"}
-        found = Counter((verdict.fact.tier, names[verdict.passed]) for verdict in self.verdicts)
-        return {tier: {name: found[tier, name] for name in names.values()} for tier in TIERS}
+        counts = Counter((verdict.fact.tier, names[verdict.passed]) for verdict in self.verdicts)
+        return {tier: {name: counts[tier, name] for name in names.values()} for tier in TIERS}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; the same settings and seed give the same values."""
         return {
-            "name": self.name,
+            **{name: getattr(self, name) for name in ("name", "markets", "ticks", "burn_in", "seed", "resamples")},
             "torchgym": sys.modules["torchgym"].__version__,
             "torch": torch.__version__,
             "tick": "about a minute",
-            "markets": self.markets,
             "symbols": self.config.num_symbols,
-            "ticks": self.ticks,
-            "burn_in": self.burn_in,
-            "seed": self.seed,
-            "resamples": self.resamples,
             "counts": self.counts(),
             "facts": [verdict.to_dict() for verdict in self.verdicts],
             "nulls": [null.to_dict() for null in self.nulls],
             "config": self.config.to_dict(),
-            "curves": _without_gaps(self.curves),
+            "curves": finite(self.curves),
         }
 
 
@@ -118,7 +111,7 @@ def scorecard(
     zero_intelligence: MarketConfig | None = None,
     compile: bool = True,
     device: torch.device | str = "cpu",
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Scorecard:
     """Run markets and judge every fact.
 
@@ -127,8 +120,6 @@ def scorecard(
     The economy is judged on the same run, by quarters: ticks=100_000 shows the long run.
 
     Args:
-        config: the market.
-        name: what to call it.
         markets: N; market i has the seed `seed` + i.
         ticks: measured, a multiple of 4.
         impact: also run the paired orders of facts 12 and 13, in the same markets after the burn-in.
@@ -146,38 +137,26 @@ def scorecard(
             "a scorecard needs markets >= 1, ticks >= 400 and a multiple of 4, burn_in >= 1, resamples >= 0 and repeats >= 1;"
             f" got {markets}, {ticks}, {burn_in}, {resamples} and {repeats}"
         )
-    tell = progress or _silent
     market = Market(impact_config(config), markets, seed=seed, device=device, compile=compile)
-    paths, books, response = _run(market, ticks, burn_in, repeats if impact else 0, tell)
-    verdicts = _judge(paths, books, response, resamples, seed, tell)
-    others = list(null_models(paths, seed=seed, progress=lambda done, total: tell("null models", done, total)))
+    paths, books, response = _run(market, ticks, burn_in, repeats if impact else 0, progress)
+    verdicts = _judge(paths, books, response, resamples, seed, progress)
+    models = null_models(paths, seed=seed, progress=partial(progress, "null models"))
     if zero_intelligence is not None:
         market = Market(impact_config(zero_intelligence), markets, seed=seed, device=device, compile=compile)
 
-        def tell_of_null(stage: str, done: int, total: int) -> None:
-            tell(f"zero intelligence: {stage}", done, total)
+        def progress_of_null(stage: str, done: int, total: int) -> None:
+            progress(f"zero intelligence: {stage}", done, total)
 
-        empty, books, _ = _run(market, ticks, burn_in, 0, tell_of_null)
-        judged = _judge(empty, books, None, 0, seed, tell_of_null)
-        others.append(Null("zero_intelligence", "noise traders and makers alone", (), judged))
-    tell("curves", 0, 1)
+        empty, books, _ = _run(market, ticks, burn_in, 0, progress_of_null)
+        judged = _judge(empty, books, None, 0, seed, progress_of_null)
+        models = (*models, Null("zero_intelligence", "noise traders and makers alone", (), judged))
+    progress("curves", 0, 1)
     drawn = curves(paths, response)
-    tell("curves", 1, 1)
-    return Scorecard(
-        name=name,
-        config=config,
-        seed=seed,
-        markets=markets,
-        ticks=ticks,
-        burn_in=burn_in,
-        resamples=resamples,
-        verdicts=verdicts,
-        nulls=tuple(others),
-        curves=drawn,
-    )
+    progress("curves", 1, 1)
+    return Scorecard(name, config, seed, markets, ticks, burn_in, resamples, verdicts, nulls=models, curves=drawn)
 
 
-def null_models(paths: Paths, *, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> tuple[Null, ...]:
+def null_models(paths: Paths, *, seed: int = 0, progress: Count = silent) -> tuple[Null, ...]:
     """Geometric Brownian motion with each row's volatility, and each row's returns in random order beside its volume.
 
     Args:
@@ -187,84 +166,62 @@ def null_models(paths: Paths, *, seed: int = 0, progress: Callable[[int, int], N
 
     Sources: the tests of tails and memory that they must fail, Cont (2001).
     """
-    tell = progress or _no_count
-    tell(0, 2)
+    progress(0, 2)
     scale = paths.returns.std(-1)
     prices = nulls.geometric_brownian(scale, paths=paths.rows, ticks=paths.ticks + 1, seed=seed)
     shuffled = Paths(returns=nulls.shuffled(paths.returns, seed=seed), symbols=paths.symbols, volume=paths.volume)
     brownian = replace(Paths.from_prices(prices), symbols=paths.symbols)
-    without_volume = tuple(number for number in (5, 6, 7, 8) if number != 8 or paths.volume is not None)
+    fails = (5, 6, 7) if paths.volume is None else (5, 6, 7, 8)
     first = Null("geometric_brownian", "independent normal returns", (2, 5, 6), measure(brownian))
-    tell(1, 2)
-    second = Null("shuffled", "the same returns in random order", without_volume, measure(shuffled))
-    tell(2, 2)
+    progress(1, 2)
+    second = Null("shuffled", "the same returns in random order", fails, measure(shuffled))
+    progress(2, 2)
     return first, second
 
 
 def _judge(
-    paths: Paths, books: Economy, response: Impact | None, resamples: int, seed: int, tell: Progress
+    paths: Paths, books: Economy, response: Impact | None, resamples: int, seed: int, progress: Progress
 ) -> tuple[Verdict, ...]:
     """Every fact, after the resamples of its intervals."""
 
-    def resampled(done: int, total: int) -> None:
-        tell("resamples", done, total)
+    def count(done: int, total: int) -> None:
+        progress("resamples", done, total)
         if done == total:
-            tell("facts", 0, 1)
+            progress("facts", 0, 1)
 
     if resamples:
-        tell("resamples", 0, resamples)
+        progress("resamples", 0, resamples)
     else:
-        tell("facts", 0, 1)
-    verdicts = measure(paths, impact=response, economy=books, resamples=resamples, seed=seed, progress=resampled)
-    tell("facts", 1, 1)
+        progress("facts", 0, 1)
+    verdicts = measure(paths, impact=response, economy=books, resamples=resamples, seed=seed, progress=count)
+    progress("facts", 1, 1)
     return verdicts
 
 
 def _run(
-    market: Market, ticks: int, burn_in: int, repeats: int, tell: Progress
+    market: Market, ticks: int, burn_in: int, repeats: int, progress: Progress
 ) -> tuple[Paths, Economy, Impact | None]:
     """Open the markets and record them; a fork taken after the burn-in answers for impact."""
-    tell("opening", 0, 1)
+    progress("opening", 0, 1)
     market.reset()
-    tell("opening", 1, 1)
+    progress("opening", 1, 1)
 
     def record(stage: str, count: int, before: int, total: int) -> Any:
-        tell(stage, before, total)
-        return market.run(count, record=_ENTRIES, progress=lambda done, _: tell(stage, before + done, total))
+        progress(stage, before, total)
+        return market.run(count, record=_ENTRIES, progress=lambda done, _: progress(stage, before + done, total))
 
     pieces = [record("burn-in", burn_in, 0, burn_in)]
     forked = market.fork() if repeats else None
-    snapshots = [wealth(market)]
+    owned = [wealth(market)]
     length = ticks // QUARTERS
     for quarter in range(QUARTERS):
         pieces.append(record("paths", length, quarter * length, ticks))
-        snapshots.append(wealth(market))
+        owned.append(wealth(market))
     recording = torch.cat([pieces[0][:, -1:], *pieces[1:]], dim=1)  # one tick before the first return
     paths = Paths.from_recording(recording, burn_in=1, point_size=market.config.point_size)
     response = None
     if forked is not None:
-        response = measure_impact(forked, repeats=repeats, progress=lambda done, total: tell("impact", done, total))
-    return paths, Economy.of(snapshots, _traders(market.config), paths), response
-
-
-def _traders(config: MarketConfig) -> dict[str, int]:
-    """How many traders each family has in a market, all symbols together."""
-    families = config.population.families
-    return {name: family.count * config.num_symbols for name, family in families.items()}
-
-
-def _without_gaps(tree: Any) -> Any:
-    """The tree with None for what is not finite."""
-    if isinstance(tree, dict):
-        return {name: _without_gaps(child) for name, child in tree.items()}
-    if isinstance(tree, list):
-        return [_without_gaps(child) for child in tree]
-    return finite(tree) if isinstance(tree, float) else tree
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """No-op progress callback."""
-
-
-def _no_count(done: int, total: int) -> None:
-    """No-op progress callback."""
+        response = measure_impact(forked, repeats=repeats, progress=partial(progress, "impact"))
+    families = market.config.population.families.items()
+    traders = {name: family.count * market.config.num_symbols for name, family in families}
+    return paths, Economy.of(owned, traders, paths), response

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
+from torchgym.files import finite
 from torchgym.lab.realism import bootstrap
 from torchgym.lab.realism.economy import Economy
 from torchgym.lab.realism.facts import FACTS, Criterion, Fact
 from torchgym.lab.realism.impact import Impact
 from torchgym.lab.realism.paths import Paths
+from torchgym.progress import Count, silent
 
 BLOCK = 1_024  # ticks of the block bootstrap
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -31,24 +29,25 @@ class MeasureVerdict:
     inside: float  # share of the values in the band
     count: int  # of values
     interval: tuple[float, float] | None  # 90 % block-bootstrap interval of the median
-    passed: bool | None  # None: told, not judged
+    passed: bool | None  # None: reported, not judged
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what is not finite is None."""
         entry = self.criterion
-        return {
+        content: dict[str, Any] = {
             "measure": entry.measure,
             "meaning": entry.meaning,
             "unit": entry.unit,
-            "band": [finite(entry.low), finite(entry.high)],
+            "band": [entry.low, entry.high],
             "share_needed": entry.share,
-            "median": finite(self.median),
-            "quantiles_5_95": [finite(self.low), finite(self.high)],
-            "inside": finite(self.inside),
+            "median": self.median,
+            "quantiles_5_95": [self.low, self.high],
+            "inside": self.inside,
             "values": self.count,
-            "interval_90": None if self.interval is None else [finite(end) for end in self.interval],
+            "interval_90": self.interval,
             "passed": self.passed,
         }
+        return finite(content)
 
 
 @dataclass(frozen=True)
@@ -61,16 +60,9 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {
-            "number": self.fact.number,
-            "key": self.fact.key,
-            "name": self.fact.name,
-            "tier": self.fact.tier,
-            "source": self.fact.source,
-            "criterion": self.fact.criterion,
-            "passed": self.passed,
-            "measures": [measure.to_dict() for measure in self.measures],
-        }
+        names = ("number", "key", "name", "tier", "source", "criterion")
+        about = {name: getattr(self.fact, name) for name in names}
+        return {**about, "passed": self.passed, "measures": [measure.to_dict() for measure in self.measures]}
 
 
 def judge(criterion: Criterion, values: Tensor, interval: tuple[float, float] | None = None) -> MeasureVerdict:
@@ -96,7 +88,7 @@ def measure(
     economy: Economy | None = None,
     resamples: int = 0,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Count = silent,
 ) -> tuple[Verdict, ...]:
     """Every fact, judged on paths of any origin; facts whose data are missing are not applicable.
 
@@ -107,7 +99,7 @@ def measure(
         resamples: of the block bootstrap, blocks of 1,024 ticks; 0 gives no intervals. Facts on several symbols at once, impact
             and economy get none.
         seed: of the bootstrap.
-        progress: told resamples done and in all.
+        progress: called with the resamples done and the resamples in all.
 
     Raises:
         ValueError: for fewer than 400 ticks, too few for returns over a day of 390.
@@ -118,7 +110,9 @@ def measure(
     return tuple(_verdict(fact, _values(fact, paths, impact, economy), intervals) for fact in FACTS)
 
 
-def _values(fact: Fact, paths: Paths, impact: Impact | None, economy: Economy | None) -> dict[str, Tensor]:
+def _values(
+    fact: Fact, paths: Paths, impact: Impact | None = None, economy: Economy | None = None
+) -> dict[str, Tensor]:
     """The fact's measures; empty where it is not applicable."""
     evidence = {"paths": paths, "impact": impact, "economy": economy}[fact.evidence]
     if evidence is None or any(getattr(paths, name) is None for name in fact.needs):
@@ -136,19 +130,13 @@ def _verdict(fact: Fact, values: dict[str, Tensor], intervals: dict[str, tuple[f
     return Verdict(fact, judged, all(needed) if needed else None)
 
 
-def _intervals(paths: Paths, resamples: int, seed: int, progress: Progress | None) -> dict[str, tuple[float, float]]:
+def _intervals(paths: Paths, resamples: int, seed: int, progress: Count) -> dict[str, tuple[float, float]]:
     """Bootstrap intervals by "fact.measure", of the facts whose rows stand alone."""
     facts = [fact for fact in FACTS if fact.evidence == "paths" and fact.key != "cross_section"]
 
     def statistic(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-        resampled = Paths.from_arrays(arrays)
-        values = {fact: _values(fact, resampled, None, None) for fact in facts}
-        return {f"{fact.key}.{name}": each for fact, found in values.items() for name, each in found.items()}
+        resampled = replace(paths, symbols=1, mid=None, value=None, **arrays)
+        return {f"{fact.key}.{name}": each for fact in facts for name, each in _values(fact, resampled).items()}
 
     block = min(BLOCK, paths.ticks)
     return bootstrap.interval(statistic, paths.arrays(), block=block, resamples=resamples, seed=seed, progress=progress)
-
-
-def finite(number: float) -> float | None:
-    """JSON has no name for infinity and NaN."""
-    return number if math.isfinite(number) else None

@@ -1,4 +1,4 @@
-"""What the learner sees: observations of the market by the table of features, and its own account.
+"""What the learner sees: observations of the market by the table of features.
 
 Every bit is the same eager, compiled, alone or in a batch: mids are integers, so sums over windows of them are exact in any
 order; sums of real numbers go pairwise in a fixed order; roots, logarithms and exponentials come from `torchgym.numerics.exact`.
@@ -14,10 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import MarketConfig, Structure
 from torchgym.readout.features.feature import LIMIT, Feature, feature
 from torchgym.readout.features.screen import Screen
 from torchgym.readout.features.table import FEATURE_SETS, FEATURES
+from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
 from torchgym.table import check_made
 
@@ -27,8 +28,6 @@ __all__ = [
     "LIMIT",
     "Feature",
     "Screen",
-    "account",
-    "account_names",
     "added",
     "bounds",
     "feature",
@@ -45,7 +44,7 @@ Plan = tuple[tuple[str, slice | None], ...]
 _plans: dict[str, tuple[tuple[str, ...], dict[str, Feature], Plan]] = {}
 
 
-def _plan(config: MarketConfig) -> Plan:
+def _plan(config: MarketConfig | Structure) -> Plan:
     """Where the features of the configured set are, neighbours together; made once, the tick only follows it."""
     shown = FEATURE_SETS.find(config.features)
     if config.features in _plans:
@@ -94,23 +93,23 @@ def rows(config: MarketConfig) -> list[tuple[str, Feature, int]]:
     return [(name, FEATURES[places[name][0]], places[name][1]) for name in _shown(config)]
 
 
-def added(config: MarketConfig) -> tuple[Feature, ...]:
+def added(config: MarketConfig | Structure) -> tuple[Feature, ...]:
     """The rows of the configured set that were added to the table, or replaced in it."""
     return FEATURES.added(dict.fromkeys(row for row, _ in _plan(config)))
 
 
-def _shown(config: MarketConfig) -> tuple[str, ...]:
+def _shown(config: MarketConfig | Structure) -> tuple[str, ...]:
     _plan(config)
     return FEATURE_SETS[config.features]
 
 
-def _per_symbol(config: MarketConfig, plain: tuple[str, ...]) -> list[str]:
+def _per_symbol(config: MarketConfig | Structure, plain: tuple[str, ...]) -> list[str]:
     if config.num_symbols == 1:
         return list(plain)
     return [f"{name}@{symbol}" for symbol in range(config.num_symbols) for name in plain]
 
 
-def names(config: MarketConfig) -> list[str]:
+def names(config: MarketConfig | Structure) -> list[str]:
     """Names of the features of one observation, in order; with several symbols `name@symbol`, symbol by symbol.
 
     Raises:
@@ -136,45 +135,21 @@ def bounds(config: MarketConfig) -> tuple[npt.NDArray[np.float64], npt.NDArray[n
     return table[:, 0].copy(), table[:, 1].copy()
 
 
-def observe(config: MarketConfig, state: MarketState) -> Tensor:
+def observe(structure: Structure, params: Params, state: MarketState) -> Tensor:
     """What the learner sees of each market at the end of a tick.
 
     Returns:
         [N, S·F] float64, named by `names`, within `bounds`, never NaN or infinite. Raw features are in the units of the table;
         relative ones don't change when every price and the list price, or the point size, double.
     """
-    screen = Screen(config, state)
-    relative = config.scaling == "relative"
+    screen = Screen(structure, params, state)
+    relative = structure.scaling == "relative"
     shape = state.tape.bid.shape
     columns = []
-    for name, run in _plan(config):
+    for name, run in _plan(structure):
         row = FEATURES[name]
         block = row.relative(screen) if relative else row.raw(screen)
         check_made(f"FEATURES[{name!r}]", block, (*shape, len(row.names)), torch.float64)
         columns.append(block if run is None else block[..., run])
     table = torch.cat(columns, -1)
     return (table.clamp(-LIMIT, LIMIT) if relative else table).flatten(1)
-
-
-def account_names(config: MarketConfig) -> list[str]:
-    """Names of what `account` returns, in order.
-
-    >>> account_names(MarketConfig())
-    ['position', 'cash', 'equity', 'time_left']
-    """
-    return [*_per_symbol(config, ("position",)), "cash", "equity", "time_left"]
-
-
-def account(config: MarketConfig, state: MarketState) -> Tensor:
-    """What the learner knows of itself, [N, S + 3] float64.
-
-    Per symbol the position as a fraction of the limit, -1 to 1; cash and marked equity as fractions above the starting cash, 0
-    at the start unless the learner starts with shares; and the share of the episode that is left, 1 to 0.
-    """
-    accounts, start, last = state.accounts, config.starting_cash, state.clock.last
-    position = accounts.learner_shares.to(torch.float64) * (1.0 / config.position_limit)
-    cash = (accounts.learner_cash - start).to(torch.float64) * (1.0 / start)
-    equity = (accounts.half_equity - 2 * start).to(torch.float64) * (0.5 / start)
-    length = last.to(torch.float64)
-    left = torch.minimum((last - state.clock.tick).clamp(min=0), last).to(torch.float64) * (1.0 / length)
-    return torch.cat([position, torch.stack([cash, equity, left], -1)], -1)

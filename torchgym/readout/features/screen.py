@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import Structure
 from torchgym.numerics import exact
+from torchgym.sim.params import Params
 from torchgym.sim.state import EVENTS, MarketState
 
 LOOKBACKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # ticks, of price changes and log returns
@@ -48,11 +49,17 @@ class Screen:
     The tape's histories are always full (a fresh market starts with a constant one) and its mids positive.
     """
 
-    def __init__(self, config: MarketConfig, state: MarketState) -> None:
-        self.config = config
+    def __init__(self, structure: Structure, params: Params, state: MarketState) -> None:
+        self.structure = structure
+        self.params = params
         self.tape = state.tape
         self.value = state.value
         self.memo: dict[str, Any] = {}
+
+    @_once
+    def point(self) -> Tensor:
+        """Currency per point: [N, 1, 1]."""
+        return self.params.point_size.unsqueeze(-1)
 
     @_once
     def half_mids(self) -> Tensor:
@@ -67,7 +74,7 @@ class Screen:
     @_once
     def mid(self) -> Tensor:
         """The newest mid."""
-        return self.half_mid * (0.5 * self.config.point_size)
+        return self.half_mid * (0.5 * self.point)
 
     @_once
     def past(self) -> Tensor:
@@ -103,7 +110,7 @@ class Screen:
         blocks = exact.halving_sum((both * both).unflatten(-1, (5, 8))).squeeze(-1)
         squares = [self.spread_of_mids, blocks[..., :1], exact.halving_sum(blocks[..., 1:])]
         mids, vol_8, vol_32 = exact.sqrt(torch.cat(squares, -1)).split(1, -1)
-        return mids * (self.config.point_size / 24.0), vol_8 * 7.0**-0.5, vol_32 * 31.0**-0.5
+        return mids * (self.point / 24.0), vol_8 * 7.0**-0.5, vol_32 * 31.0**-0.5
 
     @_once
     def window(self) -> Tensor:
@@ -126,7 +133,7 @@ class Screen:
         """The tape's recursions: exponential means over 8 and 16 ticks, signal line, average gain, loss and range."""
         t = self.tape
         points = torch.stack([t.ema_8, t.ema_16, t.macd_signal, t.rsi_gain, t.rsi_loss, t.atr_8], -1)
-        return (points * self.config.point_size).split(1, -1)
+        return (points * self.point).split(1, -1)
 
     @_once
     def line(self) -> Tensor:
@@ -142,7 +149,7 @@ class Screen:
     @_once
     def bands(self) -> tuple[Tensor, Tensor, Tensor]:
         """Upper, middle and lower Bollinger band: the mean of 12 mids and two standard deviations either side."""
-        middle = self.total.to(torch.float64) * (self.config.point_size / 24.0)
+        middle = self.total.to(torch.float64) * (self.point / 24.0)
         width = 2.0 * self.deviations[0]
         return middle + width, middle, middle - width
 
@@ -175,12 +182,12 @@ class Screen:
 
     @_once
     def fair(self) -> Tensor:
-        """The estimate of value that `config.information` grants; the mid where it grants none."""
-        information, value = self.config.information, self.value
+        """The estimate of value that `MarketConfig.information` grants; the mid where it grants none."""
+        information, value = self.structure.information, self.value
         if information == "none":
             return self.mid
         level = value.level if information == "privileged" else value.level + value.estimate_error
-        return (exact.exp(level) * (self.config.list_price * self.config.point_size)).unsqueeze(-1)
+        return (exact.exp(level) * self.params.list_value).unsqueeze(-1)
 
     @_once
     def fair_dev(self) -> Tensor:

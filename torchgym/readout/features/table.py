@@ -26,7 +26,7 @@ _INF = math.inf
 def _mean(length: int) -> Formula:
     """Simple mean of the last `length` mids."""
     half = 0.5 / length
-    return lambda s: s.half_mids[..., -length:].sum(-1, keepdim=True) * (half * s.config.point_size)
+    return lambda s: s.half_mids[..., -length:].sum(-1, keepdim=True) * (half * s.point)
 
 
 def _percent_b(s: Screen) -> Tensor:

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, Noise, StartNoise
-from torchgym.sim.state import Accounts, Auction, Execution, Layout, MarketParams, MarketState, Orders, Value
+from torchgym.sim.params import Params
+from torchgym.sim.state import Accounts, Auction, Execution, MarketState, Orders, Value
 from torchgym.sim.traders import executor, maker, news, noise_trader, pairs, reversion, rotator, stop, trend, value
 from torchgym.sim.traders.view import View, activity_of, see
 from torchgym.sim.traders.wish import AT_MARKET, Wish, orders_of, toward_target
@@ -29,8 +30,9 @@ from torchgym.table import Table, check_made
 class TraderFamily:
     """Functions of one family of single-order traders; n traders per symbol.
 
-    `start(config, draws, log_mid) -> (memory, shares)`: log_mid [N, S, 1] float32, shares [N, S, n] float32 holding integers.
-    `decide(config, params, memory, *, view, shares, draws) -> (Wish, memory)`.
+    `start(structure, params, draws, log_mid) -> (memory, shares)`: log_mid [N, S, 1] float32, shares [N, S, n] float32 holding
+    integers.
+    `decide(structure, params, memory, *, view, shares, draws) -> (Wish, memory)`.
     `settle(memory, *, shares_before, fills, log_close) -> memory`: float32 holding integers.
     """
 
@@ -54,12 +56,9 @@ TRADERS: Table[TraderFamily] = Table(
     },
 )
 
-_PRESSURE = 0.7 * 0.03  # opening log price per unit of the executors' inventory over the value traders' capacity
-_PRICE_SPREAD = 0.005
-
 
 def start(
-    config: MarketConfig, places: Layout, latent: Value, noise: StartNoise
+    structure: Structure, params: Params, latent: Value, noise: StartNoise
 ) -> tuple[dict[str, Any], Tensor, Tensor]:
     """Traits, beliefs and inventories of a fresh market.
 
@@ -69,27 +68,27 @@ def start(
     Returns:
         Memories by family; shares [N, S, A] int64; the opening mid [N, S] float64, log of price over list price.
     """
-    log_mid = latent.level + _PRICE_SPREAD * noise.value[..., 5]
+    log_mid = latent.level + params.opening_gap * noise.value[..., 5]
     absorbed = None
-    if "executor" in places.families and "value" in places.families:
+    if "executor" in structure.families and "value" in structure.families:
         nowhere = torch.zeros_like(log_mid, dtype=torch.float32).unsqueeze(-1)
-        _, parents = executor.start(config, noise.trader(places.families["executor"]), nowhere)
-        believers, _ = value.start(config, noise.trader(places.families["value"]), nowhere)
+        _, parents = executor.start(structure, params, noise.trader(structure.families["executor"]), nowhere)
+        believers, _ = value.start(structure, params, noise.trader(structure.families["value"]), nowhere)
         total, capacity = parents.sum(-1, keepdim=True), believers.capacity.sum(-1, keepdim=True)
         absorbed = torch.floor(believers.capacity * total / capacity)
-        log_mid = log_mid + _PRESSURE * (total / capacity).squeeze(-1).to(torch.float64)
+        log_mid = log_mid + params.opening_slope * (total / capacity).squeeze(-1).to(torch.float64)
 
     memories: dict[str, Any] = {}
     held = []
     opening = log_mid.to(torch.float32).unsqueeze(-1)
-    for name, place in places.families.items():
-        memory, shares = TRADERS[name].start(config, noise.trader(place), opening)
+    for name, place in structure.families.items():
+        memory, shares = TRADERS[name].start(structure, params, noise.trader(place), opening)
         check_made(f"start of TRADERS[{name!r}]", shares, _shape(log_mid, place), torch.float32)
         if memory is not None:
             memories[name] = memory
         held.append(shares - absorbed if name == "value" and absorbed is not None else shares)
-    reference = float(config.list_price) * exact.exp(log_mid)
-    memories["maker"], shares = maker.start(config, noise.trader(places.maker_owners), reference)
+    reference = params.list_price.to(torch.float64) * exact.exp(log_mid)
+    memories["maker"], shares = maker.start(structure, params, noise.trader(structure.maker_owners), reference)
     held.append(shares)
     owned = torch.cat(held, dim=-1).to(torch.int64)
     owned[..., 0] -= owned.sum(-1)
@@ -97,22 +96,22 @@ def start(
 
 
 def decide(
-    config: MarketConfig, params: MarketParams, state: MarketState, *, places: Layout, view: View, noise: Noise
+    structure: Structure, params: Params, state: MarketState, *, view: View, noise: Noise
 ) -> tuple[Orders, dict[str, Any]]:
     """Everybody's orders for this tick, [N, S, singles] float32 holding integers, and the new memories."""
     memories = dict(state.traders)
     wishes = []
-    counts = [place.stop - place.start for place in places.families.values()]
-    held = state.accounts.shares[..., : places.singles].to(torch.float32).split(counts, dim=-1)
+    counts = [place.stop - place.start for place in structure.families.values()]
+    held = state.accounts.shares[..., : structure.singles].to(torch.float32).split(counts, dim=-1)
     numbers = noise.traders.split(counts, dim=-1)
-    for name, shares, own in zip(places.families, held, numbers, strict=True):
+    for name, shares, own in zip(structure.families, held, numbers, strict=True):
         wish, memory = TRADERS[name].decide(
-            config, params, state.traders.get(name), view=view, shares=shares, draws=Draws(*own.unbind(1))
+            structure, params, state.traders.get(name), view=view, shares=shares, draws=Draws(*own.unbind(1))
         )
-        wishes.append(_checked(name, wish, config.population.families[name].max_size, shares.shape))
+        wishes.append(_checked(name, wish, params[f"population.{name}.max_size"], shares.shape))
         if memory is not None:
             memories[name] = memory
-    return orders_of(config, view, wishes), memories
+    return orders_of(params, view, wishes), memories
 
 
 def _shape(per_symbol: Tensor, place: slice) -> tuple[int, ...]:
@@ -120,7 +119,7 @@ def _shape(per_symbol: Tensor, place: slice) -> tuple[int, ...]:
     return (*per_symbol.shape, place.stop - place.start)
 
 
-def _checked(name: str, wish: Wish, max_size: int, shape: Sequence[int]) -> Wish:
+def _checked(name: str, wish: Wish, max_size: Tensor, shape: Sequence[int]) -> Wish:
     """The wish; no order of an added family exceeds its `max_size`, on which the bound on exact sums counts.
 
     Raises:
@@ -129,23 +128,20 @@ def _checked(name: str, wish: Wish, max_size: int, shape: Sequence[int]) -> Wish
     row = f"TRADERS[{name!r}]"
     for entry in dataclasses.fields(wish):
         value = getattr(wish, entry.name)
-        if isinstance(value, Tensor):
+        own = entry.name in ("acts", "side")  # each trader has its own; the others may be one number for all, [N, 1, 1]
+        if isinstance(value, Tensor) and (own or value.shape != max_size.shape):
             dtype = torch.bool if entry.name == "acts" else torch.float32
             check_made(f"{entry.name} of the wish of {row}", value, shape, dtype)
-    if not isinstance(wish.most, Tensor):
-        if not 0 <= wish.most <= max_size:
-            raise ValueError(
-                f"most of the wish of {row} must be from 0 to its max_size = {max_size}, got {wish.most!r}"
-            )
-    elif TRADERS.added([name]):
-        return dataclasses.replace(wish, most=wish.most.clamp(0.0, float(max_size)))
-    return wish
+    if not TRADERS.added([name]):
+        return wish
+    most = torch.as_tensor(wish.most, dtype=torch.float32, device=max_size.device)
+    return dataclasses.replace(wish, most=torch.minimum(most.clamp(min=0.0), max_size))
 
 
 def settle(
     memories: dict[str, Any],
     *,
-    places: Layout,
+    structure: Structure,
     before: Accounts,
     execution: Execution,
     auction: Auction,
@@ -154,7 +150,7 @@ def settle(
     """Tell the families that care what they traded; log_close [N, S] float64, the auction's price over the list price."""
     updated = dict(memories)
     fills = (execution.fills + auction.fills[..., :-1]).to(torch.float32)
-    for name, place in places.families.items():
+    for name, place in structure.families.items():
         remember = TRADERS[name].settle
         if remember is not None:
             updated[name] = remember(

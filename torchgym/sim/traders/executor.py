@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, StartDraws
-from torchgym.sim.state import MarketParams
+from torchgym.sim.params import Params
 from torchgym.sim.traders.view import View, coin_side, log_uniform
 from torchgym.sim.traders.wish import Wish, market_or_touch
 
@@ -23,42 +24,44 @@ class ExecutorMemory:
     remaining: Tensor  # shares left of the parent order, signed; 0 is idle
 
 
-def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[ExecutorMemory, Tensor]:
+def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tensor) -> tuple[ExecutorMemory, Tensor]:
     """Half of them are in the middle of a parent order; inventories are what earlier ones left."""
-    family = config.population.executor
-    running = draws.u0 < 0.5
-    length_biased = _pareto(config, draws.u1, family.exponent - 1.0)
+    family = params.population.executor
+    running = draws.u0 < family.start_share
+    length_biased = _pareto(family, draws.u1, family.biased_span, family.biased_power)
     remaining = torch.ceil(length_biased * draws.u2) * coin_side(draws.u3, 0.5)
     memory = ExecutorMemory(
-        child=log_uniform(family.child, draws.u4),
+        child=log_uniform(family, "child", draws.u4),
         remaining=torch.where(running, remaining, torch.zeros_like(remaining)),
     )
     return memory, torch.floor(family.start_inventory * draws.normal + 0.5)
 
 
-def _pareto(config: MarketConfig, uniform: Tensor, exponent: float) -> Tensor:
-    """Truncated Pareto on the parent sizes; with the exponent lowered by one it is the size-biased law."""
-    low, high = config.population.executor.parent
-    span = 1.0 - (low / high) ** exponent
-    return torch.floor(low * exact.exp(exact.log(1.0 - span * uniform) * (-1.0 / exponent)))
+def _pareto(family: Any, uniform: Tensor, span: Tensor, power: Tensor) -> Tensor:
+    """Truncated Pareto on the parent sizes; with the exponent lowered by one it is the size-biased law.
+
+    low (1 - span u)^power,        span = 1 - (low / high)^exponent,        power = -1 / exponent
+    """
+    low = family.parent[..., 0]
+    return torch.floor(low * exact.exp(exact.log(1.0 - span * uniform) * power))
 
 
 def decide(
-    config: MarketConfig, params: MarketParams, memory: ExecutorMemory, *, view: View, shares: Tensor, draws: Draws
+    structure: Structure, params: Params, memory: ExecutorMemory, *, view: View, shares: Tensor, draws: Draws
 ) -> tuple[Wish, ExecutorMemory]:
     """The idle ones may take on a parent order (worked from the next tick); the others send a piece."""
-    family = config.population.executor
+    family = params.population.executor
     idle = memory.remaining == 0.0
-    lean = 0.5 - 0.45 * exact.tanh(shares * (1.0 / 800.0))
-    parent = coin_side(draws.u1, lean) * _pareto(config, draws.u2, family.exponent)
+    lean = 0.5 - family.lean * exact.tanh(shares * family.per_full_inventory)
+    parent = coin_side(draws.u1, lean) * _pareto(family, draws.u2, family.pareto_span, family.pareto_power)
     begins = idle & (draws.u0 < family.start_rate)
-    life, distance = market_or_touch(draws.u1 < family.market_share, 2.0)
+    life, distance = market_or_touch(draws.u1 < family.market_share, family.life)
     wish = Wish(
-        acts=draws.u0 < params.executor_rate * view.activity,
+        acts=draws.u0 < family.rate * view.activity,
         side=torch.sign(memory.remaining),
         size=memory.child,
-        most=torch.clamp(memory.remaining.abs(), max=float(family.max_size)),
-        growth=0.4 * draws.normal,
+        most=torch.minimum(memory.remaining.abs(), family.max_size),
+        growth=family.child_spread * draws.normal,
         life=life,
         distance=distance,
     )

@@ -7,16 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import StartDraws
-from torchgym.sim.state import Auction, Book, Execution, Layout
+from torchgym.sim.params import Params
+from torchgym.sim.state import Auction, Book, Execution
 from torchgym.sim.traders.view import View
 
 _FOREVER = 2**40  # quotes are replaced every tick and never expire by themselves
-_PULL_TO_MID = 0.04
-_WINDUP_BAND = 3.0  # half-spreads that the reference may stand off the mid
-_SKEW = 1.5  # half-spreads of quote shift at full inventory
 
 
 @dataclass
@@ -30,39 +28,42 @@ class MakerMemory:
     size: Tensor  # [N, S, M] float64: shares of a full quote, whole
 
 
-def start(config: MarketConfig, draws: StartDraws, reference: Tensor) -> tuple[MakerMemory, Tensor]:
+def start(structure: Structure, params: Params, draws: StartDraws, reference: Tensor) -> tuple[MakerMemory, Tensor]:
     """Traits from the seed, the reference at the opening price ([N, S] float64 points), a partly common inventory."""
-    family = config.population.maker
-    low, high = family.depth
-    steps = max(family.count - 1, 1)
-    grid = [low * (high / low) ** (index / steps) for index in range(family.count)]
-    spaced = torch.tensor(grid, dtype=torch.float64, device=reference.device)
-    depth = spaced * exact.exp(0.15 * draws.normal.to(torch.float64))
-    small, large = family.size
-    size = torch.floor((small + (large - small) * draws.u0.to(torch.float64)) * exact.sqrt(depth) + 0.5)
+    family = params.population.maker
+
+    def per_maker(number: Tensor) -> Tensor:
+        return number.unsqueeze(-1)
+
+    depth = family.grid * exact.exp(per_maker(family.depth_spread) * draws.normal.to(torch.float64))
+    drawn = family.size[..., :1] + per_maker(family.size_span) * draws.u0.to(torch.float64)
+    size = torch.floor(drawn * exact.sqrt(depth) + 0.5)
     common = draws.normal_2[..., :1]  # one number of the symbol for all its makers
-    inventory = torch.floor(family.start_inventory * (common + 0.5 * draws.normal_3) + 0.5)
+    typical, own = (
+        per_maker(number.to(torch.float32)) for number in (family.start_inventory, family.start_inventory_own)
+    )
+    inventory = torch.floor(typical * (common + own * draws.normal_3) + 0.5)
     memory = MakerMemory(
         reference=reference,
         expected=torch.zeros((*reference.shape, 3), dtype=torch.float64, device=reference.device),
         reported=torch.zeros_like(reference),
         depth=depth,
-        size=torch.clamp(size, max=float(family.max_size)),
+        size=torch.minimum(size, per_maker(family.max_size.to(torch.float64))),
     )
     return memory, inventory
 
 
-def renew(places: Layout, book: Book, standing: Book) -> Book:
+def renew(structure: Structure, book: Book, standing: Book) -> Book:
     """Makers cancel and replace their quotes before the auction: the same prices, and the sizes of the `standing` book again.
 
     So they are whole also where the learner has taken some of them.
     """
-    singles = places.singles
+    singles = structure.singles
     return replace(book, size=torch.cat([book.size[..., :singles], standing.size[..., singles:]], dim=-1))
 
 
 def surprise(
-    config: MarketConfig,
+    params: Params,
     memory: MakerMemory,
     *,
     view: View,
@@ -83,14 +84,14 @@ def surprise(
     its scale in units of volatility and volume, Tóth et al. (2011), Anomalous price impact.
     """
     in_auction = torch.where(auction.volume > 0, 2 * auction.price - half_mid, 0).to(torch.float64) * 0.5
-    relative = execution.filled.abs().to(torch.float64) * (1.0 / config.usual_volume)
+    relative = execution.filled.abs().to(torch.float64) * params.per_usual_volume
     side = torch.sign(execution.filled).to(torch.float64)
-    worth = config.population.maker.trade_impact * view.maker_volatility * memory.reference
+    worth = params.population.maker.trade_impact * view.maker_volatility * memory.reference
     return in_auction + memory.reported, side * worth * exact.sqrt(relative)
 
 
 def learn(
-    config: MarketConfig,
+    params: Params,
     memory: MakerMemory,
     *,
     view: View,
@@ -109,17 +110,17 @@ def learn(
     Source: the surprise in the flow moves the price, not the flow, Lillo and Farmer (2004); fading impact, Bouchaud, Gefen,
     Potters and Wyart (2004), Fluctuations and response in financial markets.
     """
-    family = config.population.maker
-    cap = 5.0 * view.maker_volatility * memory.reference + 1.0
+    family = params.population.maker
+    cap = family.surprise_cap * view.maker_volatility * memory.reference + family.surprise_cap_points
     signal = cap * exact.tanh(surprised / cap)
     fast, middle, slow = memory.expected.unbind(-1)
-    first, second, third = family.expectation_weights
+    first, second, third = family.expectation_weights.unbind(-1)
     news = signal - (first * fast + second * middle + third * slow)
     off = memory.reference - view.reference_mid
-    band = _WINDUP_BAND * view.maker_half_spread
+    band = family.band * view.maker_half_spread
     beyond = off - torch.minimum(torch.maximum(off, -band), band)
-    reference = memory.reference + view.maker_gain * news - _PULL_TO_MID * off - 0.5 * beyond
-    decays = [1.0 - 2.0 ** (-1.0 / half_life) for half_life in family.expectation_half_lives]
+    reference = memory.reference + view.maker_gain * news - family.pull * off - family.band_pull * beyond
+    decays = family.decays.unbind(-1)
     means = [mean + decay * (signal - mean) for mean, decay in zip((fast, middle, slow), decays, strict=True)]
     return replace(
         memory,
@@ -130,13 +131,13 @@ def learn(
 
 
 def quote(
-    config: MarketConfig, places: Layout, memory: MakerMemory, *, half_spread: Tensor, shares: Tensor, book: Book
+    structure: Structure, params: Params, memory: MakerMemory, *, half_spread: Tensor, shares: Tensor, book: Book
 ) -> Book:
     """Cancel and replace all quotes; the owners of orders that the new quotes would trade against pull them first.
 
     All bids lie below and all asks above the common reference, so makers never cross one another, and the book comes out
-    uncrossed. An order left behind by the reference is thus nobody's gift, the learner's neither: without the pulling, a
-    one-point spread between a stale order and the quotes held back by it foretold the next move by more than a trade costs.
+    uncrossed. Stale orders are cancelled before the learner can trade against them: without the pulling, a one-point spread
+    between a stale order and the quotes held back by it foretold the next move by more than a trade costs.
 
     Args:
         half_spread: [N, S] float64 points.
@@ -144,10 +145,10 @@ def quote(
 
     Source: fleeting orders, Hasbrouck and Saar (2009); limit orders at risk of being picked off, Foucault (1999).
     """
-    family = config.population.maker
-    limit = int(family.limit)
-    load = torch.clamp(shares, -limit, limit).to(torch.float64) * (1.0 / limit)
-    skew = _SKEW * load * half_spread.unsqueeze(-1)
+    family = params.population.maker
+    limit = family.limit_shares.unsqueeze(-1)
+    load = torch.clamp(shares, -limit, limit).to(torch.float64) * family.per_limit.unsqueeze(-1)
+    skew = family.skew.unsqueeze(-1) * load * half_spread.unsqueeze(-1)
     reach = memory.depth * half_spread.unsqueeze(-1)
     middle = memory.reference.unsqueeze(-1)
     bids = torch.minimum(torch.floor(middle - reach - skew), torch.ceil(middle) - 1.0).to(torch.int64)
@@ -156,11 +157,11 @@ def quote(
     bid_size = torch.ceil(memory.size * (1.0 - torch.clamp(load, min=0.0)) - 1e-3)
     ask_size = torch.ceil(memory.size * (1.0 + torch.clamp(load, max=0.0)) - 1e-3)
 
-    others = slice(0, places.singles)
+    others = slice(0, structure.singles)
     price, size = book.price[..., others], book.size[..., others]
     # How far a quote of the other side is from trading with it; as a number, since a mask that has to be stored is slow.
     apart = torch.where(size > 0, asks.amin(-1, keepdim=True) - price, price - bids.amax(-1, keepdim=True))
-    forever = torch.full((*shares.shape[:-1], 2 * family.count), _FOREVER, dtype=torch.int64, device=shares.device)
+    forever = torch.full((*shares.shape[:-1], 2 * structure.makers), _FOREVER, dtype=torch.int64, device=shares.device)
     return Book(
         price=torch.cat([price, bids, asks], dim=-1),
         size=torch.cat([torch.where(apart > 0, size, 0), bid_size.to(torch.int64), -ask_size.to(torch.int64)], dim=-1),

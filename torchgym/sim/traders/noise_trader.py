@@ -5,37 +5,37 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, StartDraws
-from torchgym.sim.state import MarketParams
+from torchgym.sim.params import Params
 from torchgym.sim.traders.view import View, coin_side
 from torchgym.sim.traders.wish import AT_MARKET, Wish
 
 
-def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[None, Tensor]:
+def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tensor) -> tuple[None, Tensor]:
     """No memory; a normal opening inventory."""
-    return None, torch.floor(config.population.noise.start_inventory * draws.normal + 0.5)
+    return None, torch.floor(params.population.noise.start_inventory * draws.normal + 0.5)
 
 
 def decide(
-    config: MarketConfig, params: MarketParams, memory: None, *, view: View, shares: Tensor, draws: Draws
+    structure: Structure, params: Params, memory: None, *, view: View, shares: Tensor, draws: Draws
 ) -> tuple[Wish, None]:
     """Buy or sell by a coin that leans against the inventory; one in five rests inside or behind the spread."""
-    family = config.population.noise
-    rate = params.noise_rate * view.activity
+    family = params.population.noise
+    rate = family.rate * view.activity
     hurried = draws.u2 < family.market_share
-    rest = (draws.u2 - family.market_share) * (1.0 / max(1.0 - family.market_share, 1e-6))
+    rest = (draws.u2 - family.market_share) * family.per_rest
     tail = -exact.log(torch.clamp(rest, min=1e-6))
-    # At most a quarter of the spread inside one's own best price, so never at the other side's.
-    distance = 1.5 * view.volatility * view.mid * tail - 0.25 * (view.ask - view.bid)
+    # At most half of the spread inside one's own best price, so never at the other side's.
+    distance = family.tail * view.volatility * view.mid * tail - family.inside * (view.ask - view.bid)
     wish = Wish(
         acts=draws.u0 < rate,
-        side=coin_side(draws.u1, 0.5 - 0.45 * torch.clamp(shares * (1.0 / 300.0), -1.0, 1.0)),
+        side=coin_side(draws.u1, 0.5 - family.lean * torch.clamp(shares * family.per_full_inventory, -1.0, 1.0)),
         size=family.size,
         most=family.max_size,
         growth=draws.normal,
-        life=torch.where(hurried, 0.0, 2.0 + 10.0 * draws.u0 / rate),
+        life=torch.where(hurried, 0.0, family.life + family.life_spread * draws.u0 / rate),
         distance=torch.where(hurried, AT_MARKET, distance),
     )
     return wish, None

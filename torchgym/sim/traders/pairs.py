@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, StartDraws
-from torchgym.sim.state import MarketParams
+from torchgym.sim.params import Params
 from torchgym.sim.traders.view import View, ema_weight, log_uniform
 from torchgym.sim.traders.wish import Wish, toward_target
-
-_START_VARIANCE = 1e-4
 
 
 @dataclass
@@ -28,7 +26,7 @@ class PairsMemory:
     bet: Tensor  # -1, 0 or 1 times the spread
 
 
-def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[PairsMemory, Tensor]:
+def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tensor) -> tuple[PairsMemory, Tensor]:
     """Trader k trades the k-th pair, counting around; its mean opens at the opening spread."""
     symbols, count = draws.u0.shape[-2:]
     pairs = [(i, j) for gap in range(1, symbols) for i, j in [(s, s + gap) for s in range(symbols - gap)]]
@@ -38,12 +36,12 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[Pai
         legs[first, k], legs[second, k] = 1.0, -1.0
     leg = legs.to(draws.u0.device).expand_as(draws.u0).clone()
     one = torch.ones_like(leg)
-    lookback = log_uniform(config.population.pairs.lookback, draws.u0[:, :1]).expand_as(leg)
+    lookback = log_uniform(params.population.pairs, "lookback", draws.u0[:, :1]).expand_as(leg)
     memory = PairsMemory(
         leg=leg,
         weight=ema_weight(lookback),
         mean=_spread(leg, log_mid),
-        variance=_START_VARIANCE * one,
+        variance=params.population.pairs.start_variance * one,
         bet=torch.zeros_like(leg),
     )
     return memory, torch.zeros_like(leg)
@@ -55,10 +53,10 @@ def _spread(leg: Tensor, log_mid: Tensor) -> Tensor:
 
 
 def decide(
-    config: MarketConfig, params: MarketParams, memory: PairsMemory, *, view: View, shares: Tensor, draws: Draws
+    structure: Structure, params: Params, memory: PairsMemory, *, view: View, shares: Tensor, draws: Draws
 ) -> tuple[Wish, PairsMemory]:
     """Enter against a wide spread with equal notional on both legs; leave when it has closed."""
-    family = config.population.pairs
+    family = params.population.pairs
     spread = _spread(memory.leg, view.log_mid)
     score = (spread - memory.mean) / exact.sqrt(memory.variance + 1e-10)
     away = spread - memory.mean
@@ -66,7 +64,7 @@ def decide(
     variance = memory.variance + memory.weight * (away * away - memory.variance)
     wide, closed = score.abs() > family.entry, score.abs() < family.exit
     bet = torch.where(wide, -torch.sign(score), torch.where(closed, 0.0, memory.bet))
-    notional = torch.floor(family.capacity * float(config.list_price) / view.mid + 0.5)
+    notional = torch.floor(family.notional / view.mid + 0.5)
     acts = (draws.u0[:, :1] < family.rate) & (memory.leg != 0.0)
-    wish = toward_target(bet * memory.leg * notional, shares, acts, acts, max_size=family.max_size, life=0.0)
+    wish = toward_target(family, bet * memory.leg * notional, shares, acts, acts, life=0.0)
     return wish, replace(memory, mean=mean, variance=variance, bet=bet)

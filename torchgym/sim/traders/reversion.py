@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, StartDraws
-from torchgym.sim.state import MarketParams
+from torchgym.sim.params import Params
 from torchgym.sim.traders.view import View, ema_weight, log_uniform, uniform_between
 from torchgym.sim.traders.wish import Wish, toward_target
-
-_START_RUN = 3e-4  # opening mean of up and of down moves
 
 
 @dataclass
@@ -31,38 +29,38 @@ class ReversionMemory:
     down: Tensor  # mean of negative returns, positive
 
 
-def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[ReversionMemory, Tensor]:
+def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tensor) -> tuple[ReversionMemory, Tensor]:
     """Traits from the seed; the mean at the opening price (log_mid [N, S, 1] float32); no inventory."""
-    family = config.population.reversion
-    lookback = log_uniform(family.lookback, draws.u1)
+    family = params.population.reversion
+    lookback = log_uniform(family, "lookback", draws.u1)
     one = torch.ones_like(lookback)
     odd = torch.arange(lookback.shape[-1], device=lookback.device) % 2
     memory = ReversionMemory(
-        rate=log_uniform(family.rate, draws.u0),
-        entry=uniform_between(family.entry, draws.u2),
+        rate=log_uniform(family, "rate", draws.u0),
+        entry=uniform_between(family, "entry", draws.u2),
         weight=ema_weight(lookback),
         scale=one / exact.sqrt(0.5 * lookback),
         uses_runs=(odd == 1).expand_as(lookback).clone(),
         mean=log_mid.expand_as(lookback).clone(),
-        up=_START_RUN * one,
-        down=_START_RUN * one,
+        up=family.start_run * one,
+        down=family.start_run * one,
     )
     return memory, torch.zeros_like(one)
 
 
 def decide(
-    config: MarketConfig, params: MarketParams, memory: ReversionMemory, *, view: View, shares: Tensor, draws: Draws
+    structure: Structure, params: Params, memory: ReversionMemory, *, view: View, shares: Tensor, draws: Draws
 ) -> tuple[Wish, ReversionMemory]:
     """Lean against the score once it is beyond the entry level."""
-    family = config.population.reversion
+    family = params.population.reversion
     mean = memory.mean + memory.weight * (view.log_mid - memory.mean)
     up = memory.up + memory.weight * (torch.clamp(view.last_return, min=0.0) - memory.up)
     down = memory.down + memory.weight * (torch.clamp(-view.last_return, min=0.0) - memory.down)
     stretch = (view.log_mid - mean) * memory.scale / view.volatility
-    runs = 4.0 * (up - down) / (up + down + 1e-7)
+    runs = family.run_score * (up - down) / (up + down + 1e-7)
     score = torch.where(memory.uses_runs, runs, stretch)
     target = -family.capacity * torch.sign(score) * torch.clamp(score.abs() - memory.entry, 0.0, 1.0)
-    acts = draws.u0 < memory.rate * params.reversion_rate * view.attention
+    acts = draws.u0 < memory.rate * family.rate_factor * view.attention
     takes = draws.u2 < family.market_share
-    wish = toward_target(target, shares, acts, takes, max_size=family.max_size, life=6.0)
+    wish = toward_target(family, target, shares, acts, takes, life=family.life)
     return wish, replace(memory, mean=mean, up=up, down=down)

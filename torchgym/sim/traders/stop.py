@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import Structure
 from torchgym.sim.noise import Draws, StartDraws
-from torchgym.sim.state import MarketParams
+from torchgym.sim.params import Params
 from torchgym.sim.traders.view import View, coin_side, log_uniform
 from torchgym.sim.traders.wish import Wish
-
-_START_SIZE = 40.0
 
 
 @dataclass
@@ -26,36 +24,36 @@ class StopMemory:
     leaving: Tensor  # bool: sells out every tick until flat
 
 
-def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[StopMemory, Tensor]:
-    """Half of them hold a position opened at the opening price (log_mid [N, S, 1] float32)."""
-    family = config.population.stop
+def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tensor) -> tuple[StopMemory, Tensor]:
+    """A share of them hold a position opened at the opening price (log_mid [N, S, 1] float32)."""
+    family = params.population.stop
     memory = StopMemory(
-        stop_loss=log_uniform(family.stop_loss, draws.u0),
-        take_profit=log_uniform(family.take_profit, draws.u1),
+        stop_loss=log_uniform(family, "stop_loss", draws.u0),
+        take_profit=log_uniform(family, "take_profit", draws.u1),
         entry=log_mid.expand_as(draws.u0).clone(),
         leaving=torch.zeros_like(draws.u0, dtype=torch.bool),
     )
-    holds = torch.full_like(draws.u2, _START_SIZE) * (draws.u2 < 0.5)
+    holds = family.start_size * (draws.u2 < family.start_share)
     return memory, holds * coin_side(draws.u3, family.long_share)
 
 
 def decide(
-    config: MarketConfig, params: MarketParams, memory: StopMemory, *, view: View, shares: Tensor, draws: Draws
+    structure: Structure, params: Params, memory: StopMemory, *, view: View, shares: Tensor, draws: Draws
 ) -> tuple[Wish, StopMemory]:
     """Flat traders enter by chance; holders watch their profit against bounds that widen with volatility."""
-    family = config.population.stop
+    family = params.population.stop
     flat = shares == 0.0
     profit = torch.sign(shares) * (view.log_mid - memory.entry)
-    stretch = torch.clamp(view.volatility * (1.0 / (1.2 * config.usual_return)), 0.6, 2.5)
+    stretch = torch.clamp(view.volatility * family.per_usual_return, *family.stretch.unbind(-1))
     hit = (profit < -memory.stop_loss * stretch) | (profit > memory.take_profit * stretch)
     leaving = ~flat & (memory.leaving | hit)
-    enters = flat & (draws.u0 < params.stop_rate * view.activity)
+    enters = flat & (draws.u0 < family.rate * view.activity)
     wish = Wish(
         acts=enters | leaving,
         side=torch.where(flat, coin_side(draws.u1, family.long_share), -torch.sign(shares)),
         size=torch.where(flat, family.size, shares.abs()),
         most=family.max_size,
-        growth=torch.where(flat, 0.5 * draws.normal, 0.0),
+        growth=torch.where(flat, family.size_spread * draws.normal, 0.0),
     )
     return wish, replace(memory, leaving=leaving)
 

@@ -7,15 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, StartDraws
-from torchgym.sim.state import MarketParams
+from torchgym.sim.params import Params
 from torchgym.sim.traders.view import View, ema_weight, log_uniform, uniform_between
 from torchgym.sim.traders.wish import Wish, toward_target
-
-_SLOW = 3.5  # the slow average's lookback, in lookbacks
-_SIGNAL = 0.7
 
 
 @dataclass
@@ -33,18 +30,18 @@ class TrendMemory:
     signal: Tensor
 
 
-def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[TrendMemory, Tensor]:
+def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tensor) -> tuple[TrendMemory, Tensor]:
     """Traits from the seed; averages at the opening price (log_mid [N, S, 1] float32); no inventory."""
-    family = config.population.trend
-    lookback = log_uniform(family.lookback, draws.u1)
+    family = params.population.trend
+    lookback = log_uniform(family, "lookback", draws.u1)
     level = log_mid.expand_as(lookback).clone()
     odd = torch.arange(lookback.shape[-1], device=lookback.device) % 2
     memory = TrendMemory(
-        rate=log_uniform(family.rate, draws.u0),
-        gain=uniform_between(family.gain, draws.u2) / exact.sqrt(lookback),
+        rate=log_uniform(family, "rate", draws.u0),
+        gain=uniform_between(family, "gain", draws.u2) / exact.sqrt(lookback),
         fast_weight=ema_weight(lookback),
-        slow_weight=ema_weight(_SLOW * lookback),
-        signal_weight=ema_weight(_SIGNAL * lookback),
+        slow_weight=ema_weight(family.slow * lookback),
+        signal_weight=ema_weight(family.signal * lookback),
         uses_signal=odd.to(torch.float32).expand_as(lookback).clone(),
         fast=level,
         slow=level.clone(),
@@ -54,10 +51,10 @@ def start(config: MarketConfig, draws: StartDraws, log_mid: Tensor) -> tuple[Tre
 
 
 def decide(
-    config: MarketConfig, params: MarketParams, memory: TrendMemory, *, view: View, shares: Tensor, draws: Draws
+    structure: Structure, params: Params, memory: TrendMemory, *, view: View, shares: Tensor, draws: Draws
 ) -> tuple[Wish, TrendMemory]:
     """Hold what the trend's strength suggests, beyond a dead zone, up to the capacity."""
-    family = config.population.trend
+    family = params.population.trend
     fast = memory.fast + memory.fast_weight * (view.log_mid - memory.fast)
     slow = memory.slow + memory.slow_weight * (view.log_mid - memory.slow)
     line = fast - slow
@@ -65,7 +62,7 @@ def decide(
     score = memory.gain * (line - memory.uses_signal * signal) / view.volatility
     strength = torch.clamp(score.abs() - family.dead_zone, 0.0, 1.0)
     target = family.capacity * torch.sign(score) * strength
-    acts = draws.u0 < memory.rate * params.trend_rate * view.attention
+    acts = draws.u0 < memory.rate * family.rate_factor * view.attention
     takes = draws.u2 < family.market_share
-    wish = toward_target(target, shares, acts, takes, max_size=family.max_size, life=4.0)
+    wish = toward_target(family, target, shares, acts, takes, life=family.life)
     return wish, replace(memory, fast=fast, slow=slow, signal=signal)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
 from torchgym.numerics import exact
-from torchgym.sim.state import MarketParams, MarketState, total_log_volatility
-
-MARKETABLE = 0.01  # a market order's limit, as a fraction of the mid
+from torchgym.sim.params import Params
+from torchgym.sim.state import MarketState, total_log_volatility
 
 
 @dataclass
@@ -41,7 +39,7 @@ class View:
     maker_gain: Tensor  # [N, S] float64: how far makers follow a surprise
 
 
-def see(config: MarketConfig, params: MarketParams, state: MarketState, reference: Tensor) -> View:
+def see(params: Params, state: MarketState, reference: Tensor) -> View:
     """Gather the view.
 
     Args:
@@ -50,17 +48,19 @@ def see(config: MarketConfig, params: MarketParams, state: MarketState, referenc
     tape, value = state.tape, state.value
     mid = tape.half_mids[..., -1].to(torch.float64) * 0.5
     short, middle, long = (tape.variance[..., k] for k in range(3))
-    activity = activity_of(config, state)
-    variances = (0.5 * short + 0.5 * middle, 0.5 * short + 0.4 * middle + 0.1 * long)
-    volatility, maker_volatility, attention = exact.sqrt(torch.stack([*variances, activity])).unbind()
-    maker_volatility = torch.clamp(maker_volatility, 2e-4, 0.02)
+    maker, usual = params.population.maker, params.activity
+    activity = activity_of(params, state)
+    own, makers = usual.volatility_weights.unbind(-1), usual.maker_volatility_weights.unbind(-1)
+    variances = (own[0] * short + own[1] * middle, makers[0] * short + makers[1] * middle + makers[2] * long)
+    volatility, maker_volatility, attention = exact.sqrt(torch.stack([*variances, activity], -1)).unbind(-1)
+    maker_volatility = torch.clamp(maker_volatility, *maker.volatility_bounds.unbind(-1))
     share_left = value.remaining.to(torch.float64) / torch.clamp(value.duration, min=1).to(torch.float64)
-    busy = exact.log(torch.clamp(activity, 0.4, 4.0))
+    busy = exact.log(torch.clamp(activity, *usual.maker_bounds.unbind(-1)))
     width_power, gain_power = exact.exp(
-        torch.stack([0.7 * busy, config.population.maker.gain_elasticity * busy])
-    ).unbind()
-    width = (params.base_width + params.volatility_width * maker_volatility * reference) * width_power
-    width = width * (1.0 + config.population.maker.news_width * share_left[..., -1])
+        torch.stack([maker.width_elasticity * busy, maker.gain_elasticity * busy], -1)
+    ).unbind(-1)
+    width = (maker.base_width + maker.volatility_width * maker_volatility * reference) * width_power
+    width = width * (1.0 + maker.news_width * share_left[..., -1])
     decayed = value.sentiment * share_left
     mood = (decayed[..., 0::2] + decayed[..., 1::2])[..., :4]
     mood = mood[..., :2] + mood[..., 2:]
@@ -79,8 +79,8 @@ def see(config: MarketConfig, params: MarketParams, state: MarketState, referenc
         half_spread=trader(width),
         activity=trader(activity),
         attention=trader(attention),
-        buy_limit=trader(torch.floor(mid * (1.0 + MARKETABLE))),
-        sell_limit=trader(torch.ceil(mid * (1.0 - MARKETABLE))),
+        buy_limit=trader(torch.floor(mid * usual.buys_up_to)),
+        sell_limit=trader(torch.ceil(mid * usual.sells_down_to)),
         arrived=value.arrived.unsqueeze(-1),
         headline=trader(value.headline),
         duration=trader(value.duration[..., -1]),
@@ -88,20 +88,21 @@ def see(config: MarketConfig, params: MarketParams, state: MarketState, referenc
         reference_mid=mid,
         maker_volatility=maker_volatility,
         maker_half_spread=width,
-        maker_gain=params.surprise_gain * gain_power,
+        maker_gain=maker.surprise_gain * gain_power,
     )
 
 
-def activity_of(config: MarketConfig, state: MarketState) -> Tensor:
-    """How busy the market is, [N, S] float64 in [0.25, 5]: self-exciting in volume and returns, and with hidden volatility.
+def activity_of(params: Params, state: MarketState) -> Tensor:
+    """How busy the market is, [N, S] float64: self-exciting in volume and returns, and with hidden volatility.
 
     Source: Hawkes-like feedback at three half-lives, Hardiman, Bercot and Bouchaud (2013).
     """
     volume, size = state.tape.busy_volume, state.tape.busy_return
-    excited = 0.20 + 0.15 * (volume[..., 0] + volume[..., 1] + volume[..., 2])
-    excited = excited + (0.10 * (size[..., 0] + size[..., 1]) + 0.15 * size[..., 2])
-    half_variance = 0.5 * config.fundamentals.log_volatility_variance
-    return torch.clamp(excited * exact.exp(total_log_volatility(state.value) - half_variance), 0.25, 5.0)
+    own = params.activity
+    excited = own.base + own.volume_weight * (volume[..., 0] + volume[..., 1] + volume[..., 2])
+    moves = own.return_weight * (size[..., 0] + size[..., 1]) + own.slow_return_weight * size[..., 2]
+    hidden = exact.exp(total_log_volatility(state.value) - own.half_hidden_variance)
+    return torch.clamp((excited + moves) * hidden, *own.bounds.unbind(-1))
 
 
 def coin_side(uniform: Tensor, chance_to_buy: Tensor | float) -> Tensor:
@@ -114,12 +115,11 @@ def coin_side(uniform: Tensor, chance_to_buy: Tensor | float) -> Tensor:
     return torch.where(chance_to_buy - uniform > 0.0, one, -one)
 
 
-def log_uniform(low_high: tuple[float, float], uniform: Tensor) -> Tensor:
-    """Log-uniform between the two bounds."""
-    low, high = low_high
-    if low <= 0.0:
-        return uniform_between(low_high, uniform)
-    return low * exact.exp(math.log(high / low) * uniform)
+def log_uniform(family: Any, name: str, uniform: Tensor) -> Tensor:
+    """Log-uniform between the two bounds of a family's setting; uniform where the lower one is 0."""
+    low = getattr(family, name)[..., 0]
+    by_ratio = low * exact.exp(getattr(family, f"{name}_log_ratio") * uniform)
+    return torch.where(low > 0.0, by_ratio, uniform_between(family, name, uniform))
 
 
 def ema_weight(lookback: Tensor) -> Tensor:
@@ -127,7 +127,6 @@ def ema_weight(lookback: Tensor) -> Tensor:
     return 1.0 - exact.exp(-torch.ones_like(lookback) / lookback)
 
 
-def uniform_between(low_high: tuple[float, float], uniform: Tensor) -> Tensor:
-    """Uniform between the two bounds."""
-    low, high = low_high
-    return low + (high - low) * uniform
+def uniform_between(family: Any, name: str, uniform: Tensor) -> Tensor:
+    """Uniform between the two bounds of a family's setting."""
+    return getattr(family, name)[..., 0] + getattr(family, f"{name}_span") * uniform

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
 from torchgym.numerics import exact
+from torchgym.sim.params import Params
 from torchgym.sim.state import Orders
 from torchgym.sim.traders.view import View
 
@@ -20,7 +21,7 @@ ANY_PRICE = 1e3  # the reach of those without a limit of their own: beyond every
 
 @dataclass
 class Wish:
-    """One family's wish for this tick: [N, S, n] float32, or a number where all its traders have the same.
+    """One family's wish for this tick: [N, S, n] float32, [N, 1, 1] where all its traders have the same, or a number.
 
     The size is `size * exp(growth)`, at most `most`, rounded up. The limit is a marketable order's, or a worse one if the trader
     insists on its own limit or waits behind the best price of its side; it is rounded away from trading.
@@ -36,22 +37,27 @@ class Wish:
     reach: Tensor | float = ANY_PRICE  # side × log(own limit / list price)
 
 
-def toward_target(target: Tensor, shares: Tensor, acts: Tensor, takes: Tensor, *, max_size: int, life: float) -> Wish:
-    """Close the gap to a target inventory: at market where `takes`, else at the touch for `life` ticks; gaps below 3 rest."""
+def toward_target(
+    family: Any, target: Tensor, shares: Tensor, acts: Tensor, takes: Tensor, *, life: Tensor | float
+) -> Wish:
+    """Close the gap to a target inventory: at market where `takes`, else at the touch for `life` ticks.
+
+    Of the family's numbers `least_size` and `max_size` count; gaps below the first rest.
+    """
     gap = target - shares
     size = gap.abs()
     rests, distance = market_or_touch(takes, life)
     return Wish(
-        acts=acts & (size >= 3.0),
+        acts=acts & (size >= family.least_size),
         side=gap.sign(),
         size=size.floor(),
-        most=max_size,
+        most=family.max_size,
         life=rests,
         distance=distance,
     )
 
 
-def market_or_touch(takes: Tensor, life: float) -> tuple[Tensor, Tensor]:
+def market_or_touch(takes: Tensor, life: Tensor | float) -> tuple[Tensor, Tensor]:
     """Life and distance of an order at market where `takes`, else at the touch for `life` ticks; always float32."""
     return (
         torch.where(takes, 0.0, life).to(torch.float32),
@@ -59,7 +65,7 @@ def market_or_touch(takes: Tensor, life: float) -> tuple[Tensor, Tensor]:
     )
 
 
-def orders_of(config: MarketConfig, view: View, wishes: list[Wish]) -> Orders:
+def orders_of(params: Params, view: View, wishes: list[Wish]) -> Orders:
     """The orders of all families, side by side in the order given: [N, S, singles] float32 holding integers.
 
     Those who rest have size 0 and a price of no meaning; a price is never below one point. Masks stay within a family and
@@ -75,7 +81,7 @@ def orders_of(config: MarketConfig, view: View, wishes: list[Wish]) -> Orders:
     buys = side > 0.0
     at_market = side * torch.where(buys, view.buy_limit, view.sell_limit)
     behind = torch.floor(side * torch.where(buys, view.bid, view.ask) - join("distance"))
-    own = torch.floor(side * (limit * float(config.list_price)))
+    own = torch.floor(side * (limit * params.population.list_price))
     price = side * torch.minimum(torch.minimum(at_market, behind), own)
     return Orders(
         price=torch.clamp(price, min=1.0),
@@ -89,7 +95,7 @@ def _join(values: list[Tensor | float], like: list[Tensor]) -> Tensor:
     pieces: list[Tensor] = []
     for number, run in itertools.groupby(zip(values, like, strict=True), key=lambda pair: _number(pair[0])):
         if number is None:
-            pieces += [value for value, _ in run if isinstance(value, Tensor)]
+            pieces += [value.expand_as(side) for value, side in run if isinstance(value, Tensor)]
         else:
             width = sum(side.shape[-1] for _, side in run)
             pieces.append(like[0].new_full((*like[0].shape[:-1], width), number))

@@ -1,11 +1,11 @@
-"""The learnability ladder: whether an agent learns what there is to learn, rung by rung.
+"""The learnability ladder: whether an agent learns what there is to learn, task by task.
 
-`climb(Plan(seeds=5), folder)` trains and judges, and `summarise` tells of each rung that it gives how much of its reference was
+`run_ladder(Plan(seeds=5), folder)` trains and judges; `summarise` computes from each of its results how much of the reference was
 reached. The folder keeps what is done; the same plan goes on from there.
 """
 
-from torchgym.training.ladder.climb import Climbed, Plan, climb
-from torchgym.training.ladder.rungs import RUNGS, Rung
-from torchgym.training.ladder.summary import Step, curve_rows, summarise
+from torchgym.training.ladder.runner import Plan, TaskResult, run_ladder
+from torchgym.training.ladder.summary import TaskSummary, curve_rows, summarise
+from torchgym.training.ladder.tasks import TASKS, Task
 
-__all__ = ["RUNGS", "Climbed", "Plan", "Rung", "Step", "climb", "curve_rows", "summarise"]
+__all__ = ["TASKS", "Plan", "Task", "TaskResult", "TaskSummary", "curve_rows", "run_ladder", "summarise"]

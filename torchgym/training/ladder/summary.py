@@ -1,4 +1,4 @@
-"""What a climb showed: means and shares with intervals, a row per rung; and the learning curves, a row per update."""
+"""Means and shares of each task with intervals, and the learning curves, a row per update."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchgym.sim import noise
-from torchgym.training.ladder.climb import Climbed
+from torchgym.numerics import random
+from torchgym.training.ladder.runner import TaskResult
 
 _SEED_STREAM, _EPISODE_STREAM = 261, 262
 RESAMPLES = 10_000
@@ -22,10 +22,10 @@ _CHUNK = 100  # resamples at once; divides RESAMPLES
 
 
 @dataclass(frozen=True)
-class Step:
-    """One rung in figures; scores in currency or reward per episode, intervals of 95 %."""
+class TaskSummary:
+    """One task in figures; scores in currency or reward per episode, intervals of 95 %."""
 
-    rung: str
+    task: str
     description: str
     score: str
     trainings: int
@@ -49,8 +49,8 @@ class Step:
     optimum: float | None
 
 
-def summarise(climbed: Climbed) -> Step:
-    """The figures of one rung.
+def summarise(result: TaskResult) -> TaskSummary:
+    """The figures of one task.
 
     The intervals come from resampling trainings and episodes together, each on its own: all trainings meet the same episodes, so
     these are two crossed sources of chance (Owen 2007, The pigeonhole bootstrap). Few trainings show too little of their spread,
@@ -58,68 +58,68 @@ def summarise(climbed: Climbed) -> Step:
     the larger source this errs on the wide side. One training alone tells nothing of the spread: its intervals are those over
     episodes. Agent, reference and doing nothing are read at the same resampled episodes, so what they share drops out of `share`.
     """
-    means, reference, hold = _resampled(climbed)
-    agent = climbed.agent_scores.mean().item()
-    nothing = climbed.hold_scores.mean().item()
-    lead = climbed.reference_scores.mean().item() - nothing
-    stretch = _stretch(len(climbed.agent_scores))
-    rung = climbed.rung
+    means, reference, hold = _resampled(result)
+    agent = result.agent_scores.mean().item()
+    nothing = result.hold_scores.mean().item()
+    lead = result.reference_scores.mean().item() - nothing
+    stretch = _stretch(len(result.agent_scores))
+    task = result.task
     earns = _ends(reference - hold)[0] > 0.0
     significant = _ends(means - hold, agent - nothing, stretch)[0] > 0.0
     share, share_low, share_high = math.nan, math.nan, math.nan
     if earns:
         share = (agent - nothing) / lead
         share_low, share_high = _ends((means - hold) / (reference - hold), share, stretch)
-    if rung.least_share is not None:
-        needs, passed = f"{rung.least_share:.0%} of the reference", share >= rung.least_share and significant
+    if task.least_share is not None:
+        needs, passed = f"{task.least_share:.0%} of the reference", share >= task.least_share and significant
     elif earns:
         needs, passed = "significantly more than nothing", significant
     else:
         needs, passed = "nothing: the reference earns nothing either", True
-    seconds = [curve[-1]["seconds"] for curve in climbed.curves]
+    seconds = [curve[-1]["seconds"] for curve in result.curves]
     low, high = _ends(means, agent, stretch)
     reference_low, reference_high = _ends(reference)
-    return Step(
-        rung=climbed.name,
-        description=rung.description,
-        score=rung.score,
-        trainings=len(climbed.agent_scores),
-        episodes=climbed.agent_scores.shape[1],
-        frames=climbed.frames,
+    return TaskSummary(
+        task=result.name,
+        description=task.description,
+        score=task.score,
+        trainings=len(result.agent_scores),
+        episodes=result.agent_scores.shape[1],
+        frames=result.frames,
         minutes=statistics.median(seconds) / 60.0,
-        reference=climbed.reference,
-        reference_mean=climbed.reference_scores.mean().item(),
+        reference=result.reference,
+        reference_mean=result.reference_scores.mean().item(),
         reference_low=reference_low,
         reference_high=reference_high,
         hold_mean=nothing,
         agent_mean=agent,
         agent_low=low,
         agent_high=high,
-        agent_by_training=tuple(climbed.agent_scores.mean(1).tolist()),
+        agent_by_training=tuple(result.agent_scores.mean(1).tolist()),
         share=share,
         share_low=share_low,
         share_high=share_high,
         needs=needs,
         passed=passed,
-        optimum=rung.optimum,
+        optimum=task.optimum,
     )
 
 
-def curve_rows(climbed: Sequence[Climbed]) -> list[dict[str, float | str]]:
-    """The learning curves of all rungs and trainings, one row per update."""
+def curve_rows(results: Sequence[TaskResult]) -> list[dict[str, float | str]]:
+    """The learning curves of all tasks and trainings, one row per update."""
     return [
-        {"rung": rung.name, "training": training, **row}
-        for rung in climbed
-        for training, curve in enumerate(rung.curves)
+        {"task": result.name, "training": training, **row}
+        for result in results
+        for training, curve in enumerate(result.curves)
         for row in curve
     ]
 
 
-def _resampled(climbed: Climbed) -> tuple[Tensor, Tensor, Tensor]:
+def _resampled(result: TaskResult) -> tuple[Tensor, Tensor, Tensor]:
     """Means of agent, reference and doing nothing in each resample, [RESAMPLES] float64 each."""
-    trainings, episodes = climbed.agent_scores.shape
-    both = torch.stack([climbed.reference_scores, climbed.hold_scores])
-    key = noise.make_key(
+    trainings, episodes = result.agent_scores.shape
+    both = torch.stack([result.reference_scores, result.hold_scores])
+    key = random.make_key(
         torch.zeros(1, dtype=torch.int64, device="cpu"), torch.zeros(1, dtype=torch.int64, device="cpu")
     )
     agent, others = [], []
@@ -127,7 +127,7 @@ def _resampled(climbed: Climbed) -> tuple[Tensor, Tensor, Tensor]:
         ticks = torch.arange(first, first + _CHUNK, device="cpu")
         rows = _drawn(key, ticks, _SEED_STREAM, trainings)
         columns = _drawn(key, ticks, _EPISODE_STREAM, episodes)
-        agent.append(climbed.agent_scores[:, columns].mean(-1).T.gather(1, rows).mean(1))
+        agent.append(result.agent_scores[:, columns].mean(-1).T.gather(1, rows).mean(1))
         others.append(both[:, columns].mean(-1))
     reference, hold = torch.cat(others, -1)
     return torch.cat(agent), reference, hold
@@ -135,7 +135,7 @@ def _resampled(climbed: Climbed) -> tuple[Tensor, Tensor, Tensor]:
 
 def _drawn(key: Tensor, ticks: Tensor, stream: int, count: int) -> Tensor:
     """[resamples, count] int64 below `count`, each alike."""
-    luck = noise.uniform(noise.bits(key.expand(len(ticks), 2), ticks, noise.counters(stream, count)))
+    luck = random.uniform(random.bits(key.expand(len(ticks), 2), ticks, random.counters(stream, count)))
     return torch.floor(luck.to(torch.float64) * count).to(torch.int64).clamp(max=count - 1)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from torchgym.visual.rendering.history import KEEP, History, Moment
+from torchgym.visual.rendering.history import KEEP, History, HistoryRow
 from torchgym.visual.rendering.screen import MODES, Frame, Screen
 from torchgym.visual.rendering.text import text
 
-__all__ = ["KEEP", "MODES", "Frame", "History", "Moment", "Screen", "text"]
+__all__ = ["KEEP", "MODES", "Frame", "History", "HistoryRow", "Screen", "text"]

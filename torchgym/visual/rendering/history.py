@@ -10,10 +10,10 @@ import torch
 from torchgym.config import MarketConfig
 from torchgym.sim.state import MarketState
 
-KEEP = 500  # moments
+KEEP = 500  # rows
 
 
-class Moment(NamedTuple):
+class HistoryRow(NamedTuple):
     """One symbol of one market, and the learner's account, at the end of a decision. Prices and money in currency."""
 
     tick: int
@@ -22,9 +22,9 @@ class Moment(NamedTuple):
     mid: float
     last: float  # price traded at
     value: float  # latent; only with `information="privileged"` does the learner see it
-    news: float  # tone of the headlines since the moment before, sentiment times magnitude; 0 without one
+    news: float  # tone of the headlines since the row before, sentiment times magnitude; 0 without one
     headlines: int  # how many these are
-    filled: int  # shares the learner traded since the moment before, positive bought
+    filled: int  # shares the learner traded since the row before, positive bought
     position: int  # shares
     cash: float
     equity: float
@@ -32,31 +32,31 @@ class Moment(NamedTuple):
 
 
 class History:
-    """The last moments of an episode, the first market of a batch; memory is bounded by `keep`.
+    """The last rows of an episode, the first market of a batch; memory is bounded by `keep`.
 
     Args:
         config: of the market.
         symbol: the symbol whose prices and position are kept.
-        keep: how many moments.
+        keep: how many rows.
     """
 
     def __init__(self, config: MarketConfig, symbol: int = 0, keep: int = KEEP) -> None:
         self.config = config
         self.symbol = symbol
-        self.moments: deque[Moment] = deque(maxlen=keep)
+        self.rows: deque[HistoryRow] = deque(maxlen=keep)
         self.opening_equity = 0.0
         self._tones: list[float] = []  # of the headlines that the market remembers, newest last
 
     def begin(self, state: MarketState) -> None:
         """Forget what was, and keep the opening of a new episode."""
-        self.moments.clear()
+        self.rows.clear()
         self._tones = self._read_tones(state)
         self.add(state)
-        self.opening_equity = self.moments[-1].equity
+        self.opening_equity = self.rows[-1].equity
 
     def add(self, state: MarketState) -> None:
         """Keep the end of a decision. The state is read, not kept, so its memory may be overwritten afterwards."""
-        tones, before = self._read_tones(state), self.moments[-1] if self.moments else None
+        tones, before = self._read_tones(state), self.rows[-1] if self.rows else None
         fresh = newcomers(self._tones, tones)
         self._tones = tones
         point, tape, accounts, at = self.config.point_size, state.tape, state.accounts, (0, self.symbol)
@@ -66,8 +66,8 @@ class History:
         )
         tick, bid, ask, last, position, cash, half_equity = torch.stack(whole).tolist()
         equity = 0.5 * half_equity * point
-        self.moments.append(
-            Moment(
+        self.rows.append(
+            HistoryRow(
                 tick=tick,
                 bid=bid * point,
                 ask=ask * point,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torchgym.engine import levels
 from torchgym.sim.state import MarketState
-from torchgym.visual.rendering import words
+from torchgym.visual.rendering import labels
 from torchgym.visual.rendering.history import History
 
 WIDTH = 78  # columns at most
@@ -20,23 +20,23 @@ def text(history: History, state: MarketState) -> str:
         history: up to this state.
         state: the market now; its first row is shown.
     """
-    config, now, symbol = history.config, history.moments[-1], history.symbol
-    digits, total, left = words.decimals(config), int(state.clock.last[0]), int(state.clock.last[0]) - now.tick
+    config, now, symbol = history.config, history.rows[-1], history.symbol
+    digits, total, left = labels.decimals(config), int(state.clock.last[0]), int(state.clock.last[0]) - now.tick
     profit = now.equity - history.opening_equity
     start = history.opening_equity
     traded = f", {'bought' if now.filled > 0 else 'sold'} {abs(now.filled):,} last" if now.filled else ""
     rows = {
         "price": f"{now.last:,.{digits}f} last, {now.mid:,.{digits + 1}f} mid, {now.ask - now.bid:,.{digits}f} spread",
-        "value": f"{now.value:,.{digits}f}{words.value_label(config).removeprefix('value')}",
-        "news": words.news_label(state, symbol),
+        "value": f"{now.value:,.{digits}f}{labels.value_label(config).removeprefix('value')}",
+        "news": labels.news_label(state, symbol),
         "position": f"{now.position:+,} of at most {config.position_limit:,} shares{traded}",
         "cash": f"{now.cash:,.2f}",
         "equity": f"{now.equity:,.2f}",
-        "profit": f"{profit:+,.2f} ({100.0 * profit / start:+.3f} %), drawdown {100.0 * words.drawdown(now):.3f} %",
+        "profit": f"{profit:+,.2f} ({100.0 * profit / start:+.3f} %), drawdown {100.0 * labels.drawdown(now):.3f} %",
         "time left": f"{left:,} of {total:,} ticks",
     }
     which = f", symbol {symbol} of 0 to {config.num_symbols - 1}" if config.num_symbols > 1 else ""
-    end = words.ending(state)
+    end = labels.ending(state)
     title = f"tick {now.tick:,}, seed {int(state.clock.seed[0])}{which}{f': {end}' if end else ''}"
     lines = [title, *_book(history, state), "", *(f"{name:<11}{told}" for name, told in rows.items())]
     return "\n".join(line[:WIDTH].rstrip() for line in lines)
@@ -44,7 +44,7 @@ def text(history: History, state: MarketState) -> str:
 
 def _book(history: History, state: MarketState) -> list[str]:
     """Bids on the left, asks on the right, the best on top; bars share one scale."""
-    point, digits = history.config.point_size, words.decimals(history.config)
+    point, digits = history.config.point_size, labels.decimals(history.config)
     sides = levels(state, 0, history.symbol, LEVELS)
     written = [[(f"{price * point:,.{digits}f}", f"{size:,}", size) for price, size in side] for side in sides]
     cells = [cell for side in written for cell in side]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torchgym.config import MarketConfig
 from torchgym.sim.state import MarketState
-from torchgym.visual.palette import LIGHT, Look
 from torchgym.visual.rendering.history import History
 from torchgym.visual.rendering.picture import DPI, SIZE, Picture
 
@@ -27,7 +26,7 @@ class Window:
         RuntimeError: when no window can be opened, naming the remedy.
     """
 
-    def __init__(self, config: MarketConfig, look: Look = LIGHT) -> None:
+    def __init__(self, config: MarketConfig) -> None:
         try:
             self._figure = plt.figure(figsize=(SIZE[0] / DPI, SIZE[1] / DPI), dpi=DPI)
         except Exception as error:  # each toolkit has errors of its own
@@ -40,7 +39,7 @@ class Window:
             )
         self._manager = manager
         manager.set_window_title("torchgym")
-        self._picture = Picture(config, self._figure, look)
+        self._picture = Picture(config, self._figure)
         self._shown = False
 
     def show(self, history: History, state: MarketState) -> None:

@@ -4,29 +4,23 @@
   const narrow = matchMedia("(max-width: 640px)");
   const coarse = matchMedia("(pointer: coarse)");
   const config = { displayModeBar: false, responsive: true, doubleClick: "reset", scrollZoom: false };
+  const darkColours = JSON.parse(document.getElementById("dark-colours").textContent);
+  const figures = [...document.querySelectorAll("script[data-plot]")].map((script) => ({
+    spec: script.textContent,
+    overTime: "overTime" in script.dataset,
+    place: document.getElementById(script.dataset.plot),
+  }));
 
-  const figures = [...document.querySelectorAll("script[data-plot]")].map((script) => {
-    const spec = JSON.parse(script.textContent);
-    const figure = { ...spec, place: document.getElementById(script.dataset.plot), version: 0 };
-    figure.light = spec.dark.map(([path]) => [path, at(figure, path)]);
-    figure.margin = { ...spec.layout.margin };
-    return figure;
-  });
-
-  function at(tree, path) {
-    return path.reduce((branch, key) => branch[key], tree);
+  // Figures are stored in the light colours.
+  function recolour(key, value) {
+    if (!dark.matches || typeof value !== "string") return value;
+    return value.replace(/^(#\w{6}$|rgba\(\d+,\d+,\d+)/, (colour) => darkColours[colour] ?? colour);
   }
 
   function paint(figure) {
-    for (const [path, value] of dark.matches ? figure.dark : figure.light) {
-      at(figure, path.slice(0, -1))[path[path.length - 1]] = value;
-    }
-    const { data, layout, margin } = figure;
-    layout.datarevision = figure.version += 1;
-    layout.height = narrow.matches ? figure.narrowHeight : figure.height;
-    layout.margin = narrow.matches ? { ...margin, l: Math.min(margin.l, 56), r: Math.min(margin.r, 14) } : { ...margin };
+    const { data, layout } = JSON.parse(figure.spec, recolour);
+    layout.template.layout.xaxis.nticks = narrow.matches ? 5 : 8;
     layout.dragmode = coarse.matches ? false : "zoom"; // a finger scrolls the page
-    layout.xaxis.nticks = narrow.matches ? 5 : 8;
     return Plotly.react(figure.place, data, layout, config);
   }
 
@@ -42,20 +36,10 @@
     following = false;
   }
 
-  function toggle(button) {
-    const on = button.getAttribute("aria-pressed") !== "true";
-    const place = document.getElementById(button.getAttribute("aria-controls"));
-    button.setAttribute("aria-pressed", String(on));
-    Plotly.restyle(place, { visible: on }, button.dataset.traces.split(",").map(Number));
-  }
-
   for (const figure of figures) {
     paint(figure).then(() => {
       if (figure.overTime) figure.place.on("plotly_relayout", (change) => follow(figure, change));
     });
-  }
-  for (const button of document.querySelectorAll(".keys button")) {
-    button.addEventListener("click", () => toggle(button));
   }
   for (const query of [dark, narrow, coarse]) {
     query.addEventListener("change", () => figures.forEach(paint));

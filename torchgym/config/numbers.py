@@ -1,0 +1,238 @@
+"""Settings as two things: numbers, which are data of a compiled step, and structure, which decides what is compiled.
+
+A number has a path: the names that lead to it, as "population.maker.skew". Of settings that are pairs or triples each element has
+one as well, "population.value.rate.0".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torchgym.config.population import Family, Population
+from torchgym.config.validation import Within, bounds_of, check_range, kinds, require, shown
+
+Number = float | int | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A number of the configuration, or a tuple of them: its value, and the settings object it belongs to."""
+
+    value: Number
+    owner: Any
+    name: str
+
+    @property
+    def bounds(self) -> Within:
+        """The declared bounds of each element; none where a family of the user's declares none."""
+        owner: type = type(self.owner)
+        return bounds_of(kinds(owner).get(self.name)) or Within(-(2.0**63), 2.0**63)
+
+
+def all_numbers(config: Any) -> dict[str, Setting]:
+    """Every number of a configuration, by path; tuples count as one."""
+    return dict(_walk(config, ()))
+
+
+def _walk(part: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Setting]]:
+    for name, value in _entries(part):
+        here = (*path, name)
+        if dataclasses.is_dataclass(value):
+            yield from _walk(value, here)
+        elif isinstance(part, Mapping) or (name not in getattr(part, "STRUCTURE", ()) and _is_number(value)):
+            yield ".".join(here), Setting(value, part, name)
+        elif name == "reward":
+            weights = value if isinstance(value, Mapping) else {value: 1.0}
+            for term, weight in weights.items():
+                yield f"reward.{term}", Setting(float(weight), part, "reward")
+
+
+def _entries(part: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(part, Population):
+        yield from part.families.items()
+    else:
+        yield from ((entry.name, getattr(part, entry.name)) for entry in dataclasses.fields(part))
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, tuple):
+        return len(value) > 0 and all(_is_number(entry) for entry in value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def find(config: Any, path: str) -> tuple[Setting, int | None]:
+    """The number at a path, and which element of it.
+
+    Raises:
+        ValueError: for a path that leads to no single number, naming the closest ones.
+    """
+    known = all_numbers(config)
+    if path in known:
+        if not isinstance(known[path].value, tuple):
+            return known[path], None
+    else:
+        above, _, last = path.rpartition(".")
+        if above in known and isinstance(value := known[above].value, tuple) and last in map(str, range(len(value))):
+            return known[above], int(last)
+    single = list(paths(config))
+    close = difflib.get_close_matches(path, single, n=5, cutoff=0.3)
+    raise ValueError(
+        f"{path!r} is no number of this configuration, closest are {', '.join(close)}; `torchgym.config.paths` has them all"
+    )
+
+
+def paths(config: Any) -> Iterator[str]:
+    """The path of every single number."""
+    for path, setting in all_numbers(config).items():
+        if isinstance(setting.value, tuple):
+            yield from (f"{path}.{at}" for at in range(len(setting.value)))
+        else:
+            yield path
+
+
+def with_numbers(config: Any, numbers: Mapping[str, float | int]) -> Any:
+    """The configuration with these numbers in place of its own, checked like any other.
+
+    Raises:
+        ValueError: for an unknown path, or a number that the setting refuses.
+    """
+    changes: dict[str, Any] = {}
+    for path, number in numbers.items():
+        find(config, path)
+        *above, last = path.split(".")
+        part = changes
+        for name in above:
+            part = part.setdefault(name, {})
+        part[last] = number
+    return _changed(config, changes)
+
+
+def _changed(part: Any, changes: Any) -> Any:
+    """A part of a configuration with changes, nested like it; all at once, since settings are checked against one another."""
+    if not isinstance(changes, dict):  # a number; an integer setting refuses others
+        return int(changes) if isinstance(part, int) and float(changes).is_integer() else changes
+    if isinstance(part, tuple):
+        return tuple(_changed(entry, changes.get(str(at), entry)) for at, entry in enumerate(part))
+    if isinstance(part, str):  # a reward by its name
+        return changes
+    if isinstance(part, Mapping):
+        return {**part, **{name: _changed(part[name], change) for name, change in changes.items()}}
+    others = getattr(part, "others", {}) if isinstance(part, Population) else {}
+    new = {name: _changed(getattr(part, name), change) for name, change in changes.items() if name not in others}
+    if own := {name: _changed(others[name], change) for name, change in changes.items() if name in others}:
+        new["others"] = {**others, **own}
+    return dataclasses.replace(part, **new)
+
+
+def check_randomize(config: Any, given: object) -> dict[str, tuple[float, float]]:
+    """The same ranges as a dict of tuples.
+
+    Raises:
+        ValueError: for what is no mapping, an unknown path, or bounds that are no pair, out of order, out of range, or between
+            which some world would be impossible.
+    """
+    require(isinstance(given, Mapping), f"randomize must map paths to (low, high) pairs, got {shown(given)}")
+    assert isinstance(given, Mapping)
+    ranges: dict[str, tuple[float, float]] = {}
+    for path, bounds in given.items():
+        require(isinstance(path, str), f"each name in randomize must be a path, got {shown(path)}")
+        try:
+            allowed = find(config, str(path))[0].bounds
+        except ValueError as error:
+            raise ValueError(f"randomize: {error}") from None
+        ranges[str(path)] = check_range(f"randomize[{path!r}]", bounds, allowed.low, allowed.high)
+    return ranges
+
+
+def corners(ranges: Mapping[str, tuple[float, float]]) -> Iterator[dict[str, float]]:
+    """The extreme worlds of some ranges: all up to six ranges, beyond that the two ends and what differs in one number."""
+    if len(ranges) <= 6:
+        for ends in itertools.product(*(sorted(set(bounds)) for bounds in ranges.values())):
+            yield dict(zip(ranges, ends, strict=True))
+        return
+    for end in (0, 1):
+        world = {path: bounds[end] for path, bounds in ranges.items()}
+        yield world
+        yield from ({**world, path: bounds[1 - end]} for path, bounds in ranges.items())
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What is compiled into a step: sizes, switches, and who trades. Two configurations of one structure share their programs.
+
+    Letters: S symbols, A owners (background traders of one symbol), K slots of the book (one per trader, two per maker: bids,
+    then asks). `families` has the places of each family of single orders that is present, the same on both axes.
+    """
+
+    num_symbols: int
+    num_sectors: int
+    ticks_per_action: int
+    warmup_ticks: int
+    band: int
+    execution: str
+    mark: str
+    action: str
+    features: str
+    scaling: str
+    information: str
+    rewards: tuple[str, ...]
+    families: dict[str, slice]
+    settings: dict[str, dict[str, Any]]  # of each family, what is no number
+    makers: int
+
+    @property
+    def singles(self) -> int:
+        """Traders with one order, per symbol."""
+        return max((place.stop for place in self.families.values()), default=0)
+
+    @property
+    def owners(self) -> int:
+        """A."""
+        return self.singles + self.makers
+
+    @property
+    def slots(self) -> int:
+        """K."""
+        return self.singles + 2 * self.makers
+
+    @property
+    def maker_owners(self) -> slice:
+        """The makers on the owner axis."""
+        return slice(self.singles, self.owners)
+
+
+def structure(config: Any) -> Structure:
+    """The structure of a configuration.
+
+    >>> from torchgym.config import MarketConfig
+    >>> structure(MarketConfig()).slots
+    210
+    >>> structure(MarketConfig(commission_bps=9.0)) == structure(MarketConfig())
+    True
+    """
+    few = {"pairs": config.num_symbols < 2, "rotator": config.num_sectors < 2}
+    families: dict[str, slice] = {}
+    begin = 0
+    for name, family in config.population.families.items():
+        if name != "maker" and family.count > 0 and not few.get(name, False):
+            families[name] = slice(begin, begin + family.count)
+            begin += family.count
+    same = ("num_symbols", "num_sectors", "ticks_per_action", "warmup_ticks", "band", "execution", "mark")
+    names = (*same, "action", "features", "scaling", "information")
+    return Structure(
+        **{name: getattr(config, name) for name in names},
+        rewards=tuple(sorted(config.reward)) if isinstance(config.reward, Mapping) else (config.reward,),
+        families=families,
+        settings={name: _structural(config.population.families[name]) for name in (*families, "maker")},
+        makers=config.population.maker.count,
+    )
+
+
+def _structural(family: Family) -> dict[str, Any]:
+    entries = {entry.name: getattr(family, entry.name) for entry in dataclasses.fields(family)}
+    return {name: value for name, value in entries.items() if name in family.STRUCTURE or not _is_number(value)}

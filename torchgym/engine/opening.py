@@ -1,0 +1,220 @@
+"""Openings: episodes begin, warm up, and enter a running batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torchgym.config import MarketConfig
+from torchgym.engine.program import reason, say
+from torchgym.engine.replay import Replay
+from torchgym.numerics import random
+from torchgym.numerics.trees import put_rows, rows
+from torchgym.readout import rewards
+from torchgym.readout import step as decisions
+from torchgym.readout.packed import Packed
+from torchgym.readout.step import Static
+from torchgym.sim import actions
+from torchgym.sim import tick as ticking
+from torchgym.sim.params import Params, draw_params
+from torchgym.sim.state import MarketState
+
+Step = Callable[[Params, MarketState, Tensor], tuple[MarketState, Packed]]
+
+
+def begin(static: Static, params: Params, seed: Tensor, episode: Tensor) -> MarketState:
+    """Opening quotes, before the warm-up; seed and episode [N] int64."""
+    with torch.no_grad():
+        return ticking.start(static.structure, params, plan=static.plan, seed=seed, episode=episode)
+
+
+def open_episodes(static: Static, params: Params, seed: Tensor, episode: Tensor, step: Step) -> MarketState:
+    """Begin and warm up: ticks in which the learner holds, whole decisions or, where they do not divide, tick by tick.
+
+    Rewards begin afterwards: what starting shares gain or lose in the warm-up is no profit and no drawdown.
+    """
+    structure = static.structure
+    length = structure.ticks_per_action
+    if structure.warmup_ticks % length:
+        single = replace(static, structure=replace(structure, ticks_per_action=1))
+        length = 1
+
+        def step(params: Params, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
+            return decisions.step(single, params, state, action)
+
+    state = begin(static, params, seed, episode)
+    shape = (seed.shape[0], structure.num_symbols)
+    hold = torch.full(shape, actions.REST, dtype=torch.int64, device=seed.device)
+    with torch.no_grad():
+        for _ in range(structure.warmup_ticks // length):
+            state, _ = step(params, state, hold)
+    return replace(state, reward=rewards.start(state.accounts.half_equity))
+
+
+class Episode(NamedTuple):
+    """An episode by its name: which market's numbers, which seed, and how many episodes it has had."""
+
+    market: int
+    seed: int
+    number: int
+
+
+class EpisodePool:
+    """Opens episodes and puts them into a batch.
+
+    A program costs little more for many markets than for one. So markets that will end soon are opened along with those that have
+    ended: their next episode depends on nothing but their seed and how many they have had, and waits here, warmed up, until it is
+    asked for. With episodes that end at scattered times nearly all work is shared this way.
+
+    Args:
+        static: what the markets have in common.
+        config: of the markets.
+        base: parameters before anything is drawn, of N markets.
+        room: markets that are warmed up together: a chunk for every thread.
+    """
+
+    def __init__(self, static: Static, config: MarketConfig, base: Params, room: int) -> None:
+        self._static = static
+        self._config = config
+        self._base = base
+        self._room = room
+        self._warm: Replay | None = None
+        self._ready: dict[Episode, int] = {}  # its row
+
+    def open(self, target: Replay, wanted: Sequence[Episode], soon: Sequence[Episode]) -> None:
+        """Put opened episodes into a batch, each into the row of its market.
+
+        Args:
+            target: the batch.
+            wanted: the episodes.
+            soon: those that may be asked for next, the likeliest first.
+        """
+        missing = [episode for episode in wanted if episode not in self._ready]
+        self._put(target, [episode for episode in wanted if episode in self._ready])
+        while missing:
+            now, missing = missing[: self._room], missing[self._room :]
+            self._make(list(dict.fromkeys([*now, *soon]))[: self._room])
+            self._put(target, now)
+
+    def _put(self, target: Replay, episodes: Sequence[Episode]) -> None:
+        if episodes:
+            assert self._warm is not None
+            places = [self._ready.pop(episode) for episode in episodes]
+            target.take_rows(np.array([episode.market for episode in episodes]), self._warm, np.array(places))
+
+    def _make(self, episodes: Sequence[Episode]) -> None:
+        """Begin and warm up these, at most as many as there is room for."""
+        self._ready = {}  # until all of them are: interrupted, their rows hold neither old nor new episodes
+        padded = [*episodes, *[episodes[0]] * (self._room - len(episodes))]
+        market, seed, number = torch.tensor(padded, dtype=torch.int64, device="cpu").T.contiguous()
+        params = draw_params(self._config, rows(self._base, market), random.make_key(seed, number))
+        if self._warm is None:
+            self._warm = Replay(self._static, params, begin(self._static, params, seed, number))
+        state = open_episodes(self._static, params, seed, number, self._warm.step)
+        self._warm.load(params, state)
+        self._static.columns.without_events(self._warm.told_now)
+        self._ready = {episode: row for row, episode in enumerate(episodes)}
+
+
+class Openings:
+    """Opens the markets of a batch: all of them, or some by a mask.
+
+    Args:
+        static: what the markets have in common.
+        config: of the markets.
+        base: parameters before anything is drawn.
+    """
+
+    def __init__(self, static: Static, config: MarketConfig, base: Params) -> None:
+        self._static = static
+        self._config = config
+        self._base = base
+        self._pool: EpisodePool | None = None
+        self._shared = config.warmup_ticks % config.ticks_per_action == 0
+
+    def params(self, key: Tensor) -> Params:
+        """The worlds of episodes, key [N, 2] int32: that of a running episode is known whatever new seed its market was given."""
+        with torch.no_grad():
+            return draw_params(self._config, self._base, key)
+
+    def blank(self) -> MarketState:
+        """Markets that have not been warmed up: the right shapes."""
+        seed = torch.zeros_like(self._base.int64[:, 0])
+        return begin(self._static, self._base, seed, seed.clone())
+
+    def open_all(self, step: Step, seed: Tensor, episode: Tensor) -> tuple[MarketState, Params]:
+        """New episodes of all markets, by this step."""
+        params = self.params(random.make_key(seed, episode))
+        return open_episodes(self._static, params, seed, episode, step), params
+
+    def open_some(
+        self,
+        chosen: Tensor,
+        replay: Replay | None,
+        present: tuple[MarketState, Params],
+        episodes: tuple[Tensor, Tensor],
+        *,
+        ahead: bool,
+        step: Step,
+    ) -> tuple[MarketState, Params]:
+        """New episodes of the markets of the mask [N] bool; the others keep every bit.
+
+        Args:
+            replay: the program that steps the batch, if one does.
+            present: state and parameters of the batch.
+            episodes: seed and episode of every market, [N] int64 each.
+            ahead: whether each market will go on to the next episode of its seed.
+            step: any step that takes a part of the batch, for where openings cannot share the program.
+        """
+        index = chosen.nonzero().flatten()
+        (state, params), (seed, episode) = present, episodes
+        if replay is not None and self._shared:
+            try:
+                return self._open_together(chosen, index, replay, present, episodes, ahead=ahead)
+            except (
+                Exception
+            ) as error:  # a compiler may fail in any way; what is wrong with an opening itself fails again
+                say(f"openings are uncompiled from now on, with the same numbers: {reason(error)}")
+                self._shared = False
+        some = rows(self.params(random.make_key(seed, episode)), index)
+        opened = open_episodes(self._static, some, seed[index], episode[index], step)
+        return put_rows(state, index, opened), put_rows(params, index, some) if self._config.randomize else params
+
+    def forget(self) -> None:
+        """Forget what is opened ahead: it may be half made."""
+        self._pool = None
+
+    def _open_together(
+        self,
+        chosen: Tensor,
+        index: Tensor,
+        replay: Replay,
+        present: tuple[MarketState, Params],
+        episodes: tuple[Tensor, Tensor],
+        *,
+        ahead: bool,
+    ) -> tuple[MarketState, Params]:
+        """The same by a program that also warms up the episodes that will be asked for next."""
+        state, params = present
+        replay.load(params, state)
+        if self._pool is None:
+            self._pool = EpisodePool(self._static, self._config, self._base, replay.at_once)
+        seeds, numbers = (numbers.tolist() for numbers in episodes)
+
+        def named(markets: Sequence[int]) -> list[Episode]:
+            return [Episode(market, seeds[market], numbers[market]) for market in markets]
+
+        soon: list[int] = []
+        if ahead:  # those nearest to their end
+            ticks = torch.where(chosen, -1, replay.state.clock.tick)
+            nearest = torch.topk(ticks, min(replay.at_once, len(ticks))).indices
+            soon = nearest[~chosen[nearest]].tolist()
+        self._pool.open(replay, named(index.tolist()), named(soon))
+        if self._config.randomize:
+            params = put_rows(params, index, rows(self.params(replay.state.clock.key), index))
+        return replay.state, params

@@ -1,0 +1,261 @@
+"""Playing every policy in the same episodes, and the table of what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchgym.config import MarketConfig
+from torchgym.config.validation import check_count
+from torchgym.engine import Market, consecutive_seeds
+from torchgym.lab.audit.attempts import POLICIES, Attempt
+from torchgym.lab.audit.snapshot import AuditSnapshot, columns
+from torchgym.lab.audit.verdicts import GAIN, Sample, mean_and_error, t_statistic
+from torchgym.lab.policies import Memory
+from torchgym.progress import Progress, silent
+from torchgym.sim import matching
+
+SEED = 5_000_000_000_000  # first episode; far from the small seeds that one trains with
+UNWIND = 30  # last ticks of an episode, in which every policy sells what it holds
+_HOLD = 100  # of the action scheme "percent"
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """What one policy made of its episodes; money in currency per episode."""
+
+    policy: str
+    description: str
+    requirement: str
+    profit_mean: float  # after all costs, everything sold
+    profit_standard_error: float
+    profit_bp: float  # of the amount traded
+    t_statistic: float
+    before_commission: float  # profit without commission
+    paper: float  # profit by the mid before unwinding began
+    turnover: float  # amount traded, both sides positive
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The verdicts of one audit."""
+
+    rows: list[AuditRow]
+    config: MarketConfig
+    episodes: int
+    ticks: int
+    seed: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether every policy met its requirement."""
+        return all(row.passed for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values, ready for JSON."""
+        content = {**vars(self), "config": self.config.to_dict(), "rows": [asdict(row) for row in self.rows]}
+        return {**content, "passed": self.passed, "gain_t": GAIN}
+
+
+def audit(
+    config: MarketConfig | None = None,
+    *,
+    episodes: int = 512,
+    ticks: int = 1_000,
+    seed: int = SEED,
+    policies: Sequence[str] | Mapping[str, Attempt] | None = None,
+    batch: int = 32,
+    device: torch.device | str = "cpu",
+    compile: bool = True,
+    progress: Progress = silent,
+) -> Audit:
+    """Let scripted traders try to get money for nothing.
+
+    Policies play side by side: each has its own markets in one batch, and all of them the same episodes. The terms of trade are
+    the configuration's; standard orders and positions too. Large policies send ten times the standard order and hold ten of
+    those. In the last 30 ticks of an episode every policy sells, order by order, and what the book did not take by then counts
+    at what it would fetch (less commission).
+
+    Args:
+        config: the market; what the learner sees, how it acts, how often and how equity is marked is set by the audit.
+        episodes: how many, for every policy; below some hundreds the levels of significance are only nominal.
+        ticks: length of an episode after the warm-up.
+        seed: of the first episode; the others follow.
+        policies: names of `POLICIES`, or attempts of your own by name; None plays all. Others that a verdict compares with play
+            too, without a row.
+        batch: episodes played at once; a batch has as many markets for each policy.
+        progress: called with the stage ("opening" or "ticks"), how much of it is done and how much there is, from 0 on.
+
+    Returns:
+        A row per policy, in order. The same arguments give the same numbers, whatever `batch` and `compile`.
+
+    Raises:
+        ValueError: for an unknown policy, listing the known ones; fewer than two episodes; an episode too short to unwind.
+    """
+    config = MarketConfig() if config is None else config
+    table, chosen = _choose(policies)
+    for name, value, low in (("episodes", episodes, 2), ("ticks", ticks, 2 * UNWIND), ("batch", batch, 1)):
+        check_count(name, value, low)
+    needed = [other for name in chosen for other in table[name].requirement.needs]
+    playing = {name: table[name] for name in dict.fromkeys([*chosen, *needed])}
+    size = min(batch, episodes)
+    blocks = consecutive_seeds(seed, size * -(-episodes // size)).split(size)
+    market = Market(_terms(config, ticks), num_envs=size * len(playing), seed=0, device=device, compile=compile)
+    progress("opening", 0, 1)
+    parts = []
+    for block, seeds in enumerate(blocks):
+
+        def count(done: int, block: int = block) -> None:
+            if block == done == 0:
+                progress("opening", 1, 1)
+            progress("ticks", block * ticks + done, len(blocks) * ticks)
+
+        parts.append(_play(market, config, list(playing.values()), seeds, ticks, count))
+    joined = {key: torch.cat([part[key] for part in parts], -1)[:, :episodes] for key in parts[0]}
+    samples = {
+        name: Sample(limit=_largest(config, attempt)[1], **{key: joined[key][at] for key in joined})
+        for at, (name, attempt) in enumerate(playing.items())
+    }
+    return Audit([_row(name, table[name], samples) for name in chosen], config, episodes, ticks, seed)
+
+
+def _choose(policies: Sequence[str] | Mapping[str, Attempt] | None) -> tuple[dict[str, Attempt], list[str]]:
+    """All attempts by name, and the names that get a row."""
+    if isinstance(policies, Mapping):
+        return POLICIES | dict(policies), list(policies)
+    chosen = list(POLICIES) if policies is None else list(dict.fromkeys(policies))
+    unknown = [repr(name) for name in chosen if name not in POLICIES]
+    if unknown:
+        raise ValueError(f"unknown policy {', '.join(unknown)}: choose from {', '.join(POLICIES)}")
+    return POLICIES, chosen
+
+
+def _unit(config: MarketConfig) -> int:
+    """Shares per step of the action: the largest divisor of the standard order up to a tenth of it."""
+    order = config.order_size
+    return next(unit for unit in range(max(1, order // 10), 0, -1) if order % unit == 0)
+
+
+def _largest(config: MarketConfig, attempt: Attempt) -> tuple[int, int]:
+    """Largest order and position in shares: the learner's, or ten times its order and ten such orders."""
+    large = 100 * _unit(config)
+    return (large, 10 * large) if attempt.large else (min(config.order_size, large), config.position_limit)
+
+
+def _terms(config: MarketConfig, ticks: int) -> MarketConfig:
+    """The same market, in which every policy can act as it wants and see what it needs."""
+    large = 100 * _unit(config)
+    return config.replace(
+        max_ticks=ticks,
+        ticks_per_action=1,
+        order_size=large,
+        position_limit=max(10 * large, config.position_limit),
+        action="percent",
+        features="full55",
+        scaling="raw",
+        information="public",
+        mark="mid",
+        reward="pnl",
+    )
+
+
+def _play(
+    market: Market,
+    config: MarketConfig,
+    attempts: Sequence[Attempt],
+    seeds: Tensor,
+    ticks: int,
+    count: Callable[[int], None],
+) -> dict[str, Tensor]:
+    """One batch of episodes for every policy: the tensors of a `Sample` by name, [policies, episodes] float64 currency."""
+    point, unit = market.config.point_size, _unit(config)
+    result = market.reset(seeds=seeds.repeat(len(attempts)))
+    count(0)
+    memories: list[Memory] = [{} for _ in attempts]
+    start, last = result.info["equity"], ticks - UNWIND
+    turnover, quoted, paper = torch.zeros_like(start), torch.zeros_like(start), start
+    owed = torch.zeros_like(market.live.accounts.half_equity)
+    for now in range(ticks):
+        shares = _shares(market, config, attempts, memories, columns(market, result), now, last)
+        action = torch.full_like(result.info["position"], _HOLD)
+        action[:, 0] += torch.div(shares, unit, rounding_mode="trunc")
+        spread = market.live.tape.ask - market.live.tape.bid
+        result = market.step(action)
+        turnover += result.info["turnover"]
+        quoted += (result.info["filled"].abs() * spread).sum(-1).to(torch.float64) * (0.5 * point)
+        owed += (torch.clamp(-result.info["position"], min=0) * market.live.tape.half_mids[..., -1]).sum(-1)
+        if now + 1 == last:
+            paper = result.info["equity"]
+        if (now + 1) % 50 == 0 or now + 1 == ticks:
+            count(now + 1)
+    rate, half_ppb = market.config.commission_bps * 1e-4, 2_000_000_000
+    due = torch.div(owed * market.config.borrow_ppb, half_ppb, rounding_mode="floor")
+    totals = {
+        "profit": result.info["cash"] + _left(market, rate) - start,
+        "paper": paper - start,
+        "fees": result.info["fees"],
+        "fees_due": turnover * rate,
+        "borrow": result.info["borrow"],
+        "borrow_due": due.to(torch.float64) * point,
+        "turnover": turnover,
+        "quoted": quoted,
+    }
+    return {name: total.reshape(len(attempts), -1).cpu() for name, total in totals.items()}
+
+
+def _shares(
+    market: Market,
+    config: MarketConfig,
+    attempts: Sequence[Attempt],
+    memories: Sequence[Memory],
+    columns: Mapping[str, Tensor],
+    now: int,
+    last: int,
+) -> Tensor:
+    """What every policy trades now within its order and limit, [N] int64 shares; from `last` on all of them get out."""
+    position = market.live.accounts.learner_shares[:, 0].clone()
+    count, wanted = position.numel() // len(attempts), []
+    for at, (attempt, memory) in enumerate(zip(attempts, memories, strict=True)):
+        rows = slice(at * count, (at + 1) * count)
+        order, limit = _largest(config, attempt)
+        held = position[rows]
+        snapshot = AuditSnapshot(columns, rows, held, now, last, order, limit)
+        shares = torch.clamp(attempt.rule(snapshot, memory) if now < last else -held, -order, order)
+        wanted.append(torch.clamp(held + shares, -limit, limit) - held)
+    return torch.cat(wanted)
+
+
+def _left(market: Market, rate: float) -> Tensor:
+    """What the shares still held would fetch from the book, less commission, [N] float64 currency."""
+    state = market.state
+    half_mid = state.tape.half_mids[..., -1]
+    half = matching.liquidation_value(market.structure, state.book, state.accounts.learner_shares, half_mid)
+    worth = half.to(torch.float64) * (0.5 * market.config.point_size)
+    return (worth - rate * worth.abs()).sum(-1)
+
+
+def _row(name: str, attempt: Attempt, samples: Mapping[str, Sample]) -> AuditRow:
+    own = samples[name]
+    passed, reason = attempt.requirement.judge(own, samples)
+    mean, error = mean_and_error(own.profit)
+    turnover = own.turnover.mean().item()
+    return AuditRow(
+        policy=name,
+        description=attempt.description,
+        requirement=attempt.requirement.text,
+        profit_mean=mean,
+        profit_standard_error=error,
+        profit_bp=1e4 * mean / turnover if turnover > 0.0 else 0.0,
+        t_statistic=t_statistic(own.profit),
+        before_commission=(own.profit + own.fees).mean().item(),
+        paper=own.paper.mean().item(),
+        turnover=turnover,
+        passed=passed,
+        reason=reason,
+    )

@@ -1,0 +1,232 @@
+"""What is told of a market, one row for each entry: of the learner's account, of a step, and of a recorded path.
+
+Specs, packed results, paths, recordings and the docs follow from the rows; one more entry is one more row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchgym.config import MarketConfig, Structure
+from torchgym.readout import rewards
+from torchgym.readout.rewards import REWARDS
+from torchgym.sim.params import Params
+from torchgym.sim.state import MarketState
+from torchgym.table import Table
+
+
+@dataclass
+class Events:
+    """What happened in a step, over all its ticks."""
+
+    reward: Tensor  # [N] float64
+    terms: dict[str, Tensor]  # [N] float64 each, before their weights
+    filled: Tensor  # [N, S] int64 shares, signed
+    turnover: Tensor  # [N] int64 points x shares
+
+
+@dataclass
+class Moment:
+    """What the formulas of the entries read: a state, and the step that led to it."""
+
+    structure: Structure
+    params: Params
+    state: MarketState
+    events: Events
+
+    def currency(self, money: Tensor) -> Tensor:
+        """Points, or points x shares, [N] or [N, S], as float64 currency."""
+        point = self.params.point_size
+        return money.to(torch.float64) * (point[:, 0] if money.dim() == 1 else point)
+
+    def half_currency(self, doubled: Tensor) -> Tensor:
+        """The same of doubled units."""
+        point = self.params.half_point
+        return doubled.to(torch.float64) * (point[:, 0] if doubled.dim() == 1 else point)
+
+    def makers(self, owned: Tensor) -> Tensor:
+        """What all makers own together: [N, S, A] to [N, S]."""
+        return owned[..., self.structure.maker_owners].sum(-1)
+
+    def listed(self, log_price: Tensor) -> Tensor:
+        """Currency, from the log of a price over the list price."""
+        return self.params.list_value * torch.exp(log_price)
+
+
+Formula = Callable[[Moment], Tensor]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row: what it is, and the formula that reads it, [N], or [N, S] where it is per symbol."""
+
+    formula: Formula
+    unit: str
+    meaning: str
+    dtype: torch.dtype = torch.float64
+    per_symbol: bool = False
+    hidden: bool = False  # nobody in the market knows it
+    event: bool = False  # happened in the step: zero where nothing did
+
+    def width(self, structure: MarketConfig | Structure) -> int:
+        """Numbers per market."""
+        return structure.num_symbols if self.per_symbol else 1
+
+
+def _shares(formula: Formula, meaning: str, unit: str = "shares", *, hidden: bool = False) -> Entry:
+    return Entry(formula, unit, meaning, torch.int64, per_symbol=True, hidden=hidden)
+
+
+def _price(formula: Formula, meaning: str, unit: str = "currency", *, hidden: bool = False) -> Entry:
+    return Entry(formula, unit, meaning, per_symbol=True, hidden=hidden)
+
+
+def _time_left(m: Moment) -> Tensor:
+    clock = m.state.clock
+    length = clock.last.to(torch.float64)
+    return torch.minimum((clock.last - clock.tick).clamp(min=0), clock.last).to(torch.float64) * (1.0 / length)
+
+
+_POSITION = _shares(
+    lambda m: m.state.accounts.learner_shares, "what the learner holds of the symbol, negative when short"
+)
+_EQUITY = Entry(
+    lambda m: m.half_currency(m.state.accounts.half_equity), "currency", "cash and marked positions in all symbols"
+)
+
+# What the learner observes of itself: [N, S + 3] float64, in this order.
+ACCOUNT: Table[Entry] = Table(
+    "account entry",
+    {
+        "position": Entry(
+            lambda m: m.state.accounts.learner_shares.to(torch.float64) * m.params.per_position_limit,
+            "fraction",
+            "position in the symbol over the position limit",
+            per_symbol=True,
+        ),
+        "cash": Entry(
+            lambda m: (
+                (m.state.accounts.learner_cash - m.params.starting_cash[:, 0]).to(torch.float64)
+                * m.params.per_starting_cash[:, 0]
+            ),
+            "fraction",
+            "cash over the starting cash, less 1",
+        ),
+        "equity": Entry(
+            lambda m: (
+                (m.state.accounts.half_equity - 2 * m.params.starting_cash[:, 0]).to(torch.float64)
+                * m.params.per_starting_cash_x2[:, 0]
+            ),
+            "fraction",
+            "equity over the starting cash, less 1",
+        ),
+        "time_left": Entry(_time_left, "fraction", "share of the episode that is left"),
+    },
+)
+
+# What `StepResult.info` holds beside the terms of the reward.
+INFO: Table[Entry] = Table(
+    "info entry",
+    {
+        "tick": Entry(lambda m: m.state.clock.tick, "ticks", "ticks played since the episode began", torch.int64),
+        "equity": _EQUITY,
+        "cash": Entry(lambda m: m.currency(m.state.accounts.learner_cash), "currency", "the learner's cash"),
+        "realized_pnl": Entry(
+            lambda m: m.currency(m.state.accounts.realized),
+            "currency",
+            "profit of closed positions so far, less fees and borrow",
+        ),
+        "fees": Entry(lambda m: m.currency(m.state.accounts.fees), "currency", "commission paid so far"),
+        "borrow": Entry(lambda m: m.currency(m.state.accounts.borrow), "currency", "paid so far for short positions"),
+        "turnover": Entry(
+            lambda m: m.currency(m.events.turnover),
+            "currency",
+            "amount traded in all symbols, both sides positive",
+            event=True,
+        ),
+        "position": _POSITION,
+        "filled": Entry(
+            lambda m: m.events.filled,
+            "shares",
+            "what the learner traded of the symbol, positive when it bought",
+            torch.int64,
+            per_symbol=True,
+            event=True,
+        ),
+    },
+)
+
+# What `Market.run` and recordings can hold of each tick.
+PATHS: Table[Entry] = Table(
+    "entry of a path",
+    {
+        "mid": _price(
+            lambda m: m.half_currency(m.state.tape.half_mids[..., -1]), "halfway between the best bid and ask"
+        ),
+        "close": _price(lambda m: m.currency(m.state.tape.close), "last price traded at"),
+        "bid": _price(lambda m: m.currency(m.state.tape.bid), "best bid"),
+        "ask": _price(lambda m: m.currency(m.state.tape.ask), "best ask"),
+        "volume": _shares(lambda m: m.state.tape.volumes[..., -1], "shares traded in the tick"),
+        "fills": _shares(lambda m: m.state.tape.orders_filled, "orders filled in the tick", "orders"),
+        "bid_depth": _shares(lambda m: m.state.tape.bid_depth, "shares resting within 10 points of the best bid"),
+        "ask_depth": _shares(lambda m: m.state.tape.ask_depth, "shares resting within 10 points of the best ask"),
+        "buys": _shares(lambda m: m.state.tape.buys[..., -1], "shares bought in the tick by orders that came in"),
+        "sells": _shares(lambda m: m.state.tape.sells[..., -1], "shares sold in the tick by orders that came in"),
+        "value": _price(
+            lambda m: m.listed(m.state.value.level),
+            "fundamental value, which no trader knows; seen with information='privileged' only",
+            hidden=True,
+        ),
+        "estimate": _price(
+            lambda m: m.listed(m.state.value.level + m.state.value.estimate_error),
+            "public estimate of value; not shown to the learner with information='none'",
+        ),
+        "news": _price(
+            lambda m: m.state.value.headline,
+            "effect on the log price that the headline of the tick implies; 0 without one",
+            "fraction",
+        ),
+        "maker_shares": _shares(
+            lambda m: m.makers(m.state.accounts.shares),
+            "shares that all makers own together, measured from what they began with",
+            hidden=True,
+        ),
+        "maker_cash": _price(
+            lambda m: m.currency(m.makers(m.state.accounts.cash)),
+            "cash that all makers own together, measured from what they began with",
+            hidden=True,
+        ),
+        "position": _POSITION,
+        "equity": _EQUITY,
+    },
+)
+
+
+def info_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
+    """The rows of `StepResult.info`: those of `INFO`, and `reward_<term>` for each term, before its weight."""
+    chosen = rewards.terms(structure)
+
+    def term(name: str) -> Entry:
+        row = REWARDS[name]
+        meaning = f"{row.meaning}, before its weight in the reward"
+        return Entry(lambda m: m.events.terms[name], row.unit, meaning, event=True)
+
+    return {**INFO, **{f"reward_{name}": term(name) for name in chosen}}
+
+
+def account_names(structure: MarketConfig | Structure) -> list[str]:
+    """Names of the numbers of the observed account, in order.
+
+    >>> account_names(MarketConfig())
+    ['position', 'cash', 'equity', 'time_left']
+    """
+    many = structure.num_symbols > 1
+    return [
+        f"{name}@{at}" if many and row.per_symbol else name
+        for name, row in ACCOUNT.items()
+        for at in range(row.width(structure))
+    ]

@@ -1,0 +1,248 @@
+"""`run_ladder`: train an agent on every task from several seeds, judge each on held-out episodes, go on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from torchgym.config import preset
+from torchgym.config.validation import Within, check_fields
+from torchgym.engine import Market, consecutive_seeds
+from torchgym.files import read_json, write_json
+from torchgym.lab.performance import TEST_SEED, TRAINING_SEEDS, VALIDATION_SEED, play
+from torchgym.lab.policies import BASELINES, MakePolicy
+from torchgym.progress import Progress, silent
+from torchgym.training import CHECKPOINT, Run, resume, start
+from torchgym.training.ladder.tasks import TASKS, Task
+from torchgym.version import __version__
+
+_SEED_STEP = 1_000
+_SAVE_EVERY = 20  # updates
+_RESULT, _REFERENCE = "result.json", "reference.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train and how.
+
+    Args:
+        preset: which market.
+        tasks: names of `TASKS`, in order.
+        seeds: trainings per task.
+        seed: seed of the first training; each following training adds 1,000, so that they share no market.
+        episodes: held-out episodes on which every agent and reference is judged.
+        frames: decisions per training; None takes each task's own number.
+        device: where markets and networks live.
+        compile: run compiled markets; the numbers are the same.
+
+    Raises:
+        ValueError: at construction, for what is unknown or impossible.
+    """
+
+    preset: str = "default"
+    tasks: tuple[str, ...] = tuple(TASKS)
+    seeds: Annotated[int, Within(1, 1_000)] = 5
+    seed: Annotated[int, Within(0, TRAINING_SEEDS)] = 0
+    episodes: Annotated[int, Within(2, 1_000_000)] = 1_024
+    frames: Annotated[int, Within(1, 2**53)] | None = None
+    device: str = "cpu"
+    compile: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self, Plan)
+        preset(self.preset)
+        unknown = [repr(name) for name in self.tasks if name not in TASKS]
+        if unknown:
+            raise ValueError(f"tasks: unknown task {', '.join(unknown)}: choose from {', '.join(TASKS)}")
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"tasks: a task is named twice: {', '.join(self.tasks)}")
+        last = self.seed + _SEED_STEP * self.seeds
+        if last > TRAINING_SEEDS:
+            raise ValueError(
+                f"seed = {self.seed} leads to markets of seed {last}, from {TRAINING_SEEDS} on they are held out"
+            )
+
+    def seed_of(self, training: int) -> int:
+        """Seed of a training, counted from 0."""
+        return self.seed + _SEED_STEP * training
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One task done: scores per held-out episode."""
+
+    name: str
+    task: Task
+    reference: str  # the reference that was chosen
+    reference_scores: Tensor  # [E] float64
+    hold_scores: Tensor  # [E] float64: of doing nothing
+    agent_scores: Tensor  # [trainings, E] float64
+    curves: list[list[dict[str, float]]]  # of each training, see `torchgym.training.Run`
+    frames: int  # of each training
+
+
+def run_ladder(
+    plan: Plan, folder: Path, *, progress: Progress = silent, stop: Callable[[], bool] = lambda: False
+) -> list[TaskResult] | None:
+    """Train and judge what the folder does not hold yet.
+
+    Args:
+        folder: has a sub-folder per task and training, with its checkpoint and its result. A second call with the same plan goes
+            on from there, in the same bits.
+        progress: called with the stage, how much of it is done and how much there is: before it begins, after every update of a
+            training and after every decision of a test.
+        stop: asked after every update and before every judgement; True saves and ends.
+
+    Returns:
+        Every task, or None where it was stopped before the end.
+
+    Raises:
+        ValueError: when the folder holds trainings of another plan.
+    """
+    done = []
+    for name in plan.tasks:
+        work = _Work(plan, name, folder / name, progress, stop)
+        runs = []
+        for training in range(plan.seeds):
+            found = work.train(training)
+            if found is None:
+                return None
+            runs.append(found)
+        references = work.references()
+        if references is None:
+            return None
+        done.append(_result(plan, name, runs, references))
+    return done
+
+
+class _Work:
+    """What there is to do on one task, and what of it the folder holds already."""
+
+    def __init__(self, plan: Plan, name: str, folder: Path, progress: Progress, stop: Callable[[], bool]) -> None:
+        self.plan = plan
+        self.name = name
+        self.task = TASKS[name]
+        self.folder = folder
+        self.progress = progress
+        self.stop = stop
+        self.config = self.task.config(plan.preset)
+        self.settings = self.task.ppo(plan.frames)
+        self._market: Market | None = None
+
+    def train(self, training: int) -> dict[str, Any] | None:
+        """Scores and curve of one training; None where it was stopped."""
+        folder, seed = self.folder / f"training_{training + 1}", self.plan.seed_of(training)
+        asked = self._asked(seed=seed, settings=vars(self.settings))
+        found = _kept(folder / _RESULT, asked, ("scores", "curve"))
+        if found is not None:
+            return found
+        run = self._run(folder, asked, seed)
+        label = f"{self.name}, training {training + 1} of {self.plan.seeds}"
+        total = self.settings.updates
+        self.progress(label, run.trainer.update, total)
+
+        def told(run: Run) -> None:
+            self.progress(label, run.trainer.update, total)
+            if run.trainer.update % _SAVE_EVERY == 0:
+                run.save(folder)
+
+        complete = run.advance(told=told, stop=self.stop)
+        run.save(folder)
+        if not complete or self.stop():
+            return None
+        scores = self._scores(f"{label}, test", run.trainer.agent.make_policy, TEST_SEED)
+        return _keep(folder / _RESULT, asked, {"scores": scores.tolist(), "curve": run.curve})
+
+    def references(self) -> dict[str, Any] | None:
+        """The best reference, its scores and those of doing nothing; None where it was stopped."""
+        references = self.task.references
+        asked = self._asked(references=list(references), validation_seed=VALIDATION_SEED)
+        found = _kept(self.folder / _REFERENCE, asked, ("reference", "scores", "hold_scores"))
+        if found is not None:
+            return found
+        tried: dict[str, float] = {}
+        for reference, make_policy in references.items():
+            if self.stop():
+                return None
+            tried[reference] = (
+                self._scores(f"{self.name}, {reference}, tried", make_policy, VALIDATION_SEED).mean().item()
+            )
+        best = max(tried, key=lambda reference: tried[reference])
+        scores = self._scores(f"{self.name}, {best}, test", references[best], TEST_SEED).tolist()
+        hold = self._scores(f"{self.name}, hold, test", BASELINES["hold"].make, TEST_SEED).tolist()
+        found = {"reference": best, "validation_means": tried, "scores": scores, "hold_scores": hold}
+        return _keep(self.folder / _REFERENCE, asked, found)
+
+    def _run(self, folder: Path, asked: dict[str, Any], seed: int) -> Run:
+        """A new run, or the one that waits in the folder."""
+        if not (folder / CHECKPOINT).is_file():
+            return start(self.config, self.settings, seed=seed, device=self.plan.device, compile=self.plan.compile)
+        run = resume(folder, device=self.plan.device, compile=self.plan.compile)
+        trainer = run.trainer
+        going = {"config": trainer.config.to_dict(), "settings": vars(trainer.settings), "seed": trainer.seed}
+        _check_same(folder, {key: asked[key] for key in going}, _plain(going))
+        return run
+
+    def _scores(self, stage: str, make_policy: MakePolicy, seed: int) -> Tensor:
+        """Score of every episode, [E] float64."""
+        plan = self.plan
+        self.progress(stage, 0, self.config.max_ticks // self.config.ticks_per_action)
+        if self._market is None:
+            self._market = Market(self.config, plan.episodes, seed=seed, device=plan.device, compile=plan.compile)
+        seeds = consecutive_seeds(seed, plan.episodes)
+        found = play(self._market, make_policy, seeds, lambda done, total: self.progress(stage, done, total))
+        return found.profit if self.task.score == "profit" else found.reward
+
+    def _asked(self, **more: Any) -> dict[str, Any]:
+        """What decides a result."""
+        common = {"torchgym": __version__, "config": self.config.to_dict(), "episodes": self.plan.episodes}
+        return _plain({**common, "test_seed": TEST_SEED, "score": self.task.score, **more})
+
+
+def _result(plan: Plan, name: str, runs: Sequence[dict[str, Any]], references: dict[str, Any]) -> TaskResult:
+    settings = TASKS[name].ppo(plan.frames)
+    return TaskResult(
+        name=name,
+        task=TASKS[name],
+        reference=references["reference"],
+        reference_scores=torch.tensor(references["scores"], dtype=torch.float64, device="cpu"),
+        hold_scores=torch.tensor(references["hold_scores"], dtype=torch.float64, device="cpu"),
+        agent_scores=torch.tensor([run["scores"] for run in runs], dtype=torch.float64, device="cpu"),
+        curves=[run["curve"] for run in runs],
+        frames=settings.updates * settings.frames_per_update,
+    )
+
+
+def _kept(path: Path, asked: dict[str, Any], entries: Sequence[str]) -> dict[str, Any] | None:
+    """A result that is there already, with these entries."""
+    if not path.is_file():
+        return None
+    found = read_json(path, ("asked", *entries))
+    _check_same(path.parent, asked, found["asked"])
+    return found
+
+
+def _keep(path: Path, asked: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"asked": asked, **found})
+    return found
+
+
+def _check_same(folder: Path, asked: dict[str, Any], found: dict[str, Any]) -> None:
+    differing = [key for key in asked if asked[key] != found.get(key)]
+    if differing:
+        raise ValueError(
+            f"{folder} holds results of another {', '.join(differing)}: give another folder, or remove it to begin anew"
+        )
+
+
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    """The content as JSON returns it: lists in place of tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(content))
+    return plain

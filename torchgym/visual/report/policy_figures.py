@@ -1,0 +1,198 @@
+"""Figures that compare policies: the parts and the spread of their profits, their differences, and the agent's learning curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import plotly.graph_objects as go
+
+from torchgym.visual.palette import LIGHT
+from torchgym.visual.report.figures import PageFigure, faded
+from torchgym.visual.report.formats import SPACE, axis_label, money, number, p_value, spoken
+
+# Names of the parts of a profit, in the order in which they are drawn.
+PARTS = {
+    "value": "value moved",
+    "convergence": "price moved relative to value",
+    "spread": "spread",
+    "impact": "impact",
+    "fees": "fees",
+    "borrow": "borrow",
+    "marking": "marking",
+}
+COSTS = ("spread", "impact", "fees", "borrow")
+_SIGNIFICANT = 0.05  # adjusted p below which a difference is significant
+_ROW = 44  # pixels per policy
+_MANY = 600  # episodes beyond which only outliers are drawn one by one
+
+
+def ordered(evaluation: Mapping[str, Any]) -> list[str]:
+    """Names of the policies, the agent first."""
+    return sorted(evaluation["policies"], key=lambda name: name != evaluation.get("agent"))
+
+
+def parts_of(evaluation: Mapping[str, Any]) -> list[str]:
+    """Parts of any policy's profit, known ones first."""
+    found = {part for row in evaluation["policies"].values() for part in row["attribution"]}
+    return [*(part for part in PARTS if part in found), *sorted(found - set(PARTS))]
+
+
+def is_significant(row: Mapping[str, Any]) -> bool:
+    """Whether the two policies of a comparison differ significantly."""
+    return row["p_adjusted"] is not None and row["p_adjusted"] < _SIGNIFICANT
+
+
+def lead_figure(evaluation: Mapping[str, Any]) -> PageFigure:
+    """Mean difference of profit between one policy and each other one, of at least one comparison."""
+    rows, ahead = evaluation["comparisons"], spoken(evaluation["comparisons"][0]["against"])
+    colours = [
+        LIGHT.muted if not is_significant(row) else LIGHT.price if row["lead"] > 0.0 else LIGHT.value for row in rows
+    ]
+    inside = [colour if is_significant(row) else LIGHT.background for row, colour in zip(rows, colours, strict=True)]
+    figure = _by_policy([row["policy"] for row in rows], "lead per episode, currency")
+    for place, (row, colour) in enumerate(zip(rows, colours, strict=True)):
+        line = {"color": colour, "width": 2.5}
+        figure.add_scatter(x=[row["low"], row["high"]], y=[place] * 2, mode="lines", line=line, hoverinfo="skip")
+    figure.add_scatter(
+        x=[row["lead"] for row in rows],
+        y=list(range(len(rows))),
+        mode="markers",
+        marker={"size": 11, "color": inside, "opacity": 1.0, "line": {"color": colours, "width": 2.5}},
+        text=[f"{money(row['lead'])}, adjusted p {p_value(row['p_adjusted'])}" for row in rows],
+        hovertemplate="%{text}<extra></extra>",
+    )
+    leads = [f"{money(row['lead'])} over {spoken(row['policy'])}" for row in rows]
+    return PageFigure(
+        "leads",
+        f"Lead of {ahead}",
+        f"Mean lead of {ahead} on the same episodes: {'; '.join(leads)}.",
+        f"Mean difference of profit on the same episodes, with its 95{SPACE}% interval. A filled dot: significantly ahead (blue)"
+        f" or behind (orange), at an adjusted p below {_SIGNIFICANT}; an open grey dot: the difference is not significant.",
+        figure.update_layout(showlegend=False, xaxis_rangemode="tozero"),
+        height=_height(rows, 60),
+    )
+
+
+def attribution_figure(evaluation: Mapping[str, Any]) -> PageFigure:
+    """Mean profit of each policy by its parts."""
+    names = ordered(evaluation)
+    rows = [evaluation["policies"][name] for name in names]
+    means, places = [fmean(row["profit"]) for row in rows], list(range(len(names)))
+    figure = _by_policy(names, "currency per episode")
+    for index, part in enumerate(parts_of(evaluation)):
+        name = PARTS.get(part, spoken(part))
+        figure.add_bar(
+            x=[row["attribution"].get(part, 0.0) for row in rows],
+            y=places,
+            orientation="h",
+            name=name,
+            marker={
+                "color": LIGHT.series[index % len(LIGHT.series)],
+                "line": {"color": LIGHT.background, "width": 1},
+            },
+            hovertemplate=f"{axis_label(name)} %{{x:+,.2f}}<extra></extra>",
+        )
+    figure.add_scatter(
+        x=means,
+        y=places,
+        name="profit",
+        mode="markers",
+        marker={"size": 10, "color": LIGHT.text, "line": {"color": LIGHT.background, "width": 2}},
+        hovertemplate="profit %{x:+,.2f}<extra></extra>",
+    )
+    profits = [f"{spoken(name)} {money(mean)}" for name, mean in zip(names, means, strict=True)]
+    return PageFigure(
+        "attribution",
+        "Where the profit came from",
+        f"Mean profit per episode by gains and costs: {'; '.join(profits)}.",
+        "Gains from holding: the hidden value moved, and the price moved nearer to that value or away from it. Costs: half the"
+        " spread, the impact of walking the book, commission and borrow. The dot is the sum.",
+        figure.update_layout(barmode="relative", bargap=0.42),
+        height=_height(names, 190),
+    )
+
+
+def distribution_figure(evaluation: Mapping[str, Any]) -> PageFigure:
+    """Profit of every episode by policy."""
+    names, seed, count = ordered(evaluation), evaluation["seed"], evaluation["episodes"]
+    profits = {name: evaluation["policies"][name]["profit"] for name in names}
+    figure = _by_policy(names, "profit of an episode, currency")
+    for place, (name, profit) in enumerate(profits.items()):
+        colour = LIGHT.price if name == evaluation.get("agent") else LIGHT.muted
+        figure.add_box(
+            x=profit,
+            y0=place,
+            orientation="h",
+            boxpoints="all" if count <= _MANY else "outliers",
+            jitter=0.55,
+            pointpos=0.0,
+            boxmean=True,
+            width=0.6,
+            fillcolor=faded(colour, 0.10),
+            line={"color": colour, "width": 1.4},
+            marker={"color": faded(colour, 0.45), "size": 4},
+            text=[f"episode {index}, seed {seed + index}" for index in range(len(profit))],
+            hovertemplate="%{text}: %{x:+,.2f}<extra></extra>",
+        )
+    ranges = [f"{spoken(name)} from {money(min(row))} to {money(max(row))}" for name, row in profits.items()]
+    return PageFigure(
+        "distribution",
+        "Profit of every episode",
+        f"Distribution of profit over {count:,} episodes: {'; '.join(ranges)}.",
+        "Each dot is an episode. The box holds the middle half, its line is the median, the dashed line the mean. All policies"
+        " played the same episodes.",
+        figure.update_layout(showlegend=False),
+        height=_height(names, 60),
+    )
+
+
+def learning_figure(curve: Sequence[Mapping[str, Any]]) -> PageFigure:
+    """Reward during training; rows as of `torchgym.training.Run.curve`, at least one."""
+    figure, last = go.Figure(), curve[-1]
+    for column, name, colour in (
+        ("training_return", "while exploring", LIGHT.muted),
+        ("validation_return", "validation episodes", LIGHT.price),
+    ):
+        rows = [row for row in curve if row.get(column) is not None]
+        figure.add_scatter(
+            x=[row["frames"] for row in rows],
+            y=[row[column] for row in rows],
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "width": 1.8},
+            marker={"size": 5},
+            hovertemplate=f"{name} %{{y:+,.2f}}<extra></extra>",
+        )
+    figure.update_layout(template="torchgym", hovermode="x unified", uirevision="kept", margin_b=46)
+    figure.update_xaxes(title_text="decisions seen in training", showgrid=False, tickformat="~s")
+    figure.update_yaxes(title_text="reward per episode", zeroline=True)
+    return PageFigure(
+        "learning",
+        "Learning curve",
+        f"Reward per episode during training, over {number(last['frames'])} decisions;"
+        f" {money(last.get('training_return'))} at its end.",
+        "Mean sum of rewards per episode during training: with exploration, estimated from the decisions of each update; and in"
+        " validation, where the agent takes its likeliest choice, on episodes that it never trains on.",
+        figure,
+        height=360,
+    )
+
+
+def _by_policy(names: Sequence[str], title: str) -> go.Figure:
+    """Empty rows of policies, the first on top, over an axis of currency."""
+    figure = go.Figure().update_layout(template="torchgym", uirevision="kept", margin={"l": 20, "b": 42})
+    figure.update_xaxes(title_text=title, zeroline=True, tickformat=",~r")
+    return figure.update_yaxes(
+        tickvals=list(range(len(names))),
+        ticktext=[f"{axis_label(name)}  " for name in names],
+        tickfont={"color": LIGHT.text, "size": 12},
+        range=[len(names) - 0.5, -0.5],
+        automargin=True,
+        showgrid=False,
+    )
+
+
+def _height(rows: Sequence[Any], room: int) -> int:
+    return max(200, room + _ROW * len(rows))
