@@ -4,9 +4,10 @@
 """
 
 try:
-    import plotly  # noqa: F401 (the files of this package import more of it)
+    import jinja2  # noqa: F401
+    import plotly  # noqa: F401 (the files of this package import more of both)
 except ImportError as missing:
-    raise ImportError('reports need plotly: pip install "torchgym[report]"') from missing
+    raise ImportError(f'reports need {missing.name}: pip install "torchgym[report]"') from missing
 
 from torchgym.visual.report.folder import median_episode, read_evaluation, write_report
 from torchgym.visual.report.page import chosen_policy, page
