@@ -115,7 +115,8 @@ class Replay:
     @property
     def at_once(self) -> int:
         """Markets that all threads together step at once."""
-        return sum(part.stop - part.start for part in self._chunks[: torch.get_num_threads()])
+        largest = max(part.stop - part.start for part in self._chunks)
+        return largest * min(torch.get_num_threads(), len(self._chunks))
 
     @property
     def state(self) -> MarketState:

@@ -21,12 +21,13 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig, all_numbers, with_numbers
 from torchgym.config.numbers import Number, corners, find
-from torchgym.config.validation import check_number, shown
+from torchgym.config.validation import check_integer, check_number, shown
 from torchgym.numerics import exact
 from torchgym.numerics.trees import clone, map_tensors
 from torchgym.sim import noise
 
 _DTYPES = (torch.float32, torch.float64, torch.int64)
+_MOST_WORLDS = 1_000  # that are checked one by one
 
 
 def _decays(half_lives: Sequence[float]) -> tuple[float, ...]:
@@ -322,10 +323,11 @@ def make_params(
         if given.table.places != table.places or len(given.int64) != num_envs:
             raise ValueError(f"params must be those of {num_envs} markets of the same structure")
         return map_tensors(lambda tensor: tensor.to(device, copy=True), replace(given, table=table))
+    if given is not None and not isinstance(given, Mapping):
+        raise ValueError(f"params must map paths to numbers, or be those of a market, got {shown(given)}")
     rows = {path: _checked_rows(config, path, value, num_envs) for path, value in _flat(given or {}, ())}
-    if rows:
-        for world in corners({path: (min(values), max(values)) for path, values in rows.items()}):
-            with_numbers(config, world)
+    for world in _worlds(rows):
+        with_numbers(config, world)
     numbers: dict[str, Number] = {path: setting.value for path, setting in all_numbers(config).items()}
     numbers |= {path: function(_Source(config, numbers)) for path, function in table.derived.items()}
     params = _filled(table, numbers, num_envs)
@@ -333,6 +335,15 @@ def make_params(
         _put(params, path, values)
     _derive_again(config, params, rows)
     return map_tensors(lambda tensor: tensor.to(device), params)
+
+
+def _worlds(rows: Mapping[str, Sequence[float]]) -> Iterator[dict[str, float]]:
+    """The different markets; of more than a thousand their corners, of which some may be stricter."""
+    different = dict.fromkeys(zip(*rows.values(), strict=True))
+    if len(different) <= _MOST_WORLDS:
+        yield from (dict(zip(rows, world, strict=True)) for world in different)
+    else:
+        yield from corners({path: (min(values), max(values)) for path, values in rows.items()})
 
 
 def _filled(table: Table, numbers: Mapping[str, Number], num_envs: int) -> Params:
@@ -364,8 +375,9 @@ def _checked_rows(config: MarketConfig, path: str, value: Any, num_envs: int) ->
         raise ValueError(
             f"params[{path!r}] must be one number, or one for each of {num_envs} markets, got {shown(value)}"
         )
-    bounds = setting.bounds
-    return [check_number(f"params[{path!r}]", number, bounds.low, bounds.high) for number in listed]
+    bounds, name = setting.bounds, f"params[{path!r}]"
+    check = check_integer if isinstance(setting.value, int) else check_number
+    return [check(name, number, bounds.low, bounds.high) for number in listed]
 
 
 def _column(table: Table, path: str) -> tuple[torch.dtype, int]:
