@@ -98,6 +98,7 @@ def test_a_program_that_failed_is_not_tried_again(
 
     monkeypatch.setattr(replay.programs, "obtain", fail)
     monkeypatch.setattr(replay, "_failed", {})
+    monkeypatch.setattr(replay, "_known", {})
     for _ in range(3):
         assert_same_play(Market(CONFIG, 3, seed=4, compile=True))
     assert len(tried) == 1
