@@ -430,13 +430,13 @@ def test_a_forked_child_steps_on(work: str, lines: int) -> None:
 def unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No program is known, neither here nor on the disk, and none can be traced."""
 
-    def fail(*arguments: Any) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
         raise OSError("made up")
 
     monkeypatch.setenv("TORCHGYM_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(replay, "_known", {})
     monkeypatch.setattr(replay, "_failed", {})
-    monkeypatch.setattr(replay, "_trace", fail)
+    monkeypatch.setattr(replay, "trace_step", fail)
 
 
 def test_compiling_is_announced_before_the_tracing(
@@ -445,7 +445,7 @@ def test_compiling_is_announced_before_the_tracing(
     opened(CONFIG, 2, compile=True)
     first, second = capsys.readouterr().err.splitlines()
     cache = tmp_path / "cache"
-    assert first == f"torchgym: compiling the step for batches of 2: up to three minutes, kept in {cache}"
+    assert first == f"torchgym: compiling the step: up to three minutes, kept in {cache}"
     assert "OSError: made up" in second
     assert list(cache.iterdir()) == []
 
