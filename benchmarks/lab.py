@@ -16,6 +16,7 @@ from torch import Tensor
 from torchgym.config import MarketConfig, preset
 from torchgym.engine import Market, StepResult, consecutive_seeds
 from torchgym.numerics import random
+from torchgym.progress import silent
 from torchgym.quant_gym import PyVecTradingEnv
 from torchgym.sim import actions
 
@@ -82,7 +83,7 @@ class Lab:
         self.settings = settings
         self.config = preset(settings.preset)
         self.device = torch.device(settings.device)
-        self.tell = tell or _silent
+        self.tell = tell or silent
         self._markets: dict[tuple[MarketConfig, int, int], Market] = {}
         self._vector: PyVecTradingEnv | None = None
 
@@ -134,7 +135,3 @@ def drawn_actions(config: MarketConfig, count: int) -> Tensor:
     key = random.make_key(consecutive_seeds(0, count), torch.zeros(count, dtype=torch.int64, device="cpu"))
     words = random.bits(key, torch.zeros(count, dtype=torch.int64, device="cpu"), random.counters(_STREAM, _DRAWN))
     return (random.uniform(words) * actions.scheme(config).choices).to(torch.int64).T.contiguous()
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """No-op progress callback."""

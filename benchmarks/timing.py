@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch.utils import benchmark
 
+from torchgym.progress import silent
+
 Work = Callable[[], object]
 
 SPREAD = 0.10  # (highest - lowest) / median above which windows disagree
@@ -77,7 +79,7 @@ def time_work(
         clock: in seconds; the default is wall time, and waits for the device.
         tell: called with the windows done and the windows in all, before the first one too.
     """
-    tell = tell or _silent
+    tell = tell or silent
     tell(0, repeats * len(work))
     threads = torch.get_num_threads()
     timers = [
@@ -95,7 +97,3 @@ def time_work(
             cpus[index] += time.process_time() - cpu
             tell(window * len(work) + index + 1, repeats * len(work))
     return [Timing(tuple(cost), cpu / wall) for cost, cpu, wall in zip(costs, cpus, walls, strict=True)]
-
-
-def _silent(done: int, total: int) -> None:
-    """No-op progress callback."""

@@ -65,13 +65,16 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def find(config: Any, path: str) -> tuple[Setting, int | None]:
+def find(config: Any, path: str, known: Mapping[str, Setting] | None = None) -> tuple[Setting, int | None]:
     """The number at a path, and which element of it.
+
+    Args:
+        known: `all_numbers(config)`, where it is at hand.
 
     Raises:
         ValueError: for a path that leads to no single number, naming the closest ones.
     """
-    known = all_numbers(config)
+    known = all_numbers(config) if known is None else known
     if path in known:
         if not isinstance(known[path].value, tuple):
             return known[path], None

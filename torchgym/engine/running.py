@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from torchgym.config.validation import check_count
+from torchgym.progress import Count
 from torchgym.readout.packed import StepResult
 from torchgym.readout.paths import Recorder, chosen
 
 if TYPE_CHECKING:
     from torchgym.engine.market import Market
-
-Progress = Callable[[int, int], None]  # ticks done, ticks in all
 
 
 def record_path(
@@ -23,7 +22,7 @@ def record_path(
     num_ticks: int,
     policy: Callable[[StepResult], Tensor] | None,
     record: Sequence[str] | None,
-    progress: bool | Progress,
+    progress: bool | Count,  # of ticks
 ) -> tuple[dict[str, Tensor], int]:
     """The recorded entries, [N, T, ...] each, and T; see `Market.run`."""
     config = market.config

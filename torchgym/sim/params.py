@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig, all_numbers, with_numbers
-from torchgym.config.numbers import Number, corners, find
+from torchgym.config.numbers import Number, Setting, corners, find
 from torchgym.config.validation import check_integer, check_number, shown
 from torchgym.numerics import exact
 from torchgym.numerics.trees import clone, map_tensors
@@ -198,13 +198,15 @@ class Table:
 
     places: dict[str, Place]
     parts: frozenset[str]  # paths that lead to numbers
+    settings: dict[str, Setting] = field(compare=False, repr=False)  # of the configuration that it was made of
     derived: dict[str, Callable[[Any], Number]] = field(compare=False, repr=False)
     reads: dict[str, frozenset[str]] = field(compare=False, repr=False)  # settings that a derived number follows from
 
 
-def make_table(config: MarketConfig) -> Table:
-    """The table of a configuration; all of one structure have equal ones."""
-    numbers: dict[str, Number] = {path: setting.value for path, setting in all_numbers(config).items()}
+def make_table(config: MarketConfig) -> tuple[Table, dict[str, Number]]:
+    """The table of a configuration, equal for all of one structure; and its numbers by path, with those that follow."""
+    settings = all_numbers(config)
+    numbers: dict[str, Number] = {path: setting.value for path, setting in settings.items()}
     singles = {f"population.{name}" for name in config.population.families} - {"population.maker"}
     derived = dict(DERIVED)
     for path, value in numbers.items():
@@ -229,7 +231,7 @@ def make_table(config: MarketConfig) -> Table:
         places[path] = Place(dtype, slice(ends[dtype], ends[dtype] + width), is_tuple, per_trader)
         ends[dtype] += width
     above = (path.split(".")[:count] for path in places for count in range(1, path.count(".") + 1))
-    return Table(places, frozenset(map(".".join, above)), derived, reads)
+    return Table(places, frozenset(map(".".join, above)), settings, derived, reads), numbers
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,7 @@ class Params:
         return columns.unsqueeze(1) if place.is_tuple and place.per_trader else columns
 
     def __reduce__(self) -> Any:
-        plain = Table(self.table.places, self.table.parts, {}, {})  # functions have no name to be found by
+        plain = Table(self.table.places, self.table.parts, {}, {}, {})  # functions have no name to be found by
         return Params, (self.float32, self.float64, self.int64, plain)
 
 
@@ -318,7 +320,7 @@ def make_params(
     Raises:
         ValueError: for an unknown path, a number that the setting refuses, a wrong count, or markets that would be impossible.
     """
-    table = make_table(config)
+    table, numbers = make_table(config)
     if isinstance(given, Params):
         if given.table.places != table.places or len(given.int64) != num_envs:
             raise ValueError(f"params must be those of {num_envs} markets of the same structure")
@@ -328,8 +330,6 @@ def make_params(
     rows = {path: _checked_rows(config, path, value, num_envs) for path, value in _flat(given or {}, ())}
     for world in _worlds(rows):
         with_numbers(config, world)
-    numbers: dict[str, Number] = {path: setting.value for path, setting in all_numbers(config).items()}
-    numbers |= {path: function(_Source(config, numbers)) for path, function in table.derived.items()}
     params = _filled(table, numbers, num_envs)
     for path, values in rows.items():
         _put(params, path, values)
@@ -397,7 +397,7 @@ def _put(params: Params, path: str, values: Sequence[float] | Tensor) -> None:
 
 def _derive_again(config: MarketConfig, params: Params, rows: Mapping[str, Sequence[float]]) -> None:
     """Write anew what follows from these numbers, market by market; equal worlds are worked out once."""
-    numbers: dict[str, Number] = {path: setting.value for path, setting in all_numbers(config).items()}
+    numbers: dict[str, Number] = {path: setting.value for path, setting in params.table.settings.items()}
     for path, function in params.table.derived.items():
         mine = [name for name in rows if {name, name.rpartition(".")[0]} & params.table.reads[path]]
         if not mine:
@@ -444,7 +444,7 @@ def draw_params(config: MarketConfig, base: Params, key: Tensor) -> Params:
     drawn = clone(base)
     rows: dict[str, list[float]] = {}
     for path, bounds in config.randomize.items():
-        setting, _ = find(config, path)
+        setting, _ = find(config, path, base.table.settings)
         whole = isinstance(setting.value, int)
         uniform = uniforms[path].to(torch.float64)
         by_ratio = not setting.bounds.even and bounds[0] > 0.0
