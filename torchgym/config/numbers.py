@@ -105,8 +105,9 @@ def with_numbers(config: Any, numbers: Mapping[str, float | int]) -> Any:
         ValueError: for an unknown path, or a number that the setting refuses.
     """
     changes: dict[str, Any] = {}
+    known = all_numbers(config)
     for path, number in numbers.items():
-        find(config, path)
+        find(config, path, known)
         *above, last = path.split(".")
         part = changes
         for name in above:
@@ -142,10 +143,11 @@ def check_randomize(config: Any, given: object) -> dict[str, tuple[float, float]
     require(isinstance(given, Mapping), f"randomize must map paths to (low, high) pairs, got {shown(given)}")
     assert isinstance(given, Mapping)
     ranges: dict[str, tuple[float, float]] = {}
+    known = all_numbers(config) if given else {}
     for path, bounds in given.items():
         require(isinstance(path, str), f"each name in randomize must be a path, got {shown(path)}")
         try:
-            allowed = find(config, str(path))[0].bounds
+            allowed = find(config, str(path), known)[0].bounds
         except ValueError as error:
             raise ValueError(f"randomize: {error}") from None
         ranges[str(path)] = check_range(f"randomize[{path!r}]", bounds, allowed.low, allowed.high)
