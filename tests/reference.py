@@ -88,12 +88,12 @@ def take(queue: Levels, wanted: int) -> dict[int, int]:
     return given
 
 
-def walk(band: int, book: dict[int, Order], shares: int, limit: int, half_mid: int) -> SimpleNamespace:
+def walk(band: int, book: dict[int, Order], shares: int, limit: int, mid_x2: int) -> SimpleNamespace:
     """A market-like order against the resting ones, each at its own limit, within the order's limit and the band.
 
     Returns filled (signed), paid (positive when bought), last_price (0 without a fill), and what each place gave.
     """
-    side, base = sign(shares), half_mid // 2
+    side, base = sign(shares), mid_x2 // 2
     queue = []
     for place, order in book.items():
         distance = (order.price - base) * side
@@ -109,15 +109,15 @@ def walk(band: int, book: dict[int, Order], shares: int, limit: int, half_mid: i
     )
 
 
-def auction(band: int, orders: list[tuple[int, int]], half_mid: int, coin: int) -> tuple[int, int, list[int]]:
+def auction(band: int, orders: list[tuple[int, int]], mid_x2: int, coin: int) -> tuple[int, int, list[int]]:
     """Price, volume and signed fills of (limit, size) orders: every price of the band is tried.
 
     The largest volume wins, then the smallest imbalance, then the nearest to the mid (rounded up if the coin is 1). A limit
     keener than the band is cut to it; one further from trading than the band waits.
     """
-    base = half_mid // 2
+    base = mid_x2 // 2
     lowest, highest = base - band, base + band
-    mid = base + half_mid % 2 * coin
+    mid = base + mid_x2 % 2 * coin
     bids = [(min(limit, highest), place, size) for place, (limit, size) in enumerate(orders) if size > 0]
     asks = [(max(limit, lowest), place, -size) for place, (limit, size) in enumerate(orders) if size < 0]
     bids = [bid for bid in bids if bid[0] >= lowest]
@@ -167,16 +167,16 @@ def newest_weight(half_life: float) -> float:
     return 1.0 - 2.0 ** (-1.0 / half_life)
 
 
-def see(config: MarketConfig, symbol: SimpleNamespace) -> SimpleNamespace:
+def read_signals(config: MarketConfig, symbol: SimpleNamespace) -> SimpleNamespace:
     """One symbol at the end of the last tick: float32 for the traders, float64 for the makers."""
-    tape, value, usual, maker = symbol.tape, symbol.value, config.activity, config.population.maker
-    mid = f64(tape.half_mids[-1]) * 0.5
-    short, middle, long = tape.variance
+    market_data, value, usual, maker = symbol.market_data, symbol.value, config.activity, config.population.maker
+    mid = f64(market_data.mids_x2[-1]) * 0.5
+    short, middle, long = market_data.variance
     own, weights = usual.volatility_weights, usual.maker_volatility_weights
     maker_volatility = sqrt(weights[0] * short + weights[1] * middle + weights[2] * long)
     maker_volatility = clip(maker_volatility, *maker.volatility_bounds)
 
-    volumes, returns = tape.busy_volume, tape.busy_return
+    volumes, returns = market_data.busy_volume, market_data.busy_return
     excited = usual.base + usual.volume_weight * (volumes[0] + volumes[1] + volumes[2])
     excited = excited + (usual.return_weight * (returns[0] + returns[1]) + usual.slow_return_weight * returns[2])
     half_variance = 0.5 * hidden_variance(config.fundamentals)
@@ -191,10 +191,10 @@ def see(config: MarketConfig, symbol: SimpleNamespace) -> SimpleNamespace:
     first, second, third, fourth = (fading[i] + fading[i + 1] for i in (0, 2, 4, 6))
     return SimpleNamespace(
         mid=f32(mid),
-        bid=f32(tape.bid),
-        ask=f32(tape.ask),
-        log_mid=f32(tape.log_mid),
-        last_return=f32(tape.last_return),
+        bid=f32(market_data.bid),
+        ask=f32(market_data.ask),
+        log_mid=f32(market_data.log_mid),
+        last_return=f32(market_data.last_return),
         value=f32(value.level),
         volatility=f32(sqrt(own[0] * short + own[1] * middle)),
         half_spread=f32(width),
@@ -213,12 +213,12 @@ def see(config: MarketConfig, symbol: SimpleNamespace) -> SimpleNamespace:
     )
 
 
-def market_limit(view: SimpleNamespace, side: int) -> Real:
-    return view.buy_limit if side > 0 else view.sell_limit
+def market_limit(signals: SimpleNamespace, side: int) -> Real:
+    return signals.buy_limit if side > 0 else signals.sell_limit
 
 
-def touch(view: SimpleNamespace, side: int) -> Real:
-    return view.bid if side > 0 else view.ask
+def touch(signals: SimpleNamespace, side: int) -> Real:
+    return signals.bid if side > 0 else signals.ask
 
 
 def lower_for_buys(side: int, first: Real, second: Real) -> Real:
@@ -233,16 +233,16 @@ def away_from_trading(side: int, price: Real) -> Real:
 
 # --- traders: each gives a wish (limit, signed shares, life in ticks) or rests (None), and changes its own memory ----------
 
-Wish = tuple[Real, Real, Real] | None
+OrderIntent = tuple[Real, Real, Real] | None
 
 
-def value_trader(task: SimpleNamespace) -> Wish:
-    config, family, view, me, draw = task.config, task.family, task.view, task.me, task.draw
-    if not draw.u0 < me.rate * family.rate_factor * view.attention:
+def value_trader(task: SimpleNamespace) -> OrderIntent:
+    config, family, signals, me, draw = task.config, task.family, task.signals, task.me, task.draw
+    if not draw.u0 < me.rate * family.rate_factor * signals.attention:
         return None
     keep = family.belief_memory
     me.error = keep * me.error + math.sqrt(1.0 - keep * keep) * me.error_scale * draw.normal
-    gap = view.value + me.error - view.log_mid - family.full_gap * task.shares / me.capacity
+    gap = signals.value + me.error - signals.log_mid - family.full_gap * task.shares / me.capacity
 
     if abs(gap) > me.threshold:
         side, margin = sign(gap), family.margin * me.threshold
@@ -251,75 +251,75 @@ def value_trader(task: SimpleNamespace) -> Wish:
     else:
         side = 1 if draw.u1 < 0.5 + 0.5 * gap / me.threshold else -1
         margin, size = me.threshold, me.quiet_size
-    worth = config.list_price * exp(view.log_mid + gap - side * margin)
-    limit = lower_for_buys(side, away_from_trading(side, worth), market_limit(view, side))
+    worth = config.list_price * exp(signals.log_mid + gap - side * margin)
+    limit = lower_for_buys(side, away_from_trading(side, worth), market_limit(signals, side))
     shortest, longest = family.life
     passive = shortest + (longest - shortest) * draw.u2
     if abs(gap) <= me.threshold:
         return limit, side * size, np.floor(passive)
     if draw.u2 < family.aggressive:
         return limit, side * size, f32(0)
-    distance = -log(draw.u1) * family.patience * view.half_spread
-    behind = away_from_trading(side, touch(view, side) - side * distance)
+    distance = -log(draw.u1) * family.patience * signals.half_spread
+    behind = away_from_trading(side, touch(signals, side) - side * distance)
     return lower_for_buys(side, limit, behind), side * size, np.floor(family.patient_life * passive)
 
 
-def toward_target(task: SimpleNamespace, target: Real, life: float) -> Wish:
+def toward_target(task: SimpleNamespace, target: Real, life: float) -> OrderIntent:
     """Close the gap to a target inventory, at market with the family's chance, else at the touch for some ticks."""
     family, gap = task.family, target - task.shares
     if abs(gap) < family.least_size:
         return None
     side, size = sign(gap), np.floor(min(abs(gap), f32(family.max_size)))
     if task.draw.u2 < family.market_share:
-        return market_limit(task.view, side), side * size, f32(0)
-    return touch(task.view, side), side * size, np.floor(f32(life))
+        return market_limit(task.signals, side), side * size, f32(0)
+    return touch(task.signals, side), side * size, np.floor(f32(life))
 
 
-def trend_follower(task: SimpleNamespace) -> Wish:
-    family, view, me, draw = task.family, task.view, task.me, task.draw
-    me.fast = me.fast + me.fast_weight * (view.log_mid - me.fast)
-    me.slow = me.slow + me.slow_weight * (view.log_mid - me.slow)
+def trend_follower(task: SimpleNamespace) -> OrderIntent:
+    family, signals, me, draw = task.family, task.signals, task.me, task.draw
+    me.fast = me.fast + me.fast_weight * (signals.log_mid - me.fast)
+    me.slow = me.slow + me.slow_weight * (signals.log_mid - me.slow)
     line = me.fast - me.slow
     me.signal = me.signal + me.signal_weight * (line - me.signal)
     if me.uses_signal:
         line = line - me.signal
-    score = me.gain * line / view.volatility
+    score = me.gain * line / signals.volatility
     target = family.capacity * f32(sign(score)) * clip(abs(score) - family.dead_zone, 0.0, 1.0)
-    if not draw.u0 < me.rate * family.rate_factor * view.attention:
+    if not draw.u0 < me.rate * family.rate_factor * signals.attention:
         return None
     return toward_target(task, target, life=family.life)
 
 
-def reversion_trader(task: SimpleNamespace) -> Wish:
-    family, view, me, draw = task.family, task.view, task.me, task.draw
-    me.mean = me.mean + me.weight * (view.log_mid - me.mean)
-    me.up = me.up + me.weight * (max(view.last_return, f32(0)) - me.up)
-    me.down = me.down + me.weight * (max(-view.last_return, f32(0)) - me.down)
+def reversion_trader(task: SimpleNamespace) -> OrderIntent:
+    family, signals, me, draw = task.family, task.signals, task.me, task.draw
+    me.mean = me.mean + me.weight * (signals.log_mid - me.mean)
+    me.up = me.up + me.weight * (max(signals.last_return, f32(0)) - me.up)
+    me.down = me.down + me.weight * (max(-signals.last_return, f32(0)) - me.down)
     if me.uses_runs:
         score = family.run_score * (me.up - me.down) / (me.up + me.down + 1e-7)
     else:
-        score = (view.log_mid - me.mean) * me.scale / view.volatility
+        score = (signals.log_mid - me.mean) * me.scale / signals.volatility
     target = -family.capacity * f32(sign(score)) * clip(abs(score) - me.entry, 0.0, 1.0)
-    if not draw.u0 < me.rate * family.rate_factor * view.attention:
+    if not draw.u0 < me.rate * family.rate_factor * signals.attention:
         return None
     return toward_target(task, target, life=family.life)
 
 
-def noise_trader(task: SimpleNamespace) -> Wish:
-    family, view, draw = task.family, task.view, task.draw
-    rate = family.rate * view.activity
+def noise_trader(task: SimpleNamespace) -> OrderIntent:
+    family, signals, draw = task.family, task.signals, task.draw
+    rate = family.rate * signals.activity
     if not draw.u0 < rate:
         return None
     lean = family.lean * clip(task.shares * (1.0 / family.full_inventory), -1.0, 1.0)
     side = 1 if draw.u1 < 0.5 - lean else -1
     size = np.ceil(min(family.size * exp(draw.normal), f32(family.max_size)))
     if draw.u2 < family.market_share:
-        return market_limit(view, side), side * size, f32(0)
+        return market_limit(signals, side), side * size, f32(0)
     rest = (draw.u2 - family.market_share) * (1.0 / max(1.0 - family.market_share, 1e-6))
     tail = -log(max(rest, f32(1e-6)))
-    distance = family.tail * view.volatility * view.mid * tail - family.inside * (view.ask - view.bid)
-    behind = away_from_trading(side, touch(view, side) - side * distance)
-    inside = touch(view, -side) - side
+    distance = family.tail * signals.volatility * signals.mid * tail - family.inside * (signals.ask - signals.bid)
+    behind = away_from_trading(side, touch(signals, side) - side * distance)
+    inside = touch(signals, -side) - side
     return (
         lower_for_buys(side, behind, inside),
         side * size,
@@ -328,76 +328,76 @@ def noise_trader(task: SimpleNamespace) -> Wish:
 
 
 def pareto(config: MarketConfig, uniform: Real) -> Real:
-    family = config.population.executor
+    family = config.population.meta_order
     low, high = family.parent
     span = 1.0 - (low / high) ** family.exponent
     return np.floor(low * exp(log(1.0 - span * uniform) * (-1.0 / family.exponent)))
 
 
-def executor(task: SimpleNamespace) -> Wish:
-    family, view, me, draw = task.family, task.view, task.me, task.draw
+def meta_order(task: SimpleNamespace) -> OrderIntent:
+    family, signals, me, draw = task.family, task.signals, task.me, task.draw
     if me.remaining == 0.0:
         if draw.u0 < family.start_rate:
             buys = draw.u1 < 0.5 - family.lean * tanh(task.shares * (1.0 / family.full_inventory))
             me.remaining = (1 if buys else -1) * pareto(task.config, draw.u2)
         return None
-    if not draw.u0 < family.rate * view.activity:
+    if not draw.u0 < family.rate * signals.activity:
         return None
     side = sign(me.remaining)
     piece = min(np.ceil(me.child * exp(family.child_spread * draw.normal)), f32(family.max_size))
     size = min(abs(me.remaining), piece)
     if draw.u1 < family.market_share:
-        return market_limit(view, side), side * size, f32(0)
-    return touch(view, side), side * size, np.floor(f32(family.life))
+        return market_limit(signals, side), side * size, f32(0)
+    return touch(signals, side), side * size, np.floor(f32(family.life))
 
 
-def news_reactor(task: SimpleNamespace) -> Wish:
-    config, family, view, me, draw = task.config, task.family, task.view, task.me, task.draw
-    if view.arrived:
-        me.anchor = view.log_mid
-        me.perceived = view.headline * (1.0 + family.misjudgement * draw.normal)
-        me.timer = np.floor(view.duration * (family.interest + draw.u2))
+def news_reactor(task: SimpleNamespace) -> OrderIntent:
+    config, family, signals, me, draw = task.config, task.family, task.signals, task.me, task.draw
+    if signals.arrived:
+        me.anchor = signals.log_mid
+        me.perceived = signals.headline * (1.0 + family.misjudgement * draw.normal)
+        me.timer = np.floor(signals.duration * (family.interest + draw.u2))
     interested = me.timer > 0.0
     me.timer = max(me.timer - 1.0, f32(0))
     if interested:
-        gap = me.anchor + me.perceived - view.log_mid - (family.full_gap / family.capacity) * task.shares
+        gap = me.anchor + me.perceived - signals.log_mid - (family.full_gap / family.capacity) * task.shares
         if not (abs(gap) > family.threshold and draw.u0 < family.rate):
             return None
         side = sign(gap)
-        worth = config.list_price * exp(view.log_mid + gap - side * family.margin)
-        limit = lower_for_buys(side, away_from_trading(side, worth), market_limit(view, side))
+        worth = config.list_price * exp(signals.log_mid + gap - side * family.margin)
+        limit = lower_for_buys(side, away_from_trading(side, worth), market_limit(signals, side))
         wanted = (family.urgency * family.capacity / family.full_gap) * abs(gap)
         size = np.ceil(min(wanted, f32(family.max_size)))
         return limit, side * size, f32(0)
     if task.shares != 0.0 and draw.u0 < family.unwind_rate:
         side = -sign(task.shares)
         size = np.floor(min(abs(task.shares), f32(family.max_size * 0.5)))
-        return market_limit(view, side), side * size, f32(0)
+        return market_limit(signals, side), side * size, f32(0)
     return None
 
 
-def stop_trader(task: SimpleNamespace) -> Wish:
-    config, family, view, me, draw = task.config, task.family, task.view, task.me, task.draw
+def stop_trader(task: SimpleNamespace) -> OrderIntent:
+    config, family, signals, me, draw = task.config, task.family, task.signals, task.me, task.draw
     if task.shares == 0.0:
         me.leaving = False
-        if not draw.u0 < family.rate * view.activity:
+        if not draw.u0 < family.rate * signals.activity:
             return None
         side = 1 if draw.u1 < family.long_share else -1
         size = np.ceil(min(family.size * exp(family.size_spread * draw.normal), f32(family.max_size)))
-        return market_limit(view, side), side * size, f32(0)
-    profit = sign(task.shares) * (view.log_mid - me.entry)
-    stretch = clip(view.volatility * (1.0 / (family.usual_stretch * config.usual_return)), *family.stretch)
+        return market_limit(signals, side), side * size, f32(0)
+    profit = sign(task.shares) * (signals.log_mid - me.entry)
+    stretch = clip(signals.volatility * (1.0 / (family.usual_stretch * config.usual_return)), *family.stretch)
     hit = bool(profit < -me.stop_loss * stretch or profit > me.take_profit * stretch)
     me.leaving = me.leaving or hit
     if not me.leaving:
         return None
     side = -sign(task.shares)
-    return market_limit(view, side), side * min(abs(task.shares), f32(family.max_size)), f32(0)
+    return market_limit(signals, side), side * min(abs(task.shares), f32(family.max_size)), f32(0)
 
 
-def pairs_trader(task: SimpleNamespace) -> Wish:
+def pairs_trader(task: SimpleNamespace) -> OrderIntent:
     """One leg of a pair; the legs agree because both look at the same spread and at the same number."""
-    config, family, view, me = task.config, task.family, task.view, task.me
+    config, family, signals, me = task.config, task.family, task.signals, task.me
     legs = [symbol.traders[task.place].leg for symbol in task.symbols]
     first, second = legs.index(1.0), legs.index(-1.0)
     away = task.views[first].log_mid - task.views[second].log_mid - me.mean
@@ -410,17 +410,17 @@ def pairs_trader(task: SimpleNamespace) -> Wish:
         me.bet = f32(0)
     if me.leg == 0.0 or not task.first_draw.u0 < family.rate:
         return None
-    notional = np.floor(family.capacity * config.list_price / view.mid + 0.5)
+    notional = np.floor(family.capacity * config.list_price / signals.mid + 0.5)
     gap = me.bet * me.leg * notional - task.shares
     if abs(gap) < family.least_size:
         return None
     side = sign(gap)
-    return market_limit(view, side), side * np.floor(min(abs(gap), f32(family.max_size))), f32(0)
+    return market_limit(signals, side), side * np.floor(min(abs(gap), f32(family.max_size))), f32(0)
 
 
-def rotator(task: SimpleNamespace) -> Wish:
+def rotator(task: SimpleNamespace) -> OrderIntent:
     """Hold more where the sector's score is better; `follow_returns` has brought all its drifts up to date."""
-    config, family, view = task.config, task.family, task.view
+    config, family, signals = task.config, task.family, task.signals
     if not task.draw.u0 < family.rate:
         return None
     points: dict[int, list[int]] = {sector: [] for sector in range(config.num_sectors)}
@@ -435,12 +435,12 @@ def rotator(task: SimpleNamespace) -> Wish:
     if gap == 0.0:
         return None
     side = sign(gap)
-    return market_limit(view, side), side * min(np.ceil(abs(gap) * family.urgency), f32(family.max_size)), f32(0)
+    return market_limit(signals, side), side * min(np.ceil(abs(gap) * family.urgency), f32(family.max_size)), f32(0)
 
 
-def follow_returns(config: MarketConfig, me: SimpleNamespace, view: SimpleNamespace) -> None:
+def follow_returns(config: MarketConfig, me: SimpleNamespace, signals: SimpleNamespace) -> None:
     """A rotator's mean return of one symbol."""
-    me.drift = me.drift + newest_weight(config.population.rotator.half_life) * (view.last_return - me.drift)
+    me.drift = me.drift + newest_weight(config.population.rotator.half_life) * (signals.last_return - me.drift)
 
 
 TRADERS = {
@@ -448,7 +448,7 @@ TRADERS = {
     "trend": trend_follower,
     "reversion": reversion_trader,
     "noise": noise_trader,
-    "executor": executor,
+    "meta_order": meta_order,
     "news": news_reactor,
     "stop": stop_trader,
     "pairs": pairs_trader,
@@ -457,8 +457,8 @@ TRADERS = {
 
 
 def remember_fills(family: str, me: SimpleNamespace, shares_before: int, fill: int, log_close: Real) -> None:
-    """Executors count down their parent order, never past zero; stop traders note where they came in."""
-    if family == "executor":
+    """MetaOrders count down their parent order, never past zero; stop traders note where they came in."""
+    if family == "meta_order":
         left = me.remaining - f32(fill)
         me.remaining = f32(0) if sign(left) * sign(me.remaining) < 0 else left
     if family == "stop" and shares_before == 0 and fill != 0:
@@ -468,18 +468,18 @@ def remember_fills(family: str, me: SimpleNamespace, shares_before: int, fill: i
 # --- makers --------------------------------------------------------------------------------------------------------------
 
 
-def learn(config: MarketConfig, maker: SimpleNamespace, view: SimpleNamespace, e: Real, news: Real) -> None:
+def learn(config: MarketConfig, maker: SimpleNamespace, signals: SimpleNamespace, e: Real, news: Real) -> None:
     """The reference price follows the surprise e (points) that recent ones did not announce, the mid, and the news."""
     family = config.population.maker
-    cap = family.surprise_cap * view.maker_volatility * maker.reference + family.surprise_cap_points
+    cap = family.surprise_cap * signals.maker_volatility * maker.reference + family.surprise_cap_points
     es = cap * tanh(e / cap)
     fast, middle, slow = (
         weight * mean for weight, mean in zip(family.expectation_weights, maker.expected, strict=True)
     )
-    gap = maker.reference - view.reference_mid
-    band = family.band * view.maker_half_spread
+    gap = maker.reference - signals.reference_mid
+    band = family.band * signals.maker_half_spread
     beyond = gap - clip(gap, -band, band)
-    moved = maker.reference + view.maker_gain * (es - (fast + middle + slow))
+    moved = maker.reference + signals.maker_gain * (es - (fast + middle + slow))
     moved = moved - family.pull * gap - family.band_pull * beyond
     maker.reference = moved * exp(news)
     for k, half_life in enumerate(family.expectation_half_lives):
@@ -577,12 +577,12 @@ def advance(config: MarketConfig, value: SimpleNamespace, draws: SimpleNamespace
     value.estimate_error = keep * value.estimate_error + spread * z[6]
 
 
-# --- the tape ------------------------------------------------------------------------------------------------------------
+# --- market data
 
 
 def measure(config: MarketConfig, symbol: SimpleNamespace, done: SimpleNamespace) -> None:
     """What everybody can see after the tick; `done` is what traded."""
-    tape, book, usual = symbol.tape, symbol.book.values(), config.activity
+    market_data, book, usual = symbol.market_data, symbol.book.values(), config.activity
     centre = int(np.floor(symbol.maker.reference))
     bids = [order for order in book if order.size > 0]
     asks = [order for order in book if order.size < 0]
@@ -592,45 +592,47 @@ def measure(config: MarketConfig, symbol: SimpleNamespace, done: SimpleNamespace
         ask = centre + 20 if bid is None else max(centre + 20, bid + 1)
     if bid is None:
         bid = min(centre - 20, ask - 1)
-    tape.bid, tape.ask = bid, ask
-    tape.bid_depth = sum(order.size for order in bids if order.price >= bid - 10)
-    tape.ask_depth = -sum(order.size for order in asks if order.price <= ask + 10)
+    market_data.bid, market_data.ask = bid, ask
+    market_data.bid_depth = sum(order.size for order in bids if order.price >= bid - 10)
+    market_data.ask_depth = -sum(order.size for order in asks if order.price <= ask + 10)
 
     if done.volume > 0:
-        tape.close = done.price
+        market_data.close = done.price
     elif done.walked.filled != 0:
-        tape.close = done.walked.last_price
+        market_data.close = done.walked.last_price
     volume = done.volume + abs(done.walked.filled)
     learner = done.fills[-1] + done.walked.filled
     incoming = [fill for place, fill in enumerate(done.fills[:-1]) if place in done.fresh] + [learner]
-    tape.volumes = [*tape.volumes[1:], volume]
-    tape.buys = [*tape.buys[1:], sum(fill for fill in incoming if fill > 0)]
-    tape.sells = [*tape.sells[1:], -sum(fill for fill in incoming if fill < 0)]
+    market_data.volumes = [*market_data.volumes[1:], volume]
+    market_data.buys = [*market_data.buys[1:], sum(fill for fill in incoming if fill > 0)]
+    market_data.sells = [*market_data.sells[1:], -sum(fill for fill in incoming if fill < 0)]
     touched = sum(fill != 0 for fill in done.fills) + len(done.walked.fills)
-    tape.orders_filled = touched + int(done.walked.filled != 0)
+    market_data.orders_filled = touched + int(done.walked.filled != 0)
 
-    half_mid, before = bid + ask, f64(tape.half_mids[-1]) * 0.5
-    tape.half_mids = [*tape.half_mids[1:], half_mid]
-    log_mid = log(f64(half_mid) * (0.5 / config.list_price))
-    change = log_mid - tape.log_mid
-    tape.log_mid, tape.last_return = log_mid, change
+    mid_x2, before = bid + ask, f64(market_data.mids_x2[-1]) * 0.5
+    market_data.mids_x2 = [*market_data.mids_x2[1:], mid_x2]
+    log_mid = log(f64(mid_x2) * (0.5 / config.list_price))
+    change = log_mid - market_data.log_mid
+    market_data.log_mid, market_data.last_return = log_mid, change
     size = min(abs(change), f64(usual.move_cap))
     relative_volume = min(volume * f64(1.0 / config.usual_volume), f64(usual.volume_cap))
     relative_return = min(abs(change) * (1.0 / config.usual_return), f64(usual.return_cap))
     for k in range(3):
-        tape.variance[k] = blend(tape.variance[k], newest_weight(usual.volatility_half_lives[k]), size * size)
+        market_data.variance[k] = blend(
+            market_data.variance[k], newest_weight(usual.volatility_half_lives[k]), size * size
+        )
         weight = newest_weight(usual.half_lives[k])
-        tape.busy_volume[k] = blend(tape.busy_volume[k], weight, relative_volume)
-        tape.busy_return[k] = blend(tape.busy_return[k], weight, relative_return)
+        market_data.busy_volume[k] = blend(market_data.busy_volume[k], weight, relative_volume)
+        market_data.busy_return[k] = blend(market_data.busy_return[k], weight, relative_return)
 
-    now = f64(half_mid) * 0.5
-    traded = f64(tape.close) if volume > 0 else now
-    tape.ema_8 = blend(tape.ema_8, 2.0 / 9.0, now)
-    tape.ema_16 = blend(tape.ema_16, 2.0 / 17.0, now)
-    tape.macd_signal = blend(tape.macd_signal, 0.4, tape.ema_8 - tape.ema_16)
-    tape.rsi_gain = (7.0 * tape.rsi_gain + max(now - before, f64(0))) * 0.125
-    tape.rsi_loss = (7.0 * tape.rsi_loss + max(before - now, f64(0))) * 0.125
-    tape.atr_8 = (7.0 * tape.atr_8 + (max(now, traded, before) - min(now, traded, before))) * 0.125
+    now = f64(mid_x2) * 0.5
+    traded = f64(market_data.close) if volume > 0 else now
+    market_data.ema_8 = blend(market_data.ema_8, 2.0 / 9.0, now)
+    market_data.ema_16 = blend(market_data.ema_16, 2.0 / 17.0, now)
+    market_data.macd_signal = blend(market_data.macd_signal, 0.4, market_data.ema_8 - market_data.ema_16)
+    market_data.rsi_gain = (7.0 * market_data.rsi_gain + max(now - before, f64(0))) * 0.125
+    market_data.rsi_loss = (7.0 * market_data.rsi_loss + max(before - now, f64(0))) * 0.125
+    market_data.atr_8 = (7.0 * market_data.atr_8 + (max(now, traded, before) - min(now, traded, before))) * 0.125
 
 
 def blend(mean: Real, weight: float, new: Real) -> Real:
@@ -669,7 +671,7 @@ def average_cost(held: int, basis: int, fill: int, paid: int) -> tuple[int, int]
 
 @dataclass
 class Market:
-    """One market. Each symbol has value, book, tape, cash, shares, traders, maker, and the learner's holding in it."""
+    """One market. Each symbol has value, book, market_data, cash, shares, traders, maker, and the learner's holding in it."""
 
     config: MarketConfig
     families: list[str]  # of the single-order traders, by place
@@ -684,17 +686,17 @@ class Market:
         for symbol in self.symbols:
             symbol.learner_shares, symbol.filled = config.starting_shares, 0
             symbol.basis = config.starting_shares * config.list_price
-        self.account.half_equity = self.half_equity()
+        self.account.equity_x2 = self.equity_x2()
 
     def tick(self, action: list[int], draws: SimpleNamespace) -> None:
         """Advance by one tick: action [S], this tick's random numbers."""
         config, now = self.config, self.tick_number + 1
-        views = [see(config, symbol) for symbol in self.symbols]
+        views = [read_signals(config, symbol) for symbol in self.symbols]
         done = [self.learner_walks(symbol, action[s]) for s, symbol in enumerate(self.symbols)]
-        for view, symbol in zip(views, self.symbols, strict=True):
+        for signals, symbol in zip(views, self.symbols, strict=True):
             for family, me in zip(self.families, symbol.traders, strict=True):
                 if family == "rotator":
-                    follow_returns(config, me, view)
+                    follow_returns(config, me, signals)
         wishes = [self.wishes(views, draws, s) for s in range(config.num_symbols)]
         fees = turnover = 0
         for s, symbol in enumerate(self.symbols):
@@ -717,29 +719,29 @@ class Market:
 
     def learner_walks(self, symbol: SimpleNamespace, action: int) -> SimpleNamespace:
         """The learner's order against the standing book; what is left of it waits for the auction."""
-        config, half_mid, held = self.config, symbol.tape.half_mids[-1], symbol.learner_shares
+        config, mid_x2, held = self.config, symbol.market_data.mids_x2[-1], symbol.learner_shares
         bound = config.position_limit
         shares = min(max(held + wanted_shares(config, action, held), -bound), bound) - held
         if shares > 0:
-            limit = int(np.floor(f64(half_mid) * (0.5 * (1.0 + config.collar))))
+            limit = int(np.floor(f64(mid_x2) * (0.5 * (1.0 + config.collar))))
         else:
-            limit = int(np.ceil(f64(half_mid) * (0.5 * (1.0 - config.collar))))
+            limit = int(np.ceil(f64(mid_x2) * (0.5 * (1.0 - config.collar))))
         quoted = {place: copy(order) for place, order in symbol.book.items() if place >= len(self.families)}
         goes_first = shares if config.execution == "book" else 0
-        walked = walk(config.band, symbol.book, goes_first, limit, half_mid)
+        walked = walk(config.band, symbol.book, goes_first, limit, mid_x2)
         walked.prices = {place: symbol.book[place].price for place in walked.fills}
         for place, fill in walked.fills.items():
             symbol.book[place].size -= fill
         return SimpleNamespace(walked=walked, quoted=quoted, remainder=shares - walked.filled, limit=limit)
 
-    def wishes(self, views: list[SimpleNamespace], draws: SimpleNamespace, s: int) -> list[Wish]:
+    def wishes(self, views: list[SimpleNamespace], draws: SimpleNamespace, s: int) -> list[OrderIntent]:
         """What every single-order trader of a symbol wants, seeing the end of the last tick."""
-        symbol, wishes = self.symbols[s], list[Wish]()
+        symbol, wishes = self.symbols[s], list[OrderIntent]()
         for place, family in enumerate(self.families):
             task = SimpleNamespace(
                 config=self.config,
                 family=getattr(self.config.population, family),
-                view=views[s],
+                signals=views[s],
                 me=symbol.traders[place],
                 shares=f32(symbol.shares[place]),
                 draw=draws.traders[s][place],
@@ -752,12 +754,12 @@ class Market:
             wishes.append(TRADERS[family](task))
         return wishes
 
-    def submit(self, symbol: SimpleNamespace, wishes: list[Wish], done: SimpleNamespace, now: int) -> None:
+    def submit(self, symbol: SimpleNamespace, wishes: list[OrderIntent], done: SimpleNamespace, now: int) -> None:
         """New orders take the place of their owners' old ones; makers renew theirs, whole, at the same prices."""
         done.fresh = set()
-        for place, wish in enumerate(wishes):
-            if wish is not None and int(wish[1]) != 0:
-                price, size, life = wish
+        for place, intent in enumerate(wishes):
+            if intent is not None and int(intent[1]) != 0:
+                price, size, life = intent
                 symbol.book[place] = Order(max(int(price), 1), int(size), now + int(life))
                 done.fresh.add(place)
         symbol.book.update(done.quoted)
@@ -767,8 +769,8 @@ class Market:
         slots = len(self.families) + 2 * self.config.population.maker.count
         orders = [(symbol.book[i].price, symbol.book[i].size) if i in symbol.book else (1, 0) for i in range(slots)]
         orders.append((done.limit, done.remainder))
-        done.half_mid = symbol.tape.half_mids[-1]
-        done.price, done.volume, done.fills = auction(self.config.band, orders, done.half_mid, coin)
+        done.mid_x2 = symbol.market_data.mids_x2[-1]
+        done.price, done.volume, done.fills = auction(self.config.band, orders, done.mid_x2, coin)
         for place, fill in enumerate(done.fills[:-1]):
             if fill:
                 symbol.book[place].size -= fill
@@ -797,46 +799,46 @@ class Market:
         hundredths = round(self.config.commission_bps * 100)  # of a basis point
         return abs(paid), -(-abs(paid) * hundredths // 1_000_000)
 
-    def surprise(self, symbol: SimpleNamespace, view: SimpleNamespace, done: SimpleNamespace) -> Real:
+    def surprise(self, symbol: SimpleNamespace, signals: SimpleNamespace, done: SimpleNamespace) -> Real:
         """How far from the old mid the tick traded, in points: the auction now, what the learner took a tick later.
 
         The latter is worth the root of its size over the usual volume, in units of volatility.
         """
         heard, taken = symbol.maker.reported, done.walked.filled
-        worth = self.config.population.maker.trade_impact * view.maker_volatility * symbol.maker.reference
+        worth = self.config.population.maker.trade_impact * signals.maker_volatility * symbol.maker.reference
         symbol.maker.reported = np.sign(taken) * worth * sqrt(f64(abs(taken)) * (1.0 / self.config.usual_volume))
-        return f64(2 * done.price - done.half_mid) * 0.5 + heard if done.volume > 0 else heard
+        return f64(2 * done.price - done.mid_x2) * 0.5 + heard if done.volume > 0 else heard
 
     def mark(self, now: int) -> None:
         """Charge for short positions, then value the learner's holdings; from tick 1 on, with ruin."""
         account = self.account
         if now < 1:
-            account.half_equity = self.half_equity()
+            account.equity_x2 = self.equity_x2()
             return
-        owed = sum(max(-symbol.learner_shares, 0) * symbol.tape.half_mids[-1] for symbol in self.symbols)
+        owed = sum(max(-symbol.learner_shares, 0) * symbol.market_data.mids_x2[-1] for symbol in self.symbols)
         account.borrow_accrued += owed * self.config.borrow_ppb
         due = account.borrow_accrued // 2_000_000_000
         account.borrow_accrued -= due * 2_000_000_000
         account.borrow += due
         account.learner_cash -= due
         account.realized -= due
-        account.half_equity = self.half_equity()
-        account.ruined = account.ruined or account.half_equity <= 2 * self.config.maintenance
+        account.equity_x2 = self.equity_x2()
+        account.ruined = account.ruined or account.equity_x2 <= 2 * self.config.maintenance
 
-    def half_equity(self) -> int:
+    def equity_x2(self) -> int:
         """Twice the learner's cash and what its shares are worth, at the mid or against the standing book."""
         worth = 0
         for symbol in self.symbols:
-            at_mid = symbol.learner_shares * symbol.tape.half_mids[-1]
+            at_mid = symbol.learner_shares * symbol.market_data.mids_x2[-1]
             worth += at_mid if self.config.mark == "mid" else self.unwound(symbol)
         return 2 * self.account.learner_cash + worth
 
     def unwound(self, symbol: SimpleNamespace) -> int:
         """Half units of money that closing the position against the standing book would bring."""
-        held, half_mid = symbol.learner_shares, symbol.tape.half_mids[-1]
-        edge = max(half_mid // 2 - sign(held) * self.config.band, 1)
-        out = walk(self.config.band, symbol.book, -held, edge, half_mid)
-        left_at = 2 * out.last_price if out.filled else half_mid
+        held, mid_x2 = symbol.learner_shares, symbol.market_data.mids_x2[-1]
+        edge = max(mid_x2 // 2 - sign(held) * self.config.band, 1)
+        out = walk(self.config.band, symbol.book, -held, edge, mid_x2)
+        left_at = 2 * out.last_price if out.filled else mid_x2
         return -2 * out.paid + (held + out.filled) * left_at
 
 
@@ -886,7 +888,7 @@ def read(config: MarketConfig, state: MarketState, row: int) -> Market:
             SimpleNamespace(
                 **{name: getattr(accounts, name)[s] for name in per_symbol},
                 value=read_value(state, row, s),
-                tape=columns(state.tape, row, s),
+                market_data=columns(state.market_data, row, s),
                 book=read_book(state, row, s),
                 traders=read_traders(config, state, row, s),
                 maker=columns(state.traders["maker"], row, s),

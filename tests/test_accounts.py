@@ -81,7 +81,7 @@ def test_opening_balances() -> None:
     start = opening(config(), [7, -9, 2])
     assert start.cash.flatten().tolist() == [0, 0, 0]
     assert start.shares.flatten().tolist() == [7, -9, 2]
-    assert (start.learner_cash.item(), start.half_equity.item()) == (CASH, 2 * CASH)
+    assert (start.learner_cash.item(), start.equity_x2.item()) == (CASH, 2 * CASH)
     assert (start.learner_shares.item(), start.basis.item()) == (0, 0)
 
 
@@ -92,7 +92,7 @@ def test_an_endowment_is_booked_at_the_list_price(held: int) -> None:
     assert start.learner_cash.tolist() == [CASH] * 3
     assert start.learner_shares.tolist() == [[held] * 2] * 3
     assert start.basis.tolist() == [[held * 200] * 2] * 3
-    assert start.half_equity.tolist() == [2 * (CASH + 2 * held * 200)] * 3
+    assert start.equity_x2.tolist() == [2 * (CASH + 2 * held * 200)] * 3
     assert not (start.realized.any() or start.borrow.any() or start.shares.any())
 
 
@@ -100,8 +100,8 @@ def test_appraisal_charges_nothing() -> None:
     settings = config(starting_shares=-4, borrow_ppb=500_000_000)
     start = opening(settings)
     at_mid = accounts.appraise(start, number(301), None)
-    assert at_mid.half_equity.item() == 2 * CASH - 4 * 301
-    assert accounts.appraise(start, number(301), number(-1_300)).half_equity.item() == 2 * CASH - 1_300
+    assert at_mid.equity_x2.item() == 2 * CASH - 4 * 301
+    assert accounts.appraise(start, number(301), number(-1_300)).equity_x2.item() == 2 * CASH - 1_300
     assert (at_mid.learner_cash.item(), at_mid.borrow.item(), at_mid.borrow_accrued.item()) == (CASH, 0, 0)
 
 
@@ -242,14 +242,14 @@ def test_borrow_falls_due_in_whole_units() -> None:
     short = trade(settings, opening(settings), -1, 100)
     marks = [200, 201, 202, 190, 210, 0]  # half points
     owed, charged = 0.0, 0
-    for half_mid in marks:
-        short = accounts.mark(params(settings), short, number(half_mid), None, now=FIRST)
-        owed += 0.03 * half_mid / 2
+    for mid_x2 in marks:
+        short = accounts.mark(params(settings), short, number(mid_x2), None, now=FIRST)
+        owed += 0.03 * mid_x2 / 2
         charged = int(owed + 1e-9)
         assert short.borrow.item() == charged
         assert short.learner_cash.item() == CASH + 100 - charged
         assert short.realized.item() == -charged
-        assert short.half_equity.item() == 2 * (CASH + 100 - charged) - half_mid
+        assert short.equity_x2.item() == 2 * (CASH + 100 - charged) - mid_x2
         assert total_cash(short).item() == CASH
     assert charged == 15  # of 15.045
 
@@ -260,7 +260,7 @@ def test_only_short_positions_pay() -> None:
     both.learner_shares = torch.tensor([[10, -4]])
     marked = accounts.mark(params(settings), both, torch.tensor([[2_000, 300]]), None, now=FIRST)
     assert marked.borrow.tolist() == [300]  # half of 4 x 150
-    assert marked.half_equity.tolist() == [2 * (CASH - 300) + 20_000 - 1_200]
+    assert marked.equity_x2.tolist() == [2 * (CASH - 300) + 20_000 - 1_200]
     both.learner_shares = torch.tensor([[10, 4]])
     assert accounts.mark(params(settings), both, torch.tensor([[2_000, 300]]), None, now=FIRST).borrow.tolist() == [0]
 
@@ -281,15 +281,15 @@ def test_the_account_begins_at_tick_0() -> None:
     """Up to then nothing is charged and nobody is ruined; afterwards ruin lasts, whatever equity becomes."""
     settings = config(starting_shares=-4, list_price=100, borrow_ppb=500_000_000, maintenance=CASH - 450)
     short = opening(settings)
-    for now, half_mid, equity, borrow, ruined in (
+    for now, mid_x2, equity, borrow, ruined in (
         (-1, 300, CASH - 600, 0, False),
         (0, 300, CASH - 600, 0, False),
         (1, 100, CASH - 300, 100, False),
         (2, 150, CASH - 550, 250, True),
         (3, 0, CASH - 250, 250, True),
     ):
-        short = accounts.mark(params(settings), short, number(half_mid), None, now=torch.tensor([now]))
-        assert (short.half_equity.item(), short.borrow.item(), short.ruined.item()) == (2 * equity, borrow, ruined)
+        short = accounts.mark(params(settings), short, number(mid_x2), None, now=torch.tensor([now]))
+        assert (short.equity_x2.item(), short.borrow.item(), short.ruined.item()) == (2 * equity, borrow, ruined)
 
 
 def book(bids: list[tuple[int, int]], asks: list[tuple[int, int]]) -> Book:
@@ -319,7 +319,7 @@ def test_liquidation_walks_the_book(held: int, worth: int) -> None:
     owner = opening(settings)
     owner.learner_shares = number(held)
     marked = accounts.mark(params(settings), owner, number(201), value, now=FIRST)
-    assert marked.half_equity.item() == 2 * (CASH + worth)
+    assert marked.equity_x2.item() == 2 * (CASH + worth)
 
 
 def test_liquidation_of_an_empty_book_is_the_mid() -> None:

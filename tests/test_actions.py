@@ -17,11 +17,11 @@ from torchgym.sim.actions import ACTIONS, REST, ActionScheme, order, scheme
 from torchgym.sim.params import plain_params
 
 
-def ask_for(config: MarketConfig, actions: list[int], held: list[int], half_mid: int = 20_000) -> tuple[Any, Any]:
+def ask_for(config: MarketConfig, actions: list[int], held: list[int], mid_x2: int = 20_000) -> tuple[Any, Any]:
     """Shares and limits of one market per action."""
     state = SimpleNamespace(
         accounts=SimpleNamespace(learner_shares=torch.tensor(held).unsqueeze(-1)),
-        tape=SimpleNamespace(half_mids=torch.full((len(held), 1, 2), half_mid)),
+        market_data=SimpleNamespace(mids_x2=torch.full((len(held), 1, 2), mid_x2)),
     )
     params = plain_params(config, torch.device("cpu"))
     shares, limit = order(structure(config), params, state, torch.tensor(actions).unsqueeze(-1))  # type: ignore[arg-type]
@@ -120,9 +120,9 @@ def test_the_position_limit_holds(name: str, order_size: int, limit: int, place:
 
 def test_the_collar_is_rounded_towards_the_mid() -> None:
     config = MarketConfig(collar=0.01)
-    assert ask_for(config, [0, 2], [0, 0], half_mid=20_000)[1] == [9_900, 10_100]
-    assert ask_for(config, [0, 2], [0, 0], half_mid=20_001)[1] == [9_901, 10_100]  # 9900.495 and 10100.505
-    assert ask_for(config, [0, 2], [0, 0], half_mid=19_999)[1] == [9_900, 10_099]  # 9899.505 and 10099.495
+    assert ask_for(config, [0, 2], [0, 0], mid_x2=20_000)[1] == [9_900, 10_100]
+    assert ask_for(config, [0, 2], [0, 0], mid_x2=20_001)[1] == [9_901, 10_100]  # 9900.495 and 10100.505
+    assert ask_for(config, [0, 2], [0, 0], mid_x2=19_999)[1] == [9_900, 10_099]  # 9899.505 and 10099.495
 
 
 def test_unknown_schemes_list_the_known_ones() -> None:

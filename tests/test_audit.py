@@ -251,13 +251,13 @@ def test_columns_of_the_snapshot() -> None:
     assert all(column.shape == (3,) and column.dtype == torch.float64 for column in found.values())
     for name in ("f_rsi_8", "f_net_order_flow", "f_log_return_24", "f_realized_vol_32"):
         assert torch.equal(found[name], result.observation[:, market.feature_names.index(f"{name}@0")])
-    mid = state.tape.half_mids[:, 0, -1].double() * 0.5
+    mid = state.market_data.mids_x2[:, 0, -1].double() * 0.5
     value = config.list_price * torch.exp(state.value.level[:, 0])
     estimate = value * torch.exp(state.value.estimate_error[:, 0])
     torch.testing.assert_close(found["exact_gap"], torch.log(value / mid))
     torch.testing.assert_close(found["estimate_gap"], torch.log(estimate / mid))
-    torch.testing.assert_close(found["print_gap"], state.tape.close[:, 0] / mid - 1.0)
-    assert torch.equal(found["spread"], (state.tape.ask - state.tape.bid)[:, 0].double())
+    torch.testing.assert_close(found["print_gap"], state.market_data.close[:, 0] / mid - 1.0)
+    assert torch.equal(found["spread"], (state.market_data.ask - state.market_data.bid)[:, 0].double())
     assert torch.equal(found["headline"], state.value.headline[:, 0])
     makers = state.accounts.shares[:, 0, structure(config).maker_owners].sum(-1)
     assert torch.equal(found["maker_shares"], makers.double())
@@ -435,8 +435,8 @@ def test_what_cannot_be_sold_in_time_counts_at_what_it_would_fetch(monkeypatch: 
     for _ in range(60):
         result = market.step(torch.full((3,), 2))
     state = market.state
-    held, half_mid = state.accounts.learner_shares, state.tape.half_mids[..., -1]
-    worth = matching.liquidation_value(config, state.book, held, half_mid)[:, 0].double() * 0.5 * config.point_size
+    held, mid_x2 = state.accounts.learner_shares, state.market_data.mids_x2[..., -1]
+    worth = matching.liquidation_value(config, state.book, held, mid_x2)[:, 0].double() * 0.5 * config.point_size
     expected = result.info["cash"] + worth * (1.0 - 0.005) - start
     assert (held == 50).all()
     assert row.profit_mean == pytest.approx(expected.mean().item())
@@ -472,10 +472,10 @@ def test_a_trader_with_tomorrows_paper_is_found_out() -> None:
     episodes, ticks, ahead = 32, 120, 15
     market = Market(toy(), episodes)
     market.reset(seeds=consecutive_seeds(SEED, episodes))
-    mids = [market.state.tape.log_mid[:, 0]]
+    mids = [market.state.market_data.log_mid[:, 0]]
     for _ in range(ticks):
         market.step()
-        mids.append(market.state.tape.log_mid[:, 0])
+        mids.append(market.state.market_data.log_mid[:, 0])
 
     def reads(shift: int) -> Callable[[AuditSnapshot, dict[str, Tensor]], Tensor]:
         def rule(snapshot: AuditSnapshot, memory: dict[str, Tensor]) -> Tensor:
@@ -501,10 +501,10 @@ def test_trading_at_the_mid_is_found_out(monkeypatch: pytest.MonkeyPatch) -> Non
     honest = matching.execute
 
     def generous(
-        config: MarketConfig, book: Book, shares: Tensor, limit: Tensor, half_mid: Tensor
+        config: MarketConfig, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor
     ) -> tuple[Book, Execution]:
-        book, execution = honest(config, book, shares, limit, half_mid)
-        return book, dataclasses.replace(execution, paid=execution.filled * half_mid >> 1)
+        book, execution = honest(config, book, shares, limit, mid_x2)
+        return book, dataclasses.replace(execution, paid=execution.filled * mid_x2 >> 1)
 
     names = ["round_trip_buy_first", "round_trip_sell_first", "tiny_orders"]
     config = toy(commission_bps=0.0)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import torchgym as tg
 from torchgym.config import (
-    Executors,
     Fundamentals,
     Makers,
     MarketConfig,
+    MetaOrders,
     NewsKind,
     Population,
     TrendFollowers,
@@ -189,9 +189,11 @@ def test_the_value_stays_where_quotes_are_exact(changes: dict[str, Any]) -> None
 
 def test_a_market_opens_near_its_value() -> None:
     with pytest.raises(
-        ValueError, match=r"start_inventory = 500000\.0 of 12 executors is too much for 5 value traders"
+        ValueError, match=r"start_inventory = 500000\.0 of 12 meta-order traders is too much for 5 value traders"
     ):
-        MarketConfig(population=Population(value=ValueTraders(count=5), executor=Executors(start_inventory=500_000.0)))
+        MarketConfig(
+            population=Population(value=ValueTraders(count=5), meta_order=MetaOrders(start_inventory=500_000.0))
+        )
 
 
 def test_a_market_needs_makers() -> None:
@@ -246,7 +248,7 @@ def test_a_market_needs_traders_beside_makers() -> None:
         (lambda: Makers(depth=(0.0, 8.0)), r"Makers\.depth\[0\] must be a finite number in \[0\.01"),
         (lambda: ValueTraders(capacity=0), r"ValueTraders\.capacity must be a finite number in \[10"),
         (lambda: TrendFollowers(lookback=(0.0, 60.0)), r"TrendFollowers\.lookback\[0\] must be"),
-        (lambda: Executors(exponent=1.0), r"Executors\.exponent must be a finite number in \[1\.01"),
+        (lambda: MetaOrders(exponent=1.0), r"MetaOrders\.exponent must be a finite number in \[1\.01"),
         (lambda: Fundamentals(market_loading=0.9, sector_loading=0.9), r"lower one of the loadings"),
         (
             lambda: Fundamentals(

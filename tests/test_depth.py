@@ -25,11 +25,11 @@ def market():
 def test_it_is_what_the_tape_says(market, row: int, symbol: int) -> None:
     state, at = market.state, (row, symbol)
     prices, sizes = depth(state, row, symbol)
-    bid, ask = state.tape.bid[at], state.tape.ask[at]
+    bid, ask = state.market_data.bid[at], state.market_data.ask[at]
     assert prices[sizes > 0].max() == bid
     assert prices[sizes < 0].min() == ask
-    assert sizes[(sizes > 0) & (prices >= bid - DEPTH_POINTS)].sum() == state.tape.bid_depth[at]
-    assert -sizes[(sizes < 0) & (prices <= ask + DEPTH_POINTS)].sum() == state.tape.ask_depth[at]
+    assert sizes[(sizes > 0) & (prices >= bid - DEPTH_POINTS)].sum() == state.market_data.bid_depth[at]
+    assert -sizes[(sizes < 0) & (prices <= ask + DEPTH_POINTS)].sum() == state.market_data.ask_depth[at]
     assert sizes.sum() == state.book.size[at].sum()
     assert sizes.abs().sum() == state.book.size[at].abs().sum()
     assert (prices.diff() > 0).all()

@@ -51,7 +51,7 @@ def test_costs_are_those_of_the_book() -> None:
     config = toy(max_ticks=3)
     market = tg.Market(config, 1, seed=3)
     market.reset(seeds=SEEDS[:1])
-    bid, ask = market.state.tape.bid.item() * 0.01, market.state.tape.ask.item() * 0.01
+    bid, ask = market.state.market_data.bid.item() * 0.01, market.state.market_data.ask.item() * 0.01
 
     def once(config: tg.MarketConfig, seeds: Tensor) -> Policy:
         return lambda seen: torch.where(seen.info["tick"] == 0, 2, 1).unsqueeze(-1)

@@ -19,7 +19,7 @@ from torchgym.engine import program as programs
 from torchgym.engine import replay
 from torchgym.numerics import random
 from torchgym.readout import features
-from torchgym.readout.features import FEATURE_SETS, FEATURES, Screen, feature
+from torchgym.readout.features import FEATURE_SETS, FEATURES, FeatureContext, feature
 from torchgym.readout.rewards import REWARDS, Reward
 from torchgym.recording.columns import columns
 from torchgym.sim import noise
@@ -28,7 +28,7 @@ from torchgym.sim.invariants import total_cash, total_shares
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
 from torchgym.sim.state import Accounts, RewardMemory
-from torchgym.sim.traders import TRADERS, TraderFamily, View, Wish
+from torchgym.sim.traders import TRADERS, OrderIntent, Signals, TraderFamily
 from torchgym.table import Table
 
 PRICE = 1.0  # of turnover
@@ -51,22 +51,22 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
 
 
 def decide(
-    structure: Structure, params: Params, memory: HerdMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Wish, HerdMemory]:
+    structure: Structure, params: Params, memory: HerdMemory, *, signals: Signals, shares: Tensor, draws: Draws
+) -> tuple[OrderIntent, HerdMemory]:
     settings = params.population.herd
-    mood = memory.mood + 0.1 * (view.last_return - memory.mood)
-    wish = Wish(acts=draws.u0 < settings.rate, side=torch.sign(mood), size=5.0, most=settings.max_size)
-    return wish, HerdMemory(mood=mood)
+    mood = memory.mood + 0.1 * (signals.last_return - memory.mood)
+    intent = OrderIntent(acts=draws.u0 < settings.rate, side=torch.sign(mood), size=5.0, most=settings.max_size)
+    return intent, HerdMemory(mood=mood)
 
 
 def turnover(
-    params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
     return -accounts.turnover.to(torch.float64) * (params.point_size[:, 0] * PRICE), memory
 
 
-def lean(screen: Screen) -> Tensor:
-    bids, asks = screen.counts[2:4]
+def lean(context: FeatureContext) -> Tensor:
+    bids, asks = context.counts[2:4]
     return (bids - asks) * 0.5
 
 
@@ -153,11 +153,11 @@ def test_two_rows_of_one_feature_are_refused() -> None:
 def test_a_row_that_is_given_anew_is_seen_anew() -> None:
     """Also where the row's own features change places."""
 
-    def levels(screen: Screen) -> Tensor:
-        return torch.cat([screen.mid, 2.0 * screen.mid], -1)
+    def levels(context: FeatureContext) -> Tensor:
+        return torch.cat([context.mid, 2.0 * context.mid], -1)
 
-    def backwards(screen: Screen) -> Tensor:
-        return torch.cat([3.0 * screen.mid, 2.0 * screen.mid, screen.mid], -1)
+    def backwards(context: FeatureContext) -> Tensor:
+        return torch.cat([3.0 * context.mid, 2.0 * context.mid, context.mid], -1)
 
     row = dataclasses.replace(FEATURES["f_lean"], name="f_level", raw=levels, over=(1, 2))
     FEATURES["f_level"] = row
@@ -300,8 +300,8 @@ def test_the_learner_gets_what_the_rows_say() -> None:
     assert result.info["position"].flatten().tolist() == [2 * size, 0]
     assert torch.equal(result.info["reward_turnover"], -result.info["turnover"])
     assert torch.equal(result.reward, result.info["reward_pnl"] + 0.5 * result.info["reward_turnover"])
-    tape = market.state.tape
-    expected = (tape.bid_depth - tape.ask_depth).to(torch.float64).flatten() * 0.005
+    market_data = market.state.market_data
+    expected = (market_data.bid_depth - market_data.ask_depth).to(torch.float64).flatten() * 0.005
     assert torch.allclose(result.observation[:, 0], expected.clamp(-features.LIMIT, features.LIMIT), rtol=1e-15)
 
 
@@ -318,24 +318,24 @@ def halves(params: Params, action: Tensor, held: Tensor) -> Tensor:
     return (action - 1) * 0.5
 
 
-def wide(screen: Screen) -> Tensor:
-    return torch.cat([screen.mid, screen.mid], -1)
+def wide(context: FeatureContext) -> Tensor:
+    return torch.cat([context.mid, context.mid], -1)
 
 
-def flat(screen: Screen) -> Tensor:
-    return screen.mid.squeeze(-1)
+def flat(context: FeatureContext) -> Tensor:
+    return context.mid.squeeze(-1)
 
 
 def column(
-    params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
-    return turnover(params, memory, half_equity_before, accounts)[0].unsqueeze(-1), memory
+    return turnover(params, memory, equity_x2_before, accounts)[0].unsqueeze(-1), memory
 
 
 def single(
-    params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
-    return turnover(params, memory, half_equity_before, accounts)[0].float(), memory
+    return turnover(params, memory, equity_x2_before, accounts)[0].float(), memory
 
 
 @pytest.mark.parametrize(
@@ -385,9 +385,9 @@ def test_a_row_that_makes_something_else_is_named(table: Table[Any], name: str, 
     ],
 )
 def test_a_wish_that_is_none_is_refused(change: dict[str, Any], message: str) -> None:
-    def other(*given: Any, **named: Any) -> tuple[Wish, HerdMemory]:
-        wish, memory = decide(*given, **named)
-        return dataclasses.replace(wish, **change), memory
+    def other(*given: Any, **named: Any) -> tuple[OrderIntent, HerdMemory]:
+        intent, memory = decide(*given, **named)
+        return dataclasses.replace(intent, **change), memory
 
     TRADERS["herd"] = TraderFamily(start, other)
     with pytest.raises(ValueError, match=message):
@@ -395,9 +395,9 @@ def test_a_wish_that_is_none_is_refused(change: dict[str, Any], message: str) ->
 
 
 def test_no_order_of_an_added_family_exceeds_its_bound() -> None:
-    def greedy(*given: Any, **named: Any) -> tuple[Wish, HerdMemory]:
-        wish, memory = decide(*given, **named)
-        return dataclasses.replace(wish, size=1e6, most=torch.full_like(wish.side, 1e6)), memory
+    def greedy(*given: Any, **named: Any) -> tuple[OrderIntent, HerdMemory]:
+        intent, memory = decide(*given, **named)
+        return dataclasses.replace(intent, size=1e6, most=torch.full_like(intent.side, 1e6)), memory
 
     TRADERS["herd"] = TraderFamily(start, greedy)
     market = opened(crowded(), 2)

@@ -13,9 +13,9 @@ from torchgym.config import MarketConfig, structure
 from torchgym.numerics.trees import map_tensors, rows
 from torchgym.readout import features
 from torchgym.readout.entries import ACCOUNT, Events, Moment, account_names
-from torchgym.readout.features.screen import LOOKBACKS
+from torchgym.readout.features.context import LOOKBACKS
 from torchgym.sim.params import plain_params
-from torchgym.sim.state import EVENTS, Accounts, Clock, MarketState, Tape, Value
+from torchgym.sim.state import EVENTS, Accounts, Clock, MarketData, MarketState, Value
 
 SCALINGS = ("raw", "relative")
 
@@ -96,7 +96,7 @@ def make_state(config: MarketConfig, table: list[list[Series]]) -> MarketState:
         return lambda s: [0] * (EVENTS - len(s.news)) + [event[part] for event in s.news]
 
     averages = numbers(lambda s: s.recursions()).unbind(-1)
-    half_mids = integers(lambda s: s.mids[-65:])
+    mids_x2 = integers(lambda s: s.mids[-65:])
     three = torch.zeros(len(table), len(table[0]), 3, dtype=torch.float64)
     return MarketState(
         clock=Clock(*(torch.zeros(len(table), dtype=torch.int64) for _ in range(4)), key=None),  # type: ignore[arg-type]
@@ -114,15 +114,15 @@ def make_state(config: MarketConfig, table: list[list[Series]]) -> MarketState:
             remaining=integers(news(2)),
         ),
         book=None,  # type: ignore[arg-type]
-        tape=Tape(
+        market_data=MarketData(
             bid=integers(lambda s: (s.mids[-1] - s.spread) // 2),
             ask=integers(lambda s: (s.mids[-1] + s.spread) // 2),
             bid_depth=integers(lambda s: s.depths[0]),
             ask_depth=integers(lambda s: s.depths[1]),
             close=integers(lambda s: s.traded[-1] // 2),
-            log_mid=torch.log(half_mids[..., -1].to(torch.float64) * (0.5 / config.list_price)),
+            log_mid=torch.log(mids_x2[..., -1].to(torch.float64) * (0.5 / config.list_price)),
             last_return=three[..., 0],
-            half_mids=half_mids,
+            mids_x2=mids_x2,
             volumes=integers(lambda s: s.volumes),
             buys=integers(lambda s: s.buys),
             sells=integers(lambda s: s.sells),
@@ -426,9 +426,9 @@ def test_always_finite_and_within_bounds(scaling: str, information: str) -> None
 
 def doubled(state: MarketState) -> MarketState:
     """The same market at twice the price in points."""
-    prices = ("bid", "ask", "close", "half_mids", "ema_8", "ema_16", "macd_signal", "rsi_gain", "rsi_loss", "atr_8")
-    twice = {name: getattr(state.tape, name) * 2 for name in prices}
-    return dataclasses.replace(state, tape=dataclasses.replace(state.tape, **twice))
+    prices = ("bid", "ask", "close", "mids_x2", "ema_8", "ema_16", "macd_signal", "rsi_gain", "rsi_loss", "atr_8")
+    twice = {name: getattr(state.market_data, name) * 2 for name in prices}
+    return dataclasses.replace(state, market_data=dataclasses.replace(state.market_data, **twice))
 
 
 def test_doubling_prices_leaves_relative_observations_unchanged() -> None:
@@ -488,7 +488,7 @@ def test_a_market_alone_is_the_same_bits_as_its_row_of_a_batch(name: str, scalin
     seen = observation(config, whole)
     for row in (0, 1, 31, 63):
         index = torch.tensor([row])
-        alone = dataclasses.replace(whole, tape=rows(state.tape, index), value=rows(state.value, index))
+        alone = dataclasses.replace(whole, market_data=rows(state.market_data, index), value=rows(state.value, index))
         assert torch.equal(bits(observation(config, alone)), bits(seen[row : row + 1]))
 
 
@@ -506,18 +506,18 @@ def test_compiled_is_the_same_bits_as_eager(markets: int, scaling: str) -> None:
 def test_observing_changes_nothing() -> None:
     config = MarketConfig(num_symbols=2, features="full55")
     _, state = random_state(config, 4)
-    before = map_tensors(torch.clone, state.tape), map_tensors(torch.clone, state.value)
+    before = map_tensors(torch.clone, state.market_data), map_tensors(torch.clone, state.value)
     observation(config, state)
-    for kept, part in zip(before, (state.tape, state.value), strict=True):
+    for kept, part in zip(before, (state.market_data, state.value), strict=True):
         map_tensors(lambda old, new: torch.testing.assert_close(old, new, rtol=0, atol=0) or new, kept, part)
 
 
 # --- the account ----------------------------------------------------------------------------------------------------------
 
 
-def make_accounts(cash: list[int], shares: list[list[int]], half_equity: list[int]) -> Accounts:
+def make_accounts(cash: list[int], shares: list[list[int]], equity_x2: list[int]) -> Accounts:
     fields = {entry.name: None for entry in dataclasses.fields(Accounts)}
-    own = {"learner_cash": cash, "learner_shares": shares, "half_equity": half_equity}
+    own = {"learner_cash": cash, "learner_shares": shares, "equity_x2": equity_x2}
     return Accounts(**(fields | {name: torch.tensor(value) for name, value in own.items()}))  # type: ignore[arg-type]
 
 

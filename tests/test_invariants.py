@@ -72,7 +72,7 @@ def crossed(book: Book) -> Tensor:
 
 def check(config: MarketConfig, before: MarketState, after: MarketState, result: StepResult) -> None:
     """What one step must leave behind."""
-    own, tape = after.accounts, after.tape
+    own, market_data = after.accounts, after.market_data
     assert total_cash(own).tolist() == [config.starting_cash] * MARKETS
     assert (total_shares(own) == config.starting_shares).all()
     assert (own.fees >= before.accounts.fees).all()
@@ -82,15 +82,15 @@ def check(config: MarketConfig, before: MarketState, after: MarketState, result:
     endowment = config.num_symbols * config.starting_shares * config.list_price
     assert torch.equal(own.learner_cash, config.starting_cash + endowment + own.realized - own.basis.sum(-1))
     if config.mark == "mid":
-        worth = (own.learner_shares * tape.half_mids[..., -1]).sum(-1)
-        assert torch.equal(own.half_equity, 2 * own.learner_cash + worth)
+        worth = (own.learner_shares * market_data.mids_x2[..., -1]).sum(-1)
+        assert torch.equal(own.equity_x2, 2 * own.learner_cash + worth)
 
     assert not crossed(after.book).any()
     assert ((after.book.size == 0) | (after.book.price >= 1)).all()
-    assert (tape.ask > tape.bid).all()
-    assert torch.equal(tape.bid + tape.ask, tape.half_mids[..., -1])
-    assert (tape.volumes >= 0).all()
-    assert (torch.maximum(tape.buys[..., -1], tape.sells[..., -1]) <= tape.volumes[..., -1]).all()
+    assert (market_data.ask > market_data.bid).all()
+    assert torch.equal(market_data.bid + market_data.ask, market_data.mids_x2[..., -1])
+    assert (market_data.volumes >= 0).all()
+    assert (torch.maximum(market_data.buys[..., -1], market_data.sells[..., -1]) <= market_data.volumes[..., -1]).all()
 
     assert all(leaf.isfinite().all() for _, leaf in leaves(after))
     assert result.observation.isfinite().all()
@@ -113,15 +113,15 @@ def test_the_learner_never_pays_beyond_its_collar(config: MarketConfig, seed: in
     config = config.replace(ticks_per_action=1)
     market = cold(config, MARKETS, seed=seed)
     for action in random_actions(config, 8, MARKETS, seed=seed % 1000):
-        half_mid = market.state.tape.half_mids[..., -1].double()
+        mid_x2 = market.state.market_data.mids_x2[..., -1].double()
         before = market.state.accounts
         market.step(action)
         after = market.state.accounts
         # Both are sums over symbols: the dearest and the cheapest that its fills could have come to.
         filled = after.filled.double()
-        slack = filled.abs() * half_mid * 0.5 * config.collar
+        slack = filled.abs() * mid_x2 * 0.5 * config.collar
         paid = before.learner_cash - after.learner_cash - (after.fees - before.fees) - (after.borrow - before.borrow)
-        fair = (filled * half_mid * 0.5).sum(-1)
+        fair = (filled * mid_x2 * 0.5).sum(-1)
         assert (paid.double() <= fair + slack.sum(-1)).all()
         assert after.turnover.ge(0).all()
 
@@ -129,20 +129,18 @@ def test_the_learner_never_pays_beyond_its_collar(config: MarketConfig, seed: in
 def standing_books(config: MarketConfig, markets: int) -> tuple[Book, Tensor, Tensor, Tensor]:
     """Books of a living market, its mids, and the collar on both sides."""
     state = opened(config, markets).state
-    half_mid = state.tape.half_mids[..., -1]
-    mid = half_mid.double() * 0.5
-    return state.book, half_mid, torch.floor(mid * 1.01).long(), torch.ceil(mid * 0.99).long()
+    mid_x2 = state.market_data.mids_x2[..., -1]
+    mid = mid_x2.double() * 0.5
+    return state.book, mid_x2, torch.floor(mid * 1.01).long(), torch.ceil(mid * 0.99).long()
 
 
 @pytest.mark.parametrize("config", [toy(), MarketConfig()], ids=["toy", "default"])
 def test_larger_orders_pay_no_better_price(config: MarketConfig) -> None:
-    book, half_mid, up, down = standing_books(config, 24)
+    book, mid_x2, up, down = standing_books(config, 24)
     for side, limit in ((1, up), (-1, down)):
         filled, paid = [], []
         for size in range(1, 260, 3):
-            _, execution = matching.execute(
-                structure(config), book, torch.full_like(limit, side * size), limit, half_mid
-            )
+            _, execution = matching.execute(structure(config), book, torch.full_like(limit, side * size), limit, mid_x2)
             filled.append(execution.filled.abs())
             paid.append(execution.paid.abs())
             assert (execution.filled * side >= 0).all()
@@ -169,15 +167,15 @@ def test_costs_grow_with_the_order_through_the_whole_market() -> None:
         config = toy(order_size=size, position_limit=300, starting_cash=10**9)
         market = opened(config, markets)
         worlds.append(market.state)
-        book, half_mid = market.state.book, market.state.tape.half_mids[..., -1:]
-        reachable = (book.size < 0) & (2 * book.price <= half_mid * (1.0 + config.collar))
+        book, mid_x2 = market.state.book, market.state.market_data.mids_x2[..., -1:]
+        reachable = (book.size < 0) & (2 * book.price <= mid_x2 * (1.0 + config.collar))
         depth = torch.where(reachable, -book.size, 0).sum(-1)
         result = market.step(torch.full((markets,), 2))
         filled = result.info["filled"][:, 0]
         whole = (filled == size) & (depth[:, 0] >= size)
         prices.append(torch.where(whole, result.info["turnover"] / filled, torch.inf))
     for world in worlds[1:]:
-        assert torch.equal(world.tape.half_mids, worlds[0].tape.half_mids)
+        assert torch.equal(world.market_data.mids_x2, worlds[0].market_data.mids_x2)
     for first, second in itertools.pairwise(prices):
         both = second.isfinite() & first.isfinite()
         assert both.sum() > markets // 4
@@ -191,8 +189,8 @@ def test_there_and_back_costs_the_spread_and_two_commissions(config: MarketConfi
     """Two forks of one moment, of which one buys and the other sells a share: exactly what a round trip would cost there."""
     buyer = opened(config, 24)
     seller = buyer.fork()
-    tape = buyer.state.tape
-    spread = (tape.ask - tape.bid).sum(-1)
+    market_data = buyer.state.market_data
+    spread = (market_data.ask - market_data.bid).sum(-1)
     buyer.step(torch.full((24,), 2))
     seller.step(torch.full((24,), 0))
     paid = config.starting_cash - buyer.state.accounts.learner_cash
@@ -204,12 +202,12 @@ def test_there_and_back_costs_the_spread_and_two_commissions(config: MarketConfi
 
 
 def test_a_book_taken_from_both_sides_costs_at_least_its_spread() -> None:
-    book, half_mid, up, down = standing_books(MarketConfig(), 24)
+    book, mid_x2, up, down = standing_books(MarketConfig(), 24)
     spread = torch.where(book.size < 0, book.price, 2**40).amin(-1) - torch.where(book.size > 0, book.price, 0).amax(-1)
     for size in (1, 7, 40):
-        shares = torch.full_like(half_mid, size)
-        _, bought = matching.execute(MarketConfig(), book, shares, up, half_mid)
-        _, sold = matching.execute(MarketConfig(), book, -shares, down, half_mid)
+        shares = torch.full_like(mid_x2, size)
+        _, bought = matching.execute(MarketConfig(), book, shares, up, mid_x2)
+        _, sold = matching.execute(MarketConfig(), book, -shares, down, mid_x2)
         both = (bought.filled == size) & (sold.filled == -size)
         cost = bought.paid + sold.paid
         assert both.any()

@@ -60,7 +60,10 @@ EXTRA = {
 }
 # they read the state; the phases that make it are none of their business
 HIGHEST = {"readout.features": 5, "readout.rewards": 5}
-SHARED_TRADER_FILES = {"view", "wish"}  # what all families see and say; a family imports nothing else of its package
+SHARED_TRADER_FILES = {
+    "signals",
+    "intent",
+}  # what all families see and say; a family imports nothing else of its package
 
 SAMPLING_MODULES = (
     "gymnasium.utils.seeding",
@@ -276,7 +279,7 @@ def test_a_forbidden_import_is_found(file: str, source: str) -> None:
         ("sim/traders/__init__.py", "from torchgym.sim.traders import makers\nfrom . import trend"),
         (
             "sim/traders/trend.py",
-            "from torchgym.sim.traders.view import View\nfrom .view import act\nfrom ...numerics import exact",
+            "from torchgym.sim.traders.signals import Signals\nfrom .signals import act\nfrom ...numerics import exact",
         ),
         ("envs/__init__.py", "import importlib\nimportlib.import_module('.torchrl', __name__)"),
         ("envs/sb3.py", "from torchgym.envs.vector import TradingVectorEnv\nfrom ..engine import Market"),

@@ -66,9 +66,9 @@ def test_the_first_sight(original: Market) -> None:
 
 
 def test_a_market_opens_warm(original: Market) -> None:
-    tape, book = original.state.tape, original.state.book
-    assert (tape.half_mids[..., 1:] != tape.half_mids[..., :-1]).any(-1).all()
-    assert (tape.volumes > 0).any(-1).all()
+    market_data, book = original.state.market_data, original.state.book
+    assert (market_data.mids_x2[..., 1:] != market_data.mids_x2[..., :-1]).any(-1).all()
+    assert (market_data.volumes > 0).any(-1).all()
     assert ((book.size > 0).any(-1) & (book.size < 0).any(-1)).all()
 
 
@@ -80,17 +80,17 @@ def test_an_episode_may_begin_with_shares(mark: str, held: int, original: Market
     loaded = opened(config, MARKETS)
     cold_start = loaded._openings.blank().accounts
     state, result = loaded.state, loaded.observe()
-    assert torch.equal(state.tape.half_mids, original.state.tape.half_mids)  # who holds moves nothing
+    assert torch.equal(state.market_data.mids_x2, original.state.market_data.mids_x2)  # who holds moves nothing
     assert result.info["position"].tolist() == [[held] * SYMBOLS] * MARKETS
     assert result.account[:, :SYMBOLS].tolist() == [[held * (1.0 / config.position_limit)] * SYMBOLS] * MARKETS
 
-    book, half_mid, own = state.book, state.tape.half_mids[..., -1], state.accounts
-    worth = own.learner_shares * half_mid
+    book, mid_x2, own = state.book, state.market_data.mids_x2[..., -1], state.accounts
+    worth = own.learner_shares * mid_x2
     if mark == "liquidation":
-        at_mid, worth = worth, matching.liquidation_value(loaded.structure, book, own.learner_shares, half_mid)
+        at_mid, worth = worth, matching.liquidation_value(loaded.structure, book, own.learner_shares, mid_x2)
         assert (worth < at_mid).all()
-    assert torch.equal(own.half_equity, 2 * own.learner_cash + worth.sum(-1))
-    assert own.half_equity.ne(cold_start.half_equity).all()
+    assert torch.equal(own.equity_x2, 2 * own.learner_cash + worth.sum(-1))
+    assert own.equity_x2.ne(cold_start.equity_x2).all()
     # The account begins at tick 0: nobody pays for the warm-up, and those who are short pay from then on.
     assert torch.equal(own.learner_cash, torch.full_like(own.learner_cash, config.starting_cash))
     assert not (own.borrow.any() or own.borrow_accrued.any() or own.realized.any() or own.ruined.any())
@@ -102,12 +102,12 @@ def test_opening_quotes_mark_what_an_episode_begins_with() -> None:
         config = CONFIG.replace(starting_shares=45, mark=mark)
         quoted = cold(config, MARKETS)
         state = quoted.state
-        half_mid, held = state.tape.half_mids[..., -1], state.accounts.learner_shares
+        mid_x2, held = state.market_data.mids_x2[..., -1], state.accounts.learner_shares
         plan = quoted.structure
-        worth = held * half_mid if mark == "mid" else matching.liquidation_value(plan, state.book, held, half_mid)
-        assert torch.equal(state.accounts.half_equity, 2 * config.starting_cash + worth.sum(-1))
-        assert torch.equal(state.reward.half_peak, state.accounts.half_equity)
-        assert half_mid.ne(2 * config.list_price).all()
+        worth = held * mid_x2 if mark == "mid" else matching.liquidation_value(plan, state.book, held, mid_x2)
+        assert torch.equal(state.accounts.equity_x2, 2 * config.starting_cash + worth.sum(-1))
+        assert torch.equal(state.reward.peak_x2, state.accounts.equity_x2)
+        assert mid_x2.ne(2 * config.list_price).all()
 
 
 @pytest.mark.parametrize("per_action", [1, 3, 4])
@@ -118,14 +118,14 @@ def test_rewards_begin_after_the_warm_up(per_action: int) -> None:
     parts.reset(seeds=range(8), mask=torch.arange(8) < 5)
     parts.reset(seeds=range(8), mask=torch.arange(8) >= 5)
     for either in (whole, parts):
-        memory, equity = either.state.reward, either.state.accounts.half_equity
-        assert torch.equal(memory.half_peak, equity)
+        memory, equity = either.state.reward, either.state.accounts.equity_x2
+        assert torch.equal(memory.peak_x2, equity)
         assert not (memory.drawdown.any() or memory.mean_return.any() or memory.mean_square.any())
     assert differences(whole.state, parts.state) == []
     if per_action == 1:
-        before = whole.state.accounts.half_equity
+        before = whole.state.accounts.equity_x2
         result = whole.step()
-        change = (whole.state.accounts.half_equity - before).double() * 0.5 * config.point_size
+        change = (whole.state.accounts.equity_x2 - before).double() * 0.5 * config.point_size
         assert torch.allclose(result.reward, change + 0.5 * change.clamp(max=0.0), rtol=1e-12, atol=0.0)
         assert change.gt(0).any() and change.lt(0).any()
 
@@ -133,7 +133,7 @@ def test_rewards_begin_after_the_warm_up(per_action: int) -> None:
 def test_a_buy_pays_the_ask_that_was_shown() -> None:
     config = CONFIG.replace(order_size=1)
     small = opened(config, MARKETS)
-    ask = small.state.tape.ask
+    ask = small.state.market_data.ask
     result = small.step(all_do(BUY))
     assert result.info["filled"].tolist() == [[1] * SYMBOLS] * MARKETS
     assert torch.equal(result.info["turnover"], ask.sum(-1).double() * config.point_size)
@@ -170,7 +170,7 @@ def test_rewards_add_up_to_the_change_of_equity(one: Market) -> None:
     assert total.abs().min() > 0.0
     # The account explains it: realised profit plus what the open position has gained.
     own = one.state.accounts
-    mids = one.state.tape.half_mids[..., -1]
+    mids = one.state.market_data.mids_x2[..., -1]
     unrealized = ((own.learner_shares * mids).sum(-1) - 2 * own.basis.sum(-1)).double() * 0.5 * CONFIG.point_size
     assert torch.allclose(total, result.info["realized_pnl"] + unrealized, rtol=0.0, atol=1e-6)
 
@@ -236,7 +236,7 @@ def test_reset_goes_on_to_the_next_episode(original: Market) -> None:
     one.reset()
     assert one.state.clock.episode.tolist() == [1] * MARKETS
     assert torch.equal(one.state.clock.seed, first.clock.seed)
-    assert (one.state.tape.half_mids != first.tape.half_mids).any(-1).all()
+    assert (one.state.market_data.mids_x2 != first.market_data.mids_x2).any(-1).all()
     one.reset(seeds=first.clock.seed)
     assert differences(one.state, first) == []
 
@@ -247,7 +247,7 @@ def test_the_seed_alone_decides() -> None:
     second.step(torch.tensor([BUY, SELL]))
     second.reset(seeds=[41, 42])
     assert differences(first.state, second.state) == []
-    assert not torch.equal(first.state.tape.half_mids[0], first.state.tape.half_mids[1])
+    assert not torch.equal(first.state.market_data.mids_x2[0], first.state.market_data.mids_x2[1])
 
 
 @pytest.mark.parametrize("seeds", [(5, 6), [5, 6], torch.tensor([5, 6]), np.array([5, 6]), range(5, 7)])
@@ -355,11 +355,11 @@ def test_paths_are_what_was_seen(one: Market) -> None:
     assert paths["equity"].shape == (MARKETS, ticks)
     for at in range(ticks):
         result = twin.step(all_do(BUY if at % 2 == 0 else SELL))
-        tape = twin.state.tape
-        assert torch.equal(paths["mid"][:, at], tape.half_mids[..., -1].double() * (0.5 * CONFIG.point_size))
-        assert torch.equal(paths["volume"][:, at], tape.volumes[..., -1])
-        assert torch.equal(paths["fills"][:, at], tape.orders_filled)
-        assert torch.equal(paths["ask"][:, at], tape.ask.double() * CONFIG.point_size)
+        market_data = twin.state.market_data
+        assert torch.equal(paths["mid"][:, at], market_data.mids_x2[..., -1].double() * (0.5 * CONFIG.point_size))
+        assert torch.equal(paths["volume"][:, at], market_data.volumes[..., -1])
+        assert torch.equal(paths["fills"][:, at], market_data.orders_filled)
+        assert torch.equal(paths["ask"][:, at], market_data.ask.double() * CONFIG.point_size)
         assert torch.equal(paths["position"][:, at], result.info["position"])
         makers = twin.holdings()["maker"]
         assert torch.equal(paths["maker_shares"][:, at], makers["shares"])
@@ -453,7 +453,7 @@ def drop_a_market(saved: dict[str, Any]) -> None:
 
 
 def drop_a_tensor(saved: dict[str, Any]) -> None:
-    del saved["state"]["tape.bid"]
+    del saved["state"]["market_data.bid"]
 
 
 def drop_the_state(saved: dict[str, Any]) -> None:
@@ -532,10 +532,10 @@ def test_a_number_that_is_none_is_refused(one: Market, name: str) -> None:
     [
         ("book.price", lambda leaf: leaf.neg_(), "prices are at least one point"),
         ("book.size", lambda leaf: leaf.neg_(), "the book is uncrossed"),
-        ("tape.ask", lambda leaf: leaf.zero_(), "the spread is at least one point"),
-        ("tape.bid", lambda leaf: leaf.zero_(), "bids are at least one point"),
-        ("tape.half_mids", lambda leaf: leaf[..., 0].zero_(), "mids are at least one point"),
-        ("tape.volumes", lambda leaf: leaf.sub_(10**6), "volumes are not negative"),
+        ("market_data.ask", lambda leaf: leaf.zero_(), "the spread is at least one point"),
+        ("market_data.bid", lambda leaf: leaf.zero_(), "bids are at least one point"),
+        ("market_data.mids_x2", lambda leaf: leaf[..., 0].zero_(), "mids are at least one point"),
+        ("market_data.volumes", lambda leaf: leaf.sub_(10**6), "volumes are not negative"),
         ("clock.seed", lambda leaf: leaf.sub_(10**6), "seeds are not negative"),
         ("clock.episode", lambda leaf: leaf.sub_(2), "episodes are counted from 0"),
         ("clock.tick", lambda leaf: leaf.sub_(100), "the warm-up is as long"),
@@ -546,7 +546,7 @@ def test_a_number_that_is_none_is_refused(one: Market, name: str) -> None:
         ("accounts.learner_shares", lambda leaf: leaf.add_(10**6), "positions are within their limit"),
         ("accounts.fees", lambda leaf: leaf.sub_(10**6), "fees and borrow charges are not negative"),
         ("accounts.basis", lambda leaf: leaf.add_(1), "realised profit and basis explain"),
-        ("accounts.half_equity", lambda leaf: leaf.add_(2), "equity is cash and shares at the mid"),
+        ("accounts.equity_x2", lambda leaf: leaf.add_(2), "equity is cash and shares at the mid"),
     ],
 )
 def test_a_state_that_no_market_can_have_is_refused(
@@ -628,11 +628,11 @@ def test_an_episode_never_begins_ended() -> None:
     ):
         one = opened(toy(max_ticks=8, **options), 16)
         opening = one.observe()
-        below = one.state.accounts.half_equity <= 2 * one.config.maintenance
+        below = one.state.accounts.equity_x2 <= 2 * one.config.maintenance
         assert below.any() and not opening.terminated.any()
         assert not one.reset().terminated.any()
         stepped = one.step()
-        below = one.state.accounts.half_equity <= 2 * one.config.maintenance
+        below = one.state.accounts.equity_x2 <= 2 * one.config.maintenance
         assert below.any() and torch.equal(stepped.terminated, below)
 
 
@@ -648,7 +648,7 @@ def test_ruin_lasts_until_the_reset(per_action: int) -> None:
         assert torch.equal(result.terminated, one.observe().terminated)
         assert not (ruined & ~result.terminated).any()
         ruined = result.terminated
-        recovered |= ruined & (one.state.accounts.half_equity > 2 * config.maintenance)
+        recovered |= ruined & (one.state.accounts.equity_x2 > 2 * config.maintenance)
     assert recovered.any()
     assert not one.reset(mask=ruined).terminated.any()
 

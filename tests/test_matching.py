@@ -42,12 +42,12 @@ def per_market(values: list[int] | int, markets: int) -> Tensor:
 
 def clear(
     *markets: Limits,
-    half_mid: list[int] | int = 2 * MID,
+    mid_x2: list[int] | int = 2 * MID,
     coin: list[int] | int = 0,
     remainder: list[int] | int = 0,
     limit: list[int] | int = MID,
 ) -> tuple[Book, Auction]:
-    one = [per_market(values, len(markets)) for values in (remainder, limit, half_mid, coin)]
+    one = [per_market(values, len(markets)) for values in (remainder, limit, mid_x2, coin)]
     return matching.clear(STRUCTURE, a_book(*markets), *one)
 
 
@@ -55,9 +55,9 @@ def execute(
     *markets: Limits,
     shares: list[int] | int,
     limit: list[int] | int,
-    half_mid: list[int] | int = 2 * MID,
+    mid_x2: list[int] | int = 2 * MID,
 ) -> tuple[Book, Execution]:
-    one = [per_market(values, len(markets)) for values in (shares, limit, half_mid)]
+    one = [per_market(values, len(markets)) for values in (shares, limit, mid_x2)]
     return matching.execute(STRUCTURE, a_book(*markets), *one)
 
 
@@ -77,7 +77,7 @@ class OnPaper:
     price: int
     volume: int
     fills: list[int]
-    half_mid: int = 2 * MID
+    mid_x2: int = 2 * MID
     coin: int = 0
 
 
@@ -95,17 +95,17 @@ AUCTIONS = {
         [(104, 5), (97, -7), (100, -3)], price=99, volume=5, fills=[5, -5, 0]
     ),
     "99 leaves two buyers over, 100 to 105 two sellers: whichever is nearer the mid, here 102": OnPaper(
-        [(105, 5), (99, 2), (95, -5), (100, -2)], price=102, volume=5, fills=[5, 0, -5, 0], half_mid=204
+        [(105, 5), (99, 2), (95, -5), (100, -2)], price=102, volume=5, fills=[5, 0, -5, 0], mid_x2=204
     ),
-    "and here 97": OnPaper([(105, 5), (99, 2), (95, -5), (100, -2)], 97, 5, [5, 0, -5, 0], half_mid=194),
+    "and here 97": OnPaper([(105, 5), (99, 2), (95, -5), (100, -2)], 97, 5, [5, 0, -5, 0], mid_x2=194),
     "three one-share bids for two shares: floors of 2/3, 4/3, 6/3": OnPaper(
         [(100, 1), (100, 1), (100, 1), (100, -2)], price=100, volume=2, fills=[0, 1, 1, -2]
     ),
     "better bids first, the rest pro rata: 3 of 2 + 4 + 6, floors of 0.5, 1.5, 3": OnPaper(
         [(101, 5), (100, 2), (100, 4), (100, 6), (99, 7), (100, -8)], price=100, volume=8, fills=[5, 0, 1, 2, 0, -8]
     ),
-    "a mid of 100.5 with the coin down": OnPaper([(102, 3), (99, -3)], 100, 3, [3, -3], half_mid=201, coin=0),
-    "a mid of 100.5 with the coin up": OnPaper([(102, 3), (99, -3)], 101, 3, [3, -3], half_mid=201, coin=1),
+    "a mid of 100.5 with the coin down": OnPaper([(102, 3), (99, -3)], 100, 3, [3, -3], mid_x2=201, coin=0),
+    "a mid of 100.5 with the coin up": OnPaper([(102, 3), (99, -3)], 101, 3, [3, -3], mid_x2=201, coin=1),
     "the coin means nothing to a whole mid": OnPaper([(102, 3), (99, -3)], 100, 3, [3, -3], coin=1),
     "a bid keener than the band trades at its edge at most": OnPaper(
         [(500, 5), (108, -5)], price=108, volume=5, fills=[5, -5]
@@ -121,13 +121,13 @@ AUCTIONS = {
     ),
     "nothing crosses: no trade, at the mid": OnPaper([(99, 5), (101, -5)], price=100, volume=0, fills=[0, 0]),
     "bids alone": OnPaper([(99, 5), (103, 5)], price=100, volume=0, fills=[0, 0]),
-    "nobody": OnPaper([], price=101, volume=0, fills=[0], half_mid=201, coin=1),
+    "nobody": OnPaper([], price=101, volume=0, fills=[0], mid_x2=201, coin=1),
 }
 
 
 @pytest.mark.parametrize("case", AUCTIONS.values(), ids=AUCTIONS.keys())
 def test_auction_on_paper(case: OnPaper) -> None:
-    book, auction = clear(case.orders, half_mid=case.half_mid, coin=case.coin)
+    book, auction = clear(case.orders, mid_x2=case.mid_x2, coin=case.coin)
     assert (auction.price.item(), auction.volume.item()) == (case.price, case.volume)
     assert auction.fills[0, 0, :-1].tolist() == case.fills
     assert (book.size == a_book(case.orders).size - auction.fills[..., :-1]).all()
@@ -202,7 +202,7 @@ def test_orders_live_to_the_end_of_their_last_tick() -> None:
 
 
 @pytest.mark.parametrize(
-    ("orders", "shares", "half_mid", "halves"),
+    ("orders", "shares", "mid_x2", "halves"),
     [
         ([(99, 5), (98, 10), (102, -4)], 7, 201, 2 * (5 * 99 + 2 * 98)),
         ([(99, 5), (102, -4)], 7, 201, 2 * 7 * 99),  # what the book cannot take, at the worst price reached
@@ -214,8 +214,8 @@ def test_orders_live_to_the_end_of_their_last_tick() -> None:
         ([(99, 5), (102, -4)], 0, 201, 0),
     ],
 )
-def test_liquidation_value(orders: Limits, shares: int, half_mid: int, halves: int) -> None:
-    value = matching.liquidation_value(STRUCTURE, a_book(orders), per_market(shares, 1), per_market(half_mid, 1))
+def test_liquidation_value(orders: Limits, shares: int, mid_x2: int, halves: int) -> None:
+    value = matching.liquidation_value(STRUCTURE, a_book(orders), per_market(shares, 1), per_market(mid_x2, 1))
     assert value.item() == halves
 
 
@@ -227,7 +227,7 @@ class Crossed:
     """Random markets before an auction."""
 
     orders: list[Limits]
-    half_mid: list[int]
+    mid_x2: list[int]
     coin: list[int]
     remainder: list[int]
     limit: list[int]
@@ -240,7 +240,7 @@ class Crossed:
 
     def all_orders(self, row: int) -> Limits:
         """Book and learner, every limit cut to the band; None of them where it sits out is kept as an order of no shares."""
-        base = self.half_mid[row] // 2
+        base = self.mid_x2[row] // 2
         orders = [*self.orders[row], (self.limit[row], self.remainder[row])]
         return [cut_to_band(limit, size, base) for limit, size in orders]
 
@@ -266,7 +266,7 @@ def crossed(draw: st.DrawFn) -> Crossed:
 
     return Crossed(
         orders=draw(st.lists(limits, min_size=markets, max_size=markets)),
-        half_mid=each(st.integers(2 * MID - 2, 2 * MID + 2)),
+        mid_x2=each(st.integers(2 * MID - 2, 2 * MID + 2)),
         coin=each(st.integers(0, 1)),
         remainder=each(sizes),
         limit=each(prices),
@@ -299,10 +299,10 @@ def outcomes(markets: Crossed) -> list[Outcome]:
             fills=[*auction.fills[row, 0, : len(markets.orders[row])].tolist(), auction.fills[row, 0, -1].item()],
             price=auction.price[row].item(),
             volume=auction.volume[row].item(),
-            base=half_mid // 2,
-            mid=half_mid // 2 + half_mid % 2 * markets.coin[row],
+            base=mid_x2 // 2,
+            mid=mid_x2 // 2 + mid_x2 % 2 * markets.coin[row],
         )
-        for row, half_mid in enumerate(markets.half_mid)
+        for row, mid_x2 in enumerate(markets.mid_x2)
     ]
 
 
@@ -386,13 +386,13 @@ def test_markets_know_nothing_of_each_other(markets: Crossed, random: object) ->
 @thorough
 def test_buyers_and_sellers_are_treated_alike(markets: Crossed) -> None:
     """Around a whole mid, the market in the mirror has the auction in the mirror."""
-    whole = [half_mid // 2 * 2 for half_mid in markets.half_mid]
-    straight = dataclasses.replace(markets, half_mid=whole)
+    whole = [mid_x2 // 2 * 2 for mid_x2 in markets.mid_x2]
+    straight = dataclasses.replace(markets, mid_x2=whole)
     mirrored = Crossed(
         orders=[
             [(mid - price, -size) for price, size in orders] for mid, orders in zip(whole, markets.orders, strict=True)
         ],
-        half_mid=whole,
+        mid_x2=whole,
         coin=[1 - coin for coin in markets.coin],
         remainder=[-size for size in markets.remainder],
         limit=[mid - price for mid, price in zip(whole, markets.limit, strict=True)],
@@ -410,12 +410,12 @@ class Standing:
     """Random uncrossed markets and an order of the learner in each."""
 
     orders: list[Limits]
-    half_mid: list[int]
+    mid_x2: list[int]
     shares: list[int]
     limit: list[int]
 
     def execute(self) -> tuple[Book, Execution]:
-        return execute(*self.orders, shares=self.shares, limit=self.limit, half_mid=self.half_mid)
+        return execute(*self.orders, shares=self.shares, limit=self.limit, mid_x2=self.mid_x2)
 
 
 @st.composite
@@ -432,7 +432,7 @@ def standing(draw: st.DrawFn) -> Standing:
         mids.append(bid + ask)
         shares.append(draw(st.integers(-40, 40)))
         limits_.append(draw(st.integers(MID - BAND - 4, MID + BAND + 4)))
-    return Standing(orders=books, half_mid=mids, shares=shares, limit=limits_)
+    return Standing(orders=books, mid_x2=mids, shares=shares, limit=limits_)
 
 
 @given(standing())
@@ -441,7 +441,7 @@ def test_the_walk_takes_the_best_levels_in_order(markets: Standing) -> None:
     """Everything better than the last level is taken, nothing worse, that level pro rata, and as much as is wanted."""
     book, done = markets.execute()
     for row, orders in enumerate(markets.orders):
-        wanted, limit, base = markets.shares[row], markets.limit[row], markets.half_mid[row] // 2
+        wanted, limit, base = markets.shares[row], markets.limit[row], markets.mid_x2[row] // 2
         side = (wanted > 0) - (wanted < 0)
         fills = done.fills[row, 0, : len(orders)].tolist()
         reachable = [
@@ -479,7 +479,7 @@ def test_a_small_order_pays_the_quote(markets: Standing) -> None:
         )
         _, done = one.execute()
         for row, orders in enumerate(markets.orders):
-            base = markets.half_mid[row] // 2
+            base = markets.mid_x2[row] // 2
             quotes = [price * side for price, size in orders if size * side < 0 and (price - base) * side <= BAND]
             assert done.paid[row].item() * side == (min(quotes) * side if quotes else 0)
 
@@ -488,7 +488,7 @@ def test_a_small_order_pays_the_quote(markets: Standing) -> None:
 @thorough
 def test_buying_and_selling_are_the_same_in_the_mirror(markets: Standing) -> None:
     """Around a whole mid: halved half mids, so the books here move by up to half a point against it."""
-    whole = [half_mid // 2 * 2 for half_mid in markets.half_mid]
+    whole = [mid_x2 // 2 * 2 for mid_x2 in markets.mid_x2]
     safe = [
         [(price, size) for price, size in orders if (mid // 2 - price) * size > 0]
         for mid, orders in zip(whole, markets.orders, strict=True)
@@ -496,7 +496,7 @@ def test_buying_and_selling_are_the_same_in_the_mirror(markets: Standing) -> Non
     straight = Standing(safe, whole, markets.shares, markets.limit)
     mirrored = Standing(
         orders=[[(mid - price, -size) for price, size in orders] for mid, orders in zip(whole, safe, strict=True)],
-        half_mid=whole,
+        mid_x2=whole,
         shares=[-shares for shares in markets.shares],
         limit=[mid - limit for mid, limit in zip(whole, markets.limit, strict=True)],
     )
@@ -510,17 +510,17 @@ def test_buying_and_selling_are_the_same_in_the_mirror(markets: Standing) -> Non
 @given(standing())
 @thorough
 def test_unwinding_is_worth_what_the_walk_brings(markets: Standing) -> None:
-    half_mid = torch.tensor(markets.half_mid)[:, None]
+    mid_x2 = torch.tensor(markets.mid_x2)[:, None]
     held = -torch.tensor(markets.shares)[:, None]
-    value = matching.liquidation_value(STRUCTURE, a_book(*markets.orders), held, half_mid)
+    value = matching.liquidation_value(STRUCTURE, a_book(*markets.orders), held, mid_x2)
     everything = dataclasses.replace(markets, limit=[MID + 99 * ((x > 0) - (x < 0)) for x in markets.shares])
     _, done = everything.execute()
     for row, shares in enumerate(markets.shares):
         left, worst = done.remainder[row].item(), done.last_price[row].item()
-        unsold = -left * (2 * worst if worst else markets.half_mid[row])
+        unsold = -left * (2 * worst if worst else markets.mid_x2[row])
         assert value[row].item() == -2 * done.paid[row].item() + unsold
         if shares:
-            assert value[row].item() <= -shares * markets.half_mid[row]  # never better than the mid
+            assert value[row].item() <= -shares * markets.mid_x2[row]  # never better than the mid
 
 
 # --- large numbers -------------------------------------------------------------------------------------------------------
@@ -564,7 +564,7 @@ def test_walks_are_exact_up_to_the_bound_of_the_configuration(side: int) -> None
         [(price + side * up, -side * size) for up, size in zip(ups, many, strict=True)]
         for ups, many in zip(at, resting, strict=True)
     ]
-    _, done = execute(*orders, shares=[side * x for x in wanted], limit=price + side * BAND, half_mid=2 * price)
+    _, done = execute(*orders, shares=[side * x for x in wanted], limit=price + side * BAND, mid_x2=2 * price)
     assert done.filled.flatten().tolist() == [side * x for x in wanted]
     for row in range(markets):
         left, last = wanted[row], max(at[row])

@@ -19,7 +19,7 @@ from torchgym.sim import matching, noise, traders
 from torchgym.sim.market_data import log_price
 from torchgym.sim.noise import Noise
 from torchgym.sim.params import Params
-from torchgym.sim.state import FLOW_LOOKBACK, LOOKBACK, VOLUME_LOOKBACK, MarketState, Orders, Tape
+from torchgym.sim.state import FLOW_LOOKBACK, LOOKBACK, VOLUME_LOOKBACK, MarketData, MarketState, Orders
 
 OFTEN = NewsKind(probability=0.05, scale=0.02, duration=10, immediate=0.5)
 CONFIG = toy(
@@ -69,31 +69,31 @@ def looks(market: Market, state: MarketState) -> Tensor:
 
 def recorded(state: MarketState) -> dict[str, Tensor]:
     """What happened in one tick, and nothing that sums up more than it."""
-    tape = state.tape
+    market_data = state.market_data
     return {
-        "bid": tape.bid,
-        "ask": tape.ask,
-        "bid_depth": tape.bid_depth,
-        "ask_depth": tape.ask_depth,
-        "close": tape.close,
-        "volume": tape.volumes[..., -1],
-        "buys": tape.buys[..., -1],
-        "sells": tape.sells[..., -1],
-        "orders_filled": tape.orders_filled,
+        "bid": market_data.bid,
+        "ask": market_data.ask,
+        "bid_depth": market_data.bid_depth,
+        "ask_depth": market_data.ask_depth,
+        "close": market_data.close,
+        "volume": market_data.volumes[..., -1],
+        "buys": market_data.buys[..., -1],
+        "sells": market_data.sells[..., -1],
+        "orders_filled": market_data.orders_filled,
     }
 
 
 def retold(params: Params, state: MarketState, past: list[dict[str, Tensor]]) -> MarketState:
-    """The state at the end of the past, its tape replaced by one made from the ticks of the past in plain arithmetic.
+    """The state at the end of the past, its market data replaced by those made from the ticks of the past in plain arithmetic.
 
     The first entry is the opening. Python's floats are the same IEEE numbers, so the bits must be the same.
     """
     stacked = {name: torch.stack([tick[name] for tick in past], dim=-1) for name in past[0]}
-    half_mids = stacked["bid"] + stacked["ask"]
-    opening = half_mids[..., :1].expand(*half_mids.shape[:-1], LOOKBACK + 1)
+    mids_x2 = stacked["bid"] + stacked["ask"]
+    opening = mids_x2[..., :1].expand(*mids_x2.shape[:-1], LOOKBACK + 1)
     averages: dict[str, list[float]] = {name: [] for name in ("ema_8", "ema_16", "macd_signal", "gain", "loss", "atr")}
     for halves, closes, volumes in zip(
-        half_mids.flatten(0, -2).tolist(),
+        mids_x2.flatten(0, -2).tolist(),
         stacked["close"].flatten(0, -2).tolist(),
         stacked["volume"].flatten(0, -2).tolist(),
         strict=True,
@@ -111,24 +111,26 @@ def retold(params: Params, state: MarketState, past: list[dict[str, Tensor]]) ->
             spread = (7.0 * spread + (max(now, traded, before) - min(now, traded, before))) * 0.125
         for name, value in zip(averages, (fast, slow, signal, gain, loss, spread), strict=True):
             averages[name].append(value)
-    six = [torch.tensor(values, dtype=torch.float64).reshape(state.tape.bid.shape) for values in averages.values()]
-    nothing = torch.zeros_like(state.tape.bid).unsqueeze(-1)
+    six = [
+        torch.tensor(values, dtype=torch.float64).reshape(state.market_data.bid.shape) for values in averages.values()
+    ]
+    nothing = torch.zeros_like(state.market_data.bid).unsqueeze(-1)
 
     def newest(name: str, count: int) -> Tensor:
         return torch.cat([nothing.expand(*nothing.shape[:-1], count), stacked[name][..., 1:]], dim=-1)[..., -count:]
 
-    forgotten = map_tensors(lambda leaf: torch.full_like(leaf, -9_999), state.tape)
-    tape: Tape = dataclasses.replace(
+    forgotten = map_tensors(lambda leaf: torch.full_like(leaf, -9_999), state.market_data)
+    market_data: MarketData = dataclasses.replace(
         forgotten,
         **{name: stacked[name][..., -1] for name in ("bid", "ask", "bid_depth", "ask_depth", "close", "orders_filled")},
-        log_mid=log_price(params, half_mids[..., -1]),
-        half_mids=torch.cat([opening, half_mids[..., 1:]], dim=-1)[..., -(LOOKBACK + 1) :],
+        log_mid=log_price(params, mids_x2[..., -1]),
+        mids_x2=torch.cat([opening, mids_x2[..., 1:]], dim=-1)[..., -(LOOKBACK + 1) :],
         volumes=newest("volume", VOLUME_LOOKBACK + 1),
         buys=newest("buys", FLOW_LOOKBACK),
         sells=newest("sells", FLOW_LOOKBACK),
         **dict(zip(("ema_8", "ema_16", "macd_signal", "rsi_gain", "rsi_loss", "atr_8"), six, strict=True)),
     )
-    return dataclasses.replace(state, tape=tape)
+    return dataclasses.replace(state, market_data=market_data)
 
 
 @pytest.mark.parametrize("scaling", ["raw", "relative"])
@@ -278,7 +280,7 @@ def test_nobody_trades_on_this_ticks_news(monkeypatch: pytest.MonkeyPatch) -> No
     second = {name: ear.phases["clear"][name] for name in ("book", "auction")}
     assert differences(ear.orders[0], ear.orders[1]) == []
     assert differences(first, second) == []
-    assert same_bits(quiet.tape.close, stormy.tape.close)
+    assert same_bits(quiet.market_data.close, stormy.market_data.close)
     assert stormy.value.arrived.all()
     assert differences(quiet.value, stormy.value)
 

@@ -423,8 +423,8 @@ class PlantedMarket:
         walk = 0.1 * math.sin(self.tick) + tensor([0.0, 1.0])
         push = torch.sign(self.total) * 0.01 * self.total.abs() ** self.exponent * kept
         mid = walk + push * (1.0 + self.lean * torch.sign(self.total))
-        tape = types.SimpleNamespace(log_mid=mid[:, None], volumes=torch.full((2, 1, 3), 50))
-        self.state = self.live = types.SimpleNamespace(tape=tape)
+        market_data = types.SimpleNamespace(log_mid=mid[:, None], volumes=torch.full((2, 1, 3), 50))
+        self.state = self.live = types.SimpleNamespace(market_data=market_data)
 
     def fork(self) -> PlantedMarket:
         return copy.copy(self)

@@ -279,7 +279,7 @@ def test_every_row_of_the_readout_is_a_column_with_a_unit_and_a_meaning() -> Non
 
 def test_one_more_row_of_the_readout_is_one_more_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spread(moment: Moment) -> Tensor:
-        return moment.state.tape.ask - moment.state.tape.bid
+        return moment.state.market_data.ask - moment.state.market_data.bid
 
     config = toy(max_ticks=4, num_symbols=2)
     monkeypatch.setitem(PATHS, "spread", Entry(spread, "points", "ask less bid", torch.int64, per_symbol=True))

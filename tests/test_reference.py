@@ -17,9 +17,9 @@ from torch import Tensor
 from torchgym import Market, MarketConfig, preset
 from torchgym.config import (
     PRESETS,
-    Executors,
     Fundamentals,
     Makers,
+    MetaOrders,
     NewsKind,
     NewsReactors,
     NoiseTraders,
@@ -200,7 +200,7 @@ def test_an_eventful_market() -> None:
         pairs=PairsTraders(count=5, rate=0.5, lookback=(4.0, 8.0), entry=0.8),
         rotator=SectorRotators(count=3, rate=0.5, capacity=600.0),
         news=NewsReactors(count=4, rate=0.7, unwind_rate=0.5, max_size=15),
-        executor=Executors(count=4, start_rate=0.5, parent=(20.0, 100.0)),
+        meta_order=MetaOrders(count=4, start_rate=0.5, parent=(20.0, 100.0)),
         stop=StopTraders(count=4, rate=0.3),
         maker=Makers(count=3, limit=30.0),
     )
@@ -231,7 +231,7 @@ def test_an_eventful_market() -> None:
         seen["short"] += int((state.accounts.learner_shares < 0).sum())
         for family in ("pairs", "rotator"):
             seen[family] += int((shares[..., families_at[family]] != 0).sum())
-        seen["parent begun"] += int((state.traders["executor"].remaining.abs() >= 20).sum())
+        seen["parent begun"] += int((state.traders["meta_order"].remaining.abs() >= 20).sum())
         seen["stopped"] += int(state.traders["stop"].leaving.sum())
         seen["unquoted"] += int((state.book.size[..., pair.structure.singles :] == 0).sum())
     assert min(seen.values()) > 10, seen
@@ -250,11 +250,11 @@ def test_an_all_but_empty_market() -> None:
     config = preset("toy", population=Population(**families), mark="liquidation", order_size=2, position_limit=7)
     pair, seen = open_pair(config, 24), {"no bid": 0, "no ask": 0, "quoted 20 points away": 0, "no trade": 0}
     for _ in run(pair, 20):
-        size, tape = pair.state.book.size, pair.state.tape
+        size, market_data = pair.state.book.size, pair.state.market_data
         no_bid, no_ask = (size <= 0).all(-1), (size >= 0).all(-1)
         centre = torch.floor(pair.state.traders["maker"].reference)
-        away = (no_bid & (tape.bid == centre - 20)) | (no_ask & (tape.ask == centre + 20))
-        volume = tape.volumes[..., -1]
+        away = (no_bid & (market_data.bid == centre - 20)) | (no_ask & (market_data.ask == centre + 20))
+        volume = market_data.volumes[..., -1]
         for name, happened in zip(seen, (no_bid, no_ask, away, volume == 0), strict=True):
             seen[name] += int(happened.sum())
     assert min(seen.values()) > 10, seen

@@ -20,12 +20,12 @@ ALL = {"pnl": 1.0, "log_return": 2.0, "risk_adjusted": -0.5, "differential_sharp
 CONFIG = MarketConfig(point_size=0.02, starting_cash=1_000_000)
 
 
-def make_accounts(half_equity: torch.Tensor, turnover: torch.Tensor | None = None) -> Accounts:
+def make_accounts(equity_x2: torch.Tensor, turnover: torch.Tensor | None = None) -> Accounts:
     """Accounts of which only what rewards read is there; shares of two symbols that follow from the turnover."""
     fields = {entry.name: None for entry in dataclasses.fields(Accounts)}
-    turnover = torch.zeros_like(half_equity) if turnover is None else turnover
+    turnover = torch.zeros_like(equity_x2) if turnover is None else turnover
     shares = torch.stack([turnover % 51, -(turnover % 37)], -1)
-    own = {"half_equity": half_equity, "turnover": turnover, "learner_shares": shares}
+    own = {"equity_x2": equity_x2, "turnover": turnover, "learner_shares": shares}
     return Accounts(**(fields | own))  # type: ignore[arg-type]
 
 
@@ -55,10 +55,10 @@ def run(
         yield reward, terms, memory
 
 
-def along(config: MarketConfig, *half_equity: int, turnover: list[int] | None = None) -> list[float]:
+def along(config: MarketConfig, *equity_x2: int, turnover: list[int] | None = None) -> list[float]:
     """Rewards of one market."""
     traded = None if turnover is None else torch.tensor(turnover).unsqueeze(-1)
-    return [reward.item() for reward, _, _ in run(config, torch.tensor(half_equity).unsqueeze(-1), traded)]
+    return [reward.item() for reward, _, _ in run(config, torch.tensor(equity_x2).unsqueeze(-1), traded)]
 
 
 def named(reward: str) -> MarketConfig:
@@ -159,7 +159,7 @@ def test_new_drawdown_and_turnover_cost() -> None:
 def test_memory_holds_the_peak_and_the_fraction_below_it() -> None:
     equity = torch.tensor([[2_000_000], [2_400_000], [1_800_000], [2_100_000]])
     memories = [memory for _, _, memory in run(named("risk_adjusted"), equity)]
-    assert [memory.half_peak.item() for memory in memories] == [2_400_000] * 3
+    assert [memory.peak_x2.item() for memory in memories] == [2_400_000] * 3
     assert [memory.drawdown.item() for memory in memories] == [0.0, 0.25, 0.125]
 
 
@@ -173,11 +173,11 @@ def test_drawdown_of_debts_is_finite() -> None:
 # --- differential_sharpe ------------------------------------------------------------------------------------------------
 
 
-def scalar_sharpe(half_equity: list[int]) -> list[float]:
+def scalar_sharpe(equity_x2: list[int]) -> list[float]:
     """The recursion of the paper, one number at a time, without the guards."""
     a = b = 0.0
     out = []
-    for before, after in itertools.pairwise(half_equity):
+    for before, after in itertools.pairwise(equity_x2):
         change = after / before - 1
         variance = b - a * a
         out.append((b * (change - a) - 0.5 * a * (change * change - b)) / variance**1.5 if variance > 0 else 0.0)
@@ -246,8 +246,8 @@ def test_inventory_costs_its_square(held: list[list[int]], limit: int, penalty: 
 def test_terms_touch_only_the_memory_that_they_need() -> None:
     equity = torch.tensor([2_000_000, 3_000_000])
     memory = rewards.start(equity)
-    assert memory.half_peak.tolist() == equity.tolist() and memory.half_peak is not equity
-    changed = {"pnl": set(), "log_return": set(), "risk_adjusted": {"half_peak", "drawdown"}}
+    assert memory.peak_x2.tolist() == equity.tolist() and memory.peak_x2 is not equity
+    changed = {"pnl": set(), "log_return": set(), "risk_adjusted": {"peak_x2", "drawdown"}}
     changed |= {"differential_sharpe": {"mean_return", "mean_square"}, "inventory": set()}
     assert set(changed) == set(rewards.REWARDS)
     before = {name: tensor.clone() for name, tensor in leaves(memory)}

@@ -43,7 +43,7 @@ from torchgym.numerics.trees import leaves
 from torchgym.sim import accounts, fundamental, noise
 from torchgym.sim.params import _between, make_params
 from torchgym.sim.state import Auction, Execution
-from torchgym.sim.traders.view import log_uniform
+from torchgym.sim.traders.signals import log_uniform
 
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]
@@ -497,7 +497,7 @@ def test_what_is_accepted_works(config: MarketConfig) -> None:
     counted = [(name, leaf) for name, leaf in leaves(state) if leaf.dtype == torch.int64 and name != "clock.seed"]
     assert [name for name, leaf in leaves(state) if not torch.isfinite(leaf).all()] == []
     assert [name for name, leaf in counted if int(leaf.abs().max()) >= 2**53] == []
-    assert int(state.tape.half_mids.max()) < 2**25
+    assert int(state.market_data.mids_x2.max()) < 2**25
     for result in results:
         shown = {"observation": result.observation, "account": result.account, "reward": result.reward, **result.info}
         assert [name for name, tensor in shown.items() if not torch.isfinite(tensor).all()] == []
@@ -578,7 +578,7 @@ def test_the_largest_accounts_stay_exact(changes: dict[str, Any], list_price: in
     due = config.num_symbols * limit * 2 * price * config.borrow_ppb // 2_000_000_000
     assert marked.borrow.tolist() == [due]
     worth = config.num_symbols * limit * 2 * price
-    assert marked.half_equity.tolist() == [2 * (config.starting_cash - due) - worth]
+    assert marked.equity_x2.tolist() == [2 * (config.starting_cash - due) - worth]
 
 
 def test_a_family_may_be_as_large_as_its_random_numbers_reach() -> None:

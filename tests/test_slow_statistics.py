@@ -77,7 +77,7 @@ def family_volumes(market: Market, before: Tensor) -> Tensor:
 def test_markets_stay_healthy(config: MarketConfig, markets: int, ticks: int, compiled: bool) -> None:
     market = opened(config, markets, seed=1, compile=compiled)
     names = [*structure(config).families, "maker"]
-    start = market.state.tape.half_mids[..., -1]
+    start = market.state.market_data.mids_x2[..., -1]
     lowest, highest = start.clone(), start.clone()
     quiet = torch.zeros_like(start)
     narrowest = torch.full_like(start, 2**40)
@@ -86,12 +86,12 @@ def test_markets_stay_healthy(config: MarketConfig, markets: int, ticks: int, co
     for at in range(ticks):
         before = market.state.accounts.shares
         result = market.step()
-        tape = market.state.tape
-        mid = tape.half_mids[..., -1]
+        market_data = market.state.market_data
+        mid = market_data.mids_x2[..., -1]
         lowest, highest = torch.minimum(lowest, mid), torch.maximum(highest, mid)
-        quiet += tape.volumes[..., -1] == 0
-        narrowest = torch.minimum(narrowest, tape.ask - tape.bid)
-        spreads += tape.ask - tape.bid
+        quiet += market_data.volumes[..., -1] == 0
+        narrowest = torch.minimum(narrowest, market_data.ask - market_data.bid)
+        spreads += market_data.ask - market_data.bid
         if at >= 3 * ticks // 4:
             traded += family_volumes(market, before)
         if at % 100 == 99 or at == ticks - 1:
@@ -130,8 +130,8 @@ def round_trips(config: MarketConfig, markets: int, moments: int, gap: int) -> d
     columns: dict[str, list[Tensor]] = collections.defaultdict(list)
     for _ in range(moments):
         forks = {BUY: base.fork(), SELL: base.fork()}
-        ask, bid = base.state.tape.ask[:, 0].double(), base.state.tape.bid[:, 0].double()
-        before = base.state.tape.half_mids[:, 0, -1].double() * 0.5
+        ask, bid = base.state.market_data.ask[:, 0].double(), base.state.market_data.bid[:, 0].double()
+        before = base.state.market_data.mids_x2[:, 0, -1].double() * 0.5
         losses, fees, whole = {}, {}, torch.ones(markets, dtype=torch.bool)
         for first, fork in forks.items():
             entry = fork.step(torch.full((markets,), first))
@@ -142,10 +142,10 @@ def round_trips(config: MarketConfig, markets: int, moments: int, gap: int) -> d
             own = fork.state.accounts
             fees[first] = own.fees.double()
             # Flat again, but for what the book and the auction left unfilled: marked at the mid.
-            left = (own.learner_shares * fork.state.tape.half_mids[..., -1]).sum(-1).double() * 0.5
+            left = (own.learner_shares * fork.state.market_data.mids_x2[..., -1]).sum(-1).double() * 0.5
             losses[first] = (config.starting_cash - own.learner_cash).double() - left
         base.step()
-        drift = (base.state.tape.half_mids[:, 0, -1].double() * 0.5 - before) * shares
+        drift = (base.state.market_data.mids_x2[:, 0, -1].double() * 0.5 - before) * shares
         trial = {
             "buy_first": losses[BUY] + drift,
             "sell_first": losses[SELL] - drift,

@@ -59,7 +59,7 @@ def documented(kind: type[Any]) -> dict[str, tuple[str, str]]:
     return {name: (shape, dtype) for name, shape, dtype in re.findall(pattern, inspect.getsource(kind), re.MULTILINE)}
 
 
-@pytest.mark.parametrize("part", ["clock", "value", "book", "tape", "accounts", "reward"])
+@pytest.mark.parametrize("part", ["clock", "value", "book", "market_data", "accounts", "reward"])
 def test_comments_tell_the_true_shapes(lived: MarketState, part: str) -> None:
     places = structure(CONFIG)
     letters = {"N": MARKETS, "S": SYMBOLS, "A": places.owners, "K": places.slots}

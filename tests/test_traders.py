@@ -14,10 +14,10 @@ from torch import Tensor
 from torchgym import MarketConfig
 from torchgym.config import (
     FAMILIES,
-    Executors,
     Family,
     Fundamentals,
     Makers,
+    MetaOrders,
     NewsKind,
     NewsReactors,
     NoiseTraders,
@@ -35,9 +35,9 @@ from torchgym.sim import traders
 from torchgym.sim.noise import Draws, StartDraws, draw, draw_start, make_plan
 from torchgym.sim.params import make_params
 from torchgym.sim.state import Auction, Book, Execution, MarketState, Orders
-from torchgym.sim.traders import executor, maker, news, noise_trader, pairs, reversion, rotator, stop, trend, value
-from torchgym.sim.traders.view import View
-from torchgym.sim.traders.wish import orders_of
+from torchgym.sim.traders import maker, meta_order, news, noise_trader, pairs, reversion, rotator, stop, trend, value
+from torchgym.sim.traders.intent import orders_of
+from torchgym.sim.traders.signals import Signals, read_signals
 
 # The numbers worked out below belong to these settings, whatever the defaults are.
 POPULATION = Population(
@@ -45,7 +45,7 @@ POPULATION = Population(
     trend=TrendFollowers(max_size=20, capacity=150.0, dead_zone=0.25, market_share=0.6),
     reversion=ReversionTraders(max_size=20, capacity=150.0, market_share=0.2),
     noise=NoiseTraders(max_size=150, rate=0.055, size=8.0, market_share=0.8),
-    executor=Executors(
+    meta_order=MetaOrders(
         max_size=300, start_rate=0.02, rate=0.5, parent=(150.0, 10_000.0), exponent=1.5, market_share=0.9
     ),
     news=NewsReactors(max_size=40, rate=0.15, misjudgement=0.4, capacity=250.0, unwind_rate=0.03),
@@ -70,7 +70,7 @@ def per_symbol(*values: float) -> Tensor:
     return torch.tensor([[[value] for value in values]], dtype=torch.float32)
 
 
-def view(**changes: Tensor) -> View:
+def signals(**changes: Tensor) -> Signals:
     """A quiet market at 10,000 points with a spread of four."""
     usual = {
         "mid": 10_000.0,
@@ -99,7 +99,7 @@ def view(**changes: Tensor) -> View:
         "maker_half_spread": 2.0 * wide,
         "maker_gain": 0.9 * wide,
     }
-    return View(**{**parts, **changes})
+    return Signals(**{**parts, **changes})
 
 
 def draws(
@@ -113,10 +113,10 @@ def draws(
     return Draws(u0=full(u0), u1=full(u1), u2=full(u2), normal=full(normal))
 
 
-def decide(family: Any, config: MarketConfig, memory: Any, *, view: View, **seen: Any) -> tuple[Orders, Any]:
+def decide(family: Any, config: MarketConfig, memory: Any, *, signals: Signals, **seen: Any) -> tuple[Orders, Any]:
     """The orders of one family alone, and its new memory."""
-    wish, memory = family.decide(structure(config), PARAMS, memory, view=view, **seen)
-    return orders_of(PARAMS, view, [wish]), memory
+    intent, memory = family.decide(structure(config), PARAMS, memory, signals=signals, **seen)
+    return orders_of(PARAMS, signals, [intent]), memory
 
 
 def sizes(orders: Orders) -> list[float]:
@@ -135,63 +135,63 @@ def believer(**changes: float) -> value.ValueMemory:
     return value.ValueMemory(**{name: singles(number) for name, number in {**traits, **changes}.items()})
 
 
-def believe(memory: value.ValueMemory, seen: View, held: float = 0.0, **numbers: float) -> Orders:
-    orders, _ = decide(value, CONFIG, memory, view=seen, shares=singles(held), draws=draws(**numbers))
+def believe(memory: value.ValueMemory, seen: Signals, held: float = 0.0, **numbers: float) -> Orders:
+    orders, _ = decide(value, CONFIG, memory, signals=seen, shares=singles(held), draws=draws(**numbers))
     return orders
 
 
 def test_value_trader_buys_what_is_cheap_and_sells_what_is_dear() -> None:
-    cheap = believe(believer(), view(value=per_symbol(0.05)))
+    cheap = believe(believer(), signals(value=per_symbol(0.05)))
     assert (sizes(cheap), price(cheap), cheap.life.item()) == ([25.0], 10_100.0, 0.0)  # at once, at any price
-    dear = believe(believer(), view(value=per_symbol(-0.05)))
+    dear = believe(believer(), signals(value=per_symbol(-0.05)))
     assert (sizes(dear), price(dear)) == ([-25.0], 9_900.0)
 
 
 def test_value_trader_wants_more_the_wider_the_gap() -> None:
     # 0.35 x 500 shares x gap / 3 %
-    small = believe(believer(threshold=0.0001), view(value=per_symbol(0.001)))
+    small = believe(believer(threshold=0.0001), signals(value=per_symbol(0.001)))
     assert sizes(small) == [6.0]
     # Never beyond its own belief less half the threshold: 10,000 exp(0.00095) = 10009.5
     assert price(small) == 10_009.0
 
 
 def test_value_trader_acts_by_chance() -> None:
-    assert sizes(believe(believer(), view(value=per_symbol(0.05)), u0=NEVER)) == [0.0]
-    assert sizes(believe(believer(rate=0.05), view(value=per_symbol(0.05)), u0=0.0501)) == [0.0]
-    assert sizes(believe(believer(rate=0.05), view(value=per_symbol(0.05)), u0=0.0499)) == [25.0]
+    assert sizes(believe(believer(), signals(value=per_symbol(0.05)), u0=NEVER)) == [0.0]
+    assert sizes(believe(believer(rate=0.05), signals(value=per_symbol(0.05)), u0=0.0501)) == [0.0]
+    assert sizes(believe(believer(rate=0.05), signals(value=per_symbol(0.05)), u0=0.0499)) == [25.0]
 
 
 def test_value_trader_has_a_capacity() -> None:
-    full = believe(believer(), view(value=per_symbol(0.03)), held=500.0)
+    full = believe(believer(), signals(value=per_symbol(0.03)), held=500.0)
     assert [abs(size) for size in sizes(full)] == [9.0]  # no gap left: a quiet quote
-    beyond = believe(believer(), view(value=per_symbol(0.03)), held=1_000.0)
+    beyond = believe(believer(), signals(value=per_symbol(0.03)), held=1_000.0)
     assert sizes(beyond) == [-25.0]
 
 
 def test_patient_value_trader_waits_behind_the_touch() -> None:
-    waits = believe(believer(), view(value=per_symbol(0.05)), u2=0.9)
+    waits = believe(believer(), signals(value=per_symbol(0.05)), u2=0.9)
     assert sizes(waits) == [25.0]
     assert price(waits) < 9_998.0
     assert waits.life.item() > 0.0
 
 
 def test_unconvinced_value_trader_quotes_around_its_belief() -> None:
-    fair = view(value=per_symbol(0.0))
+    fair = signals(value=per_symbol(0.0))
     buys, sells = believe(believer(), fair, u1=0.49), believe(believer(), fair, u1=0.51)
     assert (sizes(buys), sizes(sells)) == ([9.0], [-9.0])
     assert (price(buys), price(sells)) == (9_960.0, 10_041.0)  # 10,000 exp(-+0.004), rounded away
     assert min(buys.life.item(), sells.life.item()) >= 20.0
     # Half a threshold of cheapness tilts the coin to three in four.
-    tilted = view(value=per_symbol(0.002))
+    tilted = signals(value=per_symbol(0.002))
     assert sizes(believe(believer(), tilted, u1=0.74)) == [9.0]
     assert sizes(believe(believer(), tilted, u1=0.76)) == [-9.0]
 
 
 def test_beliefs_change_only_when_their_owner_acts() -> None:
     memory = believer(error=0.02, error_scale=0.02)
-    _, rests = decide(value, CONFIG, memory, view=view(), shares=singles(0.0), draws=draws(u0=NEVER, normal=2.0))
+    _, rests = decide(value, CONFIG, memory, signals=signals(), shares=singles(0.0), draws=draws(u0=NEVER, normal=2.0))
     assert rests.error.item() == pytest.approx(0.02)
-    _, acts = decide(value, CONFIG, memory, view=view(), shares=singles(0.0), draws=draws(normal=2.0))
+    _, acts = decide(value, CONFIG, memory, signals=signals(), shares=singles(0.0), draws=draws(normal=2.0))
     assert acts.error.item() == pytest.approx(0.9 * 0.02 + (1 - 0.81) ** 0.5 * 0.02 * 2.0)
 
 
@@ -214,8 +214,8 @@ def follower(fast: float, slow: float, *, signal: float = 0.0, uses_signal: floa
 
 
 def follow(memory: trend.TrendMemory, log_mid: float, held: float = 0.0, **numbers: float) -> Orders:
-    seen = view(log_mid=per_symbol(log_mid))
-    return decide(trend, CONFIG, memory, view=seen, shares=singles(held), draws=draws(**numbers))[0]
+    seen = signals(log_mid=per_symbol(log_mid))
+    return decide(trend, CONFIG, memory, signals=seen, shares=singles(held), draws=draws(**numbers))[0]
 
 
 def test_trend_follower_goes_with_the_trend() -> None:
@@ -251,7 +251,7 @@ def fader(**changes: float) -> reversion.ReversionMemory:
 
 
 def fade(memory: reversion.ReversionMemory, held: float = 0.0, **changes: Tensor) -> list[float]:
-    orders, _ = decide(reversion, CONFIG, memory, view=view(**changes), shares=singles(held), draws=draws(u2=0.1))
+    orders, _ = decide(reversion, CONFIG, memory, signals=signals(**changes), shares=singles(held), draws=draws(u2=0.1))
     return sizes(orders)
 
 
@@ -274,8 +274,8 @@ def test_odd_reversion_traders_watch_runs_of_returns() -> None:
 
 
 def stir(held: float = 0.0, **numbers: float) -> Orders:
-    seen = view()
-    return decide(noise_trader, CONFIG, None, view=seen, shares=singles(held), draws=draws(**numbers))[0]
+    seen = signals()
+    return decide(noise_trader, CONFIG, None, signals=seen, shares=singles(held), draws=draws(**numbers))[0]
 
 
 def test_noise_trader_flips_a_coin() -> None:
@@ -305,19 +305,19 @@ def test_resting_noise_orders_do_not_cross_the_spread(u2: float) -> None:
     assert min(buys.life.item(), sells.life.item()) >= 2.0
 
 
-# --- executors
+# --- meta-orders
 
 
-def working(remaining: float, child: float = 15.0) -> executor.ExecutorMemory:
-    return executor.ExecutorMemory(child=singles(child), remaining=singles(remaining))
+def working(remaining: float, child: float = 15.0) -> meta_order.MetaOrderMemory:
+    return meta_order.MetaOrderMemory(child=singles(child), remaining=singles(remaining))
 
 
-def work(memory: executor.ExecutorMemory, held: float = 0.0, **numbers: float) -> tuple[Orders, float]:
-    orders, after = decide(executor, CONFIG, memory, view=view(), shares=singles(held), draws=draws(**numbers))
+def work(memory: meta_order.MetaOrderMemory, held: float = 0.0, **numbers: float) -> tuple[Orders, float]:
+    orders, after = decide(meta_order, CONFIG, memory, signals=signals(), shares=singles(held), draws=draws(**numbers))
     return orders, after.remaining.item()
 
 
-def test_executor_never_sends_more_than_is_left() -> None:
+def test_meta_order_trader_never_sends_more_than_is_left() -> None:
     assert sizes(work(working(4_000.0))[0]) == [15.0]
     assert sizes(work(working(7.0))[0]) == [7.0]
     assert sizes(work(working(-7.0))[0]) == [-7.0]
@@ -325,7 +325,7 @@ def test_executor_never_sends_more_than_is_left() -> None:
     assert sizes(work(working(4_000.0), u0=0.6)[0]) == [0.0]
 
 
-def test_idle_executor_takes_on_an_order_and_works_it_from_the_next_tick() -> None:
+def test_idle_meta_order_trader_takes_on_an_order_and_works_it_from_the_next_tick() -> None:
     orders, remaining = work(working(0.0), u1=0.4, u2=0.5)
     assert sizes(orders) == [0.0]
     assert remaining > 0.0
@@ -335,7 +335,7 @@ def test_idle_executor_takes_on_an_order_and_works_it_from_the_next_tick() -> No
 
 
 def test_parent_orders_have_pareto_sizes() -> None:
-    low, high = CONFIG.population.executor.parent
+    low, high = CONFIG.population.meta_order.parent
     drawn = [work(working(0.0), u1=0.01, u2=u2)[1] for u2 in (1e-7, 0.5, 0.9, 1.0 - 1e-7)]
     assert drawn == sorted(drawn)
     assert low <= drawn[0] <= low + 1
@@ -344,9 +344,9 @@ def test_parent_orders_have_pareto_sizes() -> None:
     assert drawn[1] == pytest.approx(low * 2 ** (1 / 1.5), rel=0.01)
 
 
-def test_executor_counts_its_fills() -> None:
+def test_meta_order_trader_counts_its_fills() -> None:
     def left(remaining: float, fills: float) -> float:
-        memory = executor.settle(
+        memory = meta_order.settle(
             working(remaining), shares_before=singles(0.0), fills=singles(fills), log_close=per_symbol(0.0)
         )
         return memory.remaining.item()
@@ -362,12 +362,12 @@ def reader(anchor: float = 0.0, perceived: float = 0.0, timer: float = 0.0) -> n
     return news.NewsMemory(anchor=singles(anchor), perceived=singles(perceived), timer=singles(timer))
 
 
-def read(memory: news.NewsMemory, seen: View, held: float = 0.0, **numbers: float) -> tuple[Orders, news.NewsMemory]:
-    return decide(news, CONFIG, memory, view=seen, shares=singles(held), draws=draws(**numbers))
+def read(memory: news.NewsMemory, seen: Signals, held: float = 0.0, **numbers: float) -> tuple[Orders, news.NewsMemory]:
+    return decide(news, CONFIG, memory, signals=seen, shares=singles(held), draws=draws(**numbers))
 
 
-def headline(effect: float, **changes: Tensor) -> View:
-    return view(
+def headline(effect: float, **changes: Tensor) -> Signals:
+    return signals(
         arrived=torch.ones(1, 1, 1, dtype=torch.bool),
         headline=per_symbol(effect),
         duration=per_symbol(60.0),
@@ -394,18 +394,18 @@ def test_news_reactor_misjudges() -> None:
 
 def test_news_reactor_lets_go_when_the_price_has_done_it() -> None:
     interested = reader(anchor=0.0, perceived=0.02, timer=30.0)
-    assert sizes(read(interested, view(log_mid=per_symbol(0.005)))[0]) == [40.0]
-    assert sizes(read(interested, view(log_mid=per_symbol(0.019)))[0]) == [0.0]
-    assert sizes(read(interested, view(log_mid=per_symbol(0.031)))[0]) == [-40.0]
-    assert sizes(read(interested, view(), held=250.0)[0]) == [0.0]  # its capacity
+    assert sizes(read(interested, signals(log_mid=per_symbol(0.005)))[0]) == [40.0]
+    assert sizes(read(interested, signals(log_mid=per_symbol(0.019)))[0]) == [0.0]
+    assert sizes(read(interested, signals(log_mid=per_symbol(0.031)))[0]) == [-40.0]
+    assert sizes(read(interested, signals(), held=250.0)[0]) == [0.0]  # its capacity
 
 
 def test_news_reactor_unwinds_afterwards() -> None:
     over = reader(perceived=0.02, timer=0.0)
-    assert sizes(read(over, view(), held=90.0)[0]) == [-20.0]
-    assert sizes(read(over, view(), held=-6.0)[0]) == [6.0]
-    assert sizes(read(over, view(), held=0.0)[0]) == [0.0]
-    assert sizes(read(over, view(), held=90.0, u0=0.04)[0]) == [0.0]
+    assert sizes(read(over, signals(), held=90.0)[0]) == [-20.0]
+    assert sizes(read(over, signals(), held=-6.0)[0]) == [6.0]
+    assert sizes(read(over, signals(), held=0.0)[0]) == [0.0]
+    assert sizes(read(over, signals(), held=90.0, u0=0.04)[0]) == [0.0]
 
 
 # --- stop traders
@@ -418,8 +418,8 @@ def stopper(entry: float = 0.0, leaving: bool = False) -> stop.StopMemory:
 
 
 def guard(memory: stop.StopMemory, log_mid: float, held: float, **numbers: float) -> tuple[Orders, stop.StopMemory]:
-    seen = view(log_mid=per_symbol(log_mid), volatility=per_symbol(9e-4))  # the usual: bounds as they are
-    return decide(stop, CONFIG, memory, view=seen, shares=singles(held), draws=draws(**numbers))
+    seen = signals(log_mid=per_symbol(log_mid), volatility=per_symbol(9e-4))  # the usual: bounds as they are
+    return decide(stop, CONFIG, memory, signals=seen, shares=singles(held), draws=draws(**numbers))
 
 
 @pytest.mark.parametrize(
@@ -472,24 +472,24 @@ def test_pairs_trader_buys_the_cheap_leg_and_sells_the_dear_one() -> None:
     leg = torch.tensor([[[1.0], [-1.0], [0.0]]])
     one = torch.ones_like(leg)
     memory = pairs.PairsMemory(leg=leg, weight=0.01 * one, mean=0.0 * one, variance=1e-4 * one, bet=0.0 * one)
-    wide = view(log_mid=per_symbol(0.03, -0.01, 0.5), mid=per_symbol(10_000.0, 5_000.0, 10_000.0))
+    wide = signals(log_mid=per_symbol(0.03, -0.01, 0.5), mid=per_symbol(10_000.0, 5_000.0, 10_000.0))
     flat, numbers = torch.zeros_like(leg), draws(symbols=3)
-    orders, after = decide(pairs, config, memory, view=wide, shares=flat, draws=numbers)
+    orders, after = decide(pairs, config, memory, signals=wide, shares=flat, draws=numbers)
     assert sizes(orders) == [-20.0, 20.0, 0.0]
     assert after.bet.flatten().tolist() == [-1.0, -1.0, -1.0]
     assert orders.price.flatten()[:2].tolist() == [9_900.0, 10_100.0]
 
     # Equal notional: 60 shares at 10,000 points, 120 at 5,000.
     held = torch.tensor([[[-60.0], [120.0], [0.0]]])
-    assert sizes(decide(pairs, config, memory, view=wide, shares=held, draws=numbers)[0]) == [0.0] * 3
+    assert sizes(decide(pairs, config, memory, signals=wide, shares=held, draws=numbers)[0]) == [0.0] * 3
     # Two standard deviations open a bet, half of one closes it; in between it stays.
     betting = dataclasses.replace(memory, bet=-one)
-    between = view(log_mid=per_symbol(0.01, 0.0, 0.0))
-    closed = view(log_mid=per_symbol(0.004, 0.0, 0.0))
+    between = signals(log_mid=per_symbol(0.01, 0.0, 0.0))
+    closed = signals(log_mid=per_symbol(0.004, 0.0, 0.0))
     small = torch.tensor([[[-60.0], [60.0], [0.0]]])
-    assert sizes(decide(pairs, config, betting, view=between, shares=small, draws=numbers)[0]) == [0.0] * 3
-    assert sizes(decide(pairs, config, betting, view=closed, shares=small, draws=numbers)[0]) == [20, -20, 0]
-    assert sizes(decide(pairs, config, memory, view=between, shares=flat, draws=numbers)[0]) == [0.0] * 3
+    assert sizes(decide(pairs, config, betting, signals=between, shares=small, draws=numbers)[0]) == [0.0] * 3
+    assert sizes(decide(pairs, config, betting, signals=closed, shares=small, draws=numbers)[0]) == [20, -20, 0]
+    assert sizes(decide(pairs, config, memory, signals=between, shares=flat, draws=numbers)[0]) == [0.0] * 3
 
 
 def test_every_pair_has_its_trader() -> None:
@@ -510,23 +510,23 @@ def test_every_pair_has_its_trader() -> None:
 def test_rotator_moves_to_the_sector_with_the_better_news() -> None:
     config = CONFIG.replace(num_symbols=4)  # sectors 0, 1, 0, 1
     memory = rotator.RotatorMemory(drift=torch.zeros(1, 4, 1))
-    mood = view(sector_mood=per_symbol(0.8, -0.4, 0.8, -0.4))
+    mood = signals(sector_mood=per_symbol(0.8, -0.4, 0.8, -0.4))
     flat, numbers = torch.zeros(1, 4, 1), draws(symbols=4)
-    orders, _ = decide(rotator, config, memory, view=mood, shares=flat, draws=numbers)
+    orders, _ = decide(rotator, config, memory, signals=mood, shares=flat, draws=numbers)
     # Each symbol beats two of the three others: 200 shares x 0.3 x 2/3 = 40, a tenth of it at a time.
     assert sizes(orders) == [4.0, -4.0, 4.0, -4.0]
     held = torch.tensor([[[40.0], [-40.0], [40.0], [-40.0]]])
-    assert sizes(decide(rotator, config, memory, view=mood, shares=held, draws=numbers)[0]) == [0.0] * 4
-    quiet = view(mid=per_symbol(*[1e4] * 4))
-    unwinds, _ = decide(rotator, config, memory, view=quiet, shares=held, draws=numbers)
+    assert sizes(decide(rotator, config, memory, signals=mood, shares=held, draws=numbers)[0]) == [0.0] * 4
+    quiet = signals(mid=per_symbol(*[1e4] * 4))
+    unwinds, _ = decide(rotator, config, memory, signals=quiet, shares=held, draws=numbers)
     assert sizes(unwinds) == [-4.0, 4.0, -4.0, 4.0]
 
 
 def test_rotator_follows_returns_too() -> None:
     config = CONFIG.replace(num_symbols=2, num_sectors=2)
     memory = rotator.RotatorMemory(drift=torch.tensor([[[1e-3], [-1e-3]]]))
-    quiet = view(mid=per_symbol(1e4, 1e4))
-    orders, _ = decide(rotator, config, memory, view=quiet, shares=torch.zeros(1, 2, 1), draws=draws(symbols=2))
+    quiet = signals(mid=per_symbol(1e4, 1e4))
+    orders, _ = decide(rotator, config, memory, signals=quiet, shares=torch.zeros(1, 2, 1), draws=draws(symbols=2))
     assert sizes(orders) == [6.0, -6.0]
 
 
@@ -631,7 +631,9 @@ def surprise(
     )
     auction = Auction(price=number(cleared), volume=number(volume), fills=torch.tensor([[[0] * (len(fills) + 1)]]))
     memory = dataclasses.replace(quoting(), reported=torch.full((1, 1), reported, dtype=torch.float64))
-    now, later = maker.surprise(PARAMS, memory, view=view(), execution=taken, auction=auction, half_mid=number(20_000))
+    now, later = maker.surprise(
+        PARAMS, memory, signals=signals(), execution=taken, auction=auction, mid_x2=number(20_000)
+    )
     return now.item(), later.item()
 
 
@@ -657,7 +659,7 @@ def learnt(surprised: float = 0.0, public: float = 0.0, report: float = 0.0, **c
     return maker.learn(
         PARAMS,
         dataclasses.replace(quoting(), **changes),
-        view=view(),
+        signals=signals(),
         surprised=surprised * wide,
         report=report * wide,
         public_move=public * wide,
@@ -731,12 +733,12 @@ def test_traits_lie_in_their_ranges() -> None:
     within(memories["value"].threshold, family.value.threshold)
     within(memories["stop"].stop_loss, family.stop.stop_loss)
     within(memories["stop"].take_profit, family.stop.take_profit)
-    within(memories["executor"].child, family.executor.child)
+    within(memories["meta_order"].child, family.meta_order.child)
     within(memories["reversion"].entry, family.reversion.entry)
     assert memories["maker"].size.max() <= family.maker.max_size
-    remaining = memories["executor"].remaining
+    remaining = memories["meta_order"].remaining
     assert 0.4 < (remaining == 0.0).float().mean() < 0.6
-    assert remaining.abs().max() <= family.executor.parent[1]
+    assert remaining.abs().max() <= family.meta_order.parent[1]
 
 
 def lively() -> MarketConfig:
@@ -759,9 +761,9 @@ def week() -> list[tuple[MarketState, Orders, MarketState]]:
     seen = []
     for _ in range(40):
         state = market.state
-        world = traders.see(params, state, state.traders["maker"].reference)
+        world = read_signals(params, state, state.traders["maker"].reference)
         noise = draw(places, plan, state.clock.key, state.clock.tick + 1)
-        orders, _ = traders.decide(places, params, state, view=world, noise=noise)
+        orders, _ = traders.decide(places, params, state, signals=world, noise=noise)
         market.step()
         seen.append((state, orders, market.state))
     return seen
@@ -790,15 +792,15 @@ def test_orders_of_every_family_are_orders(name: str, week: list[Any]) -> None:
     assert acted > 0
 
 
-def test_a_living_executor_stays_within_its_parent_order(week: list[Any]) -> None:
-    place = structure(lively()).families["executor"]
+def test_a_living_meta_order_trader_stays_within_its_parent_order(week: list[Any]) -> None:
+    place = structure(lively()).families["meta_order"]
     worked = 0
     for before, orders, after in week:
-        remaining = before.traders["executor"].remaining
-        own = of_family(orders, "executor")
+        remaining = before.traders["meta_order"].remaining
+        own = of_family(orders, "meta_order")
         assert (own.size.abs() <= remaining.abs()).all()
         assert (own.size * remaining >= 0.0).all()
-        left, rests = after.traders["executor"].remaining, after.book.size[..., place]
+        left, rests = after.traders["meta_order"].remaining, after.book.size[..., place]
         assert (rests.abs() <= left.abs()).all()
         assert (rests * left >= 0.0).all()
         bought = (after.accounts.shares - before.accounts.shares)[..., place]
@@ -838,8 +840,8 @@ def test_a_family_is_a_row_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None
     decide: Callable[..., Any] = traders.TRADERS["noise"].decide
 
     def rest(*arguments: Any, **named: Any) -> Any:
-        wish, memory = decide(*arguments, **named)
-        return dataclasses.replace(wish, acts=torch.zeros_like(wish.acts)), memory
+        intent, memory = decide(*arguments, **named)
+        return dataclasses.replace(intent, acts=torch.zeros_like(intent.acts)), memory
 
     monkeypatch.setitem(traders.TRADERS, "noise", dataclasses.replace(traders.TRADERS["noise"], decide=rest))
     config = toy()

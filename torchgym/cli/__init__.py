@@ -53,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _run(words: list[str]) -> int:
+def _run(arguments: list[str]) -> int:
     """Parse the words and run the command; what they caused to go wrong is told in one line."""
     try:
-        module, options = _parse(words)
+        module, options = _parse(arguments)
         check_numbers(options)
         status: int = module.run(options)
     except SystemExit as stop:  # help, or arguments that tyro has already explained
@@ -80,7 +80,7 @@ def _run(words: list[str]) -> int:
     return status
 
 
-def _parse(words: list[str]) -> tuple[ModuleType, Any]:
+def _parse(arguments: list[str]) -> tuple[ModuleType, Any]:
     """The module of the subcommand that the words ask for, and its options.
 
     Raises:
@@ -91,15 +91,15 @@ def _parse(words: list[str]) -> tuple[ModuleType, Any]:
     def loaded(name: str) -> ModuleType:
         return importlib.import_module(f"torchgym.cli.{_COMMANDS[name][0]}")
 
-    name = words[0] if words else ""
+    name = arguments[0] if arguments else ""
     if name in _COMMANDS:
         module, kind = loaded(name), _COMMANDS[name][1]
-        return module, tyro.cli(getattr(module, kind), prog=f"torchgym {name}", args=words[1:])
+        return module, tyro.cli(getattr(module, kind), prog=f"torchgym {name}", args=arguments[1:])
     tyro.extras.subcommand_cli_from_dict(  # says which there are
         {known: getattr(loaded(known), kind) for known, (_, kind) in _COMMANDS.items()},
         prog="torchgym",
         description="Agent-based stock markets: train and evaluate agents, record and measure the markets.",
-        args=words,
+        args=arguments,
         config=(tyro.conf.OmitSubcommandPrefixes,),
     )
     raise SystemExit(2)
@@ -108,7 +108,7 @@ def _parse(words: list[str]) -> tuple[ModuleType, Any]:
 def _lacks_memory(error: BaseException) -> bool:
     """Whether memory could not be had: torch says so by words only, those of its two allocators."""
     return isinstance(error, MemoryError) or any(
-        words in str(error) for words in ("out of memory", "can't allocate memory", "not enough memory")
+        phrase in str(error) for phrase in ("out of memory", "can't allocate memory", "not enough memory")
     )
 
 

@@ -119,19 +119,19 @@ def command_line(command: str, options: Any, *, first: Sequence[str] = (), leave
 
 def option_words(options: Any, prefix: str = "", leave_out: Sequence[str] = ()) -> list[str]:
     """The options that are not at their defaults, as words of a command line."""
-    words: list[str] = []
+    parts: list[str] = []
     for entry in fields(options):
         value, name = getattr(options, entry.name), prefix + entry.name.replace("_", "-")
         usual = entry.default if entry.default_factory is MISSING else entry.default_factory()
         if value == usual or entry.name in leave_out:
             continue
         if is_dataclass(value):
-            words += option_words(value, f"{name}.")
+            parts += option_words(value, f"{name}.")
         elif isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--{prefix}no-{name.removeprefix(prefix)}")
+            parts.append(f"--{name}" if value else f"--{prefix}no-{name.removeprefix(prefix)}")
         else:
-            words += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    return words
+            parts += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return parts
 
 
 def make_folder(output: Path, name: str) -> Path:

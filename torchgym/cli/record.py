@@ -124,8 +124,8 @@ def _trained(options: Record, folder: Path) -> tuple[MarketConfig, MakePolicy, d
     """
     decided = [name for name in _DECIDED_BY_RUN if getattr(options, name) != getattr(Record, name)]
     if decided:
-        told = ", ".join(f"--{name.replace('_', '-')}" for name in decided)
-        raise ValueError(f"{told}: the run {folder} has decided that; leave it out, or leave out --run")
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in decided)
+        raise ValueError(f"{listed}: the run {folder} has decided that; leave it out, or leave out --run")
     from torchgym.training import load_agent
 
     agent = load_agent(folder, device=options.device)

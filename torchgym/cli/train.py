@@ -205,7 +205,7 @@ def _begun(options: Train, ranks: Ranks, device: str) -> Run:
         shutil.rmtree(options.folder / _LOG, ignore_errors=True)
     run.save(options.folder)
     if ranks.first:
-        told = {
+        report = {
             "torchgym": __version__,
             "command": _command(options, ranks),
             "preset": options.preset,
@@ -213,7 +213,7 @@ def _begun(options: Train, ranks: Ranks, device: str) -> Run:
             "settings": asdict(options.ppo),
             "config": config.to_dict(),
         }
-        write_json(options.folder / "run.json", told)
+        write_json(options.folder / "run.json", report)
     return run
 
 
@@ -236,7 +236,7 @@ def _learn(run: Run, options: Train, ranks: Ranks) -> bool:
         if run.trainer.update < settings.updates:
             progress(_FIRST, 0, 1)
 
-        def told(run: Run) -> None:
+        def report(run: Run) -> None:
             progress(_FIRST, 1, 1)
             progress("decisions", run.trainer.frames, total)
             _check_finite(run)
@@ -244,7 +244,7 @@ def _learn(run: Run, options: Train, ranks: Ranks) -> bool:
             if run.trainer.update % _SAVE_EVERY == 0:
                 _save(run, options.folder)
 
-        complete = run.advance(told=told, stop=pressed) and not ranks.any(pressed())
+        complete = run.advance(on_update=report, stop=pressed) and not ranks.any(pressed())
         _save(run, options.folder)
     return complete
 

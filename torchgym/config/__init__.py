@@ -14,9 +14,9 @@ from torchgym.config.fundamentals import Fundamentals, NewsKind
 from torchgym.config.numbers import Setting, Structure, all_numbers, paths, structure, with_numbers
 from torchgym.config.population import (
     FAMILIES,
-    Executors,
     Family,
     Makers,
+    MetaOrders,
     NewsReactors,
     NoiseTraders,
     PairsTraders,
@@ -34,11 +34,11 @@ __all__ = [
     "FAMILIES",
     "PRESETS",
     "Activity",
-    "Executors",
     "Family",
     "Fundamentals",
     "Makers",
     "MarketConfig",
+    "MetaOrders",
     "NewsKind",
     "NewsReactors",
     "NoiseTraders",

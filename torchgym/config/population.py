@@ -129,7 +129,7 @@ class NoiseTraders(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Executors(Family):
+class MetaOrders(Family):
     """Work large orders of Pareto size in small pieces."""
 
     count: Count = 12
@@ -262,7 +262,7 @@ FAMILIES: Table[type[Family]] = Table(
         "trend": TrendFollowers,
         "reversion": ReversionTraders,
         "noise": NoiseTraders,
-        "executor": Executors,
+        "meta_order": MetaOrders,
         "news": NewsReactors,
         "stop": StopTraders,
         "pairs": PairsTraders,
@@ -284,7 +284,7 @@ class Population:
     trend: TrendFollowers = field(default_factory=TrendFollowers)
     reversion: ReversionTraders = field(default_factory=ReversionTraders)
     noise: NoiseTraders = field(default_factory=NoiseTraders)
-    executor: Executors = field(default_factory=Executors)
+    meta_order: MetaOrders = field(default_factory=MetaOrders)
     news: NewsReactors = field(default_factory=NewsReactors)
     stop: StopTraders = field(default_factory=StopTraders)
     pairs: PairsTraders = field(default_factory=PairsTraders)

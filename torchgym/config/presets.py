@@ -8,8 +8,8 @@ from typing import Any
 
 from torchgym.config.fundamentals import NEWS, Fundamentals
 from torchgym.config.population import (
-    Executors,
     Makers,
+    MetaOrders,
     NewsReactors,
     NoiseTraders,
     PairsTraders,
@@ -43,7 +43,7 @@ def _calm() -> MarketConfig:
         usual_return=5e-4,
         opening_volatility=6e-4,
         fundamentals=_with_news(Fundamentals(volatility=5e-4, volatility_scales=(0.38, 0.28, 0.24)), times=0.5),
-        population=Population(maker=Makers(base_width=2.5), executor=Executors(parent=(120.0, 8_000.0))),
+        population=Population(maker=Makers(base_width=2.5), meta_order=MetaOrders(parent=(120.0, 8_000.0))),
     )
 
 
@@ -74,7 +74,7 @@ def _illiquid() -> MarketConfig:
         population=Population(
             value=ValueTraders(max_size=15),
             noise=NoiseTraders(rate=0.05),
-            executor=Executors(parent=(100.0, 6_000.0), child=(5.0, 20.0)),
+            meta_order=MetaOrders(parent=(100.0, 6_000.0), child=(5.0, 20.0)),
             maker=Makers(count=8, depth=(1.0, 6.0), size=(5.0, 12.0), base_width=5.0, surprise_gain=0.55),
         ),
     )
@@ -103,7 +103,7 @@ def _zero_intelligence() -> MarketConfig:
             trend=TrendFollowers(count=0),
             reversion=ReversionTraders(count=0),
             noise=NoiseTraders(count=24, rate=4.0, size=3.5),
-            executor=Executors(count=0),
+            meta_order=MetaOrders(count=0),
             news=NewsReactors(count=0),
             stop=StopTraders(count=0),
             pairs=PairsTraders(count=0),
@@ -129,7 +129,7 @@ def _toy() -> MarketConfig:
             trend=TrendFollowers(count=4),
             reversion=ReversionTraders(count=4),
             noise=NoiseTraders(count=10, rate=0.25),
-            executor=Executors(count=3),
+            meta_order=MetaOrders(count=3),
             news=NewsReactors(count=2),
             stop=StopTraders(count=4, rate=0.04),
             pairs=PairsTraders(count=2),

@@ -75,7 +75,7 @@ class MarketConfig:
     # Of one-tick returns, as traders remember it when a market opens.
     opening_volatility: Annotated[float, Within(1e-9, 1.0)] = 1.0e-3
     # The opening price departs from value by this deviation (log), and by this share of the value traders' full gap where the
-    # executors' inventories equal the value traders' capacity.
+    # meta-order traders' inventories equal the value traders' capacity.
     opening_gap: Annotated[float, Within(0.0, 1.0)] = 0.005
     opening_pressure: Annotated[float, Within(0.0, 10.0)] = 0.7
 
@@ -127,8 +127,8 @@ class MarketConfig:
                 try:
                     with_numbers(plain, world)
                 except ValueError as error:
-                    told = ", ".join(f"{path} = {number:g}" for path, number in world.items())
-                    raise ValueError(f"randomize reaches an impossible world, {told}: {error}") from None
+                    listed = ", ".join(f"{path} = {number:g}" for path, number in world.items())
+                    raise ValueError(f"randomize reaches an impossible world, {listed}: {error}") from None
 
     def _check_consistency(self) -> None:
         assert self.num_sectors is not None
@@ -171,7 +171,7 @@ class MarketConfig:
 
     def _check_prices(self) -> None:
         """Neither the makers' quotes nor the opening inventories carry the price far from the list price by themselves."""
-        maker, value, executor = self.population.maker, self.population.value, self.population.executor
+        maker, value, worked = self.population.maker, self.population.value, self.population.meta_order
         moving = maker.volatility_width * maker.volatility_bounds[1] * self.list_price
         busiest = max(level**maker.width_elasticity for level in self.activity.maker_bounds)
         nearest = maker.depth[0] * (maker.base_width + moving) * busiest * (1.0 + maker.news_width)
@@ -180,11 +180,11 @@ class MarketConfig:
             f"the makers' nearest quotes could stand {nearest:.0f} points from the price, beyond list_price = {self.list_price}:"
             " lower depth, base_width, volatility_width or news_width of the makers",
         )
-        inventory = 5.0 * math.sqrt(executor.count) * executor.start_inventory  # five standard deviations of the sum
+        inventory = 5.0 * math.sqrt(worked.count) * worked.start_inventory  # five standard deviations of the sum
         require(
             value.count == 0
             or self.opening_pressure * value.full_gap * inventory <= math.log(_MAX_RISE) * value.count * value.capacity,
-            f"start_inventory = {executor.start_inventory} of {executor.count} executors is too much for {value.count} value"
+            f"start_inventory = {worked.start_inventory} of {worked.count} meta-order traders is too much for {value.count} value"
             f" traders of capacity = {value.capacity}: the market would open far from its value",
         )
 

@@ -290,7 +290,7 @@ class Market(Copied):
         state, replay = self.live, self._stepper.replay
         with torch.no_grad():
             if replay is not None and state is replay.state and replay.fresh:
-                return self.columns.unpack(self.columns.without_events(replay.told()))
+                return self.columns.unpack(self.columns.without_events(replay.packed()))
             return self._standing(state)
 
     @one_at_a_time

@@ -53,7 +53,7 @@ def open_episodes(static: Static, params: Params, seed: Tensor, episode: Tensor,
     with torch.no_grad():
         for _ in range(structure.warmup_ticks // length):
             state, _ = step(params, state, hold)
-    return replace(state, reward=rewards.start(state.accounts.half_equity))
+    return replace(state, reward=rewards.start(state.accounts.equity_x2))
 
 
 class Episode(NamedTuple):
@@ -117,7 +117,7 @@ class EpisodePool:
             self._warm = Replay(self._static, params, begin(self._static, params, seed, number))
         state = open_episodes(self._static, params, seed, number, self._warm.step)
         self._warm.load(params, state)
-        self._static.columns.without_events(self._warm.told_now)
+        self._static.columns.without_events(self._warm.packed_now)
         self._ready = {episode: row for row, episode in enumerate(episodes)}
 
 

@@ -65,16 +65,16 @@ class Replay:
                 for index, leaf in enumerate(flat)
             ]
             self._buffers = (flat, second)
-            told = [
+            packed = [
                 torch.empty((self.num_envs, *place.shape[1:]), dtype=place.dtype, device="cpu")
                 for place in self._program.outputs[len(flat) :]
             ]
-            self.told_now = Packed(*told)
+            self.packed_now = Packed(*packed)
             self._action = torch.zeros((self.num_envs, structure.num_symbols), dtype=torch.int64, device="cpu")
             self._states = tuple(unflatten(state, one) for one in self._buffers)
-            self._arrays = [[leaf.numpy() for leaf in (*one, *told)] for one in self._buffers]
-            self._told_arrays = [leaf.numpy() for leaf in told]
-        self._told = told
+            self._arrays = [[leaf.numpy() for leaf in (*one, *packed)] for one in self._buffers]
+            self._packed_arrays = [leaf.numpy() for leaf in packed]
+        self._packed = packed
         self._given_params = params
         self._at = 0  # which set of buffers holds the present
         self._fresh = False  # whether what was told last belongs to the present
@@ -110,7 +110,7 @@ class Replay:
             other.result()
         self._at = 1 - self._at
         self._fresh = True
-        return self._states[self._at], self.told()
+        return self._states[self._at], self.packed()
 
     @property
     def at_once(self) -> int:
@@ -125,13 +125,13 @@ class Replay:
 
     @property
     def fresh(self) -> bool:
-        """Whether `told` belongs to the present."""
+        """Whether `packed` belongs to the present."""
         return self._fresh
 
-    def told(self) -> Packed:
+    def packed(self) -> Packed:
         """What the last decision told, and the openings since; fresh tensors."""
         # Copied by numpy, in this thread: torch would wake threads of its own, which then compete with those of the chunks.
-        observation, floats, integers = (torch.from_numpy(array.copy()) for array in self._told_arrays)
+        observation, floats, integers = (torch.from_numpy(array.copy()) for array in self._packed_arrays)
         return Packed(observation, floats, integers)
 
     def load(self, params: Params, state: MarketState) -> None:
@@ -177,7 +177,7 @@ class Replay:
         """From one set of buffers to the other, in the rows of one chunk."""
         params = (leaf for _, leaf in leaves(self._params))
         inputs = [*(leaf[chunk] for leaf in (*self._buffers[source], *params)), self._plan, self._action[chunk]]
-        outputs = [leaf[chunk] for leaf in (*self._buffers[1 - source], *self._told)]
+        outputs = [leaf[chunk] for leaf in (*self._buffers[1 - source], *self._packed)]
         return self._program.bind(inputs, outputs, scratch)
 
 
@@ -255,8 +255,8 @@ def trace_step(static: Static, params: Params, state: MarketState, *, dynamic: b
         old = unflatten(state, [next(given) for _ in flat_state])
         same = unflatten(params, [next(given) for _ in flat_params])
         own = Static(static.structure, NoisePlan(tick=next(given), start=static.plan.start), static.columns)
-        new, told = step(own, same, old, next(given))
-        return [*(leaf for _, leaf in leaves(new)), told.observation, told.floats, told.integers]
+        new, packed = step(own, same, old, next(given))
+        return [*(leaf for _, leaf in leaves(new)), packed.observation, packed.floats, packed.integers]
 
     shape = (state.clock.tick.shape[0], static.structure.num_symbols)
     hold = torch.zeros(shape, dtype=torch.int64, device=state.clock.tick.device)

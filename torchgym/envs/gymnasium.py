@@ -122,7 +122,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         self._ended = False
         if self._screen is not None:
             self._screen.begin(self.market.live)
-        observation, _, _, _, info = self._told(self.market.columns.pack(result))
+        observation, _, _, _, info = self._unpacked(self.market.columns.pack(result))
         return observation, info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -144,11 +144,11 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         chosen = check_action(action, self._action_shape, self.market.scheme.choices)
         if self._screen is not None:
             self._screen.open()
-        told = self._told(self.market.advance(torch.from_numpy(chosen.reshape(1, -1))))
-        self._ended = told[2] or told[3]
+        packed = self._unpacked(self.market.advance(torch.from_numpy(chosen.reshape(1, -1))))
+        self._ended = packed[2] or packed[3]
         if self._screen is not None:
             self._screen.add(self.market.live)
-        return told
+        return packed
 
     def render(self) -> Frame | str | None:
         """Show the market as it stands.
@@ -173,7 +173,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         if self._screen is not None:
             self._screen.close()
 
-    def _told(self, packed: Packed) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def _unpacked(self, packed: Packed) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """What gymnasium's step returns."""
         columns = self.market.columns
         observation, floats, integers = (
@@ -254,8 +254,8 @@ def action_space(config: MarketConfig) -> spaces.Discrete | spaces.MultiDiscrete
 
 def observation_array(result: StepResult, include_account: bool) -> Observation:
     """[N, F] float64, the market's features and, if wanted, the learner's account."""
-    seen = torch.cat([result.observation, result.account], -1) if include_account else result.observation
-    return seen.cpu().numpy()
+    observation = torch.cat([result.observation, result.account], -1) if include_account else result.observation
+    return observation.cpu().numpy()
 
 
 def check_seed(seed: Any) -> int:

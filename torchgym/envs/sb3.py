@@ -90,8 +90,8 @@ class SB3VecEnv(VecEnv):
         self.market = Market(self.config, num_envs, seed=seed, device=device, compile=compile)
         self.feature_names = observation_names(self.config, include_account)
         self.render_mode = None  # VecEnv asks for it while it is made
-        seen = observation_space(self.config, include_account)
-        low, high = seen.low.astype(self.obs_dtype), seen.high.astype(self.obs_dtype)
+        space = observation_space(self.config, include_account)
+        low, high = space.low.astype(self.obs_dtype), space.high.astype(self.obs_dtype)
         num_envs = self.market.num_envs
         super().__init__(num_envs, spaces.Box(low, high, dtype=self.obs_dtype.type), action_space(self.config))
         symbols = self.config.num_symbols

@@ -71,9 +71,9 @@ class SkrlEnv(Wrapper):
         self.market = Market(self.config, num_envs, seed=seed, device=device, compile=compile)
         super().__init__(self.market)
         self.feature_names = observation_names(self.config, include_account)
-        seen = observation_space(self.config, include_account)
+        space = observation_space(self.config, include_account)
         self._observation_space = spaces.Box(
-            seen.low.astype(np.float32), seen.high.astype(np.float32), dtype=np.float32
+            space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32
         )
         self._action_space = action_space(self.config)
         self._returns = torch.zeros(self.market.num_envs, dtype=torch.float64, device=self.market.device)

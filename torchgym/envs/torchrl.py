@@ -159,7 +159,7 @@ class MarketEnv(EnvBase):
     def _seen(self, result: StepResult) -> TensorDict:
         """Everything but the reward."""
         terminated, truncated = result.terminated.unsqueeze(-1), result.truncated.unsqueeze(-1)
-        seen: dict[str, Any] = {
+        entries: dict[str, Any] = {
             "observation": result.observation.to(self.dtype),
             "account": result.account.to(self.dtype),
             "done": terminated | truncated,
@@ -170,8 +170,8 @@ class MarketEnv(EnvBase):
         if self.config.information == "privileged":
             info["privileged"] = torch.ones_like(terminated)
         if info:
-            seen["info"] = info
-        return TensorDict(seen, batch_size=self.batch_size, device=self.device)
+            entries["info"] = info
+        return TensorDict(entries, batch_size=self.batch_size, device=self.device)
 
     def _observation_spec(self) -> Composite:
         def real(width: int, bound: float | None = None) -> Bounded | Unbounded:

@@ -43,7 +43,7 @@ class Moment:
         point = self.params.point_size
         return money.to(torch.float64) * (point[:, 0] if money.dim() == 1 else point)
 
-    def half_currency(self, doubled: Tensor) -> Tensor:
+    def currency_of_x2(self, doubled: Tensor) -> Tensor:
         """The same of doubled units."""
         point = self.params.half_point
         return doubled.to(torch.float64) * (point[:, 0] if doubled.dim() == 1 else point)
@@ -95,7 +95,7 @@ _POSITION = _shares(
     lambda m: m.state.accounts.learner_shares, "what the learner holds of the symbol, negative when short"
 )
 _EQUITY = Entry(
-    lambda m: m.half_currency(m.state.accounts.half_equity), "currency", "cash and marked positions in all symbols"
+    lambda m: m.currency_of_x2(m.state.accounts.equity_x2), "currency", "cash and marked positions in all symbols"
 )
 
 # What the learner observes of itself: [N, S + 3] float64, in this order.
@@ -118,7 +118,7 @@ ACCOUNT: Table[Entry] = Table(
         ),
         "equity": Entry(
             lambda m: (
-                (m.state.accounts.half_equity - 2 * m.params.starting_cash[:, 0]).to(torch.float64)
+                (m.state.accounts.equity_x2 - 2 * m.params.starting_cash[:, 0]).to(torch.float64)
                 * m.params.per_starting_cash_x2[:, 0]
             ),
             "fraction",
@@ -165,17 +165,25 @@ PATHS: Table[Entry] = Table(
     "entry of a path",
     {
         "mid": _price(
-            lambda m: m.half_currency(m.state.tape.half_mids[..., -1]), "halfway between the best bid and ask"
+            lambda m: m.currency_of_x2(m.state.market_data.mids_x2[..., -1]), "halfway between the best bid and ask"
         ),
-        "close": _price(lambda m: m.currency(m.state.tape.close), "last price traded at"),
-        "bid": _price(lambda m: m.currency(m.state.tape.bid), "best bid"),
-        "ask": _price(lambda m: m.currency(m.state.tape.ask), "best ask"),
-        "volume": _shares(lambda m: m.state.tape.volumes[..., -1], "shares traded in the tick"),
-        "fills": _shares(lambda m: m.state.tape.orders_filled, "orders filled in the tick", "orders"),
-        "bid_depth": _shares(lambda m: m.state.tape.bid_depth, "shares resting within 10 points of the best bid"),
-        "ask_depth": _shares(lambda m: m.state.tape.ask_depth, "shares resting within 10 points of the best ask"),
-        "buys": _shares(lambda m: m.state.tape.buys[..., -1], "shares bought in the tick by orders that came in"),
-        "sells": _shares(lambda m: m.state.tape.sells[..., -1], "shares sold in the tick by orders that came in"),
+        "close": _price(lambda m: m.currency(m.state.market_data.close), "last price traded at"),
+        "bid": _price(lambda m: m.currency(m.state.market_data.bid), "best bid"),
+        "ask": _price(lambda m: m.currency(m.state.market_data.ask), "best ask"),
+        "volume": _shares(lambda m: m.state.market_data.volumes[..., -1], "shares traded in the tick"),
+        "fills": _shares(lambda m: m.state.market_data.orders_filled, "orders filled in the tick", "orders"),
+        "bid_depth": _shares(
+            lambda m: m.state.market_data.bid_depth, "shares resting within 10 points of the best bid"
+        ),
+        "ask_depth": _shares(
+            lambda m: m.state.market_data.ask_depth, "shares resting within 10 points of the best ask"
+        ),
+        "buys": _shares(
+            lambda m: m.state.market_data.buys[..., -1], "shares bought in the tick by orders that came in"
+        ),
+        "sells": _shares(
+            lambda m: m.state.market_data.sells[..., -1], "shares sold in the tick by orders that came in"
+        ),
         "value": _price(
             lambda m: m.listed(m.state.value.level),
             "fundamental value, which no trader knows; seen with information='privileged' only",

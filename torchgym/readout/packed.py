@@ -82,9 +82,9 @@ class Columns:
         structure, params, state = moment.structure, moment.params, moment.state
         ends = (state.accounts.ruined, ticking.truncated(state))
         account = [row.formula(moment) for row in ACCOUNT.values()]
-        told = {name: row.formula(moment) for name, row in self.info.items()}
-        floats = [*account, moment.events.reward, *(told[name] for name in self.floats if name in told)]
-        integers = [*ends, *(told[name] for name in self.integers if name in told)]
+        values = {name: row.formula(moment) for name, row in self.info.items()}
+        floats = [*account, moment.events.reward, *(values[name] for name in self.floats if name in values)]
+        integers = [*ends, *(values[name] for name in self.integers if name in values)]
         return Packed(features.observe(structure, params, state), _side_by_side(floats), _side_by_side(integers))
 
     def pack(self, result: StepResult) -> Packed:
@@ -126,7 +126,7 @@ class Columns:
 
 def no_events(structure: Structure, state: MarketState) -> Events:
     """A step in which nothing happened."""
-    nothing = torch.zeros_like(state.accounts.half_equity, dtype=torch.float64)
+    nothing = torch.zeros_like(state.accounts.equity_x2, dtype=torch.float64)
     return Events(
         reward=nothing,
         terms={name: torch.zeros_like(nothing) for name in structure.rewards},
@@ -155,11 +155,11 @@ def _places(widths: dict[str, int]) -> Iterator[tuple[str, int | slice]]:
 
 
 def _columns(table: dict[str, int | slice], names: list[str]) -> list[int]:
-    found: list[int] = []
+    places: list[int] = []
     for name in names:
         at = table[name]
-        found += range(at.start, at.stop) if isinstance(at, slice) else [at]
-    return found
+        places += range(at.start, at.stop) if isinstance(at, slice) else [at]
+    return places
 
 
 __all__ = ["Columns", "Entry", "Packed", "StepResult", "info_layout", "observe"]

@@ -40,14 +40,14 @@ class Reward:
     meaning: str
 
 
-def start(half_equity: Tensor) -> RewardMemory:
-    """The memory at the start of an episode, from `half_equity` [N] int64, twice the marked equity in points × shares.
+def start(equity_x2: Tensor) -> RewardMemory:
+    """The memory at the start of an episode, from `equity_x2` [N] int64, twice the marked equity in points × shares.
 
     The same for every configuration, so that a fork may be rewarded otherwise.
     """
-    nothing = torch.zeros_like(half_equity, dtype=torch.float64)
+    nothing = torch.zeros_like(equity_x2, dtype=torch.float64)
     return RewardMemory(
-        half_peak=half_equity.clone(), drawdown=nothing, mean_return=nothing.clone(), mean_square=nothing.clone()
+        peak_x2=equity_x2.clone(), drawdown=nothing, mean_return=nothing.clone(), mean_square=nothing.clone()
     )
 
 
@@ -77,11 +77,11 @@ def terms(structure: MarketConfig | Structure) -> tuple[str, ...]:
 
 
 def total(
-    structure: Structure, params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    structure: Structure, params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, dict[str, Tensor], RewardMemory]:
     """The reward of one tick: the weighted sum of the chosen terms, in the order of `REWARDS`.
 
-    `half_equity_before` [N] int64 is twice the marked equity at the end of the tick before; `accounts` are those at the end of
+    `equity_x2_before` [N] int64 is twice the marked equity at the end of the tick before; `accounts` are those at the end of
     this one.
 
     Returns:
@@ -94,8 +94,8 @@ def total(
     reward: Tensor | None = None
     values: dict[str, Tensor] = {}
     for name in terms(structure):
-        value, memory = REWARDS[name].term(params, memory, half_equity_before, accounts)
-        check_made(f"REWARDS[{name!r}]", value, half_equity_before.shape, torch.float64)
+        value, memory = REWARDS[name].term(params, memory, equity_x2_before, accounts)
+        check_made(f"REWARDS[{name!r}]", value, equity_x2_before.shape, torch.float64)
         values[name] = value
         part = value * params[f"reward.{name}"][:, 0]
         reward = part if reward is None else reward + part
@@ -104,44 +104,44 @@ def total(
 
 
 def _pnl(
-    params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
     """Change of marked equity, in currency; adds up to final minus initial equity over any run of ticks."""
-    return _currency(params, accounts.half_equity - half_equity_before), memory
+    return _currency(params, accounts.equity_x2 - equity_x2_before), memory
 
 
 def _log_return(
-    params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
     """log(equity after / equity before); adds up to the log return of the whole run.
 
     Equity at or below a millionth of the starting cash, ruin included, counts as that millionth: the worst possible sum is
     −13.8 from the starting cash, and the terms add up none the less.
     """
-    before, after = _solvent(params, half_equity_before), _solvent(params, accounts.half_equity)
+    before, after = _solvent(params, equity_x2_before), _solvent(params, accounts.equity_x2)
     return exact.log(after / before), memory
 
 
 def _risk_adjusted(
-    params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
     """Profit less `DRAWDOWN_PRICE` × increase of drawdown less `TURNOVER_PRICE` × amount traded, in currency.
 
     Drawdown is the distance of equity below its highest value so far; only its increases cost, recovery earns nothing beyond
     its profit.
     """
-    equity = accounts.half_equity
-    peak = torch.maximum(memory.half_peak, equity)
+    equity = accounts.equity_x2
+    peak = torch.maximum(memory.peak_x2, equity)
     below = peak - equity
-    deeper = (below - (memory.half_peak - half_equity_before)).clamp(min=0)
-    halves = (equity - half_equity_before, deeper, 2 * accounts.turnover)
+    deeper = (below - (memory.peak_x2 - equity_x2_before)).clamp(min=0)
+    halves = (equity - equity_x2_before, deeper, 2 * accounts.turnover)
     profit, drawdown, traded = (_currency(params, amount) for amount in halves)
-    remembered = replace(memory, half_peak=peak, drawdown=below.to(torch.float64) / peak.clamp(min=1))
+    remembered = replace(memory, peak_x2=peak, drawdown=below.to(torch.float64) / peak.clamp(min=1))
     return profit - drawdown * DRAWDOWN_PRICE - traded * TURNOVER_PRICE, remembered
 
 
 def _differential_sharpe(
-    params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
     """What this tick's return R adds to the running Sharpe ratio, per unit of decay η = `SHARPE_DECAY`.
 
@@ -155,7 +155,7 @@ def _differential_sharpe(
     Source: Moody and Saffell 1998, Reinforcement Learning for Trading, NIPS 11; derived again in their Learning to Trade via
     Direct Reinforcement, IEEE Transactions on Neural Networks 12 (2001), section II.D.
     """
-    before, after = _solvent(params, half_equity_before), _solvent(params, accounts.half_equity)
+    before, after = _solvent(params, equity_x2_before), _solvent(params, accounts.equity_x2)
     mean, square = memory.mean_return, memory.mean_square
     change = (after - before) / before
     from_mean, from_square = change - mean, change * change - square
@@ -170,7 +170,7 @@ def _differential_sharpe(
 
 
 def _inventory(
-    params: Params, memory: RewardMemory, half_equity_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
 ) -> tuple[Tensor, RewardMemory]:
     """Minus the sum over symbols of (shares held / position limit)², at the end of the tick: 0 when flat.
 
@@ -190,9 +190,9 @@ def _currency(params: Params, half_amount: Tensor) -> Tensor:
     return half_amount.to(torch.float64) * params.half_point[:, 0]
 
 
-def _solvent(params: Params, half_equity: Tensor) -> Tensor:
+def _solvent(params: Params, equity_x2: Tensor) -> Tensor:
     """Equity, float64 half points × shares, counted as no less than the floor of returns (which is positive)."""
-    return torch.maximum(half_equity, params.equity_floor_x2[:, 0]).to(torch.float64)
+    return torch.maximum(equity_x2, params.equity_floor_x2[:, 0]).to(torch.float64)
 
 
 REWARDS: Table[Reward] = Table(

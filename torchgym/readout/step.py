@@ -38,7 +38,7 @@ def step(
 
     def one(state: MarketState, chosen: Tensor) -> tuple[MarketState, Events]:
         draws = noise.draw(structure, static.plan, state.clock.key, state.clock.tick + 1)
-        before = state.accounts.half_equity
+        before = state.accounts.equity_x2
         state = ticking.tick(structure, params, state, action=chosen, draws=draws, watch=watch)
         reward, terms, memory = rewards.total(structure, params, state.reward, before, state.accounts)
         return replace(state, reward=memory), Events(reward, terms, state.accounts.filled, state.accounts.turnover)

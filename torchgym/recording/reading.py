@@ -21,9 +21,9 @@ def describe(path: str | os.PathLike[str]) -> tuple[Column, ...]:
     """
     described = []
     for field in _schema(path):
-        words = {name.decode(): value.decode() for name, value in (field.metadata or {}).items()}
+        metadata = {name.decode(): value.decode() for name, value in (field.metadata or {}).items()}
         dtype = str(field.type).replace("double", "float64")
-        described.append(Column(field.name, dtype, words["unit"], words["kind"], words["description"]))
+        described.append(Column(field.name, dtype, metadata["unit"], metadata["kind"], metadata["description"]))
     return tuple(described)
 
 

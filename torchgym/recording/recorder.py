@@ -119,15 +119,15 @@ class EpisodeRecorder:
         self._file.open()
         with self._or_discard():
             self._end_block()
-        seen = self.market.reset(given)
+        result = self.market.reset(given)
         sorter = Sorter(self._file.path.parent, self.schema, count)
         numbers = np.arange(self.episodes, self.episodes + count)
         self._block = Block(sorter, self.schema, self._features, numbers, given.numpy())
         self.episodes += count
         self.done = False
         self._chunk.begin()
-        self._see(seen)
-        return seen
+        self._see(result)
+        return result
 
     def step(self, action: Tensor | None = None) -> StepResult:
         """One decision of every market, as `Market.step` without a mask.
@@ -143,14 +143,14 @@ class EpisodeRecorder:
         none = actions.REST if market.scheme.hold is None else market.scheme.hold
         rest = torch.full_like(market.live.accounts.learner_shares, none)
         chosen = rest if action is None else check_action(market.config, action, market.num_envs, market.device)
-        seen = market.step(None if action is None else chosen)
-        events = {name: seen.info[name] for name in self._names("decision") if name in seen.info}
-        self._chunk.put({"action": chosen, "reward": seen.reward, **events})
+        result = market.step(None if action is None else chosen)
+        events = {name: result.info[name] for name in self._names("decision") if name in result.info}
+        self._chunk.put({"action": chosen, "reward": result.reward, **events})
         if self._chunk.next_row():
             with self._or_discard():
                 self._flush(self._block, decided=True)
-        self._see(seen)
-        return seen
+        self._see(result)
+        return result
 
     def close(self) -> None:
         """End the running episodes and put the file in its place; nothing, when the recording is finished."""
@@ -199,16 +199,16 @@ class EpisodeRecorder:
         """Names of the columns of these kinds."""
         return [column.name for column in self.columns if column.kind in kinds]
 
-    def _see(self, seen: StepResult) -> None:
+    def _see(self, result: StepResult) -> None:
         """Write down the moment at which the next decision is made."""
         moment = self.market.read(*self._names("market", "hidden"))
-        moment |= {name: seen.info[name] for name in ("tick", *self._names("account"))}
-        moment |= {"terminated": seen.terminated, "truncated": seen.truncated}
+        moment |= {name: result.info[name] for name in ("tick", *self._names("account"))}
+        moment |= {"terminated": result.terminated, "truncated": result.truncated}
         if self._features:
-            parts = seen.account.split([row.width(self.market.config) for row in ACCOUNT.values()], -1)
+            parts = result.account.split([row.width(self.market.config) for row in ACCOUNT.values()], -1)
             for (name, row), part in zip(ACCOUNT.items(), parts, strict=True):
                 moment[f"account_{name}"] = part if row.per_symbol else part.squeeze(-1)
-            moment["observation"] = seen.observation
+            moment["observation"] = result.observation
         self._chunk.put(moment)
 
     def _flush(self, block: Block, *, decided: bool) -> None:

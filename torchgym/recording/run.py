@@ -92,13 +92,13 @@ def record(
     blocks = math.ceil(episodes / num_envs)
     market = Market(config, math.ceil(episodes / blocks), seed=seed, device=device, compile=compile)
     seeds = consecutive_seeds(seed, blocks * market.num_envs).split(market.num_envs)
-    told = {"seed": str(seed), "episodes": str(episodes), **(about or {})}
+    metadata = {"seed": str(seed), "episodes": str(episodes), **(about or {})}
     with EpisodeRecorder(
         path,
         market,
         market_fields=market_fields,
         features=features,
-        about=told,
+        about=metadata,
         overwrite=overwrite,
         rows_per_group=rows_per_group,
     ) as recorder:
@@ -117,9 +117,9 @@ def _play(recorder: EpisodeRecorder, seeds: Tensor, episodes: int, act: Policy |
     config = recorder.market.config
     length = config.max_ticks // config.ticks_per_action
     tell(0, config.max_ticks)
-    seen = recorder.reset(seeds, episodes)
+    result = recorder.reset(seeds, episodes)
     for done in range(1, length + 1):
-        seen = recorder.step(None if act is None else act(seen))
+        result = recorder.step(None if act is None else act(result))
         over = recorder.done or done == length
         if over or done % max(1, length // 100) == 0:
             tell(config.max_ticks if over else done * config.ticks_per_action, config.max_ticks)

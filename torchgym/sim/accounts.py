@@ -47,7 +47,7 @@ def start(params: Params, shares: Tensor) -> Accounts:
         borrow_accrued=zeros(),
         basis=zeros(symbols) + endowment,
         realized=zeros(),
-        half_equity=2 * (cash + symbols * endowment[:, 0]),
+        equity_x2=2 * (cash + symbols * endowment[:, 0]),
         ruined=torch.zeros(markets, dtype=torch.bool, device=device),
         filled=zeros(symbols),
         turnover=zeros(),
@@ -116,17 +116,17 @@ def _close(held: Tensor, basis: Tensor, fill: Tensor, paid: Tensor) -> tuple[Ten
     return basis - cost + (paid - money), -money - cost
 
 
-def mark(params: Params, accounts: Accounts, half_mid: Tensor, liquidation: Tensor | None, *, now: Tensor) -> Accounts:
+def mark(params: Params, accounts: Accounts, mid_x2: Tensor, liquidation: Tensor | None, *, now: Tensor) -> Accounts:
     """Charge for short positions, mark the learner's equity to the end of tick `now` ([N] int64), and see whether it is ruined.
 
     The charge accrues in parts per billion of the short value and falls due in whole units of money. Both begin with tick 1, the
     first that the learner has a say in: an episode never begins ended. Whoever is ruined stays so until the next episode.
 
     Args:
-        half_mid: as in `appraise`, and `liquidation` too.
+        mid_x2: as in `appraise`, and `liquidation` too.
     """
     begun = now > 0
-    short_value = (torch.clamp(-accounts.learner_shares, min=0) * half_mid).sum(-1)
+    short_value = (torch.clamp(-accounts.learner_shares, min=0) * mid_x2).sum(-1)
     owed = accounts.borrow_accrued + torch.where(begun, short_value, 0) * params.borrow_ppb[:, 0]
     due = torch.div(owed, _BORROW_UNIT, rounding_mode="floor")
     charged = replace(
@@ -136,19 +136,19 @@ def mark(params: Params, accounts: Accounts, half_mid: Tensor, liquidation: Tens
         borrow_accrued=owed - due * _BORROW_UNIT,
         realized=accounts.realized - due,
     )
-    marked = appraise(charged, half_mid, liquidation)
-    return replace(marked, ruined=accounts.ruined | (begun & (marked.half_equity <= 2 * params.maintenance[:, 0])))
+    marked = appraise(charged, mid_x2, liquidation)
+    return replace(marked, ruined=accounts.ruined | (begun & (marked.equity_x2 <= 2 * params.maintenance[:, 0])))
 
 
-def appraise(accounts: Accounts, half_mid: Tensor, liquidation: Tensor | None) -> Accounts:
+def appraise(accounts: Accounts, mid_x2: Tensor, liquidation: Tensor | None) -> Accounts:
     """Mark the learner's equity: its cash and what its shares are worth.
 
     Args:
-        half_mid: [N, S] int64 half points.
+        mid_x2: [N, S] int64 half points.
         liquidation: [N, S] int64 half units, what unwinding the positions would bring; None marks at the mid.
     """
-    worth = accounts.learner_shares * half_mid if liquidation is None else liquidation
-    return replace(accounts, half_equity=2 * accounts.learner_cash + worth.sum(-1))
+    worth = accounts.learner_shares * mid_x2 if liquidation is None else liquidation
+    return replace(accounts, equity_x2=2 * accounts.learner_cash + worth.sum(-1))
 
 
 def holdings(structure: Structure, accounts: Accounts) -> dict[str, dict[str, Tensor]]:

@@ -97,7 +97,7 @@ def order(structure: Structure, params: Params, state: MarketState, action: Tens
     check_made(f"ACTIONS[{structure.action!r}]", wanted, held.shape, torch.int64)
     bound = params.position_limit
     shares = torch.clamp(held + torch.where(action == REST, 0, wanted), -bound, bound) - held
-    half_mid = state.tape.half_mids[..., -1].to(torch.float64)
-    up = torch.floor(half_mid * params.collar_up)
-    down = torch.ceil(half_mid * params.collar_down)
+    mid_x2 = state.market_data.mids_x2[..., -1].to(torch.float64)
+    up = torch.floor(mid_x2 * params.collar_up)
+    down = torch.ceil(mid_x2 * params.collar_down)
     return shares, torch.where(shares > 0, up, down).to(torch.int64)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.numerics.trees import leaves
 from torchgym.sim.params import Params
-from torchgym.sim.state import Accounts, Auction, Book, Execution, MarketState, Tape, Value
+from torchgym.sim.state import Accounts, Auction, Book, Execution, MarketData, MarketState, Value
 
 
 class BrokenInvariant(AssertionError):
@@ -57,7 +57,7 @@ def standing(structure: Structure, params: Params, state: MarketState) -> dict[s
 
     A state from elsewhere that holds them all may still be one that no market reaches; one that breaks any certainly is.
     """
-    clock, book, tape, own = state.clock, state.book, state.tape, state.accounts
+    clock, book, market_data, own = state.clock, state.book, state.market_data, state.accounts
     cash = params.starting_cash[:, 0]
     endowment = structure.num_symbols * (params.starting_shares * params.list_price)[:, 0]
     rules = {f"{name} is finite": torch.isfinite(leaf) for name, leaf in leaves(state) if leaf.dtype.is_floating_point}
@@ -68,10 +68,10 @@ def standing(structure: Structure, params: Params, state: MarketState) -> dict[s
         "an episode has a length": clock.last >= 1,
         "prices are at least one point": (book.size == 0) | (book.price >= 1),
         "the book is uncrossed": _uncrossed(book),
-        "the spread is at least one point": tape.ask > tape.bid,
-        "bids are at least one point": tape.bid >= 1,
-        "mids are at least one point": tape.half_mids >= 2,
-        "volumes are not negative": tape.volumes >= 0,
+        "the spread is at least one point": market_data.ask > market_data.bid,
+        "bids are at least one point": market_data.bid >= 1,
+        "mids are at least one point": market_data.mids_x2 >= 2,
+        "volumes are not negative": market_data.volumes >= 0,
         "positions are within their limit": own.learner_shares.abs() <= params.position_limit,
         "fees and borrow charges are not negative": (own.fees >= 0) & (own.borrow >= 0) & (own.borrow_accrued >= 0),
         "cash adds up to the learner's starting cash": total_cash(own) == cash,
@@ -80,8 +80,8 @@ def standing(structure: Structure, params: Params, state: MarketState) -> dict[s
         == cash + endowment + own.realized - own.basis.sum(-1),
     }
     if structure.mark == "mid":
-        worth = (own.learner_shares * tape.half_mids[..., -1]).sum(-1)
-        rules["equity is cash and shares at the mid"] = own.half_equity == 2 * own.learner_cash + worth
+        worth = (own.learner_shares * market_data.mids_x2[..., -1]).sum(-1)
+        rules["equity is cash and shares at the mid"] = own.equity_x2 == 2 * own.learner_cash + worth
     return rules
 
 
@@ -127,9 +127,9 @@ def _quote(state: MarketState, book: Book) -> dict[str, Tensor]:
     }
 
 
-def _measure(state: MarketState, tape: Tape) -> dict[str, Tensor]:
-    finite = {f"{name} is finite": torch.isfinite(leaf) for name, leaf in leaves(tape)}
-    return {**finite, "the spread is at least one point": tape.ask > tape.bid}
+def _measure(state: MarketState, market_data: MarketData) -> dict[str, Tensor]:
+    finite = {f"{name} is finite": torch.isfinite(leaf) for name, leaf in leaves(market_data)}
+    return {**finite, "the spread is at least one point": market_data.ask > market_data.bid}
 
 
 def _mark(state: MarketState, accounts: Accounts) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torchgym.sim.state import (
     Auction,
     Book,
     Execution,
-    Tape,
+    MarketData,
     push,
 )
 
@@ -27,17 +27,17 @@ _FAR = 2.0**31  # points: where an empty side's best quote is
 # nearby, so that a quote is exact as long as the market has not risen to 64 times the highest list price.
 
 
-def start(params: Params, book: Book, reference: Tensor, variance: Tensor) -> Tape:
-    """A tape that has seen nothing but the opening quotes.
+def start(params: Params, book: Book, reference: Tensor, variance: Tensor) -> MarketData:
+    """Market data that have seen nothing but the opening quotes.
 
     Args:
         reference: [N, S] float64 points, the makers' reference price.
         variance: [N, S] float64, the variance of one-tick returns to start from.
     """
     bid, ask = best_quotes(book, reference)
-    half_mid = bid + ask
+    mid_x2 = bid + ask
     bid_depth, ask_depth = depths(book, bid, ask)
-    points = half_mid.to(torch.float64) * 0.5
+    points = mid_x2.to(torch.float64) * 0.5
     zero = torch.zeros_like(points)
     none = torch.zeros_like(bid)
 
@@ -47,15 +47,15 @@ def start(params: Params, book: Book, reference: Tensor, variance: Tensor) -> Ta
     def three(values: Tensor) -> Tensor:
         return values.unsqueeze(-1).repeat(1, 1, 3)
 
-    return Tape(
+    return MarketData(
         bid=bid,
         ask=ask,
         bid_depth=bid_depth,
         ask_depth=ask_depth,
-        close=half_mid >> 1,
-        log_mid=log_price(params, half_mid),
+        close=mid_x2 >> 1,
+        log_mid=log_price(params, mid_x2),
         last_return=zero,
-        half_mids=half_mid.unsqueeze(-1).repeat(1, 1, LOOKBACK + 1),
+        mids_x2=mid_x2.unsqueeze(-1).repeat(1, 1, LOOKBACK + 1),
         volumes=history(VOLUME_LOOKBACK + 1),
         buys=history(FLOW_LOOKBACK),
         sells=history(FLOW_LOOKBACK),
@@ -74,15 +74,15 @@ def start(params: Params, book: Book, reference: Tensor, variance: Tensor) -> Ta
 
 def measure(
     params: Params,
-    tape: Tape,
+    market_data: MarketData,
     *,
     book: Book,
     execution: Execution,
     auction: Auction,
     fresh: Tensor,
     reference: Tensor,
-) -> Tape:
-    """The tape after this tick.
+) -> MarketData:
+    """The market data after this tick.
 
     Aggressive flow counts the fills of orders that came in this tick, the learner's too; what they met, resting orders and
     makers' quotes, does not count. Volume counts each share that changed hands once.
@@ -94,13 +94,13 @@ def measure(
     """
     bid, ask = best_quotes(book, reference)
     bid_depth, ask_depth = depths(book, bid, ask)
-    half_mid = bid + ask
-    log_mid = log_price(params, half_mid)
-    change = log_mid - tape.log_mid
+    mid_x2 = bid + ask
+    log_mid = log_price(params, mid_x2)
+    change = log_mid - market_data.log_mid
 
     taken = execution.filled.abs()
     volume = auction.volume + taken
-    close = torch.where(taken > 0, execution.last_price, tape.close)
+    close = torch.where(taken > 0, execution.last_price, market_data.close)
     close = torch.where(auction.volume > 0, auction.price, close)
 
     buys, sells = _aggressive(execution, auction, fresh)
@@ -110,7 +110,7 @@ def measure(
     size = torch.minimum(change.abs(), usual.move_cap)
     relative_volume = torch.minimum(volume.to(torch.float64) * params.per_usual_volume, usual.volume_cap)
     relative_return = torch.minimum(change.abs() * params.per_usual_return, usual.return_cap)
-    return Tape(
+    return MarketData(
         bid=bid,
         ask=ask,
         bid_depth=bid_depth,
@@ -118,15 +118,15 @@ def measure(
         close=close,
         log_mid=log_mid,
         last_return=change,
-        half_mids=push(tape.half_mids, half_mid),
-        volumes=push(tape.volumes, volume),
-        buys=push(tape.buys, buys),
-        sells=push(tape.sells, sells),
+        mids_x2=push(market_data.mids_x2, mid_x2),
+        volumes=push(market_data.volumes, volume),
+        buys=push(market_data.buys, buys),
+        sells=push(market_data.sells, sells),
         orders_filled=filled,
-        variance=_blend(tape.variance, size * size, usual.volatility_decays),
-        busy_volume=_blend(tape.busy_volume, relative_volume, usual.decays),
-        busy_return=_blend(tape.busy_return, relative_return, usual.decays),
-        **_indicators(tape, half_mid, torch.where(volume > 0, 2 * close, half_mid)),
+        variance=_blend(market_data.variance, size * size, usual.volatility_decays),
+        busy_volume=_blend(market_data.busy_volume, relative_volume, usual.decays),
+        busy_return=_blend(market_data.busy_return, relative_return, usual.decays),
+        **_indicators(market_data, mid_x2, torch.where(volume > 0, 2 * close, mid_x2)),
     )
 
 
@@ -175,25 +175,25 @@ def log_price(params: Params, half_price: Tensor) -> Tensor:
     return exact.log(half_price.to(torch.float64) * params.per_list_price_x2)
 
 
-def _indicators(tape: Tape, half_mid: Tensor, half_close: Tensor) -> dict[str, Tensor]:
+def _indicators(market_data: MarketData, mid_x2: Tensor, half_close: Tensor) -> dict[str, Tensor]:
     """Recursions of the technical features, in points.
 
     Sources: Wilder (1978) for the strength index and the true range; Appel (2005) for convergence-divergence.
     """
-    now = half_mid.to(torch.float64) * 0.5
-    before = tape.half_mids[..., -1].to(torch.float64) * 0.5
+    now = mid_x2.to(torch.float64) * 0.5
+    before = market_data.mids_x2[..., -1].to(torch.float64) * 0.5
     traded = half_close.to(torch.float64) * 0.5
-    ema_8 = tape.ema_8 + (2.0 / 9.0) * (now - tape.ema_8)
-    ema_16 = tape.ema_16 + (2.0 / 17.0) * (now - tape.ema_16)
+    ema_8 = market_data.ema_8 + (2.0 / 9.0) * (now - market_data.ema_8)
+    ema_16 = market_data.ema_16 + (2.0 / 17.0) * (now - market_data.ema_16)
     change = now - before
     true_range = torch.maximum(torch.maximum(now, traded), before) - torch.minimum(torch.minimum(now, traded), before)
     return {
         "ema_8": ema_8,
         "ema_16": ema_16,
-        "macd_signal": tape.macd_signal + 0.4 * ((ema_8 - ema_16) - tape.macd_signal),
-        "rsi_gain": (7.0 * tape.rsi_gain + torch.clamp(change, min=0.0)) * 0.125,
-        "rsi_loss": (7.0 * tape.rsi_loss + torch.clamp(-change, min=0.0)) * 0.125,
-        "atr_8": (7.0 * tape.atr_8 + true_range) * 0.125,
+        "macd_signal": market_data.macd_signal + 0.4 * ((ema_8 - ema_16) - market_data.macd_signal),
+        "rsi_gain": (7.0 * market_data.rsi_gain + torch.clamp(change, min=0.0)) * 0.125,
+        "rsi_loss": (7.0 * market_data.rsi_loss + torch.clamp(-change, min=0.0)) * 0.125,
+        "atr_8": (7.0 * market_data.atr_8 + true_range) * 0.125,
     }
 
 

@@ -21,9 +21,7 @@ from torchgym.sim.state import Auction, Book, Execution
 _FAR = 1.0e6  # beyond every band
 
 
-def execute(
-    structure: Structure, book: Book, shares: Tensor, limit: Tensor, half_mid: Tensor
-) -> tuple[Book, Execution]:
+def execute(structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor) -> tuple[Book, Execution]:
     """The learner's order against the resting orders it saw, level by level, each fill at the resting order's own limit.
 
     Levels better than the last one reached fill whole; that one is shared pro rata by cumulative floors. What the book
@@ -33,7 +31,7 @@ def execute(
         book: the standing book, [N, S, K].
         shares: [N, S] int64, positive buys; 0 does nothing.
         limit: [N, S] int64 points, the worst price accepted.
-        half_mid: [N, S] int64 half points.
+        mid_x2: [N, S] int64 half points.
 
     Returns:
         The book without the shares taken, and the execution.
@@ -41,7 +39,7 @@ def execute(
     Invariants: shares taken equal shares received; no fill beyond the limit; a one-share buy pays the best ask.
     """
     side = torch.sign(shares).unsqueeze(-1)
-    base = (half_mid >> 1).unsqueeze(-1)
+    base = (mid_x2 >> 1).unsqueeze(-1)
     resting = _stored(torch.clamp(-book.size * side, min=0).to(torch.float32))
     climb = _stored(torch.where(resting > 0.0, ((book.price - base) * side).to(torch.float32), _FAR))
     wanted = shares.abs().to(torch.float32).unsqueeze(-1)
@@ -71,7 +69,7 @@ def execute(
     return replace(book, size=book.size - fills), execution
 
 
-def defer(structure: Structure, book: Book, shares: Tensor, limit: Tensor, half_mid: Tensor) -> tuple[Book, Execution]:
+def defer(structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor) -> tuple[Book, Execution]:
     """The sealed-auction variant: nothing is executed now, the whole order goes to the auction."""
     nothing = torch.zeros_like(shares)
     execution = Execution(
@@ -89,7 +87,7 @@ EXECUTIONS = {"book": execute, "auction": defer}
 
 
 def clear(
-    structure: Structure, book: Book, remainder: Tensor, limit: Tensor, half_mid: Tensor, coin: Tensor
+    structure: Structure, book: Book, remainder: Tensor, limit: Tensor, mid_x2: Tensor, coin: Tensor
 ) -> tuple[Book, Auction]:
     """Call auction: one price per symbol that trades the most shares, every limit respected.
 
@@ -106,7 +104,7 @@ def clear(
         book: all orders, [N, S, K]; may be crossed.
         remainder: [N, S] int64 shares of the learner, signed; immediate-or-cancel.
         limit: [N, S] int64 points of that order.
-        half_mid: [N, S] int64 half points.
+        mid_x2: [N, S] int64 half points.
         coin: [N, S] int64, 0 or 1.
 
     Returns:
@@ -116,7 +114,7 @@ def clear(
 
     Source: Budish, Cramton and Shim (2015), section VII; exchange rules for opening auctions.
     """
-    base = (half_mid >> 1).unsqueeze(-1)
+    base = (mid_x2 >> 1).unsqueeze(-1)
     step, bids, asks = _steps(structure, book, remainder=remainder.unsqueeze(-1), limit=limit.unsqueeze(-1), base=base)
 
     def enough(level: Tensor) -> Tensor:
@@ -124,7 +122,7 @@ def clear(
 
     low = torch.full_like(step[..., :1], -structure.band - 1.0)
     low = _stored(torch.clamp(_last(enough, low=low, span=2 * structure.band + 1), max=float(structure.band)))
-    mid = ((half_mid & 1) * coin).to(torch.float32).unsqueeze(-1)
+    mid = ((mid_x2 & 1) * coin).to(torch.float32).unsqueeze(-1)
     price, volume, fills = _trade(step, bids, asks, low=low, mid=mid)
     auction = Auction(
         price=(base + price.to(torch.int64)).squeeze(-1),
@@ -249,13 +247,13 @@ def expire(book: Book, tick: Tensor) -> Book:
     return replace(book, size=torch.where(book.expiry <= tick[:, None, None], 0, book.size))
 
 
-def liquidation_value(structure: Structure, book: Book, shares: Tensor, half_mid: Tensor) -> Tensor:
+def liquidation_value(structure: Structure, book: Book, shares: Tensor, mid_x2: Tensor) -> Tensor:
     """What selling (buying back) the position against the standing book would bring, [N, S] int64 half units of money.
 
     Shares that the book inside the band cannot take are valued at the worst price it reached, or the mid if it is empty.
     """
     direction = torch.sign(-shares)
-    edge = (half_mid >> 1) + direction * structure.band
-    _, walked = execute(structure, book, -shares, torch.clamp(edge, min=1), half_mid)
-    last = torch.where(walked.last_price > 0, 2 * walked.last_price, half_mid)
+    edge = (mid_x2 >> 1) + direction * structure.band
+    _, walked = execute(structure, book, -shares, torch.clamp(edge, min=1), mid_x2)
+    last = torch.where(walked.last_price > 0, 2 * walked.last_price, mid_x2)
     return -2 * walked.paid - walked.remainder * last

@@ -80,7 +80,7 @@ class StartNoise:
 _FAMILY_STREAMS = {
     name: 1 + index
     for index, name in enumerate(
-        ("value", "trend", "reversion", "noise", "executor", "news", "stop", "pairs", "rotator", "maker")
+        ("value", "trend", "reversion", "noise", "meta_order", "news", "stop", "pairs", "rotator", "maker")
     )
 }
 _VALUE, _FACTORS, _COIN, _NEWS, _FACTOR_NEWS, _START_VALUE = range(64, 70)
@@ -108,16 +108,16 @@ def family_streams(names: Iterable[str]) -> dict[str, tuple[int, int]]:
     Raises:
         ValueError: when two names fall on the same streams; another name mends it.
     """
-    found: dict[str, tuple[int, int]] = {}
+    taken_streams: dict[str, tuple[int, int]] = {}
     for name in names:
         place = zlib.crc32(name.encode()) % _ADDED_ROOM
         known = _FAMILY_STREAMS.get(name)
         own = (_ADDED + place, _ADDED_START + place) if known is None else (known, known + _START)
-        twin = next((other for other, taken in found.items() if taken == own), None)
+        twin = next((other for other, taken in taken_streams.items() if taken == own), None)
         if twin is not None:
             raise ValueError(f"the families {twin!r} and {name!r} would draw the same numbers: rename one of them")
-        found[name] = own
-    return found
+        taken_streams[name] = own
+    return taken_streams
 
 
 def make_plan(structure: Structure, device: torch.device) -> NoisePlan:
@@ -204,7 +204,7 @@ _FIRST_LANES = {
             *("fundamentals.volatility", "fundamentals.public_share", "fundamentals.news_rate"),
             *("population.maker.base_width", "population.maker.volatility_width", "population.maker.surprise_gain"),
             *("population.value.rate_factor", "population.trend.rate_factor", "population.reversion.rate_factor"),
-            *("population.noise.rate", "population.executor.rate", "population.news.rate", "population.stop.rate"),
+            *("population.noise.rate", "population.meta_order.rate", "population.news.rate", "population.stop.rate"),
         )
     )
 }
@@ -216,12 +216,12 @@ def param_lanes(paths: Iterable[str]) -> list[int]:
     Raises:
         ValueError: when two paths fall on the same lane.
     """
-    found: dict[int, str] = {}
+    taken_lanes: dict[int, str] = {}
     for path in paths:
         lane = _FIRST_LANES.get(path, 64 + zlib.crc32(path.encode()) % (MAX_LANES - 64))
-        if found.setdefault(lane, path) != path:
-            raise ValueError(f"{found[lane]!r} and {path!r} would be drawn alike: randomize only one of them")
-    return list(found)
+        if taken_lanes.setdefault(lane, path) != path:
+            raise ValueError(f"{taken_lanes[lane]!r} and {path!r} would be drawn alike: randomize only one of them")
+    return list(taken_lanes)
 
 
 def draw_params(key: Tensor, paths: Sequence[str]) -> dict[str, Tensor]:

@@ -138,13 +138,13 @@ DERIVED: dict[str, Callable[[Any], Number]] = {
     ),
     "population.noise.per_full_inventory": lambda c: 1.0 / c.population.noise.full_inventory,
     "population.noise.per_rest": lambda c: 1.0 / max(1.0 - c.population.noise.market_share, 1e-6),
-    "population.executor.per_full_inventory": lambda c: 1.0 / c.population.executor.full_inventory,
+    "population.meta_order.per_full_inventory": lambda c: 1.0 / c.population.meta_order.full_inventory,
     **{
-        f"population.executor.{name}_{part}": function
+        f"population.meta_order.{name}_{part}": function
         for name, less in (("pareto", 0.0), ("biased", 1.0))
         for part, function in (
-            ("span", lambda c, less=less: 1.0 - _ratio(c) ** (c.population.executor.exponent - less)),
-            ("power", lambda c, less=less: -1.0 / (c.population.executor.exponent - less)),
+            ("span", lambda c, less=less: 1.0 - _ratio(c) ** (c.population.meta_order.exponent - less)),
+            ("power", lambda c, less=less: -1.0 / (c.population.meta_order.exponent - less)),
         )
     },
     "population.news.gap_per_share": lambda c: c.population.news.full_gap / c.population.news.capacity,
@@ -160,7 +160,7 @@ DERIVED: dict[str, Callable[[Any], Number]] = {
 
 
 def _ratio(c: Any) -> float:
-    low, high = c.population.executor.parent
+    low, high = c.population.meta_order.parent
     return float(low / high)
 
 

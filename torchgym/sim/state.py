@@ -87,7 +87,7 @@ class Auction:
 
 
 @dataclass
-class Tape:
+class MarketData:
     """What everybody knows at the end of a tick."""
 
     bid: Tensor  # [N, S] int64 points: best bid
@@ -97,7 +97,7 @@ class Tape:
     close: Tensor  # [N, S] int64 points: last price traded at
     log_mid: Tensor  # [N, S] float64: log(mid / list price)
     last_return: Tensor  # [N, S] float64: change of log_mid over the tick
-    half_mids: Tensor  # [N, S, LOOKBACK + 1] int64 half points (bid + ask), newest last
+    mids_x2: Tensor  # [N, S, LOOKBACK + 1] int64 half points (bid + ask), newest last
     volumes: Tensor  # [N, S, VOLUME_LOOKBACK + 1] int64 shares, newest last
     buys: Tensor  # [N, S, FLOW_LOOKBACK] int64 shares bought by orders that came in that tick
     sells: Tensor  # [N, S, FLOW_LOOKBACK] int64 shares sold by them
@@ -126,7 +126,7 @@ class Accounts:
     borrow_accrued: Tensor  # [N] int64: charge not yet due, in 1e-9 of half a point x share
     basis: Tensor  # [N, S] int64: signed cost of the learner's open position
     realized: Tensor  # [N] int64: profit of closed positions less fees and borrow
-    half_equity: Tensor  # [N] int64: twice the learner's marked equity
+    equity_x2: Tensor  # [N] int64: twice the learner's marked equity
     ruined: (
         Tensor  # [N] bool: whether equity was at or below the maintenance level at the end of any tick of the episode
     )
@@ -138,7 +138,7 @@ class Accounts:
 class RewardMemory:
     """What path-dependent rewards remember."""
 
-    half_peak: Tensor  # [N] int64: twice the highest equity so far
+    peak_x2: Tensor  # [N] int64: twice the highest equity so far
     drawdown: Tensor  # [N] float64: fraction below the peak
     mean_return: Tensor  # [N] float64: exponential mean of returns
     mean_square: Tensor  # [N] float64: of squared returns
@@ -151,7 +151,7 @@ class MarketState:
     clock: Clock
     value: Value
     book: Book
-    tape: Tape
+    market_data: MarketData
     accounts: Accounts
     traders: dict[str, Any]
     reward: RewardMemory

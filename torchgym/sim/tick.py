@@ -11,8 +11,7 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.numerics import exact, random
 from torchgym.numerics.trees import map_tensors
-from torchgym.sim import accounts, actions, fundamental, matching, noise, traders
-from torchgym.sim import market_data as tape
+from torchgym.sim import accounts, actions, fundamental, market_data, matching, noise, traders
 from torchgym.sim.noise import Noise, NoisePlan
 from torchgym.sim.params import Params
 from torchgym.sim.state import (
@@ -25,6 +24,7 @@ from torchgym.sim.state import (
     total_log_volatility,
 )
 from torchgym.sim.traders import maker
+from torchgym.sim.traders.signals import read_signals
 
 Watch = Callable[[str, dict[str, object]], None]
 
@@ -42,7 +42,7 @@ def tick(
 
     Everybody decides on the end of the last tick. The learner's order executes first, against the book it saw; then the
     background traders' orders replace their old ones, the makers move their quotes, and all of them meet in the auction.
-    Afterwards value and news move, the makers learn and quote anew, and the tape records what everybody can see.
+    Afterwards value and news move, the makers learn and quote anew, and what everybody can see is recorded.
 
     Args:
         action: [N, S] int64, a choice of the configured action scheme.
@@ -53,18 +53,18 @@ def tick(
         The new state; the given one is untouched.
     """
     now = state.clock.tick + 1
-    half_mid = state.tape.half_mids[..., -1]
+    mid_x2 = state.market_data.mids_x2[..., -1]
     reference = state.traders["maker"].reference
-    view = traders.see(params, state, reference)
+    signals = read_signals(params, state, reference)
 
     shares, limit = actions.order(structure, params, state, action)
-    book, execution = matching.EXECUTIONS[structure.execution](structure, state.book, shares, limit, half_mid)
+    book, execution = matching.EXECUTIONS[structure.execution](structure, state.book, shares, limit, mid_x2)
     _tell(watch, "execute", state=state, book=book, execution=execution)
 
-    orders, memories = traders.decide(structure, params, state, view=view, noise=draws)
+    orders, memories = traders.decide(structure, params, state, signals=signals, noise=draws)
     book = _submit(book, orders, now)
     book = maker.renew(structure, book, state.book)
-    book, auction = matching.clear(structure, book, execution.remainder, limit, half_mid, draws.coin)
+    book, auction = matching.clear(structure, book, execution.remainder, limit, mid_x2, draws.coin)
     _tell(watch, "clear", state=state, book=book, auction=auction)
 
     balances = accounts.settle(
@@ -72,7 +72,7 @@ def tick(
     )
     _tell(watch, "settle", state=state, accounts=balances)
 
-    log_close = tape.log_price(params, 2 * auction.price)
+    log_close = market_data.log_price(params, 2 * auction.price)
     memories = traders.settle(
         memories, structure=structure, before=state.accounts, execution=execution, auction=auction, log_close=log_close
     )
@@ -81,39 +81,41 @@ def tick(
 
     makers = memories["maker"]
     surprised, report = maker.surprise(
-        params, makers, view=view, execution=execution, auction=auction, half_mid=half_mid
+        params, makers, signals=signals, execution=execution, auction=auction, mid_x2=mid_x2
     )
-    makers = maker.learn(params, makers, view=view, surprised=surprised, report=report, public_move=value.public_move)
+    makers = maker.learn(
+        params, makers, signals=signals, surprised=surprised, report=report, public_move=value.public_move
+    )
     book = maker.quote(
         structure,
         params,
         makers,
-        half_spread=view.maker_half_spread,
+        half_spread=signals.maker_half_spread,
         shares=balances.shares[..., structure.maker_owners],
         book=matching.expire(book, now),
     )
     memories["maker"] = makers
     _tell(watch, "quote", state=state, book=book)
 
-    seen = tape.measure(
+    data = market_data.measure(
         params,
-        state.tape,
+        state.market_data,
         book=book,
         execution=execution,
         auction=auction,
         fresh=orders.size,
         reference=makers.reference,
     )
-    _tell(watch, "measure", state=state, tape=seen)
-    half_mid = seen.half_mids[..., -1]
-    liquidation = _liquidation(structure, balances, book, half_mid)
-    balances = accounts.mark(params, balances, half_mid, liquidation, now=now)
+    _tell(watch, "measure", state=state, market_data=data)
+    mid_x2 = data.mids_x2[..., -1]
+    liquidation = _liquidation(structure, balances, book, mid_x2)
+    balances = accounts.mark(params, balances, mid_x2, liquidation, now=now)
     _tell(watch, "mark", state=state, accounts=balances)
     return MarketState(
         clock=replace(state.clock, tick=now),
         value=value,
         book=book,
-        tape=seen,
+        market_data=data,
         accounts=balances,
         traders=memories,
         reward=state.reward,
@@ -131,11 +133,11 @@ def _submit(book: Book, orders: Orders, now: Tensor) -> Book:
     return matching.replace_orders(book, orders.price.to(torch.int64), orders.size.to(torch.int64), expiry)
 
 
-def _liquidation(structure: Structure, balances: Accounts, book: Book, half_mid: Tensor) -> Tensor | None:
+def _liquidation(structure: Structure, balances: Accounts, book: Book, mid_x2: Tensor) -> Tensor | None:
     """What the learner's shares are marked at, [N, S] int64 half units; None where they are marked at the mid."""
     if structure.mark == "mid":
         return None
-    return matching.liquidation_value(structure, book, balances.learner_shares, half_mid)
+    return matching.liquidation_value(structure, book, balances.learner_shares, mid_x2)
 
 
 def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor, episode: Tensor) -> MarketState:
@@ -154,8 +156,8 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
     empty = torch.zeros((*shares.shape[:2], structure.slots), dtype=torch.int64, device=shares.device)
     book = Book(price=empty + 1, size=empty, expiry=empty.clone())
     balances = accounts.start(params, shares)
-    half_equity = balances.half_equity
-    nothing = torch.zeros_like(half_equity, dtype=torch.float64)
+    equity_x2 = balances.equity_x2
+    nothing = torch.zeros_like(equity_x2, dtype=torch.float64)
     state = MarketState(
         clock=Clock(
             seed=seed,
@@ -166,14 +168,14 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
         ),
         value=value,
         book=book,
-        tape=tape.start(params, book, reference, variance),
+        market_data=market_data.start(params, book, reference, variance),
         accounts=balances,
         traders=memories,
         reward=RewardMemory(
-            half_peak=half_equity.clone(), drawdown=nothing, mean_return=nothing.clone(), mean_square=nothing.clone()
+            peak_x2=equity_x2.clone(), drawdown=nothing, mean_return=nothing.clone(), mean_square=nothing.clone()
         ),
     )
-    width = traders.see(params, state, reference).maker_half_spread
+    width = read_signals(params, state, reference).maker_half_spread
     book = maker.quote(
         structure,
         params,
@@ -182,11 +184,11 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
         shares=shares[..., structure.maker_owners],
         book=book,
     )
-    seen = tape.start(params, book, reference, variance)
-    half_mid = seen.half_mids[..., -1]
-    balances = accounts.appraise(balances, half_mid, _liquidation(structure, balances, book, half_mid))
-    memory = replace(state.reward, half_peak=balances.half_equity.clone())
-    state = replace(state, book=book, tape=seen, accounts=balances, reward=memory)
+    data = market_data.start(params, book, reference, variance)
+    mid_x2 = data.mids_x2[..., -1]
+    balances = accounts.appraise(balances, mid_x2, _liquidation(structure, balances, book, mid_x2))
+    memory = replace(state.reward, peak_x2=balances.equity_x2.clone())
+    state = replace(state, book=book, market_data=data, accounts=balances, reward=memory)
     # The layout in memory that every later tick has too; with another one the tick would be compiled twice. A copy, because
     # contiguous() lets any stride stand in a dimension of one, as those of a single market are.
     return map_tensors(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), state)

@@ -54,11 +54,11 @@ class Agent(nn.Module):
         )
         self.critic = ValueOperator(_Network(columns, account, settings.hidden, (1,)), in_keys=_KEYS)
 
-    def policy(self, seen: StepResult) -> Tensor:
+    def policy(self, inputs: StepResult) -> Tensor:
         """The likeliest choice for each market and symbol, [N, S] int64."""
         dtype = next(self.parameters()).dtype
         with torch.no_grad():
-            logits = self._logits(seen.observation.to(dtype), seen.account.to(dtype))
+            logits = self._logits(inputs.observation.to(dtype), inputs.account.to(dtype))
         return logits.argmax(-1).reshape(len(logits), -1)
 
     def make_policy(self, config: MarketConfig, seeds: Tensor) -> Callable[[StepResult], Tensor]:
@@ -77,9 +77,9 @@ class _Network(nn.Module):
         self.body = MLP(len(columns) + account, math.prod(shape), num_cells=list(hidden), activation_class=nn.Tanh)
 
     def forward(self, observation: Tensor, account: Tensor) -> Tensor:
-        seen = torch.cat([observation[..., self.columns], account], -1)
-        found: Tensor = self.body(seen).unflatten(-1, self.shape)
-        return found
+        inputs = torch.cat([observation[..., self.columns], account], -1)
+        logits: Tensor = self.body(inputs).unflatten(-1, self.shape)
+        return logits
 
 
 class _Choice(Categorical):

@@ -66,17 +66,17 @@ class Ranks:
         """The mean of a number over all processes."""
         if self.count == 1:
             return value
-        told = torch.tensor([value], dtype=torch.float64, device="cpu")
-        dist.all_reduce(told)
-        return told.item() / self.count
+        shared = torch.tensor([value], dtype=torch.float64, device="cpu")
+        dist.all_reduce(shared)
+        return shared.item() / self.count
 
     def any(self, flag: bool) -> bool:
         """Whether any process says so."""
         if self.count == 1:
             return flag
-        told = torch.tensor([int(flag)], device="cpu")
-        dist.all_reduce(told, op=dist.ReduceOp.MAX)
-        return bool(told.item())
+        shared = torch.tensor([int(flag)], device="cpu")
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+        return bool(shared.item())
 
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
         """Every process gets the numbers of the first one, in place."""
@@ -88,8 +88,8 @@ class Ranks:
         box: list[Any] = [content]
         if self.count > 1:
             dist.broadcast_object_list(box, 0)
-        found: T = box[0]
-        return found
+        received: T = box[0]
+        return received
 
     def gather(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
         """The rows of all processes below each other, in the order of their markets; only the first process gets them whole."""

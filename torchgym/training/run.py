@@ -38,7 +38,7 @@ _ENTRIES: dict[str, type[Any]] = {
 }
 
 Row = dict[str, float]  # one update of the learning curve; see `Run.curve`
-Told = Callable[["Run"], None]
+OnUpdate = Callable[["Run"], None]
 
 
 @dataclass
@@ -71,12 +71,12 @@ class Run:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
 
     def advance(
-        self, updates: int | None = None, *, told: Told | None = None, stop: Callable[[], bool] | None = None
+        self, updates: int | None = None, *, on_update: OnUpdate | None = None, stop: Callable[[], bool] | None = None
     ) -> bool:
         """Learn until the settings' frames are reached, or for so many updates.
 
         Args:
-            told: called after each update.
+            on_update: called after each update.
             stop: asked after each update; True, in any process, ends here. Of several processes all give one, or none.
 
         Returns:
@@ -96,8 +96,8 @@ class Run:
                 row |= self._validate()
             before = self.curve[-1]["seconds"] if self.curve else 0.0
             self.curve.append({"seconds": before + time.perf_counter() - started, **row})
-            if told is not None:
-                told(self)
+            if on_update is not None:
+                on_update(self)
             if stop is not None and trainer.ranks.any(stop()):
                 break
         return trainer.update == total
@@ -138,10 +138,10 @@ class Run:
         if self._market is None:
             compile = env.market.compile
             self._market = Market(self.trainer.config, count, seed=0, device=env.device, compile=compile)
-        found = play(self._market, self.trainer.agent.make_policy, consecutive_seeds(VALIDATION_SEED, count))
+        played = play(self._market, self.trainer.agent.make_policy, consecutive_seeds(VALIDATION_SEED, count))
         return {
-            "validation_return": found.reward.mean().item(),
-            "validation_profit": found.profit.mean().item(),
+            "validation_return": played.reward.mean().item(),
+            "validation_profit": played.profit.mean().item(),
         }
 
 

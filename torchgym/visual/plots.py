@@ -167,8 +167,8 @@ def _bars(axes: Axes, names: Sequence[str], values: Any, errors: Any, passed: Se
     """A bar per name, the first on top; one that fails says so."""
     colours = [BLUE if fine else ORANGE for fine in passed]
     axes.barh(range(len(names)), values, xerr=errors, color=colours, ecolor="black", capsize=2, height=0.7)
-    told = [name if fine else f"{name} (fails)" for name, fine in zip(names, passed, strict=True)]
-    axes.set_yticks(range(len(names)), told, fontsize=9)
+    labels = [name if fine else f"{name} (fails)" for name, fine in zip(names, passed, strict=True)]
+    axes.set_yticks(range(len(names)), labels, fontsize=9)
     axes.set_ylim(len(names) - 0.4, -0.6)
 
 

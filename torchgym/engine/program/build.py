@@ -260,8 +260,8 @@ def _check(program: Program, inputs: Sequence[Tensor], expected: Sequence[Tensor
         for shape, place in zip(shapes, program.outputs, strict=True)
     ]
     program.bind(inputs, outputs, program.scratch(rows or 1))()
-    for index, (found, wanted) in enumerate(zip(outputs, expected, strict=True)):
-        if found.numpy().tobytes() != wanted.contiguous().numpy().tobytes():
+    for index, (output, wanted) in enumerate(zip(outputs, expected, strict=True)):
+        if output.numpy().tobytes() != wanted.contiguous().numpy().tobytes():
             raise NotRecordable(f"output {index} of the recording differs from that of the compiled function")
 
 

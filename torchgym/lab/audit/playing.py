@@ -180,16 +180,16 @@ def _play(
     memories: list[Memory] = [{} for _ in attempts]
     start, last = result.info["equity"], ticks - UNWIND
     turnover, quoted, paper = torch.zeros_like(start), torch.zeros_like(start), start
-    owed = torch.zeros_like(market.live.accounts.half_equity)
+    owed = torch.zeros_like(market.live.accounts.equity_x2)
     for now in range(ticks):
         shares = _shares(market, config, attempts, memories, columns(market, result), now, last)
         action = torch.full_like(result.info["position"], _HOLD)
         action[:, 0] += torch.div(shares, unit, rounding_mode="trunc")
-        spread = market.live.tape.ask - market.live.tape.bid
+        spread = market.live.market_data.ask - market.live.market_data.bid
         result = market.step(action)
         turnover += result.info["turnover"]
         quoted += (result.info["filled"].abs() * spread).sum(-1).to(torch.float64) * (0.5 * point)
-        owed += (torch.clamp(-result.info["position"], min=0) * market.live.tape.half_mids[..., -1]).sum(-1)
+        owed += (torch.clamp(-result.info["position"], min=0) * market.live.market_data.mids_x2[..., -1]).sum(-1)
         if now + 1 == last:
             paper = result.info["equity"]
         if (now + 1) % 50 == 0 or now + 1 == ticks:
@@ -234,8 +234,8 @@ def _shares(
 def _left(market: Market, rate: float) -> Tensor:
     """What the shares still held would fetch from the book, less commission, [N] float64 currency."""
     state = market.state
-    half_mid = state.tape.half_mids[..., -1]
-    half = matching.liquidation_value(market.structure, state.book, state.accounts.learner_shares, half_mid)
+    mid_x2 = state.market_data.mids_x2[..., -1]
+    half = matching.liquidation_value(market.structure, state.book, state.accounts.learner_shares, mid_x2)
     worth = half.to(torch.float64) * (0.5 * market.config.point_size)
     return (worth - rate * worth.abs()).sum(-1)
 

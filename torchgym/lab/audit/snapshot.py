@@ -68,15 +68,15 @@ def columns(market: Market, result: StepResult) -> dict[str, Tensor]:
         result: its last one.
     """
     state = market.live
-    tape, value = state.tape, state.value
+    market_data, value = state.market_data, state.value
     count = len(market.feature_names) // market.config.num_symbols
     names = [name.split("@")[0] for name in market.feature_names[:count]]
-    level, log_mid = value.level[:, 0], tape.log_mid[:, 0]
+    level, log_mid = value.level[:, 0], market_data.log_mid[:, 0]
     counter = random.counters(_STREAM, 1, market.device)
     own = {
-        "spread": tape.ask[:, 0] - tape.bid[:, 0],
+        "spread": market_data.ask[:, 0] - market_data.bid[:, 0],
         "headline": value.headline[:, 0],
-        "print_gap": 2.0 * tape.close[:, 0] / tape.half_mids[:, 0, -1] - 1.0,
+        "print_gap": 2.0 * market_data.close[:, 0] / market_data.mids_x2[:, 0, -1] - 1.0,
         "estimate_gap": level + value.estimate_error[:, 0] - log_mid,
         "exact_gap": level - log_mid,
         "maker_shares": market.read("maker_shares")["maker_shares"][:, 0],

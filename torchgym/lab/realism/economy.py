@@ -86,7 +86,7 @@ def realised_spread(paths: Paths, horizon: int = SPREAD_HORIZON) -> Tensor | Non
 def wealth(market: Market) -> dict[str, Tensor]:
     """What each trader family owns now, [N] currency, valued at the mid."""
     point = market.config.point_size
-    mid = 0.5 * market.live.tape.half_mids[..., -1].to(torch.float64)
+    mid = 0.5 * market.live.market_data.mids_x2[..., -1].to(torch.float64)
     return {
         name: point * (owned["cash"].to(torch.float64) + (owned["shares"] * mid).sum(-1))
         for name, owned in market.holdings().items()

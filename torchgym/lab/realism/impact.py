@@ -141,7 +141,7 @@ def _one_moment(
     base: Market, sizes: Sequence[int], duration: int, watch: int, rate: int, durations: Sequence[int], ticks: _Ticks
 ) -> dict[str, Tensor]:
     """Moves of log mid since the moment: buy and sell [N, K, P], hold [N, P], steady [N, L]; filled [N, K], usual [N] shares."""
-    start = base.state.tape.log_mid[:, :1].clone()
+    start = base.state.market_data.log_mid[:, :1].clone()
     sides: dict[str, list[Tensor]] = {"buy": [], "sell": []}
     filled = []
     for size in sizes:
@@ -177,10 +177,10 @@ def _send(market: Market, shares: int, duration: int, watch: int) -> tuple[Tenso
     path, filled, volume = [], [], []
     for at in range(watch):
         result = market.step(action if at < duration else hold)
-        path.append(market.live.tape.log_mid[:, 0].clone())
+        path.append(market.live.market_data.log_mid[:, 0].clone())
         if at < duration:
             filled.append(result.info["filled"][:, 0].abs())
-            volume.append(market.live.tape.volumes[:, 0, -1].clone())
+            volume.append(market.live.market_data.volumes[:, 0, -1].clone())
     return torch.stack(path, dim=-1), _total(filled), _total(volume)
 
 

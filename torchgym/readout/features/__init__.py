@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig, Structure
+from torchgym.readout.features.context import FeatureContext
 from torchgym.readout.features.feature import LIMIT, Feature, feature
-from torchgym.readout.features.screen import Screen
 from torchgym.readout.features.table import FEATURE_SETS, FEATURES
 from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
@@ -27,7 +27,7 @@ __all__ = [
     "FEATURE_SETS",
     "LIMIT",
     "Feature",
-    "Screen",
+    "FeatureContext",
     "added",
     "bounds",
     "feature",
@@ -76,15 +76,15 @@ def _places(of: str, shown: tuple[str, ...]) -> Plan:
 
 def _columns() -> dict[str, tuple[str, int]]:
     """The row of each feature, and its column in it."""
-    found: dict[str, tuple[str, int]] = {}
+    owners: dict[str, tuple[str, int]] = {}
     for row, entry in FEATURES.items():
         if row != entry.name:
             raise ValueError(f"FEATURES[{row!r}] calls itself {entry.name!r}: give both the same name")
         for at, name in enumerate(entry.names):
-            if name in found:
-                raise ValueError(f"FEATURES[{row!r}] and FEATURES[{found[name][0]!r}] both have {name!r}: rename one")
-            found[name] = (row, at)
-    return found
+            if name in owners:
+                raise ValueError(f"FEATURES[{row!r}] and FEATURES[{owners[name][0]!r}] both have {name!r}: rename one")
+            owners[name] = (row, at)
+    return owners
 
 
 def rows(config: MarketConfig) -> list[tuple[str, Feature, int]]:
@@ -142,13 +142,13 @@ def observe(structure: Structure, params: Params, state: MarketState) -> Tensor:
         [N, S·F] float64, named by `names`, within `bounds`, never NaN or infinite. Raw features are in the units of the table;
         relative ones don't change when every price and the list price, or the point size, double.
     """
-    screen = Screen(structure, params, state)
+    context = FeatureContext(structure, params, state)
     relative = structure.scaling == "relative"
-    shape = state.tape.bid.shape
+    shape = state.market_data.bid.shape
     columns = []
     for name, run in _plan(structure):
         row = FEATURES[name]
-        block = row.relative(screen) if relative else row.raw(screen)
+        block = row.relative(context) if relative else row.raw(context)
         check_made(f"FEATURES[{name!r}]", block, (*shape, len(row.names)), torch.float64)
         columns.append(block if run is None else block[..., run])
     table = torch.cat(columns, -1)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from torchgym.readout.features.screen import LOOKBACKS, Screen
+from torchgym.readout.features.context import LOOKBACKS, FeatureContext
 
 LIMIT = 10.0  # relative features are clipped here, either side
 _INF = math.inf
 
-Formula = Callable[[Screen], Tensor]
+Formula = Callable[[FeatureContext], Tensor]
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,18 @@ def feature(
     """One feature, [N, S, 1] float64; relative: its distance from the usual value `centre` over the usual `size`."""
     scale = 1.0 / size
 
-    def relative(s: Screen) -> Tensor:
+    def relative(s: FeatureContext) -> Tensor:
         distance = raw(s) if centre == 0.0 else raw(s) - centre
         return distance if size == 1.0 else distance * scale
 
-    told = f"(x - {centre:g}) / {size:g}"
-    return Feature(name, group, unit, meaning, neutral, low, high, raw, relative, told)
+    scaling = f"(x - {centre:g}) / {size:g}"
+    return Feature(name, group, unit, meaning, neutral, low, high, raw, relative, scaling)
 
 
 def level(name: str, low: float, raw: Formula, meaning: str) -> Feature:
     """A price derived from the mids; relative: its distance from the mid in moves."""
 
-    def relative(s: Screen) -> Tensor:
+    def relative(s: FeatureContext) -> Tensor:
         return (raw(s) - s.mid) / s.move
 
     return Feature(name, "technical", "currency", meaning, None, low, _INF, raw, relative, "(x - mid) / move")
@@ -80,7 +80,7 @@ def level(name: str, low: float, raw: Formula, meaning: str) -> Feature:
 def amount(name: str, low: float, raw: Formula, meaning: str) -> Feature:
     """A difference of prices; relative: in moves."""
 
-    def relative(s: Screen) -> Tensor:
+    def relative(s: FeatureContext) -> Tensor:
         return raw(s) / s.move
 
     return Feature(name, "technical", "currency", meaning, 0.0, low, _INF, raw, relative, "x / move")
@@ -90,8 +90,8 @@ def block(name: str, unit: str, low: float, raw: Formula, size: float, meaning: 
     """Returns over each lookback of k ticks; relative: over the usual log return in the feature's unit."""
     scale = 1.0 / size
 
-    def relative(s: Screen) -> Tensor:
+    def relative(s: FeatureContext) -> Tensor:
         return raw(s) * scale / s.moves
 
-    told = f"x / ({size:g} volatility √k)"
-    return Feature(name, "price", unit, meaning, 0.0, low, _INF, raw, relative, told, over=LOOKBACKS)
+    scaling = f"x / ({size:g} volatility √k)"
+    return Feature(name, "price", unit, meaning, 0.0, low, _INF, raw, relative, scaling, over=LOOKBACKS)

@@ -1,7 +1,7 @@
 """The table of features: what each is, in its unit and free of scale, and the named sets of them.
 
-A row covers one feature, or a block of features of one formula. Adding one takes a formula over the `Screen`, a row of `FEATURES`
-and a set that shows it, here or in a program of one's own; names, bounds and observations follow.
+A row covers one feature, or a block of features of one formula. Adding one takes a formula over the `FeatureContext`, a row of
+`FEATURES` and a set that shows it, here or in a program of one's own; names, bounds and observations follow.
 
 Sources: Wilder 1978, New Concepts in Technical Trading Systems (strength index, true range); Appel 2005, Technical Analysis
 (convergence-divergence); Bollinger 2002, Bollinger on Bollinger Bands (bands, %b).
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from torchgym.numerics import exact
+from torchgym.readout.features.context import FeatureContext, ratio
 from torchgym.readout.features.feature import Feature, Formula, amount, block, feature, level
-from torchgym.readout.features.screen import Screen, ratio
 from torchgym.table import Table
 
 _STILL = 1e-12  # of the mid: an average range below this is what rounding leaves of a market that stands still
@@ -26,44 +26,44 @@ _INF = math.inf
 def _mean(length: int) -> Formula:
     """Simple mean of the last `length` mids."""
     half = 0.5 / length
-    return lambda s: s.half_mids[..., -length:].sum(-1, keepdim=True) * (half * s.point)
+    return lambda s: s.mids_x2[..., -length:].sum(-1, keepdim=True) * (half * s.point)
 
 
-def _percent_b(s: Screen) -> Tensor:
+def _percent_b(s: FeatureContext) -> Tensor:
     upper, _, lower = s.bands
     return ratio(s.mid - lower, upper - lower, 0.5)
 
 
-def _spread(s: Screen) -> Tensor:
+def _spread(s: FeatureContext) -> Tensor:
     bid, ask = s.counts[:2]
-    return (ask - bid) * 2e4 / s.half_mid
+    return (ask - bid) * 2e4 / s.mid_x2
 
 
-def _imbalance(s: Screen) -> Tensor:
+def _imbalance(s: FeatureContext) -> Tensor:
     bids, asks = s.counts[2:4]
     return (bids - asks) / (bids + asks).clamp(min=1.0)
 
 
-def _net_order_flow(s: Screen) -> Tensor:
-    buys, sells = s.tape.buys.sum(-1, keepdim=True), s.tape.sells.sum(-1, keepdim=True)
+def _net_order_flow(s: FeatureContext) -> Tensor:
+    buys, sells = s.market_data.buys.sum(-1, keepdim=True), s.market_data.sells.sum(-1, keepdim=True)
     return (buys - sells).to(torch.float64) / (buys + sells).clamp(min=1)
 
 
-def _trend_strength(s: Screen) -> Tensor:
+def _trend_strength(s: FeatureContext) -> Tensor:
     span = s.averages[5]
     return torch.where(span > s.mid * _STILL, s.line.abs() / span, 0.0)
 
 
-def _volume_surge(s: Screen) -> Tensor:
-    volumes = s.tape.volumes.to(torch.float64)
+def _volume_surge(s: FeatureContext) -> Tensor:
+    volumes = s.market_data.volumes.to(torch.float64)
     return ratio(volumes[..., -1:] * 8.0, volumes[..., :-1].sum(-1, keepdim=True), 1.0)
 
 
-def _sentiment_price_gap(s: Screen) -> Tensor:
+def _sentiment_price_gap(s: FeatureContext) -> Tensor:
     return exact.halving_sum(s.decayed) * s.fair_dev
 
 
-def _vol_ratio(s: Screen) -> Tensor:
+def _vol_ratio(s: FeatureContext) -> Tensor:
     return ratio(s.deviations[1], s.deviations[2], 1.0)
 
 
@@ -77,7 +77,7 @@ _ROWS: tuple[Feature, ...] = (
         low=0.0,
         high=_INF,
         raw=lambda s: s.mid,
-        relative=lambda s: s.tape.log_mid.unsqueeze(-1) * 20.0,
+        relative=lambda s: s.market_data.log_mid.unsqueeze(-1) * 20.0,
         scaled="20 log(x / list price)",
     ),
     block("f_price_change", "percent", -100.0, lambda s: s.changes, 100.0, "change of the mid"),

@@ -20,9 +20,9 @@ from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, Noise, StartNoise
 from torchgym.sim.params import Params
 from torchgym.sim.state import Accounts, Auction, Execution, MarketState, Orders, Value
-from torchgym.sim.traders import executor, maker, news, noise_trader, pairs, reversion, rotator, stop, trend, value
-from torchgym.sim.traders.view import View, activity_of, see
-from torchgym.sim.traders.wish import AT_MARKET, Wish, orders_of, toward_target
+from torchgym.sim.traders import maker, meta_order, news, noise_trader, pairs, reversion, rotator, stop, trend, value
+from torchgym.sim.traders.intent import AT_MARKET, OrderIntent, orders_of, toward_target
+from torchgym.sim.traders.signals import Signals, activity_of
 from torchgym.table import Table, check_made
 
 
@@ -32,12 +32,12 @@ class TraderFamily:
 
     `start(structure, params, draws, log_mid) -> (memory, shares)`: log_mid [N, S, 1] float32, shares [N, S, n] float32 holding
     integers.
-    `decide(structure, params, memory, *, view, shares, draws) -> (Wish, memory)`.
+    `decide(structure, params, memory, *, signals, shares, draws) -> (OrderIntent, memory)`.
     `settle(memory, *, shares_before, fills, log_close) -> memory`: float32 holding integers.
     """
 
     start: Callable[..., tuple[Any, Tensor]]
-    decide: Callable[..., tuple[Wish, Any]]
+    decide: Callable[..., tuple[OrderIntent, Any]]
     settle: Callable[..., Any] | None = None
 
 
@@ -48,7 +48,7 @@ TRADERS: Table[TraderFamily] = Table(
         "trend": TraderFamily(trend.start, trend.decide),
         "reversion": TraderFamily(reversion.start, reversion.decide),
         "noise": TraderFamily(noise_trader.start, noise_trader.decide),
-        "executor": TraderFamily(executor.start, executor.decide, executor.settle),
+        "meta_order": TraderFamily(meta_order.start, meta_order.decide, meta_order.settle),
         "news": TraderFamily(news.start, news.decide),
         "stop": TraderFamily(stop.start, stop.decide, stop.settle),
         "pairs": TraderFamily(pairs.start, pairs.decide),
@@ -62,17 +62,17 @@ def start(
 ) -> tuple[dict[str, Any], Tensor, Tensor]:
     """Traits, beliefs and inventories of a fresh market.
 
-    Value traders hold the other side of the executors' inventory by capacity, and the first trader takes what is left, so that
-    inventories sum to zero.
+    Value traders hold the other side of the meta-order traders' inventory by capacity, and the first trader takes what is left,
+    so that inventories sum to zero.
 
     Returns:
         Memories by family; shares [N, S, A] int64; the opening mid [N, S] float64, log of price over list price.
     """
     log_mid = latent.level + params.opening_gap * noise.value[..., 5]
     absorbed = None
-    if "executor" in structure.families and "value" in structure.families:
+    if "meta_order" in structure.families and "value" in structure.families:
         nowhere = torch.zeros_like(log_mid, dtype=torch.float32).unsqueeze(-1)
-        _, parents = executor.start(structure, params, noise.trader(structure.families["executor"]), nowhere)
+        _, parents = meta_order.start(structure, params, noise.trader(structure.families["meta_order"]), nowhere)
         believers, _ = value.start(structure, params, noise.trader(structure.families["value"]), nowhere)
         total, capacity = parents.sum(-1, keepdim=True), believers.capacity.sum(-1, keepdim=True)
         absorbed = torch.floor(believers.capacity * total / capacity)
@@ -96,7 +96,7 @@ def start(
 
 
 def decide(
-    structure: Structure, params: Params, state: MarketState, *, view: View, noise: Noise
+    structure: Structure, params: Params, state: MarketState, *, signals: Signals, noise: Noise
 ) -> tuple[Orders, dict[str, Any]]:
     """Everybody's orders for this tick, [N, S, singles] float32 holding integers, and the new memories."""
     memories = dict(state.traders)
@@ -105,13 +105,13 @@ def decide(
     held = state.accounts.shares[..., : structure.singles].to(torch.float32).split(counts, dim=-1)
     numbers = noise.traders.split(counts, dim=-1)
     for name, shares, own in zip(structure.families, held, numbers, strict=True):
-        wish, memory = TRADERS[name].decide(
-            structure, params, state.traders.get(name), view=view, shares=shares, draws=Draws(*own.unbind(1))
+        intent, memory = TRADERS[name].decide(
+            structure, params, state.traders.get(name), signals=signals, shares=shares, draws=Draws(*own.unbind(1))
         )
-        wishes.append(_checked(name, wish, params[f"population.{name}.max_size"], shares.shape))
+        wishes.append(_checked(name, intent, params[f"population.{name}.max_size"], shares.shape))
         if memory is not None:
             memories[name] = memory
-    return orders_of(params, view, wishes), memories
+    return orders_of(params, signals, wishes), memories
 
 
 def _shape(per_symbol: Tensor, place: slice) -> tuple[int, ...]:
@@ -119,23 +119,23 @@ def _shape(per_symbol: Tensor, place: slice) -> tuple[int, ...]:
     return (*per_symbol.shape, place.stop - place.start)
 
 
-def _checked(name: str, wish: Wish, max_size: Tensor, shape: Sequence[int]) -> Wish:
+def _checked(name: str, intent: OrderIntent, max_size: Tensor, shape: Sequence[int]) -> OrderIntent:
     """The wish; no order of an added family exceeds its `max_size`, on which the bound on exact sums counts.
 
     Raises:
         ValueError: naming the family and what is wrong.
     """
     row = f"TRADERS[{name!r}]"
-    for entry in dataclasses.fields(wish):
-        value = getattr(wish, entry.name)
+    for entry in dataclasses.fields(intent):
+        value = getattr(intent, entry.name)
         own = entry.name in ("acts", "side")  # each trader has its own; the others may be one number for all, [N, 1, 1]
         if isinstance(value, Tensor) and (own or value.shape != max_size.shape):
             dtype = torch.bool if entry.name == "acts" else torch.float32
             check_made(f"{entry.name} of the wish of {row}", value, shape, dtype)
     if not TRADERS.added([name]):
-        return wish
-    most = torch.as_tensor(wish.most, dtype=torch.float32, device=max_size.device)
-    return dataclasses.replace(wish, most=torch.minimum(most.clamp(min=0.0), max_size))
+        return intent
+    most = torch.as_tensor(intent.most, dtype=torch.float32, device=max_size.device)
+    return dataclasses.replace(intent, most=torch.minimum(most.clamp(min=0.0), max_size))
 
 
 def settle(
@@ -165,9 +165,9 @@ def settle(
 __all__ = [
     "AT_MARKET",
     "TRADERS",
+    "OrderIntent",
+    "Signals",
     "TraderFamily",
-    "View",
-    "Wish",
     "activity_of",
     "decide",
     "maker",

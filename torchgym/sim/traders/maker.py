@@ -12,7 +12,7 @@ from torchgym.numerics import exact
 from torchgym.sim.noise import StartDraws
 from torchgym.sim.params import Params
 from torchgym.sim.state import Auction, Book, Execution
-from torchgym.sim.traders.view import View
+from torchgym.sim.traders.signals import Signals
 
 _FOREVER = 2**40  # quotes are replaced every tick and never expire by themselves
 
@@ -66,10 +66,10 @@ def surprise(
     params: Params,
     memory: MakerMemory,
     *,
-    view: View,
+    signals: Signals,
     execution: Execution,
     auction: Auction,
-    half_mid: Tensor,
+    mid_x2: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """How far from the mid the market traded, [N, S] float64 points.
 
@@ -83,10 +83,10 @@ def surprise(
     Source: the concave impact of single trades, Lillo, Farmer and Mantegna (2003), Master curve for price-impact function;
     its scale in units of volatility and volume, Tóth et al. (2011), Anomalous price impact.
     """
-    in_auction = torch.where(auction.volume > 0, 2 * auction.price - half_mid, 0).to(torch.float64) * 0.5
+    in_auction = torch.where(auction.volume > 0, 2 * auction.price - mid_x2, 0).to(torch.float64) * 0.5
     relative = execution.filled.abs().to(torch.float64) * params.per_usual_volume
     side = torch.sign(execution.filled).to(torch.float64)
-    worth = params.population.maker.trade_impact * view.maker_volatility * memory.reference
+    worth = params.population.maker.trade_impact * signals.maker_volatility * memory.reference
     return in_auction + memory.reported, side * worth * exact.sqrt(relative)
 
 
@@ -94,7 +94,7 @@ def learn(
     params: Params,
     memory: MakerMemory,
     *,
-    view: View,
+    signals: Signals,
     surprised: Tensor,
     report: Tensor,
     public_move: Tensor,
@@ -111,15 +111,15 @@ def learn(
     Potters and Wyart (2004), Fluctuations and response in financial markets.
     """
     family = params.population.maker
-    cap = family.surprise_cap * view.maker_volatility * memory.reference + family.surprise_cap_points
+    cap = family.surprise_cap * signals.maker_volatility * memory.reference + family.surprise_cap_points
     signal = cap * exact.tanh(surprised / cap)
     fast, middle, slow = memory.expected.unbind(-1)
     first, second, third = family.expectation_weights.unbind(-1)
     news = signal - (first * fast + second * middle + third * slow)
-    off = memory.reference - view.reference_mid
-    band = family.band * view.maker_half_spread
+    off = memory.reference - signals.reference_mid
+    band = family.band * signals.maker_half_spread
     beyond = off - torch.minimum(torch.maximum(off, -band), band)
-    reference = memory.reference + view.maker_gain * news - family.pull * off - family.band_pull * beyond
+    reference = memory.reference + signals.maker_gain * news - family.pull * off - family.band_pull * beyond
     decays = family.decays.unbind(-1)
     means = [mean + decay * (signal - mean) for mean, decay in zip((fast, middle, slow), decays, strict=True)]
     return replace(

@@ -10,8 +10,8 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.traders.view import View
-from torchgym.sim.traders.wish import ANY_PRICE, Wish
+from torchgym.sim.traders.intent import ANY_PRICE, OrderIntent
+from torchgym.sim.traders.signals import Signals
 
 
 @dataclass
@@ -30,27 +30,27 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
 
 
 def decide(
-    structure: Structure, params: Params, memory: NewsMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Wish, NewsMemory]:
+    structure: Structure, params: Params, memory: NewsMemory, *, signals: Signals, shares: Tensor, draws: Draws
+) -> tuple[OrderIntent, NewsMemory]:
     """While interested, trade the rest of the perceived move; afterwards unwind now and then."""
     family = params.population.news
-    anchor = torch.where(view.arrived, view.log_mid, memory.anchor)
-    reading = view.headline * (1.0 + family.misjudgement * draws.normal)
-    perceived = torch.where(view.arrived, reading, memory.perceived)
-    timer = torch.where(view.arrived, torch.floor(view.duration * (family.interest + draws.u2)), memory.timer)
+    anchor = torch.where(signals.arrived, signals.log_mid, memory.anchor)
+    reading = signals.headline * (1.0 + family.misjudgement * draws.normal)
+    perceived = torch.where(signals.arrived, reading, memory.perceived)
+    timer = torch.where(signals.arrived, torch.floor(signals.duration * (family.interest + draws.u2)), memory.timer)
 
     interested = timer > 0.0
-    gap = anchor + perceived - view.log_mid - family.gap_per_share * shares
+    gap = anchor + perceived - signals.log_mid - family.gap_per_share * shares
     trades = interested & (gap.abs() > family.threshold) & (draws.u0 < family.rate)
     unwinds = ~interested & (shares != 0.0) & (draws.u0 < family.unwind_rate)
     side = torch.where(interested, torch.sign(gap), -torch.sign(shares))
     wanted = family.size_per_gap * gap.abs()
     left = torch.minimum(shares.abs(), family.most_unwound)
-    wish = Wish(
+    intent = OrderIntent(
         acts=trades | unwinds,
         side=side,
         size=torch.where(interested, wanted, left),
         most=family.max_size,
-        reach=torch.where(interested, side * (view.log_mid + gap - side * family.margin), ANY_PRICE),
+        reach=torch.where(interested, side * (signals.log_mid + gap - side * family.margin), ANY_PRICE),
     )
-    return wish, NewsMemory(anchor=anchor, perceived=perceived, timer=torch.clamp(timer - 1.0, min=0.0))
+    return intent, NewsMemory(anchor=anchor, perceived=perceived, timer=torch.clamp(timer - 1.0, min=0.0))

@@ -11,8 +11,8 @@ from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.traders.view import View, ema_weight, log_uniform
-from torchgym.sim.traders.wish import Wish, toward_target
+from torchgym.sim.traders.intent import OrderIntent, toward_target
+from torchgym.sim.traders.signals import Signals, ema_weight, log_uniform
 
 
 @dataclass
@@ -53,18 +53,18 @@ def _spread(leg: Tensor, log_mid: Tensor) -> Tensor:
 
 
 def decide(
-    structure: Structure, params: Params, memory: PairsMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Wish, PairsMemory]:
+    structure: Structure, params: Params, memory: PairsMemory, *, signals: Signals, shares: Tensor, draws: Draws
+) -> tuple[OrderIntent, PairsMemory]:
     """Enter against a wide spread with equal notional on both legs; leave when it has closed."""
     family = params.population.pairs
-    spread = _spread(memory.leg, view.log_mid)
+    spread = _spread(memory.leg, signals.log_mid)
     score = (spread - memory.mean) / exact.sqrt(memory.variance + 1e-10)
     away = spread - memory.mean
     mean = memory.mean + memory.weight * away
     variance = memory.variance + memory.weight * (away * away - memory.variance)
     wide, closed = score.abs() > family.entry, score.abs() < family.exit
     bet = torch.where(wide, -torch.sign(score), torch.where(closed, 0.0, memory.bet))
-    notional = torch.floor(family.notional / view.mid + 0.5)
+    notional = torch.floor(family.notional / signals.mid + 0.5)
     acts = (draws.u0[:, :1] < family.rate) & (memory.leg != 0.0)
-    wish = toward_target(family, bet * memory.leg * notional, shares, acts, acts, life=0.0)
-    return wish, replace(memory, mean=mean, variance=variance, bet=bet)
+    intent = toward_target(family, bet * memory.leg * notional, shares, acts, acts, life=0.0)
+    return intent, replace(memory, mean=mean, variance=variance, bet=bet)

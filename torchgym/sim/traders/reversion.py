@@ -11,8 +11,8 @@ from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.traders.view import View, ema_weight, log_uniform, uniform_between
-from torchgym.sim.traders.wish import Wish, toward_target
+from torchgym.sim.traders.intent import OrderIntent, toward_target
+from torchgym.sim.traders.signals import Signals, ema_weight, log_uniform, uniform_between
 
 
 @dataclass
@@ -49,18 +49,18 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
 
 
 def decide(
-    structure: Structure, params: Params, memory: ReversionMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Wish, ReversionMemory]:
+    structure: Structure, params: Params, memory: ReversionMemory, *, signals: Signals, shares: Tensor, draws: Draws
+) -> tuple[OrderIntent, ReversionMemory]:
     """Lean against the score once it is beyond the entry level."""
     family = params.population.reversion
-    mean = memory.mean + memory.weight * (view.log_mid - memory.mean)
-    up = memory.up + memory.weight * (torch.clamp(view.last_return, min=0.0) - memory.up)
-    down = memory.down + memory.weight * (torch.clamp(-view.last_return, min=0.0) - memory.down)
-    stretch = (view.log_mid - mean) * memory.scale / view.volatility
+    mean = memory.mean + memory.weight * (signals.log_mid - memory.mean)
+    up = memory.up + memory.weight * (torch.clamp(signals.last_return, min=0.0) - memory.up)
+    down = memory.down + memory.weight * (torch.clamp(-signals.last_return, min=0.0) - memory.down)
+    stretch = (signals.log_mid - mean) * memory.scale / signals.volatility
     runs = family.run_score * (up - down) / (up + down + 1e-7)
     score = torch.where(memory.uses_runs, runs, stretch)
     target = -family.capacity * torch.sign(score) * torch.clamp(score.abs() - memory.entry, 0.0, 1.0)
-    acts = draws.u0 < memory.rate * family.rate_factor * view.attention
+    acts = draws.u0 < memory.rate * family.rate_factor * signals.attention
     takes = draws.u2 < family.market_share
-    wish = toward_target(family, target, shares, acts, takes, life=family.life)
-    return wish, replace(memory, mean=mean, up=up, down=down)
+    intent = toward_target(family, target, shares, acts, takes, life=family.life)
+    return intent, replace(memory, mean=mean, up=up, down=down)

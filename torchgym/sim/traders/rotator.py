@@ -10,8 +10,8 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.traders.view import View
-from torchgym.sim.traders.wish import Wish
+from torchgym.sim.traders.intent import OrderIntent
+from torchgym.sim.traders.signals import Signals
 
 _SCALE = 1_000_000.0  # scores are compared as integers, so that their sums are exact
 
@@ -29,25 +29,25 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
 
 
 def decide(
-    structure: Structure, params: Params, memory: RotatorMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Wish, RotatorMemory]:
+    structure: Structure, params: Params, memory: RotatorMemory, *, signals: Signals, shares: Tensor, draws: Draws
+) -> tuple[OrderIntent, RotatorMemory]:
     """Tilt the holdings by the rank of each symbol's sector, a part of the gap at a time."""
     family = params.population.rotator
-    drift = memory.drift + family.weight * (view.last_return - memory.drift)
+    drift = memory.drift + family.weight * (signals.last_return - memory.drift)
     symbols = torch.arange(structure.num_symbols, device=drift.device)
     sector = symbols % structure.num_sectors
     same = (sector.unsqueeze(0) == sector.unsqueeze(1)).unsqueeze(-1)  # [S, S, 1]
-    own = torch.floor((family.return_weight * drift + family.news_weight * view.sector_mood) * _SCALE)
+    own = torch.floor((family.return_weight * drift + family.news_weight * signals.sector_mood) * _SCALE)
     score = torch.where(same, own.to(torch.int64).unsqueeze(-3), 0).sum(-2)  # [N, S, n]
     members = same.sum(1)
     score = torch.div(score, members, rounding_mode="floor")
     beats = (score.unsqueeze(-2) > score.unsqueeze(-3)).sum(-2) - (score.unsqueeze(-2) < score.unsqueeze(-3)).sum(-2)
     rank = beats.to(torch.float32) * (1.0 / max(structure.num_symbols - 1, 1))
     gap = torch.floor(family.most * rank) - shares
-    wish = Wish(
+    intent = OrderIntent(
         acts=(draws.u0 < family.rate) & (gap != 0.0),
         side=torch.sign(gap),
         size=gap.abs() * family.urgency,
         most=family.max_size,
     )
-    return wish, RotatorMemory(drift=drift)
+    return intent, RotatorMemory(drift=drift)

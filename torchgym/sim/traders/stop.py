@@ -10,8 +10,8 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.traders.view import View, coin_side, log_uniform
-from torchgym.sim.traders.wish import Wish
+from torchgym.sim.traders.intent import OrderIntent
+from torchgym.sim.traders.signals import Signals, coin_side, log_uniform
 
 
 @dataclass
@@ -38,24 +38,24 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
 
 
 def decide(
-    structure: Structure, params: Params, memory: StopMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Wish, StopMemory]:
+    structure: Structure, params: Params, memory: StopMemory, *, signals: Signals, shares: Tensor, draws: Draws
+) -> tuple[OrderIntent, StopMemory]:
     """Flat traders enter by chance; holders watch their profit against bounds that widen with volatility."""
     family = params.population.stop
     flat = shares == 0.0
-    profit = torch.sign(shares) * (view.log_mid - memory.entry)
-    stretch = torch.clamp(view.volatility * family.per_usual_return, *family.stretch.unbind(-1))
+    profit = torch.sign(shares) * (signals.log_mid - memory.entry)
+    stretch = torch.clamp(signals.volatility * family.per_usual_return, *family.stretch.unbind(-1))
     hit = (profit < -memory.stop_loss * stretch) | (profit > memory.take_profit * stretch)
     leaving = ~flat & (memory.leaving | hit)
-    enters = flat & (draws.u0 < family.rate * view.activity)
-    wish = Wish(
+    enters = flat & (draws.u0 < family.rate * signals.activity)
+    intent = OrderIntent(
         acts=enters | leaving,
         side=torch.where(flat, coin_side(draws.u1, family.long_share), -torch.sign(shares)),
         size=torch.where(flat, family.size, shares.abs()),
         most=family.max_size,
         growth=torch.where(flat, family.size_spread * draws.normal, 0.0),
     )
-    return wish, replace(memory, leaving=leaving)
+    return intent, replace(memory, leaving=leaving)
 
 
 def settle(memory: StopMemory, *, shares_before: Tensor, fills: Tensor, log_close: Tensor) -> StopMemory:

@@ -11,8 +11,8 @@ from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.traders.view import View, ema_weight, log_uniform, uniform_between
-from torchgym.sim.traders.wish import Wish, toward_target
+from torchgym.sim.traders.intent import OrderIntent, toward_target
+from torchgym.sim.traders.signals import Signals, ema_weight, log_uniform, uniform_between
 
 
 @dataclass
@@ -51,18 +51,18 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
 
 
 def decide(
-    structure: Structure, params: Params, memory: TrendMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Wish, TrendMemory]:
+    structure: Structure, params: Params, memory: TrendMemory, *, signals: Signals, shares: Tensor, draws: Draws
+) -> tuple[OrderIntent, TrendMemory]:
     """Hold what the trend's strength suggests, beyond a dead zone, up to the capacity."""
     family = params.population.trend
-    fast = memory.fast + memory.fast_weight * (view.log_mid - memory.fast)
-    slow = memory.slow + memory.slow_weight * (view.log_mid - memory.slow)
+    fast = memory.fast + memory.fast_weight * (signals.log_mid - memory.fast)
+    slow = memory.slow + memory.slow_weight * (signals.log_mid - memory.slow)
     line = fast - slow
     signal = memory.signal + memory.signal_weight * (line - memory.signal)
-    score = memory.gain * (line - memory.uses_signal * signal) / view.volatility
+    score = memory.gain * (line - memory.uses_signal * signal) / signals.volatility
     strength = torch.clamp(score.abs() - family.dead_zone, 0.0, 1.0)
     target = family.capacity * torch.sign(score) * strength
-    acts = draws.u0 < memory.rate * family.rate_factor * view.attention
+    acts = draws.u0 < memory.rate * family.rate_factor * signals.attention
     takes = draws.u2 < family.market_share
-    wish = toward_target(family, target, shares, acts, takes, life=family.life)
-    return wish, replace(memory, fast=fast, slow=slow, signal=signal)
+    intent = toward_target(family, target, shares, acts, takes, life=family.life)
+    return intent, replace(memory, fast=fast, slow=slow, signal=signal)

@@ -11,8 +11,8 @@ from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.traders.view import View, coin_side, log_uniform, uniform_between
-from torchgym.sim.traders.wish import AT_MARKET, Wish
+from torchgym.sim.traders.intent import AT_MARKET, OrderIntent
+from torchgym.sim.traders.signals import Signals, coin_side, log_uniform, uniform_between
 
 
 @dataclass
@@ -43,28 +43,28 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
 
 
 def decide(
-    structure: Structure, params: Params, memory: ValueMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Wish, ValueMemory]:
+    structure: Structure, params: Params, memory: ValueMemory, *, signals: Signals, shares: Tensor, draws: Draws
+) -> tuple[OrderIntent, ValueMemory]:
     """Convinced traders take liquidity or wait below the touch; the others quote both ways around their belief."""
     family = params.population.value
-    acts = draws.u0 < memory.rate * family.rate_factor * view.attention
+    acts = draws.u0 < memory.rate * family.rate_factor * signals.attention
     renewed = family.belief_memory * memory.error + family.renewal * memory.error_scale * draws.normal
     error = torch.where(acts, renewed, memory.error)
     held = family.full_gap * shares / memory.capacity
-    gap = view.value + error - view.log_mid - held
+    gap = signals.value + error - signals.log_mid - held
     convinced = gap.abs() > memory.threshold
     side = torch.where(convinced, torch.sign(gap), coin_side(draws.u1, 0.5 + 0.5 * gap / memory.threshold))
     margin = torch.where(convinced, family.margin * memory.threshold, memory.threshold)
     wanted = family.size_per_gap * memory.capacity * gap.abs()
     patient = convinced & (draws.u2 >= family.aggressive)
     passive = uniform_between(family, "life", draws.u2)
-    wish = Wish(
+    intent = OrderIntent(
         acts=acts,
         side=side,
         size=torch.where(convinced, wanted, memory.quiet_size),
         most=family.max_size,
         life=torch.where(convinced, torch.where(patient, family.patient_life * passive, 0.0), passive),
-        distance=torch.where(patient, -exact.log(draws.u1) * family.patience * view.half_spread, AT_MARKET),
-        reach=side * (view.log_mid + gap - side * margin),
+        distance=torch.where(patient, -exact.log(draws.u1) * family.patience * signals.half_spread, AT_MARKET),
+        reach=side * (signals.log_mid + gap - side * margin),
     )
-    return wish, replace(memory, error=error)
+    return intent, replace(memory, error=error)

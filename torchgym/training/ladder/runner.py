@@ -110,10 +110,10 @@ def run_ladder(
         work = _Work(plan, name, folder / name, progress, stop)
         runs = []
         for training in range(plan.seeds):
-            found = work.train(training)
-            if found is None:
+            result = work.train(training)
+            if result is None:
                 return None
-            runs.append(found)
+            runs.append(result)
         references = work.references()
         if references is None:
             return None
@@ -139,20 +139,20 @@ class _Work:
         """Scores and curve of one training; None where it was stopped."""
         folder, seed = self.folder / f"training_{training + 1}", self.plan.seed_of(training)
         asked = self._asked(seed=seed, settings=vars(self.settings))
-        found = _kept(folder / _RESULT, asked, ("scores", "curve"))
-        if found is not None:
-            return found
+        result = _kept(folder / _RESULT, asked, ("scores", "curve"))
+        if result is not None:
+            return result
         run = self._run(folder, asked, seed)
         label = f"{self.name}, training {training + 1} of {self.plan.seeds}"
         total = self.settings.updates
         self.progress(label, run.trainer.update, total)
 
-        def told(run: Run) -> None:
+        def report(run: Run) -> None:
             self.progress(label, run.trainer.update, total)
             if run.trainer.update % _SAVE_EVERY == 0:
                 run.save(folder)
 
-        complete = run.advance(told=told, stop=self.stop)
+        complete = run.advance(on_update=report, stop=self.stop)
         run.save(folder)
         if not complete or self.stop():
             return None
@@ -163,9 +163,9 @@ class _Work:
         """The best reference, its scores and those of doing nothing; None where it was stopped."""
         references = self.task.references
         asked = self._asked(references=list(references), validation_seed=VALIDATION_SEED)
-        found = _kept(self.folder / _REFERENCE, asked, ("reference", "scores", "hold_scores"))
-        if found is not None:
-            return found
+        result = _kept(self.folder / _REFERENCE, asked, ("reference", "scores", "hold_scores"))
+        if result is not None:
+            return result
         tried: dict[str, float] = {}
         for reference, make_policy in references.items():
             if self.stop():
@@ -176,8 +176,8 @@ class _Work:
         best = max(tried, key=lambda reference: tried[reference])
         scores = self._scores(f"{self.name}, {best}, test", references[best], TEST_SEED).tolist()
         hold = self._scores(f"{self.name}, hold, test", BASELINES["hold"].make, TEST_SEED).tolist()
-        found = {"reference": best, "validation_means": tried, "scores": scores, "hold_scores": hold}
-        return _keep(self.folder / _REFERENCE, asked, found)
+        result = {"reference": best, "validation_means": tried, "scores": scores, "hold_scores": hold}
+        return _keep(self.folder / _REFERENCE, asked, result)
 
     def _run(self, folder: Path, asked: dict[str, Any], seed: int) -> Run:
         """A new run, or the one that waits in the folder."""
@@ -196,8 +196,8 @@ class _Work:
         if self._market is None:
             self._market = Market(self.config, plan.episodes, seed=seed, device=plan.device, compile=plan.compile)
         seeds = consecutive_seeds(seed, plan.episodes)
-        found = play(self._market, make_policy, seeds, lambda done, total: self.progress(stage, done, total))
-        return found.profit if self.task.score == "profit" else found.reward
+        result = play(self._market, make_policy, seeds, lambda done, total: self.progress(stage, done, total))
+        return result.profit if self.task.score == "profit" else result.reward
 
     def _asked(self, **more: Any) -> dict[str, Any]:
         """What decides a result."""
@@ -223,19 +223,19 @@ def _kept(path: Path, asked: dict[str, Any], entries: Sequence[str]) -> dict[str
     """A result that is there already, with these entries."""
     if not path.is_file():
         return None
-    found = read_json(path, ("asked", *entries))
-    _check_same(path.parent, asked, found["asked"])
-    return found
+    result = read_json(path, ("asked", *entries))
+    _check_same(path.parent, asked, result["asked"])
+    return result
 
 
-def _keep(path: Path, asked: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+def _keep(path: Path, asked: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"asked": asked, **found})
-    return found
+    write_json(path, {"asked": asked, **result})
+    return result
 
 
-def _check_same(folder: Path, asked: dict[str, Any], found: dict[str, Any]) -> None:
-    differing = [key for key in asked if asked[key] != found.get(key)]
+def _check_same(folder: Path, asked: dict[str, Any], result: dict[str, Any]) -> None:
+    differing = [key for key in asked if asked[key] != result.get(key)]
     if differing:
         raise ValueError(
             f"{folder} holds results of another {', '.join(differing)}: give another folder, or remove it to begin anew"

@@ -135,8 +135,8 @@ def _resampled(result: TaskResult) -> tuple[Tensor, Tensor, Tensor]:
 
 def _drawn(key: Tensor, ticks: Tensor, stream: int, count: int) -> Tensor:
     """[resamples, count] int64 below `count`, each alike."""
-    luck = random.uniform(random.bits(key.expand(len(ticks), 2), ticks, random.counters(stream, count)))
-    return torch.floor(luck.to(torch.float64) * count).to(torch.int64).clamp(max=count - 1)
+    uniforms = random.uniform(random.bits(key.expand(len(ticks), 2), ticks, random.counters(stream, count)))
+    return torch.floor(uniforms.to(torch.float64) * count).to(torch.int64).clamp(max=count - 1)
 
 
 def _ends(values: Tensor, centre: float = 0.0, stretch: float = 1.0) -> tuple[float, float]:

@@ -53,9 +53,9 @@ def write_report(
     config = MarketConfig.from_dict(evaluation["config"])
     seed = evaluation["seed"] + _number(evaluation, chosen, episode)
     progress(0, config.max_ticks)
-    found = trace(config, make_policy(config, torch.tensor([seed], device="cpu")), seed, progress=progress)
+    traced = trace(config, make_policy(config, torch.tensor([seed], device="cpu")), seed, progress=progress)
     progress(config.max_ticks, config.max_ticks)  # also where ruin ended it
-    text = page(evaluation, found, policy=chosen, curve=read_curve(folder), training=read_training(folder))
+    text = page(evaluation, traced, policy=chosen, curve=read_curve(folder), training=read_training(folder))
     path = folder / REPORT if output is None else output
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:

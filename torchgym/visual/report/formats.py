@@ -115,11 +115,11 @@ def measured(metric: str, value: float | None) -> str:
     return number(100.0 * value if value is not None and described(metric)[1].startswith("%") else value)
 
 
-def interval(metric: str, found: Mapping[str, Any]) -> str:
+def interval(metric: str, estimate: Mapping[str, Any]) -> str:
     """`low to high`, or nothing where the interval has no ends.
 
     >>> interval("profit", {"low": -1.0, "high": 2.5})
     '−1.00 to +2.50'
     """
-    low, high = found.get("low"), found.get("high")
+    low, high = estimate.get("low"), estimate.get("high")
     return "" if low is None or high is None else f"{measured(metric, low)} to {measured(metric, high)}"

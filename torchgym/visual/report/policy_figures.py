@@ -35,8 +35,8 @@ def ordered(evaluation: Mapping[str, Any]) -> list[str]:
 
 def parts_of(evaluation: Mapping[str, Any]) -> list[str]:
     """Parts of any policy's profit, known ones first."""
-    found = {part for row in evaluation["policies"].values() for part in row["attribution"]}
-    return [*(part for part in PARTS if part in found), *sorted(found - set(PARTS))]
+    present = {part for row in evaluation["policies"].values() for part in row["attribution"]}
+    return [*(part for part in PARTS if part in present), *sorted(present - set(PARTS))]
 
 
 def is_significant(row: Mapping[str, Any]) -> bool:

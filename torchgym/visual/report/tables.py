@@ -84,32 +84,32 @@ def cards(evaluation: Mapping[str, Any], policy: str) -> list[Card]:
     """Profit, usual metrics and costs of a policy, and its lead over each other one."""
     row = evaluation["policies"][policy]
     profit = mean_profit(row)
-    found = [Card("Profit per episode", money(profit["mean"]), "", interval("profit", profit), described("profit")[2])]
+    cells = [Card("Profit per episode", money(profit["mean"]), "", interval("profit", profit), described("profit")[2])]
     for metric in _CARDS:
         if metric in row["metrics"]:
             heading, unit, meaning = described(metric)
             value = row["metrics"][metric] or {"mean": None}
             text = measured(metric, value["mean"])
-            found.append(Card(heading, text, unit * (text != UNDEFINED), interval(metric, value), meaning))
+            cells.append(Card(heading, text, unit * (text != UNDEFINED), interval(metric, value), meaning))
     costs = {name: -row["attribution"][name] for name in COSTS if name in row["attribution"]}
     each = ", ".join(f"{name} {number(cost)}" for name, cost in costs.items() if cost != 0.0)
-    found.append(Card("Costs per episode", number(sum(costs.values())), "", each, "Included in the profit."))
+    cells.append(Card("Costs per episode", number(sum(costs.values())), "", each, "Included in the profit."))
     tooltip = "Mean difference on the same episodes; p is adjusted for the number of comparisons."
     for lead in evaluation["comparisons"]:
         if lead["against"] == policy:
             beneath = f"{interval('profit', lead)}\nadjusted p {p_value(lead['p_adjusted'])}"
-            found.append(Card(f"Lead over {spoken(lead['policy'])}", money(lead["lead"]), "", beneath, tooltip))
-    return found
+            cells.append(Card(f"Lead over {spoken(lead['policy'])}", money(lead["lead"]), "", beneath, tooltip))
+    return cells
 
 
 def metrics_table(evaluation: Mapping[str, Any]) -> Table:
     """Every metric of every policy: the mean and its interval."""
-    found = {
+    cells = {
         name: {"profit": mean_profit(evaluation["policies"][name]), **evaluation["policies"][name]["metrics"]}
         for name in ordered(evaluation)
     }
-    metrics = dict.fromkeys(metric for row in found.values() for metric in row)
-    rows = [(name, [_mean_cell(metric, row.get(metric)) for metric in metrics]) for name, row in found.items()]
+    metrics = dict.fromkeys(metric for row in cells.values() for metric in row)
+    rows = [(name, [_mean_cell(metric, row.get(metric)) for metric in metrics]) for name, row in cells.items()]
     return Table("Metrics of every policy", [Cell(*described(metric)) for metric in metrics], rows)
 
 

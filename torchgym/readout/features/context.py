@@ -23,17 +23,17 @@ _ROOTS = tuple(math.sqrt(k) for k in LOOKBACKS)
 _PAST = ((0, 16, 16), (32, 40, 8), (48, 52, 4), (56, 58, 2), (60, 63, 1))
 
 
-def _once(compute: Callable[[Screen], Any]) -> property:
+def _once(compute: Callable[[FeatureContext], Any]) -> property:
     """A property that is computed when first asked for.
 
     `functools.cached_property` takes a lock before Python 3.12, and a traced graph cannot hold one.
     """
     name = compute.__name__
 
-    def get(screen: Screen) -> Any:
-        if name not in screen.memo:
-            screen.memo[name] = compute(screen)
-        return screen.memo[name]
+    def get(context: FeatureContext) -> Any:
+        if name not in context.memo:
+            context.memo[name] = compute(context)
+        return context.memo[name]
 
     return property(get, doc=compute.__doc__)
 
@@ -43,16 +43,16 @@ def ratio(part: Tensor, whole: Tensor, neutral: float) -> Tensor:
     return torch.where(whole > 0.0, part / whole, neutral)
 
 
-class Screen:
+class FeatureContext:
     """What the features of one tick share: [N, S, 1] float64 in currency unless said otherwise, each computed at most once.
 
-    The tape's histories are always full (a fresh market starts with a constant one) and its mids positive.
+    The market_data's histories are always full (a fresh market starts with a constant one) and its mids positive.
     """
 
     def __init__(self, structure: Structure, params: Params, state: MarketState) -> None:
         self.structure = structure
         self.params = params
-        self.tape = state.tape
+        self.market_data = state.market_data
         self.value = state.value
         self.memo: dict[str, Any] = {}
 
@@ -62,37 +62,37 @@ class Screen:
         return self.params.point_size.unsqueeze(-1)
 
     @_once
-    def half_mids(self) -> Tensor:
+    def mids_x2(self) -> Tensor:
         """Mids of the last 65 ticks, newest last: [N, S, 65] half points."""
-        return self.tape.half_mids.to(torch.float64)
+        return self.market_data.mids_x2.to(torch.float64)
 
     @_once
-    def half_mid(self) -> Tensor:
+    def mid_x2(self) -> Tensor:
         """The newest mid in half points."""
-        return self.half_mids[..., -1:]
+        return self.mids_x2[..., -1:]
 
     @_once
     def mid(self) -> Tensor:
         """The newest mid."""
-        return self.half_mid * (0.5 * self.point)
+        return self.mid_x2 * (0.5 * self.point)
 
     @_once
     def past(self) -> Tensor:
         """Mids at each of `LOOKBACKS` ticks before the newest: [N, S, 12] half points."""
-        history = self.half_mids
+        history = self.mids_x2
         strided = [history[..., first : last + 1 : step] for first, last, step in _PAST]
         return torch.cat(strided, -1).flip(-1)
 
     @_once
     def changes(self) -> Tensor:
         """Percent by which the mid exceeds each past one: [N, S, 12]."""
-        return (self.half_mid - self.past) * 100.0 / self.past
+        return (self.mid_x2 - self.past) * 100.0 / self.past
 
     @_once
     def logs(self) -> tuple[Tensor, Tensor]:
         """Log returns over each lookback [N, S, 12], and of each of the last 32 ticks, newest last [N, S, 32]."""
-        history = self.half_mids
-        ratios = torch.cat([self.half_mid / self.past, history[..., -32:] / history[..., -33:-1]], -1)
+        history = self.mids_x2
+        ratios = torch.cat([self.mid_x2 / self.past, history[..., -32:] / history[..., -33:-1]], -1)
         over, each = exact.log(ratios).split([len(LOOKBACKS), 32], -1)
         return over, each
 
@@ -115,7 +115,7 @@ class Screen:
     @_once
     def window(self) -> Tensor:
         """The last 12 mids: [N, S, 12] int64 half points."""
-        return self.tape.half_mids[..., -12:]
+        return self.market_data.mids_x2[..., -12:]
 
     @_once
     def total(self) -> Tensor:
@@ -130,8 +130,8 @@ class Screen:
 
     @_once
     def averages(self) -> tuple[Tensor, ...]:
-        """The tape's recursions: exponential means over 8 and 16 ticks, signal line, average gain, loss and range."""
-        t = self.tape
+        """The market data's recursions: exponential means over 8 and 16 ticks, signal line, average gain, loss and range."""
+        t = self.market_data
         points = torch.stack([t.ema_8, t.ema_16, t.macd_signal, t.rsi_gain, t.rsi_loss, t.atr_8], -1)
         return (points * self.point).split(1, -1)
 
@@ -156,7 +156,7 @@ class Screen:
     @_once
     def counts(self) -> tuple[Tensor, ...]:
         """Best bid and ask in points, shares resting near them, orders filled."""
-        t = self.tape
+        t = self.market_data
         integers = torch.stack([t.bid, t.ask, t.bid_depth, t.ask_depth, t.orders_filled], -1)
         return integers.to(torch.float64).split(1, -1)
 
@@ -176,9 +176,9 @@ class Screen:
         active = self.value.remaining > 0
         age = active * torch.arange(1, EVENTS + 1, device=active.device)
         chosen = age == age.amax(-1, keepdim=True).clamp(min=1)
-        told = torch.stack([active.to(torch.float64), self.decayed, self.value.magnitude, self.remaining], -2)
-        found = torch.where(chosen.unsqueeze(-2), told, 0.0).sum(-1)  # exact: at most one term is not zero
-        return found.split(1, -1)
+        entries = torch.stack([active.to(torch.float64), self.decayed, self.value.magnitude, self.remaining], -2)
+        newest = torch.where(chosen.unsqueeze(-2), entries, 0.0).sum(-1)  # exact: at most one term is not zero
+        return newest.split(1, -1)
 
     @_once
     def fair(self) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from torchgym import MarketConfig
-from torchgym.sim import market_data as tape
+from torchgym.sim import market_data
 from torchgym.sim.params import make_params
-from torchgym.sim.state import FLOW_LOOKBACK, LOOKBACK, VOLUME_LOOKBACK, Auction, Book, Execution, Tape
+from torchgym.sim.state import FLOW_LOOKBACK, LOOKBACK, VOLUME_LOOKBACK, Auction, Book, Execution, MarketData
 
 CONFIG = MarketConfig(list_price=10_000, usual_volume=50.0, usual_return=1e-3)
 PARAMS = make_params(CONFIG, 1, torch.device("cpu"))
@@ -51,20 +51,20 @@ def auction(fills: list[int], price: int) -> Auction:
 TWO_SIDED = [(9_998, 10), (10_002, -10)]
 
 
-def begin(levels: list[tuple[int, int]] = TWO_SIDED, variance: float = 1e-6) -> Tape:
-    return tape.start(PARAMS, book(levels), REFERENCE, torch.tensor([[variance]], dtype=torch.float64))
+def begin(levels: list[tuple[int, int]] = TWO_SIDED, variance: float = 1e-6) -> MarketData:
+    return market_data.start(PARAMS, book(levels), REFERENCE, torch.tensor([[variance]], dtype=torch.float64))
 
 
 def go_on(
-    before: Tape,
+    before: MarketData,
     levels: list[tuple[int, int]] = TWO_SIDED,
     *,
     executed: Execution | None = None,
     cleared: Auction | None = None,
     fresh: list[bool] | None = None,
-) -> Tape:
+) -> MarketData:
     count = len(levels)
-    return tape.measure(
+    return market_data.measure(
         PARAMS,
         before,
         book=book(levels),
@@ -88,13 +88,13 @@ def go_on(
     ],
 )
 def test_best_quotes(levels: list[tuple[int, int]], bid: int, ask: int) -> None:
-    best_bid, best_ask = tape.best_quotes(book(levels), REFERENCE)
+    best_bid, best_ask = market_data.best_quotes(book(levels), REFERENCE)
     assert (best_bid.item(), best_ask.item()) == (bid, ask)
 
 
 def test_depth_counts_ten_points() -> None:
     standing = book([(100, 1), (95, 20), (90, 300), (89, 4_000), (103, -5), (113, -60), (114, -700)])
-    bids, asks = tape.depths(standing, number(100), number(103))
+    bids, asks = market_data.depths(standing, number(100), number(103))
     assert (bids.item(), asks.item()) == (321, 65)
 
 
@@ -105,7 +105,7 @@ def test_depth_of_an_empty_side_is_nothing() -> None:
 
 def test_a_new_tape_has_seen_the_opening_quotes_only() -> None:
     fresh = begin([(9_997, 10), (10_002, -4)], variance=4e-6)
-    assert fresh.half_mids.flatten().tolist() == [19_999] * (LOOKBACK + 1)
+    assert fresh.mids_x2.flatten().tolist() == [19_999] * (LOOKBACK + 1)
     assert fresh.log_mid.item() == pytest.approx(math.log(0.99995))
     assert fresh.volumes.flatten().tolist() == [0] * (VOLUME_LOOKBACK + 1)
     assert fresh.buys.flatten().tolist() == fresh.sells.flatten().tolist() == [0] * FLOW_LOOKBACK
@@ -149,7 +149,7 @@ def test_histories_push_the_newest_last() -> None:
         levels = [(9_998 + k, 10), (10_002 + k, -10)]
         now = go_on(now, levels, cleared=auction([k, -k, 0], 10_000), fresh=[True, False])
     newest = LOOKBACK + 3
-    assert now.half_mids.flatten().tolist() == [20_000 + 2 * k for k in range(newest - LOOKBACK, newest + 1)]
+    assert now.mids_x2.flatten().tolist() == [20_000 + 2 * k for k in range(newest - LOOKBACK, newest + 1)]
     assert now.volumes.flatten().tolist() == list(range(newest - VOLUME_LOOKBACK, newest + 1))
     assert now.buys.flatten().tolist() == list(range(newest - FLOW_LOOKBACK + 1, newest + 1))
     assert now.sells.flatten().tolist() == [0] * FLOW_LOOKBACK

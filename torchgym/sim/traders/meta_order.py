@@ -1,4 +1,4 @@
-"""Executors: parent orders of Pareto size, worked in small pieces with the market's activity."""
+"""MetaOrders: parent orders of Pareto size, worked in small pieces with the market's activity."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.traders.view import View, coin_side, log_uniform
-from torchgym.sim.traders.wish import Wish, market_or_touch
+from torchgym.sim.traders.intent import OrderIntent, market_or_touch
+from torchgym.sim.traders.signals import Signals, coin_side, log_uniform
 
 
 @dataclass
-class ExecutorMemory:
+class MetaOrderMemory:
     """[N, S, n] float32 each, whole shares where shares are meant."""
 
     child: Tensor  # typical shares of one piece
     remaining: Tensor  # shares left of the parent order, signed; 0 is idle
 
 
-def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tensor) -> tuple[ExecutorMemory, Tensor]:
+def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tensor) -> tuple[MetaOrderMemory, Tensor]:
     """Half of them are in the middle of a parent order; inventories are what earlier ones left."""
-    family = params.population.executor
+    family = params.population.meta_order
     running = draws.u0 < family.start_share
     length_biased = _pareto(family, draws.u1, family.biased_span, family.biased_power)
     remaining = torch.ceil(length_biased * draws.u2) * coin_side(draws.u3, 0.5)
-    memory = ExecutorMemory(
+    memory = MetaOrderMemory(
         child=log_uniform(family, "child", draws.u4),
         remaining=torch.where(running, remaining, torch.zeros_like(remaining)),
     )
@@ -47,17 +47,17 @@ def _pareto(family: Any, uniform: Tensor, span: Tensor, power: Tensor) -> Tensor
 
 
 def decide(
-    structure: Structure, params: Params, memory: ExecutorMemory, *, view: View, shares: Tensor, draws: Draws
-) -> tuple[Wish, ExecutorMemory]:
+    structure: Structure, params: Params, memory: MetaOrderMemory, *, signals: Signals, shares: Tensor, draws: Draws
+) -> tuple[OrderIntent, MetaOrderMemory]:
     """The idle ones may take on a parent order (worked from the next tick); the others send a piece."""
-    family = params.population.executor
+    family = params.population.meta_order
     idle = memory.remaining == 0.0
     lean = 0.5 - family.lean * exact.tanh(shares * family.per_full_inventory)
     parent = coin_side(draws.u1, lean) * _pareto(family, draws.u2, family.pareto_span, family.pareto_power)
     begins = idle & (draws.u0 < family.start_rate)
     life, distance = market_or_touch(draws.u1 < family.market_share, family.life)
-    wish = Wish(
-        acts=draws.u0 < family.rate * view.activity,
+    intent = OrderIntent(
+        acts=draws.u0 < family.rate * signals.activity,
         side=torch.sign(memory.remaining),
         size=memory.child,
         most=torch.minimum(memory.remaining.abs(), family.max_size),
@@ -65,10 +65,10 @@ def decide(
         life=life,
         distance=distance,
     )
-    return wish, replace(memory, remaining=torch.where(begins, parent, memory.remaining))
+    return intent, replace(memory, remaining=torch.where(begins, parent, memory.remaining))
 
 
-def settle(memory: ExecutorMemory, *, shares_before: Tensor, fills: Tensor, log_close: Tensor) -> ExecutorMemory:
+def settle(memory: MetaOrderMemory, *, shares_before: Tensor, fills: Tensor, log_close: Tensor) -> MetaOrderMemory:
     """What is left of the parent order after this tick's fills ([N, S, n] float32), never past zero."""
     left = memory.remaining - fills
     overshot = torch.sign(left) * torch.sign(memory.remaining) < 0.0

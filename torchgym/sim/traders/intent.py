@@ -13,14 +13,14 @@ from torch import Tensor
 from torchgym.numerics import exact
 from torchgym.sim.params import Params
 from torchgym.sim.state import Orders
-from torchgym.sim.traders.view import View
+from torchgym.sim.traders.signals import Signals
 
 AT_MARKET = -math.inf  # the distance of an order that doesn't wait behind anything
 ANY_PRICE = 1e3  # the reach of those without a limit of their own: beyond every log price
 
 
 @dataclass
-class Wish:
+class OrderIntent:
     """One family's wish for this tick: [N, S, n] float32, [N, 1, 1] where all its traders have the same, or a number.
 
     The size is `size * exp(growth)`, at most `most`, rounded up. The limit is a marketable order's, or a worse one if the trader
@@ -39,7 +39,7 @@ class Wish:
 
 def toward_target(
     family: Any, target: Tensor, shares: Tensor, acts: Tensor, takes: Tensor, *, life: Tensor | float
-) -> Wish:
+) -> OrderIntent:
     """Close the gap to a target inventory: at market where `takes`, else at the touch for `life` ticks.
 
     Of the family's numbers `least_size` and `max_size` count; gaps below the first rest.
@@ -47,7 +47,7 @@ def toward_target(
     gap = target - shares
     size = gap.abs()
     rests, distance = market_or_touch(takes, life)
-    return Wish(
+    return OrderIntent(
         acts=acts & (size >= family.least_size),
         side=gap.sign(),
         size=size.floor(),
@@ -65,22 +65,22 @@ def market_or_touch(takes: Tensor, life: Tensor | float) -> tuple[Tensor, Tensor
     )
 
 
-def orders_of(params: Params, view: View, wishes: list[Wish]) -> Orders:
+def orders_of(params: Params, signals: Signals, wishes: list[OrderIntent]) -> Orders:
     """The orders of all families, side by side in the order given: [N, S, singles] float32 holding integers.
 
     Those who rest have size 0 and a price of no meaning; a price is never below one point. Masks stay within a family and
     only floats are joined: a compiled graph writes a joined tensor to memory, which is slow lane by lane for bools.
     """
-    sides = [torch.where(wish.acts, wish.side, 0.0) for wish in wishes]
+    sides = [torch.where(intent.acts, intent.side, 0.0) for intent in wishes]
 
     def join(name: str) -> Tensor:
-        return _join([getattr(wish, name) for wish in wishes], sides)
+        return _join([getattr(intent, name) for intent in wishes], sides)
 
     side = torch.cat(sides, dim=-1)
     factor, limit = exact.exp(torch.cat([join("growth"), side * join("reach")], dim=-1)).chunk(2, dim=-1)
     buys = side > 0.0
-    at_market = side * torch.where(buys, view.buy_limit, view.sell_limit)
-    behind = torch.floor(side * torch.where(buys, view.bid, view.ask) - join("distance"))
+    at_market = side * torch.where(buys, signals.buy_limit, signals.sell_limit)
+    behind = torch.floor(side * torch.where(buys, signals.bid, signals.ask) - join("distance"))
     own = torch.floor(side * (limit * params.population.list_price))
     price = side * torch.minimum(torch.minimum(at_market, behind), own)
     return Orders(

@@ -14,7 +14,7 @@ from torchgym.sim.state import MarketState, total_log_volatility
 
 
 @dataclass
-class View:
+class Signals:
     """Per symbol [N, S, 1] float32 for traders, [N, S] float64 for the makers' reference price."""
 
     mid: Tensor  # points
@@ -39,15 +39,15 @@ class View:
     maker_gain: Tensor  # [N, S] float64: how far makers follow a surprise
 
 
-def see(params: Params, state: MarketState, reference: Tensor) -> View:
-    """Gather the view.
+def read_signals(params: Params, state: MarketState, reference: Tensor) -> Signals:
+    """Gather the signals.
 
     Args:
         reference: [N, S] float64 points, the makers' reference price.
     """
-    tape, value = state.tape, state.value
-    mid = tape.half_mids[..., -1].to(torch.float64) * 0.5
-    short, middle, long = (tape.variance[..., k] for k in range(3))
+    market_data, value = state.market_data, state.value
+    mid = market_data.mids_x2[..., -1].to(torch.float64) * 0.5
+    short, middle, long = (market_data.variance[..., k] for k in range(3))
     maker, usual = params.population.maker, params.activity
     activity = activity_of(params, state)
     own, makers = usual.volatility_weights.unbind(-1), usual.maker_volatility_weights.unbind(-1)
@@ -68,12 +68,12 @@ def see(params: Params, state: MarketState, reference: Tensor) -> View:
     def trader(tensor: Tensor) -> Tensor:
         return tensor.to(torch.float32).unsqueeze(-1)
 
-    return View(
+    return Signals(
         mid=trader(mid),
-        bid=trader(tape.bid),
-        ask=trader(tape.ask),
-        log_mid=trader(tape.log_mid),
-        last_return=trader(tape.last_return),
+        bid=trader(market_data.bid),
+        ask=trader(market_data.ask),
+        log_mid=trader(market_data.log_mid),
+        last_return=trader(market_data.last_return),
         value=trader(value.level),
         volatility=trader(volatility),
         half_spread=trader(width),
@@ -97,7 +97,7 @@ def activity_of(params: Params, state: MarketState) -> Tensor:
 
     Source: Hawkes-like feedback at three half-lives, Hardiman, Bercot and Bouchaud (2013).
     """
-    volume, size = state.tape.busy_volume, state.tape.busy_return
+    volume, size = state.market_data.busy_volume, state.market_data.busy_return
     own = params.activity
     excited = own.base + own.volume_weight * (volume[..., 0] + volume[..., 1] + volume[..., 2])
     moves = own.return_weight * (size[..., 0] + size[..., 1]) + own.slow_return_weight * size[..., 2]
