@@ -25,7 +25,7 @@ def first_step(config: dict[str, Any], threads: int, device: str, compile: bool)
     torch.set_num_threads(threads)
     env = TradingEnv(MarketConfig.from_dict(config), device=device, compile=compile)
     env.reset(seed=0)
-    env.step(env.market.scheme.choices // 2)
+    env.step(env.action_space.sample())
     return {"import": imported - start, "first step": time.perf_counter() - imported}
 
 

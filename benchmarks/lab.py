@@ -134,4 +134,6 @@ def drawn_actions(config: MarketConfig, count: int) -> Tensor:
     """Random actions, [64, count] int64, the same in every run."""
     key = random.make_key(consecutive_seeds(0, count), torch.zeros(count, dtype=torch.int64, device="cpu"))
     words = random.bits(key, torch.zeros(count, dtype=torch.int64, device="cpu"), random.counters(_STREAM, _DRAWN))
-    return (random.uniform(words) * actions.scheme(config).choices).to(torch.int64).T.contiguous()
+    space = actions.scheme(config).space
+    assert isinstance(space, actions.Choices)
+    return (random.uniform(words) * space.count).to(torch.int64).T.contiguous()

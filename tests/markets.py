@@ -14,7 +14,7 @@ from torchgym import Market, MarketConfig, preset
 from torchgym.engine import StepResult, stepper
 from torchgym.engine.opening import begin
 from torchgym.numerics.trees import leaves
-from torchgym.sim.actions import scheme
+from torchgym.sim.actions import Choices, scheme
 
 _WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
@@ -54,10 +54,13 @@ def cold(config: MarketConfig, num_envs: int, *, seed: int = 0, **options: Any) 
 
 
 def random_actions(config: MarketConfig, num_ticks: int, num_envs: int, *, seed: int = 0) -> Tensor:
-    """[T, N, S] int64, every choice of the action scheme alike."""
+    """[T, N, S], with several learners [T, N, L, S], every action of the scheme alike."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (num_ticks, num_envs, config.num_symbols)
-    return torch.randint(0, scheme(config).choices, shape, generator=generator)
+    learners = (config.num_learners,) if config.num_learners > 1 else ()
+    shape, space = (num_ticks, num_envs, *learners, config.num_symbols), scheme(config).space
+    if isinstance(space, Choices):
+        return torch.randint(0, space.count, shape, generator=generator)
+    return space.low + torch.rand(shape, generator=generator, dtype=torch.float64) * (space.high - space.low)
 
 
 def same_bits(first: Tensor, second: Tensor) -> bool:

@@ -642,8 +642,11 @@ def blend(mean: Real, weight: float, new: Real) -> Real:
 # --- the learner ---------------------------------------------------------------------------------------------------------
 
 
-def wanted_shares(config: MarketConfig, action: int, held: int) -> int:
-    """What a choice of the configured scheme asks for, before the position limit."""
+def wanted_shares(config: MarketConfig, action: int | float, held: int) -> int:
+    """What an action of the configured scheme asks for, before the position limit."""
+    if config.action == "position":
+        target = f64(action) * f64(config.position_limit)
+        return int(np.floor(target) if target > held else np.ceil(target)) - held
     order = config.order_size
     if config.action == "discrete":
         return {0: -order, 1: 0, 2: order}[action]
@@ -880,13 +883,14 @@ def read_noise(draws: Noise, row: int) -> SimpleNamespace:
 
 def read(config: MarketConfig, state: MarketState, row: int) -> Market:
     """One market of the batch in plain numbers."""
-    families = [name for name, place in structure(config).families.items() for _ in range(place.stop - place.start)]
-    accounts, by_symbol = columns(state.accounts, row), []
-    per_symbol = ("cash", "shares", "learner_shares", "basis", "filled")
+    families = [name for name, place in structure(config).orders.items() for _ in range(place.stop - place.start)]
+    ledger, by_symbol = columns(state.ledger, row), []
+    of_symbols = {"learner_shares": ledger.shares, "basis": ledger.basis, "filled": ledger.filled}
     for s in range(config.num_symbols):
         by_symbol.append(
             SimpleNamespace(
-                **{name: getattr(accounts, name)[s] for name in per_symbol},
+                **vars(columns(state.accounts, row, s)),
+                **{name: of_learners[s][0] for name, of_learners in of_symbols.items()},
                 value=read_value(state, row, s),
                 market_data=columns(state.market_data, row, s),
                 book=read_book(state, row, s),
@@ -894,8 +898,9 @@ def read(config: MarketConfig, state: MarketState, row: int) -> Market:
                 maker=columns(state.traders["maker"], row, s),
             )
         )
-    whole = SimpleNamespace(**{name: x for name, x in vars(accounts).items() if name not in per_symbol})
-    return Market(config, families, plain(state.clock.tick[row]), by_symbol, whole)
+    whole = {name: x[0] for name, x in vars(ledger).items() if name not in ("shares", "basis", "filled")}
+    whole["learner_cash"] = whole.pop("cash")
+    return Market(config, families, plain(state.clock.tick[row]), by_symbol, SimpleNamespace(**whole))
 
 
 def read_value(state: MarketState, row: int, s: int) -> SimpleNamespace:
@@ -915,7 +920,7 @@ def read_book(state: MarketState, row: int, s: int) -> dict[int, Order]:
 def read_traders(config: MarketConfig, state: MarketState, row: int, s: int) -> list[SimpleNamespace | None]:
     """Memories of the single-order traders by place; None for those that have none."""
     memories: list[SimpleNamespace | None] = []
-    for name, place in structure(config).families.items():
+    for name, place in structure(config).orders.items():
         memory = state.traders.get(name)
         memories += [None] * (place.stop - place.start) if memory is None else one_each(columns(memory, row, s))
     return memories

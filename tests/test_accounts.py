@@ -16,12 +16,20 @@ from torchgym.config import structure
 from torchgym.sim import accounts, matching
 from torchgym.sim.invariants import total_cash, total_shares
 from torchgym.sim.params import Params, make_params
-from torchgym.sim.state import Accounts, Auction, Book, Execution
+from torchgym.sim.state import Accounts, Auction, Book, Execution, Ledger
 
 # Two single-order traders and one maker: owners 0, 1, M; slots 0, 1, M's bid, M's ask.
-PLACES = dataclasses.replace(structure(MarketConfig()), families={"value": slice(0, 2)}, makers=1)
+PLACES = dataclasses.replace(structure(MarketConfig()), families={"value": slice(0, 2), "maker": slice(2, 3)})
 CASH = 1_000_000
 FIRST = torch.tensor([1])  # tick
+
+
+@dataclasses.dataclass
+class Balances:
+    """Of background traders, and of one learner."""
+
+    owned: Accounts
+    own: Ledger
 
 
 def config(**changes: Any) -> MarketConfig:
@@ -40,17 +48,21 @@ def number(value: int) -> Tensor:
     return torch.tensor([[value]])
 
 
+def learners(value: int) -> Tensor:
+    return torch.tensor([[[value]]])
+
+
 def execution(fills: list[int], prices: list[int]) -> Execution:
     """The learner against resting orders: what it got is what they gave, each at its own price."""
     filled = -sum(fills)
     paid = -sum(fill * price for fill, price in zip(fills, prices, strict=True))
     return Execution(
-        filled=number(filled),
-        paid=number(paid),
+        filled=learners(filled),
+        paid=learners(paid),
         last_price=number(0),
         fills=per_slot(fills),
-        remainder=number(0),
-        limit=number(0),
+        remainder=learners(0),
+        limit=learners(0),
     )
 
 
@@ -61,15 +73,24 @@ def auction(fills: list[int], price: int) -> Auction:
 NO_EXECUTION, NO_AUCTION = execution([0] * 4, [0] * 4), auction([0] * 5, 1)
 
 
-def opening(settings: MarketConfig, shares: list[int] | None = None) -> Accounts:
-    return accounts.start(params(settings), per_slot(shares or [0, 0, 0]))
+def opening(settings: MarketConfig, shares: list[int] | None = None) -> Balances:
+    return Balances(*accounts.start(PLACES, params(settings), per_slot(shares or [0, 0, 0])))
 
 
-def trade(settings: MarketConfig, before: Accounts, shares: int, price: int) -> Accounts:
+def settle(settings: MarketConfig, before: Balances, **tick: Any) -> Balances:
+    return Balances(*accounts.settle(PLACES, params(settings), before.owned, before.own, **tick))
+
+
+def mark(
+    settings: MarketConfig, before: Balances, mid_x2: Tensor, liquidation: Any = None, now: Any = FIRST
+) -> Balances:
+    return Balances(before.owned, accounts.mark(params(settings), before.own, mid_x2, liquidation, now=now))
+
+
+def trade(settings: MarketConfig, before: Balances, shares: int, price: int) -> Balances:
     """The learner trades with trader 0 at a price."""
-    return accounts.settle(
-        PLACES,
-        params(settings),
+    return settle(
+        settings,
         before,
         execution=execution([-shares, 0, 0, 0], [price, 0, 0, 0]),
         auction=NO_AUCTION,
@@ -79,30 +100,30 @@ def trade(settings: MarketConfig, before: Accounts, shares: int, price: int) -> 
 
 def test_opening_balances() -> None:
     start = opening(config(), [7, -9, 2])
-    assert start.cash.flatten().tolist() == [0, 0, 0]
-    assert start.shares.flatten().tolist() == [7, -9, 2]
-    assert (start.learner_cash.item(), start.equity_x2.item()) == (CASH, 2 * CASH)
-    assert (start.learner_shares.item(), start.basis.item()) == (0, 0)
+    assert start.owned.cash.flatten().tolist() == [0, 0, 0]
+    assert start.owned.shares.flatten().tolist() == [7, -9, 2]
+    assert (start.own.cash.item(), start.own.equity_x2.item()) == (CASH, 2 * CASH)
+    assert (start.own.shares.item(), start.own.basis.item()) == (0, 0)
 
 
 @pytest.mark.parametrize("held", [7, -7])
 def test_an_endowment_is_booked_at_the_list_price(held: int) -> None:
     settings = config(num_symbols=2, starting_shares=held, list_price=200)
-    start = accounts.start(params(settings, 3), torch.zeros(3, 2, 4, dtype=torch.int64))
-    assert start.learner_cash.tolist() == [CASH] * 3
-    assert start.learner_shares.tolist() == [[held] * 2] * 3
-    assert start.basis.tolist() == [[held * 200] * 2] * 3
-    assert start.equity_x2.tolist() == [2 * (CASH + 2 * held * 200)] * 3
-    assert not (start.realized.any() or start.borrow.any() or start.shares.any())
+    start = Balances(*accounts.start(PLACES, params(settings, 3), torch.zeros(3, 2, 4, dtype=torch.int64)))
+    assert start.own.cash.tolist() == [[CASH]] * 3
+    assert start.own.shares.tolist() == [[[held]] * 2] * 3
+    assert start.own.basis.tolist() == [[[held * 200]] * 2] * 3
+    assert start.own.equity_x2.tolist() == [[2 * (CASH + 2 * held * 200)]] * 3
+    assert not (start.own.realized.any() or start.own.borrow.any() or start.owned.shares.any())
 
 
 def test_appraisal_charges_nothing() -> None:
     settings = config(starting_shares=-4, borrow_ppb=500_000_000)
     start = opening(settings)
-    at_mid = accounts.appraise(start, number(301), None)
-    assert at_mid.equity_x2.item() == 2 * CASH - 4 * 301
-    assert accounts.appraise(start, number(301), number(-1_300)).equity_x2.item() == 2 * CASH - 1_300
-    assert (at_mid.learner_cash.item(), at_mid.borrow.item(), at_mid.borrow_accrued.item()) == (CASH, 0, 0)
+    at_mid = Balances(start.owned, accounts.appraise(start.own, number(301), None))
+    assert at_mid.own.equity_x2.item() == 2 * CASH - 4 * 301
+    assert accounts.appraise(start.own, number(301), learners(-1_300)).equity_x2.item() == 2 * CASH - 1_300
+    assert (at_mid.own.cash.item(), at_mid.own.borrow.item(), at_mid.own.borrow_accrued.item()) == (CASH, 0, 0)
 
 
 def test_profit_of_an_endowment_is_measured_from_the_list_price() -> None:
@@ -116,31 +137,30 @@ def test_profit_of_an_endowment_is_measured_from_the_list_price() -> None:
     ]
     for shares, price, held, basis, realized in steps:
         now = trade(settings, now, shares, price)
-        assert (now.learner_shares.item(), now.basis.item(), now.realized.item()) == (held, basis, realized)
-        assert now.learner_cash.item() == CASH + 10 * 100 + realized - basis
+        assert (now.own.shares.item(), now.own.basis.item(), now.own.realized.item()) == (held, basis, realized)
+        assert now.own.cash.item() == CASH + 10 * 100 + realized - basis
 
 
 def test_every_owner_of_a_tick_by_hand() -> None:
     settings = config(commission_bps=2.0)
     prices = [101, 90, 97, 103]
-    after = accounts.settle(
-        PLACES,
-        params(settings),
+    after = settle(
+        settings,
         opening(settings),
         execution=execution([-3, 0, 0, -2], prices),  # the learner buys 3 from trader 0 at 101, 2 from the maker at 103
         auction=auction([0, -4, 5, -2, 1], 100),  # trader 1 sells 4, the maker buys 5 and sells 2, the learner buys 1
         standing_price=per_slot(prices),
     )
-    assert after.shares.flatten().tolist() == [-3, -4, 5 - 2 - 2]
-    assert after.cash.flatten().tolist() == [303, 400, -500 + 200 + 206]
+    assert after.owned.shares.flatten().tolist() == [-3, -4, 5 - 2 - 2]
+    assert after.owned.cash.flatten().tolist() == [303, 400, -500 + 200 + 206]
     traded = 3 * 101 + 2 * 103 + 100
     fee = 1  # 609 * 2 / 10000 = 0.1218, rounded up
-    assert after.learner_shares.item() == after.filled.item() == 6
-    assert after.turnover.item() == traded == 609
-    assert (after.learner_cash.item(), after.fees.item()) == (CASH - traded - fee, fee)
-    assert (after.basis.item(), after.realized.item()) == (609, -fee)
-    assert total_cash(after).item() == CASH
-    assert total_shares(after).item() == 0
+    assert after.own.shares.item() == after.own.filled.item() == 6
+    assert after.own.turnover.item() == traded == 609
+    assert (after.own.cash.item(), after.own.fees.item()) == (CASH - traded - fee, fee)
+    assert (after.own.basis.item(), after.own.realized.item()) == (609, -fee)
+    assert total_cash(after.owned, after.own).item() == CASH
+    assert total_shares(after.owned, after.own).item() == 0
 
 
 @pytest.mark.parametrize(
@@ -160,33 +180,32 @@ def test_every_owner_of_a_tick_by_hand() -> None:
 def test_commission_is_rounded_up(bps: float, shares: int, price: int, fee: int) -> None:
     settings = config(commission_bps=bps)
     after = trade(settings, opening(settings), shares, price)
-    assert after.fees.item() == fee
-    assert after.learner_cash.item() == CASH - shares * price - fee
+    assert after.own.fees.item() == fee
+    assert after.own.cash.item() == CASH - shares * price - fee
 
 
 def test_commission_is_rounded_per_symbol() -> None:
     settings = config(num_symbols=2, commission_bps=2.0)
     fills = torch.tensor([[[-1, 0, 0, 0], [1, 0, 0, 0]]])
     both = Execution(
-        filled=torch.tensor([[1, -1]]),
-        paid=torch.tensor([[5_001, -100]]),
+        filled=torch.tensor([[[1], [-1]]]),
+        paid=torch.tensor([[[5_001], [-100]]]),
         last_price=torch.zeros(1, 2, dtype=torch.int64),
         fills=fills,
-        remainder=torch.zeros(1, 2, dtype=torch.int64),
-        limit=torch.zeros(1, 2, dtype=torch.int64),
+        remainder=torch.zeros(1, 2, 1, dtype=torch.int64),
+        limit=torch.zeros(1, 2, 1, dtype=torch.int64),
     )
     quiet = torch.zeros(1, 2, 5, dtype=torch.int64)
-    after = accounts.settle(
-        PLACES,
-        params(settings),
-        accounts.start(params(settings), torch.zeros(1, 2, 3, dtype=torch.int64)),
+    after = settle(
+        settings,
+        Balances(*accounts.start(PLACES, params(settings), torch.zeros(1, 2, 3, dtype=torch.int64))),
         execution=both,
         auction=Auction(price=quiet[..., 0] + 1, volume=quiet[..., 0], fills=quiet),
         standing_price=torch.tensor([[[5_001, 1, 1, 1], [100, 1, 1, 1]]]),
     )
-    assert after.fees.tolist() == [2 + 1]
-    assert after.turnover.tolist() == [5_101]
-    assert total_cash(after).tolist() == [CASH]
+    assert after.own.fees.tolist() == [[2 + 1]]
+    assert after.own.turnover.tolist() == [[5_101]]
+    assert total_cash(after.owned, after.own).tolist() == [CASH]
 
 
 def test_average_cost_through_zero() -> None:
@@ -204,7 +223,7 @@ def test_average_cost_through_zero() -> None:
     now = opening(settings)
     for shares, price, held, basis, realized in steps:
         now = trade(settings, now, shares, price)
-        assert (now.learner_shares.item(), now.basis.item(), now.realized.item()) == (held, basis, realized)
+        assert (now.own.shares.item(), now.own.basis.item(), now.own.realized.item()) == (held, basis, realized)
 
 
 @settings(deadline=None, derandomize=True)
@@ -220,20 +239,20 @@ def test_profit_and_basis_explain_the_cash(trades: list[tuple[int, int]], held: 
     now = opening(settings)
     for shares, price in trades:
         now = trade(settings, now, shares, price)
-        assert now.learner_cash.item() == CASH + endowment + now.realized.item() - now.basis.item()
-        assert total_cash(now).item() == CASH
-        assert total_shares(now).item() == held
-        if now.learner_shares.item() == 0:
-            assert now.basis.item() == 0
+        assert now.own.cash.item() == CASH + endowment + now.own.realized.item() - now.own.basis.item()
+        assert total_cash(now.owned, now.own).item() == CASH
+        assert total_shares(now.owned, now.own).item() == held
+        if now.own.shares.item() == 0:
+            assert now.own.basis.item() == 0
         else:  # the average cost lies among the prices paid, up to the rounding of each close
-            average = now.basis.item() / now.learner_shares.item()
+            average = now.own.basis.item() / now.own.shares.item()
             assert min(prices) - len(trades) <= average <= max(prices) + len(trades)
 
 
 def test_a_makers_two_slots_are_one_owner() -> None:
     before = torch.tensor([[[5, 0, 7]]])
     assert accounts.credit(PLACES, before, per_slot([1, 20, 300, 4_000])).flatten().tolist() == [6, 20, 4_307]
-    two = dataclasses.replace(PLACES, families={"value": slice(0, 1)}, makers=2)
+    two = dataclasses.replace(PLACES, families={"value": slice(0, 1), "maker": slice(1, 3)})
     assert accounts.credit(two, before, per_slot([1, 10, 20, 300, 400])).flatten().tolist() == [6, 310, 427]
 
 
@@ -243,38 +262,38 @@ def test_borrow_falls_due_in_whole_units() -> None:
     marks = [200, 201, 202, 190, 210, 0]  # half points
     owed, charged = 0.0, 0
     for mid_x2 in marks:
-        short = accounts.mark(params(settings), short, number(mid_x2), None, now=FIRST)
+        short = mark(settings, short, number(mid_x2))
         owed += 0.03 * mid_x2 / 2
         charged = int(owed + 1e-9)
-        assert short.borrow.item() == charged
-        assert short.learner_cash.item() == CASH + 100 - charged
-        assert short.realized.item() == -charged
-        assert short.equity_x2.item() == 2 * (CASH + 100 - charged) - mid_x2
-        assert total_cash(short).item() == CASH
+        assert short.own.borrow.item() == charged
+        assert short.own.cash.item() == CASH + 100 - charged
+        assert short.own.realized.item() == -charged
+        assert short.own.equity_x2.item() == 2 * (CASH + 100 - charged) - mid_x2
+        assert total_cash(short.owned, short.own).item() == CASH
     assert charged == 15  # of 15.045
 
 
 def test_only_short_positions_pay() -> None:
     settings = config(num_symbols=2, borrow_ppb=500_000_000)
-    both = accounts.start(params(settings), torch.zeros(1, 2, 3, dtype=torch.int64))
-    both.learner_shares = torch.tensor([[10, -4]])
-    marked = accounts.mark(params(settings), both, torch.tensor([[2_000, 300]]), None, now=FIRST)
-    assert marked.borrow.tolist() == [300]  # half of 4 x 150
-    assert marked.equity_x2.tolist() == [2 * (CASH - 300) + 20_000 - 1_200]
-    both.learner_shares = torch.tensor([[10, 4]])
-    assert accounts.mark(params(settings), both, torch.tensor([[2_000, 300]]), None, now=FIRST).borrow.tolist() == [0]
+    both = Balances(*accounts.start(PLACES, params(settings), torch.zeros(1, 2, 3, dtype=torch.int64)))
+    both.own.shares = torch.tensor([[[10], [-4]]])
+    marked = mark(settings, both, torch.tensor([[2_000, 300]]))
+    assert marked.own.borrow.tolist() == [[300]]  # half of 4 x 150
+    assert marked.own.equity_x2.tolist() == [[2 * (CASH - 300) + 20_000 - 1_200]]
+    both.own.shares = torch.tensor([[[10], [4]]])
+    assert mark(settings, both, torch.tensor([[2_000, 300]])).own.borrow.tolist() == [[0]]
 
 
 def test_default_borrow_is_about_half_a_percent_a_year() -> None:
     settings = config()
     short = opening(settings)
-    short.learner_shares = number(-50)
+    short.own.shares = learners(-50)
     ticks = 98_280  # minutes of 252 sessions
     yearly = ticks * 50 * 10_000 * settings.borrow_ppb * 1e-9
     assert yearly / (50 * 10_000) == pytest.approx(0.005, rel=0.02)
     for _ in range(80):  # 0.025 a tick
-        short = accounts.mark(params(settings), short, number(20_000), None, now=FIRST)
-    assert (short.borrow.item(), short.borrow_accrued.item()) == (2, 0)
+        short = mark(settings, short, number(20_000))
+    assert (short.own.borrow.item(), short.own.borrow_accrued.item()) == (2, 0)
 
 
 def test_the_account_begins_at_tick_0() -> None:
@@ -288,8 +307,12 @@ def test_the_account_begins_at_tick_0() -> None:
         (2, 150, CASH - 550, 250, True),
         (3, 0, CASH - 250, 250, True),
     ):
-        short = accounts.mark(params(settings), short, number(mid_x2), None, now=torch.tensor([now]))
-        assert (short.equity_x2.item(), short.borrow.item(), short.ruined.item()) == (2 * equity, borrow, ruined)
+        short = mark(settings, short, number(mid_x2), now=torch.tensor([now]))
+        assert (short.own.equity_x2.item(), short.own.borrow.item(), short.own.ruined.item()) == (
+            2 * equity,
+            borrow,
+            ruined,
+        )
 
 
 def book(bids: list[tuple[int, int]], asks: list[tuple[int, int]]) -> Book:
@@ -317,9 +340,9 @@ def test_liquidation_walks_the_book(held: int, worth: int) -> None:
     value = matching.liquidation_value(settings, standing, number(held), number(201))
     assert value.item() == 2 * worth
     owner = opening(settings)
-    owner.learner_shares = number(held)
-    marked = accounts.mark(params(settings), owner, number(201), value, now=FIRST)
-    assert marked.equity_x2.item() == 2 * (CASH + worth)
+    owner.own.shares = learners(held)
+    marked = mark(settings, owner, number(201), value.unsqueeze(-1))
+    assert marked.own.equity_x2.item() == 2 * (CASH + worth)
 
 
 def test_liquidation_of_an_empty_book_is_the_mid() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,18 +14,29 @@ from markets import toy
 
 from torchgym import Market, MarketConfig
 from torchgym.config import structure
-from torchgym.sim.actions import ACTIONS, REST, ActionScheme, order, scheme
+from torchgym.sim.actions import ACTIONS, REST, ActionScheme, Box, Choices, orders, scheme
 from torchgym.sim.params import plain_params
 
+CHOICES = [name for name, row in ACTIONS.items() if isinstance(row.space, Choices)]
 
-def ask_for(config: MarketConfig, actions: list[int], held: list[int], mid_x2: int = 20_000) -> tuple[Any, Any]:
+
+def choices_of(name: str) -> Choices:
+    space = ACTIONS[name].space
+    assert isinstance(space, Choices)
+    return space
+
+
+def ask_for(
+    config: MarketConfig, actions: list[int] | list[float], held: list[int], mid_x2: int = 20_000
+) -> tuple[Any, Any]:
     """Shares and limits of one market per action."""
     state = SimpleNamespace(
-        accounts=SimpleNamespace(learner_shares=torch.tensor(held).unsqueeze(-1)),
+        ledger=SimpleNamespace(shares=torch.tensor(held)[:, None, None]),
         market_data=SimpleNamespace(mids_x2=torch.full((len(held), 1, 2), mid_x2)),
     )
     params = plain_params(config, torch.device("cpu"))
-    shares, limit = order(structure(config), params, state, torch.tensor(actions).unsqueeze(-1))  # type: ignore[arg-type]
+    action = torch.tensor(actions, dtype=scheme(config).space.dtype)
+    shares, limit = orders(structure(config), params, state, action.unsqueeze(-1))  # type: ignore[arg-type]
     assert shares.dtype == limit.dtype == torch.int64
     return shares.flatten().tolist(), limit.flatten().tolist()
 
@@ -45,7 +57,7 @@ def test_sizes_of_a_flat_learner(name: str, order_size: int, wanted: list[int]) 
     config = MarketConfig(action=name, order_size=order_size)
     count = len(wanted)
     assert ask_for(config, list(range(count)), [0] * count)[0] == wanted
-    assert ACTIONS[name].choices == count
+    assert choices_of(name).count == count
 
 
 def test_targets_are_approached_by_one_order_at_a_time() -> None:
@@ -67,13 +79,13 @@ def test_halves_of_an_odd_limit_are_symmetric() -> None:
     assert ask_for(config, [1, 3], [0, 0])[0] == [-50, 50]
 
 
-@pytest.mark.parametrize("name", ACTIONS)
+@pytest.mark.parametrize("name", CHOICES)
 def test_holding_and_resting_ask_for_nothing(name: str) -> None:
     config, held = MarketConfig(action=name), [-50, -3, 0, 7, 50]
     assert ask_for(config, [REST] * len(held), held)[0] == [0] * len(held)
-    hold = ACTIONS[name].hold
+    hold = choices_of(name).hold
     if hold is None:
-        assert all(any(ask_for(config, [choice] * 5, held)[0]) for choice in range(ACTIONS[name].choices))
+        assert all(any(ask_for(config, [choice] * 5, held)[0]) for choice in range(choices_of(name).count))
     else:
         assert ask_for(config, [hold] * len(held), held)[0] == [0] * len(held)
 
@@ -87,8 +99,9 @@ def test_where_nobody_decides_nothing_is_traded(name: str) -> None:
     assert market.step().info["position"].tolist() == [[30], [30]]
     single = Market(config.replace(ticks_per_action=1), 2, seed=0)
     single.reset(), single.step(), [single.step() for _ in range(4)]
-    most = ACTIONS[name].choices - 1
-    first, whole = single.step(torch.tensor([most, 0])), market.step(torch.tensor([most, 0]))
+    space = scheme(config).space
+    ends = torch.tensor(space.bounds[::-1], dtype=space.dtype)
+    first, whole = single.step(ends), market.step(ends)
     assert torch.equal(first.info["position"], whole.info["position"])
     assert whole.info["position"].tolist() != [[30], [30]]
 
@@ -96,12 +109,33 @@ def test_where_nobody_decides_nothing_is_traded(name: str) -> None:
 @pytest.mark.parametrize(("choices", "hold"), [(1, 0), (3, 3), (3, -1)])
 def test_impossible_schemes_are_refused(choices: int, hold: int) -> None:
     with pytest.raises(ValueError, match=r"at least two choices, got 1|from 0 to 2, or None, got"):
-        ActionScheme(choices=choices, hold=hold, wanted=ACTIONS["discrete"].wanted)
+        ActionScheme(Choices(choices, hold), ACTIONS["discrete"].wanted)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (1.0, -1.0), (-math.inf, 1.0), (0.0, math.nan)])
+def test_impossible_boxes_are_refused(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match=r"finite bounds, low < high, got"):
+        Box(low, high)
+
+
+def test_positions_are_rounded_towards_the_present_one() -> None:
+    config = MarketConfig(action="position", position_limit=50)
+    assert ask_for(config, [-1.0, -0.5, 0.0, 0.25, 1.0], [0] * 5)[0] == [-50, -25, 0, 12, 50]
+    assert ask_for(config, [0.25, 0.25, 0.25], [50, 13, 12])[0] == [-37, 0, 0]  # 12.5 shares
+    assert ask_for(config, [math.nan] * 3, [-50, 7, 0])[0] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("action", [0.25, -0.77, 1.0])
+def test_a_repeated_position_trades_once(action: float) -> None:
+    config = MarketConfig(action="position", position_limit=50)
+    first = ask_for(config, [action] * 3, [-50, 3, 50])[0]
+    held = [before + traded for before, traded in zip([-50, 3, 50], first, strict=True)]
+    assert ask_for(config, [action] * 3, held)[0] == [0, 0, 0]
 
 
 @settings(deadline=None, derandomize=True)
 @given(
-    name=st.sampled_from(list(ACTIONS)),
+    name=st.sampled_from(CHOICES),
     order_size=st.integers(1, 40),
     limit=st.integers(40, 200),
     place=st.floats(-1, 1),
@@ -110,7 +144,7 @@ def test_impossible_schemes_are_refused(choices: int, hold: int) -> None:
 def test_the_position_limit_holds(name: str, order_size: int, limit: int, place: float, data: st.DataObject) -> None:
     config = MarketConfig(action=name, order_size=order_size, position_limit=limit)
     held = round(place * limit)
-    choices = list(range(ACTIONS[name].choices))
+    choices = list(range(choices_of(name).count))
     shares, _ = ask_for(config, choices, [held] * len(choices))
     assert all(abs(held + size) <= limit for size in shares)
     assert sorted(shares) == shares  # a higher choice never buys less
@@ -127,7 +161,7 @@ def test_the_collar_is_rounded_towards_the_mid() -> None:
 
 def test_unknown_schemes_list_the_known_ones() -> None:
     with pytest.raises(
-        ValueError, match=r"unknown action scheme 'greedy': choose from discrete, sized, target, percent"
+        ValueError, match=r"unknown action scheme 'greedy': choose from discrete, sized, target, percent, position"
     ):
         scheme(MarketConfig(action="greedy"))
     with pytest.raises(ValueError, match=r"unknown action scheme 'greedy'"):

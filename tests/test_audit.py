@@ -259,7 +259,7 @@ def test_columns_of_the_snapshot() -> None:
     torch.testing.assert_close(found["print_gap"], state.market_data.close[:, 0] / mid - 1.0)
     assert torch.equal(found["spread"], (state.market_data.ask - state.market_data.bid)[:, 0].double())
     assert torch.equal(found["headline"], state.value.headline[:, 0])
-    makers = state.accounts.shares[:, 0, structure(config).maker_owners].sum(-1)
+    makers = state.accounts.shares[:, 0, structure(config).families["maker"]].sum(-1)
     assert torch.equal(found["maker_shares"], makers.double())
     assert found["uniform"].unique().numel() == 3
     assert ((found["uniform"] > 0.0) & (found["uniform"] < 1.0)).all()
@@ -411,7 +411,7 @@ def test_profit_is_that_of_the_learner(size: int) -> None:
     turnover = torch.zeros_like(start)
     for now in range(ticks):
         buying = now < ticks - playing.UNWIND
-        held = market.state.accounts.learner_shares[:, 0]
+        held = market.state.ledger.shares[:, 0, 0]
         action = torch.where(held > 0, 0, 1) if not buying else torch.full_like(held, 2)
         result = market.step(action)
         turnover += result.info["turnover"]
@@ -435,7 +435,7 @@ def test_what_cannot_be_sold_in_time_counts_at_what_it_would_fetch(monkeypatch: 
     for _ in range(60):
         result = market.step(torch.full((3,), 2))
     state = market.state
-    held, mid_x2 = state.accounts.learner_shares, state.market_data.mids_x2[..., -1]
+    held, mid_x2 = state.ledger.shares[..., 0], state.market_data.mids_x2[..., -1]
     worth = matching.liquidation_value(config, state.book, held, mid_x2)[:, 0].double() * 0.5 * config.point_size
     expected = result.info["cash"] + worth * (1.0 - 0.005) - start
     assert (held == 50).all()

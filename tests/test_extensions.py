@@ -23,11 +23,11 @@ from torchgym.readout.features import FEATURE_SETS, FEATURES, FeatureContext, fe
 from torchgym.readout.rewards import REWARDS, Reward
 from torchgym.recording.columns import columns
 from torchgym.sim import noise
-from torchgym.sim.actions import ACTIONS, ActionScheme
+from torchgym.sim.actions import ACTIONS, ActionScheme, Choices
 from torchgym.sim.invariants import total_cash, total_shares
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.state import Accounts, RewardMemory
+from torchgym.sim.state import Ledger, RewardMemory
 from torchgym.sim.traders import TRADERS, OrderIntent, Signals, TraderFamily
 from torchgym.table import Table
 
@@ -60,9 +60,9 @@ def decide(
 
 
 def turnover(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
 ) -> tuple[Tensor, RewardMemory]:
-    return -accounts.turnover.to(torch.float64) * (params.point_size[:, 0] * PRICE), memory
+    return -ledger.turnover.to(torch.float64) * (params.point_size * PRICE), memory
 
 
 def lean(context: FeatureContext) -> Tensor:
@@ -86,7 +86,7 @@ def extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     REWARDS["turnover"] = Reward(turnover, "currency", "minus the amount traded")
     FEATURES["f_lean"] = feature("f_lean", "microstructure", "shares", "half of bids less asks", lean, size=100.0)
     FEATURE_SETS["leaning"] = ("f_lean", *FEATURE_SETS["full54"][40:], "f_mid_price")
-    ACTIONS["twice"] = ActionScheme(choices=3, hold=1, wanted=twice)
+    ACTIONS["twice"] = ActionScheme(Choices(3, hold=1), twice)
     monkeypatch.setenv("TORCHGYM_CACHE_DIR", str(tmp_path / "cache"))
     yield
     for table, rows in zip(TABLES, before, strict=True):
@@ -237,12 +237,12 @@ def test_the_bound_on_exact_sums_counts_added_families() -> None:
 def test_an_added_family_trades_and_the_books_balance() -> None:
     market = opened(crowded(num_symbols=2), 3, debug=True)
     owned = market.holdings()["herd"]["shares"]
-    assert list(structure(market.config).families)[-1] == "herd"
+    assert list(structure(market.config).orders)[-1] == "herd"
     for action in random_actions(market.config, 40, 3):
         market.step(action)
     assert not torch.equal(owned, market.holdings()["herd"]["shares"])
-    assert total_shares(market.state.accounts).tolist() == [[0, 0]] * 3
-    assert total_cash(market.state.accounts).tolist() == [market.config.starting_cash] * 3
+    assert total_shares(market.state.accounts, market.state.ledger).tolist() == [[0, 0]] * 3
+    assert total_cash(market.state.accounts, market.state.ledger).tolist() == [market.config.starting_cash] * 3
 
 
 def test_the_family_leaves_everybody_elses_luck_alone() -> None:
@@ -327,15 +327,15 @@ def flat(context: FeatureContext) -> Tensor:
 
 
 def column(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
 ) -> tuple[Tensor, RewardMemory]:
-    return turnover(params, memory, equity_x2_before, accounts)[0].unsqueeze(-1), memory
+    return turnover(params, memory, equity_x2_before, ledger)[0].unsqueeze(-1), memory
 
 
 def single(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
 ) -> tuple[Tensor, RewardMemory]:
-    return turnover(params, memory, equity_x2_before, accounts)[0].float(), memory
+    return turnover(params, memory, equity_x2_before, ledger)[0].float(), memory
 
 
 @pytest.mark.parametrize(
@@ -344,10 +344,15 @@ def single(
         (
             ACTIONS,
             "twice",
-            ActionScheme(3, 1, halves),
-            r"ACTIONS\['twice'\] must make torch.int64 of shape \(2, 1\), it",
+            ActionScheme(Choices(3, hold=1), halves),
+            r"ACTIONS\['twice'\] must make torch.int64 of shape \(2, 1, 1\), it",
         ),
-        (REWARDS, "turnover", Reward(column, "", ""), r"REWARDS\['turnover'\] must make .*\(2,\), it made .*\(2, 1\)"),
+        (
+            REWARDS,
+            "turnover",
+            Reward(column, "", ""),
+            r"REWARDS\['turnover'\] must make .*\(2, 1\), it made .*\(2, 1, 1\)",
+        ),
         (
             REWARDS,
             "turnover",

@@ -15,7 +15,7 @@ from torchgym.readout import features
 from torchgym.readout.entries import ACCOUNT, Events, Moment, account_names
 from torchgym.readout.features.context import LOOKBACKS
 from torchgym.sim.params import plain_params
-from torchgym.sim.state import EVENTS, Accounts, Clock, MarketData, MarketState, Value
+from torchgym.sim.state import EVENTS, Clock, Ledger, MarketData, MarketState, Value
 
 SCALINGS = ("raw", "relative")
 
@@ -133,6 +133,7 @@ def make_state(config: MarketConfig, table: list[list[Series]]) -> MarketState:
             **dict(zip(("ema_8", "ema_16", "macd_signal", "rsi_gain", "rsi_loss", "atr_8"), averages, strict=True)),
         ),
         accounts=None,  # type: ignore[arg-type]
+        ledger=None,  # type: ignore[arg-type]
         traders={},
         reward=None,  # type: ignore[arg-type]
     )
@@ -515,17 +516,17 @@ def test_observing_changes_nothing() -> None:
 # --- the account ----------------------------------------------------------------------------------------------------------
 
 
-def make_accounts(cash: list[int], shares: list[list[int]], equity_x2: list[int]) -> Accounts:
-    fields = {entry.name: None for entry in dataclasses.fields(Accounts)}
-    own = {"learner_cash": cash, "learner_shares": shares, "equity_x2": equity_x2}
-    return Accounts(**(fields | {name: torch.tensor(value) for name, value in own.items()}))  # type: ignore[arg-type]
+def make_ledger(cash: list[int], shares: list[list[int]], equity_x2: list[int]) -> Ledger:
+    fields = {entry.name: None for entry in dataclasses.fields(Ledger)}
+    own = {"cash": cash, "shares": shares, "equity_x2": equity_x2}
+    return Ledger(**(fields | {name: torch.tensor(value).unsqueeze(-1) for name, value in own.items()}))  # type: ignore[arg-type]
 
 
 def test_account() -> None:
     config = MarketConfig(num_symbols=2, max_ticks=1000, starting_cash=1_000_000, position_limit=50)
     plan = structure(config)
     _, state = random_state(config, 3)
-    state.accounts = make_accounts(
+    state.ledger = make_ledger(
         [1_000_000, 500_000, 1_250_000], [[0, 0], [50, -25], [-50, 10]], [2_000_000, 2_000_001, 1_000_000]
     )
     state.clock.tick, state.clock.last = torch.tensor([0, 250, 1001]), torch.full((3,), 1000)

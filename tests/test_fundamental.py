@@ -39,7 +39,7 @@ class World:
 
     def __init__(self, config: MarketConfig, markets: int) -> None:
         # The traders' numbers are not needed here.
-        self.structure = dataclasses.replace(structure(config), families={"value": slice(0, 1)}, makers=1)
+        self.structure = dataclasses.replace(structure(config), families={"value": slice(0, 1), "maker": slice(1, 2)})
         self.plan = make_plan(self.structure, CPU)
         self.params = make_params(config, markets, CPU)
         seeds = torch.arange(markets)

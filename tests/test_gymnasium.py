@@ -16,6 +16,7 @@ from torchrl.envs.utils import check_env_specs
 import torchgym as tg
 from torchgym.envs.gymnasium import TradingEnv, check_action
 from torchgym.readout.rewards import weights
+from torchgym.sim.actions import Choices
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "one symbol": {},
@@ -140,7 +141,7 @@ def test_a_bad_action_changes_nothing(opened: TradingEnv, action: Any) -> None:
 
 @pytest.mark.parametrize("action", GOOD_ACTIONS, ids=repr)
 def test_integers_of_any_kind_are_actions(action: Any) -> None:
-    assert check_action(action, (), 3) == 2
+    assert check_action(action, (), Choices(3, hold=1)) == 2
 
 
 @pytest.mark.parametrize(
@@ -158,9 +159,9 @@ def test_integers_of_any_kind_are_actions(action: Any) -> None:
     ids=repr,
 )
 def test_a_bad_action_of_several_symbols_is_named(action: Any, complaint: str) -> None:
-    assert check_action((0, np.int64(2)), (2,), 3).tolist() == [0, 2]
+    assert check_action((0, np.int64(2)), (2,), Choices(3, hold=1)).tolist() == [0, 2]
     with pytest.raises(ValueError, match=complaint):
-        check_action(action, (2,), 3)
+        check_action(action, (2,), Choices(3, hold=1))
 
 
 def test_a_step_needs_a_reset() -> None:

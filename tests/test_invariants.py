@@ -72,18 +72,18 @@ def crossed(book: Book) -> Tensor:
 
 def check(config: MarketConfig, before: MarketState, after: MarketState, result: StepResult) -> None:
     """What one step must leave behind."""
-    own, market_data = after.accounts, after.market_data
-    assert total_cash(own).tolist() == [config.starting_cash] * MARKETS
-    assert (total_shares(own) == config.starting_shares).all()
-    assert (own.fees >= before.accounts.fees).all()
-    assert (own.borrow >= before.accounts.borrow).all()
-    assert (own.learner_shares.abs() <= config.position_limit).all()
-    assert torch.equal(own.learner_shares - before.accounts.learner_shares, result.info["filled"])
+    own, market_data = after.ledger, after.market_data
+    assert total_cash(after.accounts, own).tolist() == [config.starting_cash] * MARKETS
+    assert (total_shares(after.accounts, own) == config.starting_shares).all()
+    assert (own.fees >= before.ledger.fees).all()
+    assert (own.borrow >= before.ledger.borrow).all()
+    assert (own.shares.abs() <= config.position_limit).all()
+    assert torch.equal((own.shares - before.ledger.shares)[..., 0], result.info["filled"])
     endowment = config.num_symbols * config.starting_shares * config.list_price
-    assert torch.equal(own.learner_cash, config.starting_cash + endowment + own.realized - own.basis.sum(-1))
+    assert torch.equal(own.cash, config.starting_cash + endowment + own.realized - own.basis.sum(-2))
     if config.mark == "mid":
-        worth = (own.learner_shares * market_data.mids_x2[..., -1]).sum(-1)
-        assert torch.equal(own.equity_x2, 2 * own.learner_cash + worth)
+        worth = (own.shares * market_data.mids_x2[..., -1:]).sum(-2)
+        assert torch.equal(own.equity_x2, 2 * own.cash + worth)
 
     assert not crossed(after.book).any()
     assert ((after.book.size == 0) | (after.book.price >= 1)).all()
@@ -114,13 +114,13 @@ def test_the_learner_never_pays_beyond_its_collar(config: MarketConfig, seed: in
     market = cold(config, MARKETS, seed=seed)
     for action in random_actions(config, 8, MARKETS, seed=seed % 1000):
         mid_x2 = market.state.market_data.mids_x2[..., -1].double()
-        before = market.state.accounts
+        before = market.state.ledger
         market.step(action)
-        after = market.state.accounts
+        after = market.state.ledger
         # Both are sums over symbols: the dearest and the cheapest that its fills could have come to.
-        filled = after.filled.double()
+        filled = after.filled[..., 0].double()
         slack = filled.abs() * mid_x2 * 0.5 * config.collar
-        paid = before.learner_cash - after.learner_cash - (after.fees - before.fees) - (after.borrow - before.borrow)
+        paid = (before.cash - after.cash - (after.fees - before.fees) - (after.borrow - before.borrow))[:, 0]
         fair = (filled * mid_x2 * 0.5).sum(-1)
         assert (paid.double() <= fair + slack.sum(-1)).all()
         assert after.turnover.ge(0).all()
@@ -193,9 +193,9 @@ def test_there_and_back_costs_the_spread_and_two_commissions(config: MarketConfi
     spread = (market_data.ask - market_data.bid).sum(-1)
     buyer.step(torch.full((24,), 2))
     seller.step(torch.full((24,), 0))
-    paid = config.starting_cash - buyer.state.accounts.learner_cash
-    got = seller.state.accounts.learner_cash - config.starting_cash
-    fees = buyer.state.accounts.fees + seller.state.accounts.fees
+    paid = config.starting_cash - buyer.state.ledger.cash[:, 0]
+    got = seller.state.ledger.cash[:, 0] - config.starting_cash
+    fees = buyer.state.ledger.fees[:, 0] + seller.state.ledger.fees[:, 0]
     assert torch.equal(paid - got, spread + fees)
     assert spread.min() >= 1
     assert fees.min() >= 2
@@ -221,8 +221,8 @@ def test_a_learner_who_holds_keeps_its_money() -> None:
     for _ in range(10):
         result = market.step()
         assert result.reward.tolist() == [0.0] * MARKETS
-    own = market.state.accounts
-    assert own.learner_cash.tolist() == [market.config.starting_cash] * MARKETS
+    own = market.state.ledger
+    assert own.cash[:, 0].tolist() == [market.config.starting_cash] * MARKETS
     assert not (own.fees.any() or own.borrow.any() or own.realized.any())
 
 

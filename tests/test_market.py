@@ -78,21 +78,21 @@ def test_an_episode_may_begin_with_shares(mark: str, held: int, original: Market
     terms = {"starting_shares": held, "mark": mark, "borrow_ppb": 1_000_000}
     config = CONFIG.replace(reward={"pnl": 1.0, "risk_adjusted": 1.0}, **terms)
     loaded = opened(config, MARKETS)
-    cold_start = loaded._openings.blank().accounts
+    cold_start = loaded._openings.blank().ledger
     state, result = loaded.state, loaded.observe()
     assert torch.equal(state.market_data.mids_x2, original.state.market_data.mids_x2)  # who holds moves nothing
     assert result.info["position"].tolist() == [[held] * SYMBOLS] * MARKETS
     assert result.account[:, :SYMBOLS].tolist() == [[held * (1.0 / config.position_limit)] * SYMBOLS] * MARKETS
 
-    book, mid_x2, own = state.book, state.market_data.mids_x2[..., -1], state.accounts
-    worth = own.learner_shares * mid_x2
+    book, mid_x2, own = state.book, state.market_data.mids_x2[..., -1], state.ledger
+    worth = own.shares[..., 0] * mid_x2
     if mark == "liquidation":
-        at_mid, worth = worth, matching.liquidation_value(loaded.structure, book, own.learner_shares, mid_x2)
+        at_mid, worth = worth, matching.liquidation_value(loaded.structure, book, own.shares[..., 0], mid_x2)
         assert (worth < at_mid).all()
-    assert torch.equal(own.equity_x2, 2 * own.learner_cash + worth.sum(-1))
+    assert torch.equal(own.equity_x2[:, 0], 2 * own.cash[:, 0] + worth.sum(-1))
     assert own.equity_x2.ne(cold_start.equity_x2).all()
     # The account begins at tick 0: nobody pays for the warm-up, and those who are short pay from then on.
-    assert torch.equal(own.learner_cash, torch.full_like(own.learner_cash, config.starting_cash))
+    assert torch.equal(own.cash, torch.full_like(own.cash, config.starting_cash))
     assert not (own.borrow.any() or own.borrow_accrued.any() or own.realized.any() or own.ruined.any())
     assert loaded.step().info["borrow"].gt(0).all() == (held < 0)
 
@@ -102,11 +102,11 @@ def test_opening_quotes_mark_what_an_episode_begins_with() -> None:
         config = CONFIG.replace(starting_shares=45, mark=mark)
         quoted = cold(config, MARKETS)
         state = quoted.state
-        mid_x2, held = state.market_data.mids_x2[..., -1], state.accounts.learner_shares
+        mid_x2, held = state.market_data.mids_x2[..., -1], state.ledger.shares[..., 0]
         plan = quoted.structure
         worth = held * mid_x2 if mark == "mid" else matching.liquidation_value(plan, state.book, held, mid_x2)
-        assert torch.equal(state.accounts.equity_x2, 2 * config.starting_cash + worth.sum(-1))
-        assert torch.equal(state.reward.peak_x2, state.accounts.equity_x2)
+        assert torch.equal(state.ledger.equity_x2[:, 0], 2 * config.starting_cash + worth.sum(-1))
+        assert torch.equal(state.reward.peak_x2, state.ledger.equity_x2[:, 0])
         assert mid_x2.ne(2 * config.list_price).all()
 
 
@@ -118,14 +118,14 @@ def test_rewards_begin_after_the_warm_up(per_action: int) -> None:
     parts.reset(seeds=range(8), mask=torch.arange(8) < 5)
     parts.reset(seeds=range(8), mask=torch.arange(8) >= 5)
     for either in (whole, parts):
-        memory, equity = either.state.reward, either.state.accounts.equity_x2
+        memory, equity = either.state.reward, either.state.ledger.equity_x2[:, 0]
         assert torch.equal(memory.peak_x2, equity)
         assert not (memory.drawdown.any() or memory.mean_return.any() or memory.mean_square.any())
     assert differences(whole.state, parts.state) == []
     if per_action == 1:
-        before = whole.state.accounts.equity_x2
+        before = whole.state.ledger.equity_x2[:, 0]
         result = whole.step()
-        change = (whole.state.accounts.equity_x2 - before).double() * 0.5 * config.point_size
+        change = (whole.state.ledger.equity_x2[:, 0] - before).double() * 0.5 * config.point_size
         assert torch.allclose(result.reward, change + 0.5 * change.clamp(max=0.0), rtol=1e-12, atol=0.0)
         assert change.gt(0).any() and change.lt(0).any()
 
@@ -139,7 +139,7 @@ def test_a_buy_pays_the_ask_that_was_shown() -> None:
     assert torch.equal(result.info["turnover"], ask.sum(-1).double() * config.point_size)
     fees = sum(-(-2 * ask[:, at] // 10_000) for at in range(SYMBOLS))  # 2 bp, rounded up in each symbol
     assert torch.equal(result.info["fees"], fees.double() * config.point_size)
-    assert small.state.accounts.learner_cash.tolist() == (config.starting_cash - ask.sum(-1) - fees).tolist()
+    assert small.state.ledger.cash[:, 0].tolist() == (config.starting_cash - ask.sum(-1) - fees).tolist()
 
 
 def test_actions_per_market_and_per_symbol(one: Market) -> None:
@@ -169,9 +169,11 @@ def test_rewards_add_up_to_the_change_of_equity(one: Market) -> None:
     assert torch.allclose(total, result.info["equity"] - before, rtol=0.0, atol=1e-6)
     assert total.abs().min() > 0.0
     # The account explains it: realised profit plus what the open position has gained.
-    own = one.state.accounts
+    own = one.state.ledger
     mids = one.state.market_data.mids_x2[..., -1]
-    unrealized = ((own.learner_shares * mids).sum(-1) - 2 * own.basis.sum(-1)).double() * 0.5 * CONFIG.point_size
+    unrealized = (
+        ((own.shares[..., 0] * mids).sum(-1) - 2 * own.basis[..., 0].sum(-1)).double() * 0.5 * CONFIG.point_size
+    )
     assert torch.allclose(total, result.info["realized_pnl"] + unrealized, rtol=0.0, atol=1e-6)
 
 
@@ -316,7 +318,7 @@ def test_holdings_account_for_everything(one: Market) -> None:
     for action in random_actions(CONFIG, 15, MARKETS):
         one.step(action)
     owned = one.holdings()
-    assert list(owned) == [*one.structure.families, "maker", "learner", "fees", "borrow"]
+    assert list(owned) == [*one.structure.families, "learner", "fees", "borrow"]
     assert sum(owner["cash"] for owner in owned.values()).tolist() == [CONFIG.starting_cash] * MARKETS
     assert sum(owner["shares"] for owner in owned.values()).tolist() == [[0] * SYMBOLS] * MARKETS
     info = one.observe().info
@@ -324,7 +326,7 @@ def test_holdings_account_for_everything(one: Market) -> None:
     assert torch.equal(owned["learner"]["cash"].double() * CONFIG.point_size, info["cash"])
     assert owned["fees"]["cash"].min() > 0
     owned["learner"]["cash"].zero_()
-    assert one.state.accounts.learner_cash.min() > 0
+    assert one.state.ledger.cash[:, 0].min() > 0
 
 
 def test_paths_are_what_was_seen(one: Market) -> None:
@@ -542,11 +544,11 @@ def test_a_number_that_is_none_is_refused(one: Market, name: str) -> None:
         ("clock.last", lambda leaf: leaf.zero_(), "an episode has a length"),
         ("accounts.cash", lambda leaf: leaf[..., 0].add_(1), "cash adds up"),
         ("accounts.shares", lambda leaf: leaf[..., 0].add_(1), "shares add up"),
-        ("accounts.learner_cash", lambda leaf: leaf.add_(1), "cash adds up"),
-        ("accounts.learner_shares", lambda leaf: leaf.add_(10**6), "positions are within their limit"),
-        ("accounts.fees", lambda leaf: leaf.sub_(10**6), "fees and borrow charges are not negative"),
-        ("accounts.basis", lambda leaf: leaf.add_(1), "realised profit and basis explain"),
-        ("accounts.equity_x2", lambda leaf: leaf.add_(2), "equity is cash and shares at the mid"),
+        ("ledger.cash", lambda leaf: leaf.add_(1), "cash adds up"),
+        ("ledger.shares", lambda leaf: leaf.add_(10**6), "positions are within their limit"),
+        ("ledger.fees", lambda leaf: leaf.sub_(10**6), "fees and borrow charges are not negative"),
+        ("ledger.basis", lambda leaf: leaf.add_(1), "realised profit and basis explain"),
+        ("ledger.equity_x2", lambda leaf: leaf.add_(2), "equity is cash and shares at the mid"),
     ],
 )
 def test_a_state_that_no_market_can_have_is_refused(
@@ -628,11 +630,11 @@ def test_an_episode_never_begins_ended() -> None:
     ):
         one = opened(toy(max_ticks=8, **options), 16)
         opening = one.observe()
-        below = one.state.accounts.equity_x2 <= 2 * one.config.maintenance
+        below = one.state.ledger.equity_x2[:, 0] <= 2 * one.config.maintenance
         assert below.any() and not opening.terminated.any()
         assert not one.reset().terminated.any()
         stepped = one.step()
-        below = one.state.accounts.equity_x2 <= 2 * one.config.maintenance
+        below = one.state.ledger.equity_x2[:, 0] <= 2 * one.config.maintenance
         assert below.any() and torch.equal(stepped.terminated, below)
 
 
@@ -648,7 +650,7 @@ def test_ruin_lasts_until_the_reset(per_action: int) -> None:
         assert torch.equal(result.terminated, one.observe().terminated)
         assert not (ruined & ~result.terminated).any()
         ruined = result.terminated
-        recovered |= ruined & (one.state.accounts.equity_x2 > 2 * config.maintenance)
+        recovered |= ruined & (one.state.ledger.equity_x2[:, 0] > 2 * config.maintenance)
     assert recovered.any()
     assert not one.reset(mask=ruined).terminated.any()
 
@@ -928,8 +930,8 @@ def test_every_preset_keeps_the_rules(config: MarketConfig) -> None:
     for action in random_actions(config, 8, 2):
         result = guarded.step(action)
     assert result.observation.isfinite().all()
-    assert total_cash(guarded.state.accounts).tolist() == [config.starting_cash] * 2
-    assert (total_shares(guarded.state.accounts) == config.starting_shares).all()
+    assert total_cash(guarded.state.accounts, guarded.state.ledger).tolist() == [config.starting_cash] * 2
+    assert (total_shares(guarded.state.accounts, guarded.state.ledger) == config.starting_shares).all()
 
 
 # --- presets
@@ -962,7 +964,7 @@ def test_presets_are_what_they_are_called() -> None:
 def test_zero_intelligence_trades_at_random_all_the_time() -> None:
     """Everybody acts in every tick, whatever happened; nobody follows value or news; and prices move all the same."""
     market = opened(tg.preset("zero_intelligence"), 4)
-    assert list(market.structure.families) == ["noise"]
+    assert list(market.structure.orders) == ["noise"]
     assert (market.params.population.noise.rate * 0.25 >= 1.0).all()  # the lowest activity
     path = market.run(30, record=["mid", "volume", "news"])
     assert path["mid"].std(1).min() > 0

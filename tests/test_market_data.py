@@ -35,12 +35,12 @@ def book(levels: list[tuple[int, int]]) -> Book:
 
 def execution(fills: list[int], filled: int = 0, last_price: int = 0) -> Execution:
     return Execution(
-        filled=number(filled),
-        paid=number(filled * last_price),
+        filled=per_slot([filled]),
+        paid=per_slot([filled * last_price]),
         last_price=number(last_price),
         fills=per_slot(fills),
-        remainder=number(0),
-        limit=number(0),
+        remainder=per_slot([0]),
+        limit=per_slot([0]),
     )
 
 

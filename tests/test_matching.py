@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from torchgym import MarketConfig
-from torchgym.config import structure
+from torchgym.config import Structure, structure
 from torchgym.sim import matching
 from torchgym.sim.state import Auction, Book, Execution
 
@@ -35,6 +35,11 @@ def a_book(*markets: Limits, expiry: int = 99) -> Book:
     return Book(price=numbers[..., 0], size=numbers[..., 1], expiry=torch.full_like(numbers[..., 0], expiry))
 
 
+def with_slots(slots: int) -> Structure:
+    """For books of so many slots, the makers having none."""
+    return dataclasses.replace(STRUCTURE, families={"value": slice(0, slots), "maker": slice(slots, slots)})
+
+
 def per_market(values: list[int] | int, markets: int) -> Tensor:
     listed = [values] * markets if isinstance(values, int) else values
     return torch.tensor(listed, dtype=torch.int64)[:, None]
@@ -47,8 +52,10 @@ def clear(
     remainder: list[int] | int = 0,
     limit: list[int] | int = MID,
 ) -> tuple[Book, Auction]:
-    one = [per_market(values, len(markets)) for values in (remainder, limit, mid_x2, coin)]
-    return matching.clear(STRUCTURE, a_book(*markets), *one)
+    own = [per_market(values, len(markets)).unsqueeze(-1) for values in (remainder, limit)]
+    one = [per_market(values, len(markets)) for values in (mid_x2, coin)]
+    book = a_book(*markets)
+    return matching.clear(with_slots(book.size.shape[-1]), book, *own, *one)
 
 
 def execute(
@@ -177,7 +184,8 @@ def test_a_sealed_order_executes_nothing_before_the_auction() -> None:
     assert (after.size == standing.size).all()
     assert (done.filled.item(), done.paid.item(), done.last_price.item(), done.remainder.item()) == (0, 0, 0, 7)
     assert not done.fills.any()
-    _, auction = matching.clear(STRUCTURE, after, done.remainder, done.limit, per_market(200, 1), per_market(0, 1))
+    own, one = [done.remainder.unsqueeze(-1), done.limit.unsqueeze(-1)], [per_market(200, 1), per_market(0, 1)]
+    _, auction = matching.clear(with_slots(len(STANDING)), after, *own, *one)
     assert auction.fills[0, 0, -1].item() == 7
 
 

@@ -229,8 +229,8 @@ def test_nobody_sees_the_learners_order_before_the_auction(monkeypatch: pytest.M
     assert differences(ear.orders[0], ear.orders[1]) == differences(ear.orders[1], ear.orders[2]) == []
     assert ear.orders[0].size.any()
     # It did trade, and in the next tick others have noticed.
-    assert after[0].accounts.learner_shares.lt(0).all()
-    assert after[2].accounts.learner_shares.gt(0).all()
+    assert after[0].ledger.shares[..., 0].lt(0).all()
+    assert after[2].ledger.shares[..., 0].gt(0).all()
     assert after[0].value is not after[2].value
     assert differences(after[0].value, after[2].value) == []  # value is nobody's doing
     sold, bought = market.fork(), market.fork()

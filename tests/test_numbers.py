@@ -52,7 +52,7 @@ def test_numbers_of_another_market() -> None:
 def test_large_integers_are_exact() -> None:
     cash = [2**24 + 1, 2**40 + 1]
     market = opened(CONFIG, 2, params={"starting_cash": cash})
-    assert market.state.accounts.learner_cash.tolist() == cash
+    assert market.state.ledger.cash[:, 0].tolist() == cash
 
 
 @pytest.mark.parametrize("how", ["save", "fork", "deepcopy", "pickle"])

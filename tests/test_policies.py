@@ -27,6 +27,7 @@ from torchgym.lab.policies import (
 )
 from torchgym.readout.features import names
 from torchgym.sim.actions import ACTIONS, scheme
+from torchgym.sim.params import plain_params
 
 SEEDS = torch.arange(3)
 
@@ -48,7 +49,11 @@ def holding(found: StepResult, shares: list[int]) -> StepResult:
 def traded(config: tg.MarketConfig, action: Tensor, held: Tensor) -> list[int]:
     """Shares that the market would try to trade."""
     limit = config.position_limit
-    return (torch.clamp(held + scheme(config).wanted(config, action, held), -limit, limit) - held).flatten().tolist()
+    asked, one = (
+        scheme(config).wanted(plain_params(config, action.device), action[..., None], held[..., None]),
+        held[..., None],
+    )
+    return (torch.clamp(one + asked, -limit, limit) - one).flatten().tolist()
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -58,7 +58,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def act(config: MarketConfig) -> Callable[[StepResult], Tensor]:
     """Choices that look random and depend on what each market showed alone."""
-    count = scheme(config).choices
+    count = scheme(config).space.count
 
     def policy(seen: StepResult) -> Tensor:
         digits = (

@@ -174,8 +174,8 @@ def test_a_starting_inventory(mark: str, held: int) -> None:
     for tick in range(-config.warmup_ticks, 40):
         pair.tick(back if tick >= 0 and tick % 4 == 3 else torch.full((2, 2), 1))
         pair.assert_equal()
-    own = pair.state.accounts
-    assert torch.equal(own.learner_shares, torch.full((2, 2), held - (100 if held > 0 else -100)))
+    own = pair.state.ledger
+    assert torch.equal(own.shares[..., 0], torch.full((2, 2), held - (100 if held > 0 else -100)))
     assert own.borrow.gt(0).all() == (held < 100)  # short at the start or at the end
     assert own.realized.ne(0).all()
 
@@ -188,8 +188,8 @@ def test_ruin_begins_after_the_warm_up_and_lasts() -> None:
     for tick in range(-config.warmup_ticks, 12):
         pair.tick(torch.full((8, 1), 1))
         pair.assert_equal()
-        assert tick >= 0 or not pair.state.accounts.ruined.any()
-    own = pair.state.accounts
+        assert tick >= 0 or not pair.state.ledger.ruined[:, 0].any()
+    own = pair.state.ledger
     assert own.ruined.any() and not own.ruined.all()
 
 
@@ -226,9 +226,9 @@ def test_an_eventful_market() -> None:
         state, families_at = pair.state, pair.structure.families
         shares = state.accounts.shares
         seen["news"] += int(state.value.arrived.sum())
-        seen["book exhausted"] += int(((state.accounts.filled.abs() < 400) & ((action - 3).abs() > 1)).sum())
-        seen["borrow"] += int((state.accounts.borrow > 0).sum())
-        seen["short"] += int((state.accounts.learner_shares < 0).sum())
+        seen["book exhausted"] += int(((state.ledger.filled[..., 0].abs() < 400) & ((action - 3).abs() > 1)).sum())
+        seen["borrow"] += int((state.ledger.borrow[:, 0] > 0).sum())
+        seen["short"] += int((state.ledger.shares[..., 0] < 0).sum())
         for family in ("pairs", "rotator"):
             seen[family] += int((shares[..., families_at[family]] != 0).sum())
         seen["parent begun"] += int((state.traders["meta_order"].remaining.abs() >= 20).sum())

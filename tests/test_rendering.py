@@ -326,7 +326,7 @@ def test_nothing_of_a_state_is_kept() -> None:
         other.step(action)
         before = made.market.live
         made.step(action)
-        for leaf in (before.market_data.bid, before.value.sentiment, before.accounts.learner_shares):
+        for leaf in (before.market_data.bid, before.value.sentiment, before.ledger.shares[..., 0]):
             leaf.zero_()
     assert made.render() == other.render()
     assert made._screen.history.rows == other._screen.history.rows

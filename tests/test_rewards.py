@@ -14,19 +14,19 @@ from torchgym.config import MarketConfig, structure
 from torchgym.numerics.trees import leaves, rows
 from torchgym.readout import rewards
 from torchgym.sim.params import plain_params
-from torchgym.sim.state import Accounts, RewardMemory
+from torchgym.sim.state import Ledger, RewardMemory
 
 ALL = {"pnl": 1.0, "log_return": 2.0, "risk_adjusted": -0.5, "differential_sharpe": 0.25, "inventory": 3.0}
 CONFIG = MarketConfig(point_size=0.02, starting_cash=1_000_000)
 
 
-def make_accounts(equity_x2: torch.Tensor, turnover: torch.Tensor | None = None) -> Accounts:
-    """Accounts of which only what rewards read is there; shares of two symbols that follow from the turnover."""
-    fields = {entry.name: None for entry in dataclasses.fields(Accounts)}
+def make_ledger(equity_x2: torch.Tensor, turnover: torch.Tensor | None = None) -> Ledger:
+    """Of one learner, from [N]: only what rewards read is there; shares of two symbols that follow from the turnover."""
+    fields = {entry.name: None for entry in dataclasses.fields(Ledger)}
     turnover = torch.zeros_like(equity_x2) if turnover is None else turnover
     shares = torch.stack([turnover % 51, -(turnover % 37)], -1)
-    own = {"equity_x2": equity_x2, "turnover": turnover, "learner_shares": shares}
-    return Accounts(**(fields | own))  # type: ignore[arg-type]
+    own = {"equity_x2": equity_x2, "turnover": turnover, "shares": shares}
+    return Ledger(**(fields | {name: value.unsqueeze(-1) for name, value in own.items()}))  # type: ignore[arg-type]
 
 
 def path(markets: int, ticks: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,19 +39,22 @@ def path(markets: int, ticks: int, seed: int = 0) -> tuple[torch.Tensor, torch.T
 
 
 def total(
-    config: MarketConfig, memory: RewardMemory, before: torch.Tensor, accounts: Accounts
+    config: MarketConfig, memory: RewardMemory, before: torch.Tensor, ledger: Ledger
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor], RewardMemory]:
-    return rewards.total(structure(config), plain_params(config, torch.device("cpu")), memory, before, accounts)
+    """Of one learner: `before` and what is returned are [N]."""
+    params, equity = plain_params(config, torch.device("cpu")), before.unsqueeze(-1)
+    reward, terms, memory = rewards.total(structure(config), params, memory, equity, ledger)
+    return reward.squeeze(-1), {name: term.squeeze(-1) for name, term in terms.items()}, memory
 
 
 def run(
     config: MarketConfig, equity: torch.Tensor, turnover: torch.Tensor | None = None
 ) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor], RewardMemory]]:
     """Rewards along a path of half equities [T + 1, N]."""
-    memory = rewards.start(equity[0])
+    memory = rewards.start(equity[0].unsqueeze(-1))
     for t in range(len(equity) - 1):
-        accounts = make_accounts(equity[t + 1], None if turnover is None else turnover[t])
-        reward, terms, memory = total(config, memory, equity[t], accounts)
+        ledger = make_ledger(equity[t + 1], None if turnover is None else turnover[t])
+        reward, terms, memory = total(config, memory, equity[t], ledger)
         yield reward, terms, memory
 
 
@@ -86,7 +89,7 @@ def test_unknown_terms_list_the_known_ones() -> None:
             rewards.weights(config)
         equity = torch.tensor([2_000_000])
         with pytest.raises(ValueError, match="'profit'"):
-            total(config, rewards.start(equity), equity, make_accounts(equity))
+            total(config, rewards.start(equity.unsqueeze(-1)), equity, make_ledger(equity))
 
 
 @pytest.mark.parametrize("name", rewards.REWARDS)
@@ -212,7 +215,7 @@ def test_differential_sharpe_ignores_variance_that_is_only_rounding() -> None:
     unit = torch.ones(1, dtype=torch.float64)
     for mean, square in ((1e-4, 1e-8 * (1 + 1e-12)), (1e-130, 1e-250), (0.0, 5e-324), (1e-4, 1e-8 * (1 - 1e-15))):
         memory = RewardMemory(equity, unit * 0.0, unit * mean, unit * square)
-        reward, _, _ = total(named("differential_sharpe"), memory, equity, make_accounts(equity + 1_000))
+        reward, _, _ = total(named("differential_sharpe"), memory, equity, make_ledger(equity + 1_000))
         assert reward.item() == 0.0
 
 
@@ -234,8 +237,8 @@ def test_differential_sharpe_ignores_variance_that_is_only_rounding() -> None:
 def test_inventory_costs_its_square(held: list[list[int]], limit: int, penalty: float) -> None:
     config = CONFIG.replace(reward="inventory", position_limit=limit, order_size=1)
     equity = torch.tensor([2_000_000])
-    after = dataclasses.replace(make_accounts(equity + 999), learner_shares=torch.tensor(held))
-    reward, _, _ = total(config, rewards.start(equity), equity, after)
+    after = dataclasses.replace(make_ledger(equity + 999), shares=torch.tensor(held).unsqueeze(-1))
+    reward, _, _ = total(config, rewards.start(equity.unsqueeze(-1)), equity, after)
     assert reward.tolist() == [penalty]
     assert not torch.signbit(reward).any() or penalty < 0.0
 
@@ -245,14 +248,14 @@ def test_inventory_costs_its_square(held: list[list[int]], limit: int, penalty: 
 
 def test_terms_touch_only_the_memory_that_they_need() -> None:
     equity = torch.tensor([2_000_000, 3_000_000])
-    memory = rewards.start(equity)
-    assert memory.peak_x2.tolist() == equity.tolist() and memory.peak_x2 is not equity
+    memory = rewards.start(equity.unsqueeze(-1))
+    assert memory.peak_x2.flatten().tolist() == equity.tolist() and memory.peak_x2 is not equity
     changed = {"pnl": set(), "log_return": set(), "risk_adjusted": {"peak_x2", "drawdown"}}
     changed |= {"differential_sharpe": {"mean_return", "mean_square"}, "inventory": set()}
     assert set(changed) == set(rewards.REWARDS)
     before = {name: tensor.clone() for name, tensor in leaves(memory)}
     for name, fields in changed.items():
-        _, _, after = total(named(name), memory, equity, make_accounts(equity + 7))
+        _, _, after = total(named(name), memory, equity, make_ledger(equity + 7))
         assert {field for field, tensor in leaves(after) if tensor is not getattr(memory, field)} == fields
     assert all(torch.equal(before[name], tensor) for name, tensor in leaves(memory))
 
@@ -275,14 +278,15 @@ def test_compiled_is_the_same_bits_as_eager() -> None:
     plan, params = structure(config), plain_params(config, torch.device("cpu"))
     equity, turnover = path(65, 60)
 
-    def step(memory: RewardMemory, before: torch.Tensor, accounts: Accounts) -> tuple:
-        return rewards.total(plan, params, memory, before, accounts)
+    def step(memory: RewardMemory, before: torch.Tensor, ledger: Ledger) -> tuple:
+        reward, terms, memory = rewards.total(plan, params, memory, before.unsqueeze(-1), ledger)
+        return reward.squeeze(-1), {name: term.squeeze(-1) for name, term in terms.items()}, memory
 
     torch.compiler.reset()
     compiled = torch.compile(step, fullgraph=True, dynamic=False)
-    memory = rewards.start(equity[0])
+    memory = rewards.start(equity[0].unsqueeze(-1))
     for t, (reward, terms, expected) in enumerate(run(config, equity, turnover)):
-        fused, fused_terms, memory = compiled(memory, equity[t], make_accounts(equity[t + 1], turnover[t]))
+        fused, fused_terms, memory = compiled(memory, equity[t], make_ledger(equity[t + 1], turnover[t]))
         assert torch.equal(bits(fused), bits(reward))
         assert all(torch.equal(bits(fused_terms[name]), bits(terms[name])) for name in ALL)
         for (_, one), (_, other) in zip(leaves(memory), leaves(expected), strict=True):

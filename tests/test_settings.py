@@ -559,26 +559,29 @@ def test_the_largest_accounts_stay_exact(changes: dict[str, Any], list_price: in
         return tensor.unsqueeze(-1).repeat(1, 1, width) if width else tensor.clone()
 
     none = each(0, width=plan.slots)
-    before = accounts.start(params, each(0, width=plan.owners))
-    before = dataclasses.replace(before, learner_shares=each(-limit), basis=each(-limit * price))
+    owned, before = accounts.start(plan, params, each(0, width=plan.owners))
+    before = dataclasses.replace(before, shares=each(-limit, width=1), basis=each(-limit * price, width=1))
     filled, paid = 2 * limit, 2 * limit * price
-    traded = accounts.settle(
+    of_learner = {"filled": filled, "paid": paid, "remainder": 0, "limit": price}
+    own = {name: each(number, width=1) for name, number in of_learner.items()}
+    _, traded = accounts.settle(
         plan,
         params,
+        owned,
         before,
-        execution=Execution(each(filled), each(paid), each(price), none, each(0), each(price)),
+        execution=Execution(**own, last_price=each(price), fills=none),
         auction=Auction(each(0), each(0), each(0, width=plan.slots + 1)),
         standing_price=none,
     )
     fee = -(-paid * round(100 * config.commission_bps) // 1_000_000)
-    assert traded.learner_cash.tolist() == [config.starting_cash - config.num_symbols * (paid + fee)]
-    assert traded.basis.tolist() == [[limit * price] * config.num_symbols]
-    assert traded.realized.tolist() == [-config.num_symbols * fee]
+    assert traded.cash.tolist() == [[config.starting_cash - config.num_symbols * (paid + fee)]]
+    assert traded.basis.tolist() == [[[limit * price]] * config.num_symbols]
+    assert traded.realized.tolist() == [[-config.num_symbols * fee]]
     marked = accounts.mark(params, before, each(2 * price), None, now=torch.tensor([1]))
     due = config.num_symbols * limit * 2 * price * config.borrow_ppb // 2_000_000_000
-    assert marked.borrow.tolist() == [due]
+    assert marked.borrow.tolist() == [[due]]
     worth = config.num_symbols * limit * 2 * price
-    assert marked.equity_x2.tolist() == [2 * (config.starting_cash - due) - worth]
+    assert marked.equity_x2.tolist() == [[2 * (config.starting_cash - due) - worth]]
 
 
 def test_a_family_may_be_as_large_as_its_random_numbers_reach() -> None:

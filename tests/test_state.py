@@ -62,7 +62,7 @@ def documented(kind: type[Any]) -> dict[str, tuple[str, str]]:
 @pytest.mark.parametrize("part", ["clock", "value", "book", "market_data", "accounts", "reward"])
 def test_comments_tell_the_true_shapes(lived: MarketState, part: str) -> None:
     places = structure(CONFIG)
-    letters = {"N": MARKETS, "S": SYMBOLS, "A": places.owners, "K": places.slots}
+    letters = {"N": MARKETS, "S": SYMBOLS, "A": places.owners, "K": places.slots, "L": places.num_learners}
     letters |= {name: getattr(state, name) for name in ("EVENTS", "LOOKBACK", "VOLUME_LOOKBACK", "FLOW_LOOKBACK")}
     tree = getattr(lived, part)
     told = documented(type(tree))
@@ -83,15 +83,15 @@ def test_noise_starts_with_the_markets() -> None:
 @pytest.mark.parametrize("symbols", [1, 2, 3])
 def test_families_fill_the_owners_without_gaps(symbols: int) -> None:
     places = structure(MarketConfig(num_symbols=symbols))
-    covered = [at for place in places.families.values() for at in range(place.start, place.stop)]
+    covered = [at for place in places.orders.values() for at in range(place.start, place.stop)]
     assert covered == list(range(places.singles))
-    assert places.maker_owners == slice(places.singles, places.owners)
+    assert places.families["maker"] == slice(places.singles, places.owners)
     assert (places.owners, places.slots) == (places.singles + places.makers, places.singles + 2 * places.makers)
 
 
 def test_families_that_need_company_are_absent_alone() -> None:
     def present(**settings: Any) -> set[str]:
-        return set(structure(MarketConfig(**settings)).families)
+        return set(structure(MarketConfig(**settings)).orders)
 
     assert {"pairs", "rotator"} & present(num_symbols=1) == set()
     assert {"pairs", "rotator"} & present(num_symbols=2) == {"pairs"}

@@ -30,7 +30,7 @@ class Follower:
         self.shown.append(seen(result))
         told = result.info["filled"].sum() * 31 + (1e3 * result.reward + result.info["turnover"]).sum().long()
         turn = len(self.shown) * 7 + told + (1e6 * result.account.sum()).long()
-        choice = (turn + torch.arange(self.config.num_symbols)) % scheme(self.config).choices
+        choice = (turn + torch.arange(self.config.num_symbols)) % scheme(self.config).space.count
         self.chosen.append(choice.unsqueeze(0))
         return self.chosen[-1]
 

@@ -21,7 +21,7 @@ from torchgym.lab.policies import BASELINES
 from torchgym.readout.entries import ACCOUNT, info_entries
 from torchgym.readout.features import FEATURE_SETS, FEATURES
 from torchgym.readout.rewards import REWARDS
-from torchgym.sim.actions import ACTIONS
+from torchgym.sim.actions import ACTIONS, Choices
 
 DOCS = Path(__file__).resolve().parents[1]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end table -->)", flags=re.DOTALL)
@@ -75,14 +75,14 @@ def rewards() -> Rows:
 
 
 def actions() -> Rows:
-    yield ("name", "choices", "that holds", "what a choice does")
+    yield ("name", "space", "what holds", "what an action does")
     for name, scheme in ACTIONS.items():
-        yield (
-            f"`{name}`",
-            str(scheme.choices),
-            "none" if scheme.hold is None else str(scheme.hold),
-            told(scheme.wanted),
-        )
+        space = scheme.space
+        if isinstance(space, Choices):
+            kind, hold = f"{space.count} choices", "none" if space.hold is None else str(space.hold)
+        else:
+            kind, hold = f"a number from {space.low:g} to {space.high:g}", "the present position"
+        yield (f"`{name}`", kind, hold, told(scheme.wanted))
 
 
 def baselines() -> Rows:

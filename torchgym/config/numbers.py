@@ -170,12 +170,14 @@ def corners(ranges: Mapping[str, tuple[float, float]]) -> Iterator[dict[str, flo
 class Structure:
     """What is compiled into a step: sizes, switches, and who trades. Two configurations of one structure share their programs.
 
-    Letters: S symbols, A owners (background traders of one symbol), K slots of the book (one per trader, two per maker: bids,
-    then asks). `families` has the places of each family of single orders that is present, the same on both axes.
+    Letters: S symbols, L learners, A owners (background traders of one symbol), K slots of the book (one per trader, two per
+    maker: bids, then asks). `families` has the place of each family on the owner axis, the makers last; families of single orders
+    have the same place among the slots.
     """
 
     num_symbols: int
     num_sectors: int
+    num_learners: int
     ticks_per_action: int
     warmup_ticks: int
     band: int
@@ -188,27 +190,31 @@ class Structure:
     rewards: tuple[str, ...]
     families: dict[str, slice]
     settings: dict[str, dict[str, Any]]  # of each family, what is no number
-    makers: int
+
+    @property
+    def orders(self) -> dict[str, slice]:
+        """The families of single orders, which are all but the makers."""
+        return {name: place for name, place in self.families.items() if name != "maker"}
 
     @property
     def singles(self) -> int:
         """Traders with one order, per symbol."""
-        return max((place.stop for place in self.families.values()), default=0)
+        return self.families["maker"].start
+
+    @property
+    def makers(self) -> int:
+        """Traders who quote both sides, per symbol."""
+        return self.owners - self.singles
 
     @property
     def owners(self) -> int:
         """A."""
-        return self.singles + self.makers
+        return self.families["maker"].stop
 
     @property
     def slots(self) -> int:
         """K."""
         return self.singles + 2 * self.makers
-
-    @property
-    def maker_owners(self) -> slice:
-        """The makers on the owner axis."""
-        return slice(self.singles, self.owners)
 
 
 def structure(config: Any) -> Structure:
@@ -227,14 +233,23 @@ def structure(config: Any) -> Structure:
         if name != "maker" and family.count > 0 and not few.get(name, False):
             families[name] = slice(begin, begin + family.count)
             begin += family.count
-    same = ("num_symbols", "num_sectors", "ticks_per_action", "warmup_ticks", "band", "execution", "mark")
+    families["maker"] = slice(begin, begin + config.population.maker.count)
+    same = (
+        "num_symbols",
+        "num_sectors",
+        "num_learners",
+        "ticks_per_action",
+        "warmup_ticks",
+        "band",
+        "execution",
+        "mark",
+    )
     names = (*same, "action", "features", "scaling", "information")
     return Structure(
         **{name: getattr(config, name) for name in names},
         rewards=tuple(sorted(config.reward)) if isinstance(config.reward, Mapping) else (config.reward,),
         families=families,
-        settings={name: _structural(config.population.families[name]) for name in (*families, "maker")},
-        makers=config.population.maker.count,
+        settings={name: _structural(config.population.families[name]) for name in families},
     )
 
 

@@ -59,10 +59,18 @@ class MarketConfig:
     {'fundamentals.volatility': (0.0005, 0.0015)}
     """
 
-    STRUCTURE: ClassVar[tuple[str, ...]] = ("num_symbols", "num_sectors", "ticks_per_action", "warmup_ticks", "band")
+    STRUCTURE: ClassVar[tuple[str, ...]] = (
+        "num_symbols",
+        "num_sectors",
+        "num_learners",
+        "ticks_per_action",
+        "warmup_ticks",
+        "band",
+    )
 
     num_symbols: Symbols = 1
     num_sectors: Symbols | None = None  # None: one per two symbols, rounded up
+    num_learners: Annotated[int, Within(1, 64)] = 1  # agents who trade in one market, each with an account of its own
     max_ticks: Ticks = 10_000  # an episode is truncated here
     # Ticks simulated per decision; the order goes in at the first.
     ticks_per_action: Annotated[int, Within(1, 1_000)] = 1
@@ -156,7 +164,7 @@ class MarketConfig:
             "population has no trader beside makers, pairs traders and sector rotators: add at least one",
         )
         orders = [(1 + isinstance(family, Makers)) * family.count * family.max_size for family in families.values()]
-        shares = sum(orders) + 2 * self.position_limit
+        shares = sum(orders) + 2 * self.num_learners * self.position_limit
         require(
             shares < _MAX_SHARES,
             f"the orders of one symbol could add up to {shares} shares, not below 2**24: use fewer or smaller traders (count,"

@@ -88,6 +88,14 @@ def check_count(name: str, value: object, low: int = 0) -> int:
     return check_integer(name, value, low)
 
 
+def check_one_learner(who: str, config: Any) -> None:
+    """Raises ValueError for a market of several learners, where `who` serves one."""
+    require(
+        config.num_learners == 1,
+        f"num_learners = {config.num_learners}, and {who} serves one learner: step several with torchgym.Market",
+    )
+
+
 def check_number(name: str, value: object, low: float, high: float = math.inf) -> float:
     """The value as a Python float between the bounds; −0 is 0.
 

@@ -13,6 +13,10 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.numerics import random
 from torchgym.sim import actions
+from torchgym.sim.actions import Choices
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_REALS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 Seeds = Sequence[int] | npt.NDArray[np.integer[Any]] | Tensor
 
@@ -63,25 +67,28 @@ def check_mask(mask: Tensor | None, count: int, device: torch.device) -> Tensor:
 
 
 def check_action(config: MarketConfig, action: Tensor, count: int, device: torch.device) -> Tensor:
-    """[count, S] int64, from choices per market or per market and symbol.
+    """[count, L * S] of the action scheme's dtype, from actions per market, learner and, where they differ, symbol.
 
     Raises:
-        ValueError: for another shape or dtype, or a choice that the action scheme does not have.
+        ValueError: for another shape or dtype, or an action that the scheme does not have.
     """
-    choices = actions.scheme(config).choices
-    shapes = ((count,), (count, config.num_symbols))
+    space, symbols = actions.scheme(config).space, config.num_symbols
+    learners = (config.num_learners,) if config.num_learners > 1 else ()
+    shapes = ((count, *learners), (count, *learners, symbols))
     if not isinstance(action, Tensor):
         raise ValueError(f"action must be a torch.Tensor, got {type(action).__name__}")
     if tuple(action.shape) not in shapes:
         raise ValueError(f"action must have shape {shapes[0]} or {shapes[1]}, got {tuple(action.shape)}")
-    if action.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
-        raise ValueError(f"action must be of an integer dtype, got {action.dtype}")
-    action = action.to(device=device, dtype=torch.int64)
-    wrong = (action < 0) | (action >= choices)
-    if bool(wrong.any()):
-        market = int(wrong.reshape(count, -1).any(-1).nonzero()[0])
+    if action.dtype not in (_INTEGERS if isinstance(space, Choices) else _REALS):
+        kind = "an integer" if isinstance(space, Choices) else "a floating"
+        raise ValueError(f"action must be of {kind} dtype, got {action.dtype}")
+    action = action.to(device=device, dtype=space.dtype)
+    low, high = space.bounds
+    right = (action >= low) & (action <= high)  # not a number is neither
+    if not bool(right.all()):
+        market = int((~right).reshape(count, -1).any(-1).nonzero()[0])
         raise ValueError(
-            f"action of market {market} is {action[market].tolist()}, must be 0 to {choices - 1}"
-            f" ({config.action!r} actions)"
+            f"action of market {market} is {action[market].tolist()}, must be {low:g} to {high:g} ({config.action!r} actions)"
         )
-    return action.unsqueeze(-1).expand(shapes[1]).contiguous() if action.dim() == 1 else action.contiguous()
+    each = action.unsqueeze(-1).expand(shapes[1]) if action.shape == shapes[0] else action
+    return each.reshape(count, -1).contiguous()

@@ -39,7 +39,7 @@ class Copied(Shared):
     _state: MarketState | None
     _copy: MarketState | None
     _first_seeds: Tensor
-    _hold: Tensor
+    _rest: Tensor
     _stepper: Stepper
     _openings: Openings
 
@@ -73,7 +73,7 @@ class Copied(Shared):
             return tensor.to(twin.device, copy=True)
 
         twin._state = None if self._state is None else map_tensors(moved, self._state)
-        twin._first_seeds, twin._hold = moved(self._first_seeds), moved(self._hold)
+        twin._first_seeds, twin._rest = moved(self._first_seeds), moved(self._rest)
         twin._static = replace(self._static, plan=map_tensors(moved, self._static.plan))
         twin._copy = None
         if isinstance(self._stepper, Compiled) and self.compile:

@@ -88,8 +88,7 @@ class Market(Copied):
         self._params = self._base
         self._state: MarketState | None = None
         self._copy: MarketState | None = None  # of the state, if it was asked for since it changed
-        shape = (num_envs, self.config.num_symbols)
-        self._hold = torch.full(shape, actions.REST, dtype=torch.int64, device=self.device)
+        self._rest = actions.rest(plan, num_envs, self.device)
         self._first_seeds = consecutive_seeds(seed, num_envs).to(self.device)
         self._stepper: Stepper = self._uncompiled()
         self._openings = Openings(self._static, self.config, self._base)
@@ -239,8 +238,8 @@ class Market(Copied):
         """One decision: the order goes in at the first of `ticks_per_action` ticks.
 
         Args:
-            action: [N] (the same choice in every symbol) or [N, S] int64, choices of the action scheme ("discrete": 0 sells, 1
-                holds, 2 buys); None holds.
+            action: [N] (the same in every symbol) or [N, S], of the action scheme: int64 choices ("discrete": 0 sells, 1 holds,
+                2 buys) or, of a box, floating numbers. With several learners [N, L] or [N, L, S]. None holds.
             mask: [N] bool, which markets move; None is all. The others keep every bit and are shown as `observe` shows them.
 
         Returns:
@@ -252,7 +251,7 @@ class Market(Copied):
             RuntimeError: before the first reset.
         """
         state = self.live
-        chosen = self._hold if action is None else check_action(self.config, action, self.num_envs, self.device)
+        chosen = self._rest if action is None else check_action(self.config, action, self.num_envs, self.device)
         moving = None if mask is None else check_mask(mask, self.num_envs, self.device)
         self._copy = None
         with torch.no_grad():
@@ -269,7 +268,7 @@ class Market(Copied):
         """One decision without checks and names, for faces that have checked: what `step` tells, in three fresh tensors.
 
         Args:
-            action: [N, S] int64, choices that the action scheme has.
+            action: [N, L * S], of the action scheme and its dtype.
 
         Raises:
             RuntimeError: before the first reset.
@@ -318,7 +317,7 @@ class Market(Copied):
 
         Args:
             num_ticks: how many ticks; a multiple of `ticks_per_action`. T rows, one per decision, as of its last tick.
-            policy: the action for what was seen last, [N] or [N, S] int64; None holds.
+            policy: the action for what was seen last, as `step` takes it; None holds.
             record: which entries; None is all of them.
             progress: True writes about ten lines to stderr; a function is called about a hundred times, and at the end, with
                 the ticks done and the ticks in all.
@@ -340,11 +339,11 @@ class Market(Copied):
     def holdings(self) -> dict[str, dict[str, Tensor]]:
         """Who owns what: for each class of owner cash [N] int64 points x shares, and shares [N, S] int64.
 
-        Classes are the trader families, "maker", "learner", "fees" and "borrow" (the last two own no shares). Background
-        inventories are measured from endowments and the learner's starting shares come from outside: over all classes shares add
-        up to `starting_shares` in each symbol, and cash to the learner's starting cash.
+        Classes are the trader families, "learner", "fees" and "borrow" (the last two own no shares). Background inventories are
+        measured from endowments and learners' starting shares come from outside: over all classes shares add up to
+        `starting_shares` of each learner in each symbol, and cash to the learners' starting cash.
         """
-        return holdings(self.structure, self.live.accounts)
+        return holdings(self.structure, self.live)
 
     def _standing(self, state: MarketState) -> StepResult:
         return observe(self.columns, self.structure, self._params, state)

@@ -34,7 +34,7 @@ def begin(static: Static, params: Params, seed: Tensor, episode: Tensor) -> Mark
 
 
 def open_episodes(static: Static, params: Params, seed: Tensor, episode: Tensor, step: Step) -> MarketState:
-    """Begin and warm up: ticks in which the learner holds, whole decisions or, where they do not divide, tick by tick.
+    """Begin and warm up: ticks in which learners rest, whole decisions or, where they do not divide, tick by tick.
 
     Rewards begin afterwards: what starting shares gain or lose in the warm-up is no profit and no drawdown.
     """
@@ -48,12 +48,11 @@ def open_episodes(static: Static, params: Params, seed: Tensor, episode: Tensor,
             return decisions.step(single, params, state, action)
 
     state = begin(static, params, seed, episode)
-    shape = (seed.shape[0], structure.num_symbols)
-    hold = torch.full(shape, actions.REST, dtype=torch.int64, device=seed.device)
+    rest = actions.rest(structure, seed.shape[0], seed.device)
     with torch.no_grad():
         for _ in range(structure.warmup_ticks // length):
-            state, _ = step(params, state, hold)
-    return replace(state, reward=rewards.start(state.accounts.equity_x2))
+            state, _ = step(params, state, rest)
+    return replace(state, reward=rewards.start(state.ledger.equity_x2))
 
 
 class Episode(NamedTuple):

@@ -13,6 +13,7 @@ from torchgym.engine.replay import Replay, trace_step
 from torchgym.numerics.trees import leaves, unflatten
 from torchgym.readout.packed import Packed
 from torchgym.readout.step import Static, step
+from torchgym.sim import actions
 from torchgym.sim import tick as ticking
 from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
@@ -60,8 +61,8 @@ class Graph:
 
     def prepare(self, params: Params, state: MarketState) -> None:
         """Compile by a step whose result is dropped."""
-        shape = (state.clock.tick.shape[0], self._static.structure.num_symbols)
-        self.step(params, state, torch.zeros(shape, dtype=torch.int64, device=state.clock.tick.device))
+        clock = state.clock.tick
+        self.step(params, state, actions.rest(self._static.structure, clock.shape[0], clock.device))
 
     def step(self, params: Params, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
         """See `Stepper`."""

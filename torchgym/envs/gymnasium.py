@@ -16,10 +16,12 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.config import preset as named_preset
+from torchgym.config.validation import check_one_learner
 from torchgym.engine import Market, Packed, StepResult, check_seeds
 from torchgym.readout import features
 from torchgym.readout.entries import account_names
 from torchgym.sim import actions
+from torchgym.sim.actions import Box, Choices
 from torchgym.visual.rendering import MODES, Frame, Screen
 
 Observation = npt.NDArray[np.float64]
@@ -93,7 +95,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         self.feature_names = observation_names(self.config, include_account)
         self.observation_space = observation_space(self.config, include_account)
         self.action_space = action_space(self.config)
-        self._action_shape = () if self.config.num_symbols == 1 else (self.config.num_symbols,)
+        self._action_shape = action_shape(self.config)
         self._first_seed = None if seed is None else check_seed(seed)
         self._ended: bool | None = None  # None until the first reset
 
@@ -141,7 +143,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
                 if self._ended
                 else "no episode has begun: call reset() before step()"
             )
-        chosen = check_action(action, self._action_shape, self.market.scheme.choices)
+        chosen = check_action(action, self._action_shape, self.market.scheme.space)
         if self._screen is not None:
             self._screen.open()
         packed = self._unpacked(self.market.advance(torch.from_numpy(chosen.reshape(1, -1))))
@@ -197,7 +199,7 @@ def make_config(face: type, config: MarketConfig | None, preset: str | None, ove
 
     Raises:
         TypeError: for a keyword that is no setting, as Python itself words it: TorchRL's GymEnv and stable-baselines3 read that.
-        ValueError: when `config` is no MarketConfig or comes with a preset; for impossible settings.
+        ValueError: when `config` is no MarketConfig or comes with a preset; for impossible settings; for several learners.
     """
     settings = [field.name for field in dataclasses.fields(MarketConfig)]
     for name in overrides:
@@ -211,11 +213,12 @@ def make_config(face: type, config: MarketConfig | None, preset: str | None, ove
         raise ValueError(
             f"config and preset={preset!r} contradict each other: give one, and change its settings by name"
         )
-    if preset is not None:
-        return named_preset(preset, **overrides)
     if config is not None and not isinstance(config, MarketConfig):
         raise ValueError(f"config must be a MarketConfig, got {config!r}: a named one is preset=...")
-    return (MarketConfig() if config is None else config).replace(**overrides)
+    base = MarketConfig() if config is None else config
+    made = base.replace(**overrides) if preset is None else named_preset(preset, **overrides)
+    check_one_learner(face.__name__, made)
+    return made
 
 
 def refuse_rendering(render_mode: str | None) -> None:
@@ -244,12 +247,21 @@ def observation_space(config: MarketConfig, include_account: bool) -> spaces.Box
     return spaces.Box(low, high, dtype=np.float64)
 
 
-def action_space(config: MarketConfig) -> spaces.Discrete | spaces.MultiDiscrete:
-    """Discrete with one symbol, else MultiDiscrete with an entry per symbol; the number of choices is the action scheme's."""
-    choices = actions.scheme(config).choices
-    if config.num_symbols == 1:
-        return spaces.Discrete(choices)
-    return spaces.MultiDiscrete([choices] * config.num_symbols)
+ActionSpace = spaces.Discrete | spaces.MultiDiscrete | spaces.Box
+
+
+def action_space(config: MarketConfig) -> ActionSpace:
+    """As the action scheme has it: choices are Discrete, with several symbols MultiDiscrete; numbers are a Box float32 [S]."""
+    space, symbols = actions.scheme(config).space, config.num_symbols
+    if isinstance(space, Box):
+        return spaces.Box(space.low, space.high, (symbols,), np.float32)
+    return spaces.Discrete(space.count) if symbols == 1 else spaces.MultiDiscrete([space.count] * symbols)
+
+
+def action_shape(config: MarketConfig, *batch: int) -> tuple[int, ...]:
+    """Of the actions of a batch: [*batch, S]; choices in a single symbol have no axis for it."""
+    alone = config.num_symbols == 1 and isinstance(actions.scheme(config).space, Choices)
+    return batch if alone else (*batch, config.num_symbols)
 
 
 def observation_array(result: StepResult, include_account: bool) -> Observation:
@@ -269,28 +281,32 @@ def episode_seed(env: gymnasium.Env[Any, Any], seed: int | None) -> int:
     return int(env.np_random.integers(2**63)) if seed is None else seed
 
 
-def check_action(action: Any, shape: tuple[int, ...], choices: int) -> npt.NDArray[np.int64]:
-    """The action as an array of the shape.
+def check_action(action: Any, shape: tuple[int, ...], space: Choices | Box) -> npt.NDArray[Any]:
+    """The action as an array of the shape, int64 for choices, float64 for numbers.
 
     Raises:
-        ValueError: for anything but integers (bools and whole floats are not), another shape, or a choice that does not exist.
+        ValueError: for anything but integers where there are choices (bools and whole floats are not), for anything but numbers
+            in a box, another shape, or an action out of bounds.
     """
-    if type(action) is int and shape == () and 0 <= action < choices:  # the usual case, at a tenth of the time
+    low, high = space.bounds
+    if type(action) is int and shape == () and low <= action <= high:  # the usual case, at a tenth of the time
         return np.array(action)
     if isinstance(action, Tensor):
         action = action.detach().cpu().numpy()
     if isinstance(action, (np.ndarray, np.generic)):
-        array, whole = np.asarray(action), action.dtype.kind in "iu"
+        array, fits = np.asarray(action), action.dtype.kind in ("iu" if isinstance(space, Choices) else "iuf")
     else:
         array = np.array(action, dtype=object)  # as they are: numpy would make numbers of bools, and round nothing up
-        whole = all(isinstance(cell, (int, np.integer)) and not isinstance(cell, bool) for cell in array.flat)
-    if not whole:
-        raise ValueError(f"action must be made of integers, got {action!r}")
+        kinds = (int, np.integer) if isinstance(space, Choices) else (int, float, np.integer, np.floating)
+        fits = all(isinstance(cell, kinds) and not isinstance(cell, bool) for cell in array.flat)
+    if not fits:
+        made_of = "integers" if isinstance(space, Choices) else "numbers"
+        raise ValueError(f"action must be made of {made_of}, got {action!r}")
     if array.shape != shape:
         raise ValueError(f"action must have shape {shape}, got {array.shape}: {action!r}")
-    wrong = (array < 0) | (array >= choices)
-    if wrong.any():
-        place = tuple(int(index) for index in np.argwhere(wrong)[0])
+    right = (array >= low) & (array <= high)  # not a number is neither
+    if not right.all():
+        place = tuple(int(index) for index in np.argwhere(~right)[0])
         where = f" at {place}" if place else ""
-        raise ValueError(f"action must be 0 to {choices - 1}, got {array[place]}{where}")
-    return array.astype(np.int64)
+        raise ValueError(f"action must be {low:g} to {high:g}, got {array[place]}{where}")
+    return array.astype(np.int64 if isinstance(space, Choices) else np.float64)

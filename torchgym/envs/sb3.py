@@ -14,6 +14,7 @@ from gymnasium import spaces
 from torchgym.config import MarketConfig
 from torchgym.engine import Market, StepResult
 from torchgym.envs.gymnasium import (
+    action_shape,
     action_space,
     check_action,
     check_seed,
@@ -94,8 +95,7 @@ class SB3VecEnv(VecEnv):
         low, high = space.low.astype(self.obs_dtype), space.high.astype(self.obs_dtype)
         num_envs = self.market.num_envs
         super().__init__(num_envs, spaces.Box(low, high, dtype=self.obs_dtype.type), action_space(self.config))
-        symbols = self.config.num_symbols
-        self._action_shape = (num_envs,) if symbols == 1 else (num_envs, symbols)
+        self._action_shape = action_shape(self.config, num_envs)
         self._actions: torch.Tensor | None = None
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, dtype=np.int64)
@@ -133,7 +133,7 @@ class SB3VecEnv(VecEnv):
         Raises:
             ValueError: for actions outside the action space, naming one.
         """
-        self._actions = torch.from_numpy(check_action(actions, self._action_shape, self.market.scheme.choices))
+        self._actions = torch.from_numpy(check_action(actions, self._action_shape, self.market.scheme.space))
 
     def step_wait(self) -> tuple[Array, Array, Array, list[dict[str, Any]]]:
         """Trade, let `ticks_per_action` ticks pass, and open the next episode where one has ended.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.engine import Market, StepResult
-from torchgym.envs.gymnasium import action_space, labels, make_config, observation_names, observation_space
+from torchgym.envs.gymnasium import ActionSpace, action_space, labels, make_config, observation_names, observation_space
 
 try:
     from skrl.envs.wrappers.torch import Wrapper
@@ -90,8 +90,8 @@ class SkrlEnv(Wrapper):
         return self._observation_space
 
     @property
-    def action_space(self) -> spaces.Discrete | spaces.MultiDiscrete:
-        """Of one market: Discrete, with several symbols MultiDiscrete."""
+    def action_space(self) -> ActionSpace:
+        """Of one market; see `torchgym.envs.gymnasium.action_space`."""
         return self._action_space
 
     def reset(self) -> tuple[Tensor, dict[str, Any]]:

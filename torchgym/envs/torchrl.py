@@ -12,10 +12,12 @@ from torchrl.data import Bounded, Categorical, Composite, MultiCategorical, Unbo
 from torchrl.envs import EnvBase
 
 from torchgym.config import MarketConfig
+from torchgym.config.validation import check_one_learner
 from torchgym.engine import Market, StepResult, consecutive_seeds, info_layout
 from torchgym.numerics.trees import leaves
 from torchgym.readout import features
 from torchgym.readout.entries import account_names
+from torchgym.sim.actions import Box
 
 
 class MarketEnv(EnvBase):
@@ -86,6 +88,7 @@ class MarketEnv(EnvBase):
         super().__init__(device=market.device, batch_size=[num_envs])
         self.market = market
         self.config = market.config
+        check_one_learner(type(self).__name__, self.config)
         self.num_envs = num_envs
         self.dtype = dtype
         self.info_keys = _known_keys(market.config, info_keys)
@@ -197,12 +200,14 @@ class MarketEnv(EnvBase):
             specs["info"] = Composite(info, shape=self.batch_size, device=self.device)
         return Composite(specs, shape=self.batch_size, device=self.device)
 
-    def _action_spec(self) -> Categorical | MultiCategorical:
-        choices, symbols = self.market.scheme.choices, self.config.num_symbols
-        if symbols == 1:
-            return Categorical(choices, shape=self.batch_size, dtype=torch.int64, device=self.device)
+    def _action_spec(self) -> Categorical | MultiCategorical | Bounded:
+        space, symbols = self.market.scheme.space, self.config.num_symbols
         shape = (self.num_envs, symbols)
-        return MultiCategorical([choices] * symbols, shape=shape, dtype=torch.int64, device=self.device)
+        if isinstance(space, Box):
+            return Bounded(space.low, space.high, shape=shape, dtype=self.dtype, device=self.device)
+        if symbols == 1:
+            return Categorical(space.count, shape=self.batch_size, dtype=torch.int64, device=self.device)
+        return MultiCategorical([space.count] * symbols, shape=shape, dtype=torch.int64, device=self.device)
 
     def _flag_spec(self) -> Categorical:
         return Categorical(2, shape=(self.num_envs, 1), dtype=torch.bool, device=self.device)

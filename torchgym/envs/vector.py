@@ -19,6 +19,7 @@ from torchgym.config import MarketConfig
 from torchgym.engine import Market, StepResult
 from torchgym.envs.gymnasium import (
     Observation,
+    action_shape,
     action_space,
     check_action,
     check_seed,
@@ -105,8 +106,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_action_space = action_space(self.config)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        symbols = self.config.num_symbols
-        self._action_shape = (num_envs,) if symbols == 1 else (num_envs, symbols)
+        self._action_shape = action_shape(self.config, num_envs)
 
         self._advance: Callable[[Tensor], Step] = {
             AutoresetMode.NEXT_STEP: self._next_step,
@@ -151,7 +151,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         """Trade in every market, and let `ticks_per_action` ticks pass.
 
         Args:
-            actions: [N] integers, with several symbols [N, S].
+            actions: [N] integers, with several symbols [N, S]; numbers [N, S] where the action scheme has a box.
 
         Returns:
             Observations, rewards, terminations (ruined), truncations (out of time), infos; all of them the caller's own.
@@ -168,7 +168,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
                 f"the episodes of environments {np.flatnonzero(self._ended).tolist()} have ended: reset them with"
                 " options={'reset_mask': ...} before the next step()"
             )
-        return self._advance(torch.from_numpy(check_action(actions, self._action_shape, self.market.scheme.choices)))
+        return self._advance(torch.from_numpy(check_action(actions, self._action_shape, self.market.scheme.space)))
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[Any, ...]:  # type: ignore[override]

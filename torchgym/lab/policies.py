@@ -26,7 +26,7 @@ from torchgym.readout import features
 from torchgym.sim import actions
 from torchgym.sim.params import plain_params
 
-Policy = Callable[[StepResult], Tensor]  # the action for what was seen last, [N, S] int64
+Policy = Callable[[StepResult], Tensor]  # the action for what was seen last, [N, S], int64 or, of a box, float64
 MakePolicy = Callable[[MarketConfig, Tensor], Policy]  # of a configuration and the episodes' seeds [N] int64
 
 CLEAR_GAP = 0.006  # gap between value and price, as a fraction, from which the value rules go to the limit
@@ -196,17 +196,27 @@ def toward(config: MarketConfig, result: StepResult, target: int | Tensor) -> Te
     """The choices that bring positions nearest to `target` shares, a number or [N, S]; [N, S] int64.
 
     Of two alike it is the one that trades less, and where nothing would be traded the scheme's hold, if it has one. It works with
-    every action scheme: it asks the scheme what each choice would do.
+    every action scheme: it asks the scheme what each choice would do, and of a box which number to take.
+
+    Raises:
+        ValueError: for a box that cannot say.
     """
     scheme, held = actions.scheme(config), result.info["position"]
-    choices = torch.arange(scheme.choices, device=held.device).expand(*held.shape, -1)
+    space = scheme.space
+    if not isinstance(space, actions.Choices):
+        if scheme.toward is None:
+            raise ValueError(f"ACTIONS[{config.action!r}] has no toward(params, target), which scripted policies need")
+        wanted = torch.as_tensor(target, device=held.device).expand(held.shape).unsqueeze(-1)
+        action = scheme.toward(plain_params(config, held.device), wanted).squeeze(-1)
+        return action.to(torch.float64).clamp(space.low, space.high)
+    choices = torch.arange(space.count, device=held.device).expand(*held.shape, -1)
     now = held.unsqueeze(-1).expand(choices.shape)
     bound = config.position_limit
     reached = torch.clamp(now + scheme.wanted(plain_params(config, held.device), choices, now), -bound, bound)
-    wanted = target.unsqueeze(-1) if isinstance(target, Tensor) else target
-    distance, traded = (reached - wanted).abs(), (reached - now).abs()
+    aim = target.unsqueeze(-1) if isinstance(target, Tensor) else target
+    distance, traded = (reached - aim).abs(), (reached - now).abs()
     # Whole shares of distance come first, then those traded, at most 2 × bound of them, then whether it is the hold.
-    hold = actions.REST if scheme.hold is None else scheme.hold
+    hold = actions.REST if space.hold is None else space.hold
     return torch.argmin((distance * (4 * bound + 1) + traded) * 2 + (choices != hold), dim=-1)
 
 
@@ -222,14 +232,16 @@ def value_follower(config: MarketConfig, seeds: Tensor, *, clear_gap: float = CL
 
 
 def _random(config: MarketConfig, seeds: Tensor) -> Policy:
-    """All choices are equally likely; the random numbers depend on the episode's seed and the tick, not on the batch."""
-    count = actions.scheme(config).choices
+    """All actions are equally likely; the random numbers depend on the episode's seed and the tick, not on the batch."""
+    space = actions.scheme(config).space
     key = random.make_key(seeds, torch.zeros_like(seeds))
     counter = random.counters(_RANDOM_STREAM, config.num_symbols, seeds.device)
 
     def act(result: StepResult) -> Tensor:
         uniform = random.uniform(random.bits(key, result.info["tick"], counter))
-        return torch.floor(uniform * count).to(torch.int64).clamp(max=count - 1)
+        if isinstance(space, actions.Box):
+            return space.low + uniform.to(torch.float64) * (space.high - space.low)
+        return torch.floor(uniform * space.count).to(torch.int64).clamp(max=space.count - 1)
 
     return act
 
@@ -256,7 +268,7 @@ def baselines(config: MarketConfig) -> dict[str, MakePolicy]:
 
 BASELINES: dict[str, Baseline] = {
     "hold": Baseline("never trades", decided_by(hold)),
-    "random": Baseline("takes every choice alike, by chance", _random),
+    "random": Baseline("takes every action alike, by chance", _random),
     "buy_and_hold": Baseline("buys to the position limit, holds it", decided_by(to_limit(1))),
     "momentum": Baseline("goes with returns over 24 ticks beyond a usual move", decided_by(trend(LOOKBACK))),
     "mean_reversion": Baseline(

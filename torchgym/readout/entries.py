@@ -23,10 +23,10 @@ from torchgym.table import Table
 class Events:
     """What happened in a step, over all its ticks."""
 
-    reward: Tensor  # [N] float64
-    terms: dict[str, Tensor]  # [N] float64 each, before their weights
-    filled: Tensor  # [N, S] int64 shares, signed
-    turnover: Tensor  # [N] int64 points x shares
+    reward: Tensor  # [N, L] float64
+    terms: dict[str, Tensor]  # [N, L] float64 each, before their weights
+    filled: Tensor  # [N, S, L] int64 shares, signed
+    turnover: Tensor  # [N, L] int64 points x shares
 
 
 @dataclass
@@ -39,18 +39,16 @@ class Moment:
     events: Events
 
     def currency(self, money: Tensor) -> Tensor:
-        """Points, or points x shares, [N] or [N, S], as float64 currency."""
-        point = self.params.point_size
-        return money.to(torch.float64) * (point[:, 0] if money.dim() == 1 else point)
+        """Points, or points x shares, [N, S] or [N, L], as float64 currency."""
+        return money.to(torch.float64) * self.params.point_size
 
     def currency_of_x2(self, doubled: Tensor) -> Tensor:
         """The same of doubled units."""
-        point = self.params.half_point
-        return doubled.to(torch.float64) * (point[:, 0] if doubled.dim() == 1 else point)
+        return doubled.to(torch.float64) * self.params.half_point
 
     def makers(self, owned: Tensor) -> Tensor:
         """What all makers own together: [N, S, A] to [N, S]."""
-        return owned[..., self.structure.maker_owners].sum(-1)
+        return owned[..., self.structure.families["maker"]].sum(-1)
 
     def listed(self, log_price: Tensor) -> Tensor:
         """Currency, from the log of a price over the list price."""
@@ -62,19 +60,33 @@ Formula = Callable[[Moment], Tensor]
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: what it is, and the formula that reads it, [N], or [N, S] where it is per symbol."""
+    """One row: what it is, and the formula that reads it.
+
+    The formula gives [N], with another axis S where it is per symbol, and L where it is per learner: [N, S, L] with both.
+    """
 
     formula: Formula
     unit: str
     meaning: str
     dtype: torch.dtype = torch.float64
     per_symbol: bool = False
+    per_learner: bool = False
     hidden: bool = False  # nobody in the market knows it
     event: bool = False  # happened in the step: zero where nothing did
 
-    def width(self, structure: MarketConfig | Structure) -> int:
-        """Numbers per market."""
-        return structure.num_symbols if self.per_symbol else 1
+    def shape(self, structure: MarketConfig | Structure) -> tuple[int, ...]:
+        """What is told of a market: (), (S,), (L,) or (L, S); a single learner has no axis."""
+        learners = (structure.num_learners,) if self.per_learner and structure.num_learners > 1 else ()
+        return (*learners, structure.num_symbols) if self.per_symbol else learners
+
+    def read(self, moment: Moment) -> Tensor:
+        """The entry as it is told, [N, *shape]."""
+        value = self.formula(moment)
+        if not self.per_learner:
+            return value
+        if moment.structure.num_learners == 1:
+            return value.squeeze(-1)
+        return value.transpose(1, 2) if self.per_symbol else value
 
 
 def _shares(formula: Formula, meaning: str, unit: str = "shares", *, hidden: bool = False) -> Entry:
@@ -91,35 +103,39 @@ def _time_left(m: Moment) -> Tensor:
     return torch.minimum((clock.last - clock.tick).clamp(min=0), clock.last).to(torch.float64) * (1.0 / length)
 
 
-_POSITION = _shares(
-    lambda m: m.state.accounts.learner_shares, "what the learner holds of the symbol, negative when short"
-)
-_EQUITY = Entry(
-    lambda m: m.currency_of_x2(m.state.accounts.equity_x2), "currency", "cash and marked positions in all symbols"
+def _own(formula: Formula, unit: str, meaning: str, *, event: bool = False) -> Entry:
+    return Entry(formula, unit, meaning, per_learner=True, event=event)
+
+
+def _own_shares(formula: Formula, meaning: str, *, event: bool = False) -> Entry:
+    return Entry(formula, "shares", meaning, torch.int64, per_symbol=True, per_learner=True, event=event)
+
+
+_POSITION = _own_shares(lambda m: m.state.ledger.shares, "what the learner holds of the symbol, negative when short")
+_EQUITY = _own(
+    lambda m: m.currency_of_x2(m.state.ledger.equity_x2), "currency", "cash and marked positions in all symbols"
 )
 
-# What the learner observes of itself: [N, S + 3] float64, in this order.
+# What a learner observes of itself: [N, S + 3] float64, in this order.
 ACCOUNT: Table[Entry] = Table(
     "account entry",
     {
         "position": Entry(
-            lambda m: m.state.accounts.learner_shares.to(torch.float64) * m.params.per_position_limit,
+            lambda m: m.state.ledger.shares.to(torch.float64) * m.params.per_position_limit,
             "fraction",
             "position in the symbol over the position limit",
             per_symbol=True,
+            per_learner=True,
         ),
-        "cash": Entry(
-            lambda m: (
-                (m.state.accounts.learner_cash - m.params.starting_cash[:, 0]).to(torch.float64)
-                * m.params.per_starting_cash[:, 0]
-            ),
+        "cash": _own(
+            lambda m: (m.state.ledger.cash - m.params.starting_cash).to(torch.float64) * m.params.per_starting_cash,
             "fraction",
             "cash over the starting cash, less 1",
         ),
-        "equity": Entry(
+        "equity": _own(
             lambda m: (
-                (m.state.accounts.equity_x2 - 2 * m.params.starting_cash[:, 0]).to(torch.float64)
-                * m.params.per_starting_cash_x2[:, 0]
+                (m.state.ledger.equity_x2 - 2 * m.params.starting_cash).to(torch.float64)
+                * m.params.per_starting_cash_x2
             ),
             "fraction",
             "equity over the starting cash, less 1",
@@ -134,28 +150,23 @@ INFO: Table[Entry] = Table(
     {
         "tick": Entry(lambda m: m.state.clock.tick, "ticks", "ticks played since the episode began", torch.int64),
         "equity": _EQUITY,
-        "cash": Entry(lambda m: m.currency(m.state.accounts.learner_cash), "currency", "the learner's cash"),
-        "realized_pnl": Entry(
-            lambda m: m.currency(m.state.accounts.realized),
+        "cash": _own(lambda m: m.currency(m.state.ledger.cash), "currency", "the learner's cash"),
+        "realized_pnl": _own(
+            lambda m: m.currency(m.state.ledger.realized),
             "currency",
             "profit of closed positions so far, less fees and borrow",
         ),
-        "fees": Entry(lambda m: m.currency(m.state.accounts.fees), "currency", "commission paid so far"),
-        "borrow": Entry(lambda m: m.currency(m.state.accounts.borrow), "currency", "paid so far for short positions"),
-        "turnover": Entry(
+        "fees": _own(lambda m: m.currency(m.state.ledger.fees), "currency", "commission paid so far"),
+        "borrow": _own(lambda m: m.currency(m.state.ledger.borrow), "currency", "paid so far for short positions"),
+        "turnover": _own(
             lambda m: m.currency(m.events.turnover),
             "currency",
             "amount traded in all symbols, both sides positive",
             event=True,
         ),
         "position": _POSITION,
-        "filled": Entry(
-            lambda m: m.events.filled,
-            "shares",
-            "what the learner traded of the symbol, positive when it bought",
-            torch.int64,
-            per_symbol=True,
-            event=True,
+        "filled": _own_shares(
+            lambda m: m.events.filled, "what the learner traded of the symbol, positive when it bought", event=True
         ),
     },
 )
@@ -221,13 +232,13 @@ def info_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
     def term(name: str) -> Entry:
         row = REWARDS[name]
         meaning = f"{row.meaning}, before its weight in the reward"
-        return Entry(lambda m: m.events.terms[name], row.unit, meaning, event=True)
+        return _own(lambda m: m.events.terms[name], row.unit, meaning, event=True)
 
     return {**INFO, **{f"reward_{name}": term(name) for name in chosen}}
 
 
 def account_names(structure: MarketConfig | Structure) -> list[str]:
-    """Names of the numbers of the observed account, in order.
+    """Names of the numbers of a learner's observed account, in order.
 
     >>> account_names(MarketConfig())
     ['position', 'cash', 'equity', 'time_left']
@@ -236,5 +247,5 @@ def account_names(structure: MarketConfig | Structure) -> list[str]:
     return [
         f"{name}@{at}" if many and row.per_symbol else name
         for name, row in ACCOUNT.items()
-        for at in range(row.width(structure))
+        for at in range(structure.num_symbols if row.per_symbol else 1)
     ]

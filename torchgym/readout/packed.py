@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +22,13 @@ from torchgym.sim.state import MarketState
 
 @dataclass
 class StepResult:
-    """The market at the end of a step, as the learner sees it."""
+    """The market at the end of a step, as the learner sees it. With several learners what is theirs is [N, L, ...]."""
 
-    observation: Tensor  # [N, S * F] float64
+    observation: Tensor  # [N, S * F] float64: the same for all learners
     account: Tensor  # [N, S + 3] float64
     reward: Tensor  # [N] float64
     terminated: Tensor  # [N] bool: ruined at any tick of the episode
-    truncated: Tensor  # [N] bool: out of time
+    truncated: Tensor  # [N] bool: out of time; the same for all learners
     info: dict[str, Tensor]  # [N] or [N, S]; see `torchgym.readout.entries.INFO`
 
 
@@ -41,29 +42,33 @@ class Packed:
 
 
 def info_layout(config: MarketConfig) -> dict[str, tuple[torch.dtype, int]]:
-    """Each entry of `StepResult.info` under this configuration: its dtype, and its width beside the batch.
+    """Each entry of `StepResult.info` under this configuration: its dtype, and how many numbers it has per market.
 
     >>> info_layout(MarketConfig(num_symbols=2))["position"]
     (torch.int64, 2)
     """
-    return {name: (row.dtype, row.width(config)) for name, row in info_entries(config).items()}
+    return {name: (row.dtype, math.prod(row.shape(config))) for name, row in info_entries(config).items()}
 
 
 class Columns:
     """Where everything is in a `Packed`.
 
-    `floats` and `integers` map names to a column, or to the slice of an entry with one number per symbol. Beside the names of the
-    info they know "account" and "reward", "terminated" and "truncated".
+    `floats` and `integers` map names to a column, or to the slice of an entry with one number per symbol or learner. Beside the
+    names of the info they know "account" and "reward", "terminated" and "truncated".
     """
 
     def __init__(self, structure: MarketConfig | Structure) -> None:
         self.info = info_entries(structure)
-        account = len(account_names(structure))
-        widths = {name: row.width(structure) if row.per_symbol else 0 for name, row in self.info.items()}
-        real = {name: width for name, width in widths.items() if self.info[name].dtype == torch.float64}
-        whole = {name: width for name, width in widths.items() if name not in real}
-        self.floats = dict(_places({"account": account, "reward": 0, **real}))
-        self.integers = dict(_places({"terminated": 0, "truncated": 0, **whole}))
+        learners = (structure.num_learners,) if structure.num_learners > 1 else ()
+        self._shapes: dict[str, tuple[int, ...]] = {
+            **{name: row.shape(structure) for name, row in self.info.items()},
+            "account": (*learners, len(account_names(structure))),
+            **{"reward": learners, "terminated": learners, "truncated": ()},
+        }
+        real = [name for name, row in self.info.items() if row.dtype == torch.float64]
+        whole = [name for name in self.info if name not in real]
+        self.floats = dict(_places(self._shapes, ["account", "reward", *real]))
+        self.integers = dict(_places(self._shapes, ["terminated", "truncated", *whole]))
         self._told = tuple((name, name in self.floats, {**self.floats, **self.integers}[name]) for name in self.info)
         events = ["reward", *(name for name, row in self.info.items() if row.event)]
         self._events = [
@@ -80,10 +85,9 @@ class Columns:
     def read(self, moment: Moment) -> Packed:
         """What is told of a moment, by the formulas of the rows; fresh tensors."""
         structure, params, state = moment.structure, moment.params, moment.state
-        ends = (state.accounts.ruined, ticking.truncated(state))
-        account = [row.formula(moment) for row in ACCOUNT.values()]
-        values = {name: row.formula(moment) for name, row in self.info.items()}
-        floats = [*account, moment.events.reward, *(values[name] for name in self.floats if name in values)]
+        ends = (state.ledger.ruined, ticking.truncated(state))
+        values = {name: row.read(moment) for name, row in self.info.items()}
+        floats = [*_account(moment), moment.events.reward, *(values[name] for name in self.floats if name in values)]
         integers = [*ends, *(values[name] for name in self.integers if name in values)]
         return Packed(features.observe(structure, params, state), _side_by_side(floats), _side_by_side(integers))
 
@@ -95,18 +99,20 @@ class Columns:
 
     def unpack(self, packed: Packed) -> StepResult:
         """The result, as views where it can be."""
-        floats, integers = packed.floats, packed.integers
-        info = {
-            name: floats[:, self.floats[name]] if name in self.floats else integers[:, self.integers[name]]
-            for name in self.info
-        }
+
+        def entry(name: str) -> Tensor:
+            shape = self._shapes[name]
+            real = name in self.floats
+            columns = packed.floats[:, self.floats[name]] if real else packed.integers[:, self.integers[name]]
+            return columns.unflatten(1, shape) if len(shape) > 1 else columns
+
         return StepResult(
             observation=packed.observation,
-            account=floats[:, self.floats["account"]],
-            reward=floats[:, self.floats["reward"]],
-            terminated=integers[:, self.integers["terminated"]] != 0,
-            truncated=integers[:, self.integers["truncated"]] != 0,
-            info=info,
+            account=entry("account"),
+            reward=entry("reward"),
+            terminated=entry("terminated") != 0,
+            truncated=entry("truncated") != 0,
+            info={name: entry(name) for name in self.info},
         )
 
     def info_of_one(self, floats: npt.NDArray[np.float64], integers: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -126,12 +132,12 @@ class Columns:
 
 def no_events(structure: Structure, state: MarketState) -> Events:
     """A step in which nothing happened."""
-    nothing = torch.zeros_like(state.accounts.equity_x2, dtype=torch.float64)
+    nothing = torch.zeros_like(state.ledger.equity_x2, dtype=torch.float64)
     return Events(
         reward=nothing,
         terms={name: torch.zeros_like(nothing) for name in structure.rewards},
-        filled=torch.zeros_like(state.accounts.filled),
-        turnover=torch.zeros_like(state.accounts.turnover),
+        filled=torch.zeros_like(state.ledger.filled),
+        turnover=torch.zeros_like(state.ledger.turnover),
     )
 
 
@@ -141,17 +147,28 @@ def observe(columns: Columns, structure: Structure, params: Params, state: Marke
 
 
 def _side_by_side(parts: list[Tensor]) -> Tensor:
-    """[N] and [N, S] tensors as columns; flags as 0 and 1."""
+    """Tensors that begin with [N] as columns; flags as 0 and 1."""
     whole = [part.to(torch.int64) if part.dtype == torch.bool else part for part in parts]
-    return torch.cat([part.unsqueeze(-1) if part.dim() == 1 else part for part in whole], -1)
+    return torch.cat([part.unsqueeze(-1) if part.dim() == 1 else part.flatten(1) for part in whole], -1)
 
 
-def _places(widths: dict[str, int]) -> Iterator[tuple[str, int | slice]]:
-    """Column of each name, or slice where it has a width; side by side."""
+def _account(moment: Moment) -> list[Tensor]:
+    """What learners observe of themselves: all of the first, then all of the next."""
+    rows = [(row, row.read(moment)) for row in ACCOUNT.values()]
+    learners = moment.structure.num_learners
+    if learners == 1:
+        return [value for _, value in rows]
+    each = [value if row.per_learner else value.unsqueeze(1).expand(-1, learners) for row, value in rows]
+    return [torch.cat([value if value.dim() == 3 else value.unsqueeze(-1) for value in each], -1)]
+
+
+def _places(shapes: dict[str, tuple[int, ...]], names: list[str]) -> Iterator[tuple[str, int | slice]]:
+    """Column of each name, or slice where it has a shape; side by side."""
     end = 0
-    for name, width in widths.items():
-        yield name, slice(end, end + width) if width else end
-        end += width or 1
+    for name in names:
+        width = math.prod(shapes[name])
+        yield name, slice(end, end + width) if shapes[name] else end
+        end += width
 
 
 def _columns(table: dict[str, int | slice], names: list[str]) -> list[int]:

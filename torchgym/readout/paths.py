@@ -28,9 +28,9 @@ def chosen(record: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def read(structure: Structure, params: Params, state: MarketState, names: Sequence[str]) -> dict[str, Tensor]:
-    """Rows of `PATHS` as a state has them, [N, S] or [N]."""
+    """Rows of `PATHS` as a state has them, [N, S] or [N], and with several learners [N, L, S] or [N, L] where it is theirs."""
     moment = Moment(structure, params, state, no_events(structure, state))
-    return {name: PATHS[name].formula(moment) for name in names}
+    return {name: PATHS[name].read(moment) for name in names}
 
 
 class Recorder:
@@ -49,12 +49,11 @@ class Recorder:
         self, structure: Structure, num_envs: int, device: torch.device, names: Sequence[str], length: int
     ) -> None:
         self.structure = structure
-        symbols = (structure.num_symbols,)
         self.paths: dict[str, Tensor] = {}  # [N, T, ...] each
         try:
             for name in names:
                 row = PATHS[name]
-                shape = (num_envs, length, *(symbols if row.per_symbol else ()))
+                shape = (num_envs, length, *row.shape(structure))
                 self.paths[name] = torch.empty(shape, dtype=row.dtype, device=device)
         except (RuntimeError, MemoryError, OverflowError, TypeError) as error:  # torch has all of these for it
             raise ValueError(

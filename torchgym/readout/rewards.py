@@ -1,6 +1,6 @@
 """What the learner is rewarded for: the table of reward terms, and their weighted total.
 
-A term is a function of the learner's equity before the tick and its accounts after it, and of what path-dependent terms remember.
+A term is a function of the learners' equity before the tick and their ledger after it, and of what path-dependent terms remember.
 Adding one takes a function and a row of `REWARDS`, here or in a program of one's own.
 
 Every term is the same in every bit eager, compiled, alone or in a batch. (tests/test_rewards.py)
@@ -17,7 +17,7 @@ from torch import Tensor
 from torchgym.config import MarketConfig, Structure
 from torchgym.numerics import exact
 from torchgym.sim.params import Params
-from torchgym.sim.state import Accounts, RewardMemory
+from torchgym.sim.state import Ledger, RewardMemory
 from torchgym.table import Table, check_made
 
 DRAWDOWN_PRICE = 0.5  # risk_adjusted: currency per currency of new drawdown
@@ -27,8 +27,8 @@ SHARPE_LIMIT = 10.0  # differential_sharpe is clipped here, either side
 _SHARPE_ROUNDING = 1e-9  # of the mean square: a variance below this is what rounding leaves of none
 _SHARPE_LEAST = 1e-24  # no real trade leaves a variance this small; below it the powers would underflow
 
-# (params, memory, half equity before [N] int64, accounts after) to the term [N] float64 and the memory after
-Term = Callable[[Params, RewardMemory, Tensor, Accounts], tuple[Tensor, RewardMemory]]
+# (params, memory, doubled equity before [N, L] int64, ledger after) to the term [N, L] float64 and the memory after
+Term = Callable[[Params, RewardMemory, Tensor, Ledger], tuple[Tensor, RewardMemory]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Reward:
 
 
 def start(equity_x2: Tensor) -> RewardMemory:
-    """The memory at the start of an episode, from `equity_x2` [N] int64, twice the marked equity in points × shares.
+    """The memory at the start of an episode, from `equity_x2` [N, L] int64, twice the marked equity in points × shares.
 
     The same for every configuration, so that a fork may be rewarded otherwise.
     """
@@ -77,16 +77,16 @@ def terms(structure: MarketConfig | Structure) -> tuple[str, ...]:
 
 
 def total(
-    structure: Structure, params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
+    structure: Structure, params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
 ) -> tuple[Tensor, dict[str, Tensor], RewardMemory]:
     """The reward of one tick: the weighted sum of the chosen terms, in the order of `REWARDS`.
 
-    `equity_x2_before` [N] int64 is twice the marked equity at the end of the tick before; `accounts` are those at the end of
+    `equity_x2_before` [N, L] int64 is twice the marked equity at the end of the tick before; `ledger` is that at the end of
     this one.
 
     Returns:
-        The reward [N] float64; each chosen term [N] before its weight; the memory, in which the parts that no chosen term needs
-        are passed through.
+        The reward [N, L] float64; each chosen term [N, L] before its weight; the memory, in which the parts that no chosen term
+        needs are passed through.
 
     Raises:
         ValueError: for an unknown term, listing the known ones.
@@ -94,54 +94,52 @@ def total(
     reward: Tensor | None = None
     values: dict[str, Tensor] = {}
     for name in terms(structure):
-        value, memory = REWARDS[name].term(params, memory, equity_x2_before, accounts)
+        value, memory = REWARDS[name].term(params, memory, equity_x2_before, ledger)
         check_made(f"REWARDS[{name!r}]", value, equity_x2_before.shape, torch.float64)
         values[name] = value
-        part = value * params[f"reward.{name}"][:, 0]
+        part = value * params[f"reward.{name}"]
         reward = part if reward is None else reward + part
     assert reward is not None  # the configuration refuses an empty mapping
     return reward, values, memory
 
 
-def _pnl(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
-) -> tuple[Tensor, RewardMemory]:
+def _pnl(params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger) -> tuple[Tensor, RewardMemory]:
     """Change of marked equity, in currency; adds up to final minus initial equity over any run of ticks."""
-    return _currency(params, accounts.equity_x2 - equity_x2_before), memory
+    return _currency(params, ledger.equity_x2 - equity_x2_before), memory
 
 
 def _log_return(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
 ) -> tuple[Tensor, RewardMemory]:
     """log(equity after / equity before); adds up to the log return of the whole run.
 
     Equity at or below a millionth of the starting cash, ruin included, counts as that millionth: the worst possible sum is
     −13.8 from the starting cash, and the terms add up none the less.
     """
-    before, after = _solvent(params, equity_x2_before), _solvent(params, accounts.equity_x2)
+    before, after = _solvent(params, equity_x2_before), _solvent(params, ledger.equity_x2)
     return exact.log(after / before), memory
 
 
 def _risk_adjusted(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
 ) -> tuple[Tensor, RewardMemory]:
     """Profit less `DRAWDOWN_PRICE` × increase of drawdown less `TURNOVER_PRICE` × amount traded, in currency.
 
     Drawdown is the distance of equity below its highest value so far; only its increases cost, recovery earns nothing beyond
     its profit.
     """
-    equity = accounts.equity_x2
+    equity = ledger.equity_x2
     peak = torch.maximum(memory.peak_x2, equity)
     below = peak - equity
     deeper = (below - (memory.peak_x2 - equity_x2_before)).clamp(min=0)
-    halves = (equity - equity_x2_before, deeper, 2 * accounts.turnover)
+    halves = (equity - equity_x2_before, deeper, 2 * ledger.turnover)
     profit, drawdown, traded = (_currency(params, amount) for amount in halves)
     remembered = replace(memory, peak_x2=peak, drawdown=below.to(torch.float64) / peak.clamp(min=1))
     return profit - drawdown * DRAWDOWN_PRICE - traded * TURNOVER_PRICE, remembered
 
 
 def _differential_sharpe(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
 ) -> tuple[Tensor, RewardMemory]:
     """What this tick's return R adds to the running Sharpe ratio, per unit of decay η = `SHARPE_DECAY`.
 
@@ -155,7 +153,7 @@ def _differential_sharpe(
     Source: Moody and Saffell 1998, Reinforcement Learning for Trading, NIPS 11; derived again in their Learning to Trade via
     Direct Reinforcement, IEEE Transactions on Neural Networks 12 (2001), section II.D.
     """
-    before, after = _solvent(params, equity_x2_before), _solvent(params, accounts.equity_x2)
+    before, after = _solvent(params, equity_x2_before), _solvent(params, ledger.equity_x2)
     mean, square = memory.mean_return, memory.mean_square
     change = (after - before) / before
     from_mean, from_square = change - mean, change * change - square
@@ -170,7 +168,7 @@ def _differential_sharpe(
 
 
 def _inventory(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, accounts: Accounts
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
 ) -> tuple[Tensor, RewardMemory]:
     """Minus the sum over symbols of (shares held / position limit)², at the end of the tick: 0 when flat.
 
@@ -181,18 +179,18 @@ def _inventory(
     Trading, chapters 6 and 10; in discrete time the variance term of Almgren and Chriss 2001, Optimal Execution of Portfolio
     Transactions, Journal of Risk 3.
     """
-    held = accounts.learner_shares
-    return (-held * held).sum(-1).to(torch.float64) * params.per_position_limit_squared[:, 0], memory
+    held = ledger.shares
+    return (-held * held).sum(-2).to(torch.float64) * params.per_position_limit_squared, memory
 
 
 def _currency(params: Params, half_amount: Tensor) -> Tensor:
     """Currency, float64, from int64 half points × shares."""
-    return half_amount.to(torch.float64) * params.half_point[:, 0]
+    return half_amount.to(torch.float64) * params.half_point
 
 
 def _solvent(params: Params, equity_x2: Tensor) -> Tensor:
     """Equity, float64 half points × shares, counted as no less than the floor of returns (which is positive)."""
-    return torch.maximum(equity_x2, params.equity_floor_x2[:, 0]).to(torch.float64)
+    return torch.maximum(equity_x2, params.equity_floor_x2).to(torch.float64)
 
 
 REWARDS: Table[Reward] = Table(

@@ -1,4 +1,4 @@
-"""One decision of the learner: its ticks, and what is told of them. The function that is compiled."""
+"""One decision of the learners: its ticks, and what is told of them. The function that is compiled."""
 
 from __future__ import annotations
 
@@ -30,22 +30,23 @@ class Static:
 def step(
     static: Static, params: Params, state: MarketState, action: Tensor, watch: ticking.Watch | None = None
 ) -> tuple[MarketState, Packed]:
-    """The ticks of one decision, and what the learner gets to see of them: a pure function.
+    """The ticks of one decision, and what learners get to see of them: a pure function.
 
-    The order goes in at the first tick; the learner rests at the others.
+    The orders go in at the first tick; learners rest at the others. `action` is [N, L * S], see `torchgym.sim.actions.orders`.
     """
     structure = static.structure
 
     def one(state: MarketState, chosen: Tensor) -> tuple[MarketState, Events]:
         draws = noise.draw(structure, static.plan, state.clock.key, state.clock.tick + 1)
-        before = state.accounts.equity_x2
+        before = state.ledger.equity_x2
         state = ticking.tick(structure, params, state, action=chosen, draws=draws, watch=watch)
-        reward, terms, memory = rewards.total(structure, params, state.reward, before, state.accounts)
-        return replace(state, reward=memory), Events(reward, terms, state.accounts.filled, state.accounts.turnover)
+        reward, terms, memory = rewards.total(structure, params, state.reward, before, state.ledger)
+        return replace(state, reward=memory), Events(reward, terms, state.ledger.filled, state.ledger.turnover)
 
     state, events = one(state, action)
+    rest = torch.full_like(action, actions.scheme(structure).space.rest)
     for _ in range(structure.ticks_per_action - 1):
-        state, more = one(state, torch.full_like(action, actions.REST))
+        state, more = one(state, rest)
         events = Events(
             reward=events.reward + more.reward,
             terms={name: term + more.terms[name] for name, term in events.terms.items()},

@@ -15,6 +15,7 @@ from torchgym.readout.features import LIMIT
 from torchgym.readout.paths import chosen as chosen_paths
 from torchgym.readout.rewards import REWARDS
 from torchgym.sim import actions
+from torchgym.sim.actions import Choices
 
 PREFIX = "torchgym."  # of the names of a file's own metadata
 DIGEST = b"torchgym.digest"
@@ -113,10 +114,16 @@ def _symbols_first(rows: Mapping[str, Entry], *, event: bool) -> list[str]:
 
 def _decision(config: MarketConfig) -> Iterator[Column]:
     """The choice, and what `Market.step` returns for it, over all its ticks."""
-    scheme = actions.scheme(config)
-    none = f"; {actions.REST} where none was chosen" if scheme.hold is None else ""
-    choices = f"0 to {scheme.choices - 1} of the {config.action!r} actions{none}"
-    yield Column("action", "int64", "choice", "decision", choices)
+    space = actions.scheme(config).space
+    if isinstance(space, Choices):
+        none = f"; {space.rest} where none was chosen" if space.hold is None else ""
+        choices = f"0 to {space.count - 1} of the {config.action!r} actions{none}"
+        yield Column("action", "int64", "choice", "decision", choices)
+    else:
+        numbers = (
+            f"{space.low:g} to {space.high:g} of the {config.action!r} actions; not a number where none was chosen"
+        )
+        yield Column("action", "float64", "number", "decision", numbers)
     terms = rewards.weights(config)
     units = {REWARDS[term].unit for term in terms}
     unit = units.pop() if len(units) == 1 else "mixed"

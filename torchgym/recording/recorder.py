@@ -10,10 +10,9 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from torchgym.config.validation import check_count
+from torchgym.config.validation import check_count, check_one_learner
 from torchgym.engine import Market, Seeds, StepResult, check_action, check_seeds
 from torchgym.readout.entries import ACCOUNT
 from torchgym.recording.block import Block, Chunk
@@ -78,6 +77,7 @@ class EpisodeRecorder:
     ) -> None:
         check_count("rows_per_group", rows_per_group, 1)
         config = market.config
+        check_one_learner("EpisodeRecorder", config)
         self.market = market
         self.columns = columns(config, features=features, market_fields=market_fields)
         settings = json.dumps(config.to_dict(), allow_nan=False)
@@ -140,8 +140,7 @@ class EpisodeRecorder:
         market = self.market
         if self._block is None:
             raise RuntimeError("no episode has begun: call reset(seeds) first")
-        none = actions.REST if market.scheme.hold is None else market.scheme.hold
-        rest = torch.full_like(market.live.accounts.learner_shares, none)
+        rest = actions.hold(market.config, market.num_envs, market.device)
         chosen = rest if action is None else check_action(market.config, action, market.num_envs, market.device)
         result = market.step(None if action is None else chosen)
         events = {name: result.info[name] for name in self._names("decision") if name in result.info}
@@ -205,7 +204,8 @@ class EpisodeRecorder:
         moment |= {name: result.info[name] for name in ("tick", *self._names("account"))}
         moment |= {"terminated": result.terminated, "truncated": result.truncated}
         if self._features:
-            parts = result.account.split([row.width(self.market.config) for row in ACCOUNT.values()], -1)
+            symbols = self.market.config.num_symbols
+            parts = result.account.split([symbols if row.per_symbol else 1 for row in ACCOUNT.values()], -1)
             for (name, row), part in zip(ACCOUNT.items(), parts, strict=True):
                 moment[f"account_{name}"] = part if row.per_symbol else part.squeeze(-1)
             moment["observation"] = result.observation

@@ -1,12 +1,12 @@
 """Phase: money and shares change hands. Integers throughout, so that totals are conserved exactly.
 
-Every trade moves shares one way and price x shares of cash the other way. The learner also pays commission into `fees` and, while
+Every trade moves shares one way and price x shares of cash the other way. A learner also pays commission into `fees` and, while
 short, a charge into `borrow`; nothing else creates or destroys money.
 
-The learner may own shares from the start, an endowment from outside the market, booked at the list price. So at all times
+A learner may own shares from the start, an endowment from outside the market, booked at the list price. So at all times
 cash = starting cash + endowment at the list price + realised profit - basis. (tests/test_accounts.py)
 
-The learner's account begins at tick 0. In the warm-up before it nothing is charged and nobody is ruined.
+A learner's account begins at tick 0. In the warm-up before it nothing is charged and nobody is ruined.
 """
 
 from __future__ import annotations
@@ -18,80 +18,80 @@ from torch import Tensor
 
 from torchgym.config import Structure
 from torchgym.sim.params import Params
-from torchgym.sim.state import Accounts, Auction, Execution
+from torchgym.sim.state import Accounts, Auction, Execution, Ledger, MarketState
 
 _COMMISSION_UNIT = 1_000_000  # commission is resolved to a hundredth of a basis point
 _BORROW_UNIT = 2_000_000_000  # half units of money x parts per billion
 
 
-def start(params: Params, shares: Tensor) -> Accounts:
-    """Opening balances: the learner has its cash and starting shares; background traders their inventories [N, S, A] int64.
+def start(structure: Structure, params: Params, shares: Tensor) -> tuple[Accounts, Ledger]:
+    """Opening balances: learners have their cash and starting shares; background traders their inventories [N, S, A] int64.
 
-    Its shares count at the list price, in the basis and in the equity, until `appraise` or `mark` looks at a market.
+    The learners' shares count at the list price, in the basis and in the equity, until `appraise` or `mark` looks at a market.
     """
     markets, symbols = shares.shape[:2]
-    device = shares.device
-    held, cash = params.starting_shares, params.starting_cash[:, 0]
-    endowment = held * params.list_price  # of each symbol
+    learners = structure.num_learners
 
     def zeros(*shape: int) -> Tensor:
-        return torch.zeros((markets, *shape), dtype=torch.int64, device=device)
+        return torch.zeros((markets, *shape), dtype=torch.int64, device=shares.device)
 
-    return Accounts(
-        cash=torch.zeros_like(shares),
-        shares=shares,
-        learner_cash=zeros() + cash,
-        learner_shares=zeros(symbols) + held,
-        fees=zeros(),
-        borrow=zeros(),
-        borrow_accrued=zeros(),
-        basis=zeros(symbols) + endowment,
-        realized=zeros(),
-        equity_x2=2 * (cash + symbols * endowment[:, 0]),
-        ruined=torch.zeros(markets, dtype=torch.bool, device=device),
-        filled=zeros(symbols),
-        turnover=zeros(),
+    held = zeros(symbols, learners) + params.starting_shares
+    endowment = held * params.list_price.unsqueeze(-1)
+    cash = zeros(learners) + params.starting_cash
+    ledger = Ledger(
+        cash=cash,
+        shares=held,
+        fees=zeros(learners),
+        borrow=zeros(learners),
+        borrow_accrued=zeros(learners),
+        basis=endowment,
+        realized=zeros(learners),
+        equity_x2=2 * (cash + endowment.sum(-2)),
+        ruined=torch.zeros((markets, learners), dtype=torch.bool, device=shares.device),
+        filled=zeros(symbols, learners),
+        turnover=zeros(learners),
     )
+    return Accounts(cash=torch.zeros_like(shares), shares=shares), ledger
 
 
 def settle(
     structure: Structure,
     params: Params,
     accounts: Accounts,
+    ledger: Ledger,
     *,
     execution: Execution,
     auction: Auction,
     standing_price: Tensor,
-) -> Accounts:
-    """Book this tick's fills: the learner's against the book at the resting limits, the auction's at its one price.
+) -> tuple[Accounts, Ledger]:
+    """Book all fills of the tick: those of the standing book at the resting limits, the auction's at its one price.
 
-    `standing_price` [N, S, K] int64 points: the limits of the book that the learner's order met.
+    `standing_price` [N, S, K] int64 points: the limits of the book that the learners' orders met.
 
-    Invariants: over background traders, learner and fees the cash adds up to what it was; shares too. Commission is rounded
+    Invariants: over background traders, learners and fees the cash adds up to what it was; shares too. Commission is rounded
     up to a whole unit per symbol and tick.
     """
     price = auction.price.unsqueeze(-1)
-    auction_fills = auction.fills[..., :-1]
-    moved = execution.fills + auction_fills
-    spent = execution.fills * standing_price + auction_fills * price
-    learner_fill = execution.filled + auction.fills[..., -1]
-    learner_paid = execution.paid + auction.fills[..., -1] * auction.price
-    traded = learner_paid.abs()
+    background, remainders = auction.fills.split((structure.slots, structure.num_learners), dim=-1)
+    moved = execution.fills + background
+    spent = execution.fills * standing_price + background * price
+    filled = execution.filled + remainders
+    paid = execution.paid + remainders * price
+    traded = paid.abs()
     fee = torch.div(
         traded * params.commission_rate + (_COMMISSION_UNIT - 1), _COMMISSION_UNIT, rounding_mode="floor"
-    ).sum(-1)
-    basis, realized = _close(accounts.learner_shares, accounts.basis, learner_fill, learner_paid)
-    return replace(
-        accounts,
-        cash=credit(structure, accounts.cash, -spent),
-        shares=credit(structure, accounts.shares, moved),
-        learner_cash=accounts.learner_cash - learner_paid.sum(-1) - fee,
-        learner_shares=accounts.learner_shares + learner_fill,
-        fees=accounts.fees + fee,
+    ).sum(-2)
+    basis, realized = _close(ledger.shares, ledger.basis, filled, paid)
+    owned = Accounts(cash=credit(structure, accounts.cash, -spent), shares=credit(structure, accounts.shares, moved))
+    return owned, replace(
+        ledger,
+        cash=ledger.cash - paid.sum(-2) - fee,
+        shares=ledger.shares + filled,
+        fees=ledger.fees + fee,
         basis=basis,
-        realized=accounts.realized + realized.sum(-1) - fee,
-        filled=learner_fill,
-        turnover=traded.sum(-1),
+        realized=ledger.realized + realized.sum(-2) - fee,
+        filled=filled,
+        turnover=traded.sum(-2),
     )
 
 
@@ -103,7 +103,7 @@ def credit(structure: Structure, balances: Tensor, per_slot: Tensor) -> Tensor:
 
 
 def _close(held: Tensor, basis: Tensor, fill: Tensor, paid: Tensor) -> tuple[Tensor, Tensor]:
-    """Average-cost accounting: the new signed cost of the open position and the profit just realised, [N, S] int64.
+    """Average-cost accounting: the new signed cost of the open position and the profit just realised, [N, S, L] int64.
 
     A trade against the position closes part of it, and its proceeds are split in the same proportion; what is left of the trade
     opens a position the other way. Whatever the rounding, opening balances + realised + marked value - basis stays equal to
@@ -116,52 +116,52 @@ def _close(held: Tensor, basis: Tensor, fill: Tensor, paid: Tensor) -> tuple[Ten
     return basis - cost + (paid - money), -money - cost
 
 
-def mark(params: Params, accounts: Accounts, mid_x2: Tensor, liquidation: Tensor | None, *, now: Tensor) -> Accounts:
-    """Charge for short positions, mark the learner's equity to the end of tick `now` ([N] int64), and see whether it is ruined.
+def mark(params: Params, ledger: Ledger, mid_x2: Tensor, liquidation: Tensor | None, *, now: Tensor) -> Ledger:
+    """Charge for short positions, mark equity to the end of tick `now` ([N] int64), and see who is ruined.
 
     The charge accrues in parts per billion of the short value and falls due in whole units of money. Both begin with tick 1, the
-    first that the learner has a say in: an episode never begins ended. Whoever is ruined stays so until the next episode.
+    first that a learner has a say in: an episode never begins ended. Whoever is ruined stays so until the next episode.
 
     Args:
         mid_x2: as in `appraise`, and `liquidation` too.
     """
-    begun = now > 0
-    short_value = (torch.clamp(-accounts.learner_shares, min=0) * mid_x2).sum(-1)
-    owed = accounts.borrow_accrued + torch.where(begun, short_value, 0) * params.borrow_ppb[:, 0]
+    begun = (now > 0).unsqueeze(-1)
+    short_value = (torch.clamp(-ledger.shares, min=0) * mid_x2.unsqueeze(-1)).sum(-2)
+    owed = ledger.borrow_accrued + torch.where(begun, short_value, 0) * params.borrow_ppb
     due = torch.div(owed, _BORROW_UNIT, rounding_mode="floor")
     charged = replace(
-        accounts,
-        learner_cash=accounts.learner_cash - due,
-        borrow=accounts.borrow + due,
+        ledger,
+        cash=ledger.cash - due,
+        borrow=ledger.borrow + due,
         borrow_accrued=owed - due * _BORROW_UNIT,
-        realized=accounts.realized - due,
+        realized=ledger.realized - due,
     )
     marked = appraise(charged, mid_x2, liquidation)
-    return replace(marked, ruined=accounts.ruined | (begun & (marked.equity_x2 <= 2 * params.maintenance[:, 0])))
+    return replace(marked, ruined=ledger.ruined | (begun & (marked.equity_x2 <= 2 * params.maintenance)))
 
 
-def appraise(accounts: Accounts, mid_x2: Tensor, liquidation: Tensor | None) -> Accounts:
-    """Mark the learner's equity: its cash and what its shares are worth.
+def appraise(ledger: Ledger, mid_x2: Tensor, liquidation: Tensor | None) -> Ledger:
+    """Mark the learners' equity: their cash and what their shares are worth.
 
     Args:
         mid_x2: [N, S] int64 half points.
-        liquidation: [N, S] int64 half units, what unwinding the positions would bring; None marks at the mid.
+        liquidation: [N, S, L] int64 half units, what unwinding the positions would bring; None marks at the mid.
     """
-    worth = accounts.learner_shares * mid_x2 if liquidation is None else liquidation
-    return replace(accounts, equity_x2=2 * accounts.learner_cash + worth.sum(-1))
+    worth = ledger.shares * mid_x2.unsqueeze(-1) if liquidation is None else liquidation
+    return replace(ledger, equity_x2=2 * ledger.cash + worth.sum(-2))
 
 
-def holdings(structure: Structure, accounts: Accounts) -> dict[str, dict[str, Tensor]]:
+def holdings(structure: Structure, state: MarketState) -> dict[str, dict[str, Tensor]]:
     """Who owns what: for each class of owner cash [N] int64 points x shares, and shares [N, S] int64; see `Market.holdings`."""
-    places = {**structure.families, "maker": structure.maker_owners}
+    accounts, ledger = state.accounts, state.ledger
     owned = {
         name: {"cash": accounts.cash[..., place].sum((1, 2)), "shares": accounts.shares[..., place].sum(-1)}
-        for name, place in places.items()
+        for name, place in structure.families.items()
     }
-    none = torch.zeros_like(accounts.learner_shares)
+    none = torch.zeros_like(ledger.shares[..., 0])
     return {
         **owned,
-        "learner": {"cash": accounts.learner_cash.clone(), "shares": accounts.learner_shares.clone()},
-        "fees": {"cash": accounts.fees.clone(), "shares": none},
-        "borrow": {"cash": accounts.borrow.clone(), "shares": none.clone()},
+        "learner": {"cash": ledger.cash.sum(-1), "shares": ledger.shares.sum(-1)},
+        "fees": {"cash": ledger.fees.sum(-1), "shares": none},
+        "borrow": {"cash": ledger.borrow.sum(-1), "shares": none.clone()},
     }

@@ -1,10 +1,12 @@
-"""Phase: the learner's action becomes an order. A scheme is one function and one row of `ACTIONS`.
+"""Phase: learners' actions become orders. A scheme is a space of actions, one function, and one row of `ACTIONS`.
 
-Where there is no decision, in the warm-up and at the later ticks of a decision, the action is `REST`, whatever the scheme.
+Where there is no decision, in the warm-up and at the later ticks of a decision, the action is the space's `rest`, whatever the
+scheme.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,29 +18,78 @@ from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
 from torchgym.table import Table, check_made
 
-REST = -1  # no order
+REST = -1  # the choice of one who has no decision to take
 
 
 @dataclass(frozen=True)
-class ActionScheme:
-    """One row of `ACTIONS`: how many choices per symbol, which of them never trades, and what a choice asks for.
-
-    `wanted(params, action, held)`: action [N, S] int64 below `choices`, held [N, S] int64 shares -> [N, S] int64 shares to
-    trade, positive buys, before the position limit. It is also asked about `REST`, and what it says then is not used.
+class Choices:
+    """A space: one of `count` choices per symbol, int64 from 0.
 
     Raises:
         ValueError: at construction, for fewer than two choices, or a hold that is none of them.
     """
 
-    choices: int
-    hold: int | None  # None: every choice may trade
-    wanted: Callable[[Params, Tensor, Tensor], Tensor]
+    count: int
+    hold: int | None  # the choice that never trades; None: every choice may
+    rest = REST
+    dtype = torch.int64
 
     def __post_init__(self) -> None:
-        if self.choices < 2:
-            raise ValueError(f"an action scheme has at least two choices, got {self.choices}")
-        if self.hold is not None and not 0 <= self.hold < self.choices:
-            raise ValueError(f"hold must be a choice from 0 to {self.choices - 1}, or None, got {self.hold}")
+        if self.count < 2:
+            raise ValueError(f"an action scheme has at least two choices, got {self.count}")
+        if self.hold is not None and not 0 <= self.hold < self.count:
+            raise ValueError(f"hold must be a choice from 0 to {self.count - 1}, or None, got {self.hold}")
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The first and the last choice."""
+        return 0, self.count - 1
+
+    def resting(self, action: Tensor) -> Tensor:
+        """Where no decision was taken, bool."""
+        return action == REST
+
+
+@dataclass(frozen=True)
+class Box:
+    """A space: a number between two bounds per symbol, float64.
+
+    Raises:
+        ValueError: at construction, for bounds that are not finite or out of order.
+    """
+
+    low: float
+    high: float
+    rest = math.nan
+    dtype = torch.float64
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"a box has finite bounds, low < high, got {self.low} and {self.high}")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest number."""
+        return self.low, self.high
+
+    def resting(self, action: Tensor) -> Tensor:
+        """Where no decision was taken, bool."""
+        return torch.isnan(action)
+
+
+@dataclass(frozen=True)
+class ActionScheme:
+    """One row of `ACTIONS`: the space of actions, and what an action asks for.
+
+    `wanted(params, action, held)`: action [N, S, L] of the space, held [N, S, L] int64 shares -> [N, S, L] int64 shares to trade,
+    positive buys, before the position limit. It is also asked where no decision was taken, and what it says then is not used.
+    `toward(params, target)`: of a box, the action whose position is nearest to `target` [N, S, L] int64 shares. Scripted policies
+    need it; of choices they try all.
+    """
+
+    space: Choices | Box
+    wanted: Callable[[Params, Tensor, Tensor], Tensor]
+    toward: Callable[[Params, Tensor], Tensor] | None = None
 
 
 def _discrete(params: Params, action: Tensor, held: Tensor) -> Tensor:
@@ -66,13 +117,21 @@ def _percent(params: Params, action: Tensor, held: Tensor) -> Tensor:
     return torch.div((action - 100) * params.order_size, 100, rounding_mode="trunc")
 
 
+def _position(params: Params, action: Tensor, held: Tensor) -> Tensor:
+    """-1 to 1: the position to have, as a part of the limit, rounded towards the one held, so that a repeated action rests."""
+    target = action * params.position_limit
+    whole = torch.where(target > held, torch.floor(target), torch.ceil(target))
+    return torch.where(torch.isnan(action), 0.0, whole).to(torch.int64) - held
+
+
 ACTIONS: Table[ActionScheme] = Table(
     "action scheme",
     {
-        "discrete": ActionScheme(choices=3, hold=1, wanted=_discrete),
-        "sized": ActionScheme(choices=7, hold=3, wanted=_sized),
-        "target": ActionScheme(choices=5, hold=None, wanted=_target),
-        "percent": ActionScheme(choices=201, hold=100, wanted=_percent),
+        "discrete": ActionScheme(Choices(3, hold=1), _discrete),
+        "sized": ActionScheme(Choices(7, hold=3), _sized),
+        "target": ActionScheme(Choices(5, hold=None), _target),
+        "percent": ActionScheme(Choices(201, hold=100), _percent),
+        "position": ActionScheme(Box(-1.0, 1.0), _position, lambda params, target: target / params.position_limit),
     },
 )
 
@@ -86,18 +145,36 @@ def scheme(config: MarketConfig | Structure) -> ActionScheme:
     return ACTIONS.find(config.action)
 
 
-def order(structure: Structure, params: Params, state: MarketState, action: Tensor) -> tuple[Tensor, Tensor]:
-    """The learner's market-like order: shares [N, S] int64 (positive buys) and limit [N, S] int64 points.
+def rest(config: MarketConfig | Structure, num_envs: int, device: torch.device) -> Tensor:
+    """The action of learners who have no decision to take, [N, L * S]."""
+    space = scheme(config).space
+    shape = (num_envs, config.num_learners * config.num_symbols)
+    return torch.full(shape, space.rest, dtype=space.dtype, device=device)
 
-    The order is cut so that the position stays within the limit; the limit price is the collar around the mid shown in the
-    observation, rounded towards the mid.
+
+def hold(config: MarketConfig | Structure, num_envs: int, device: torch.device) -> Tensor:
+    """The choice that never trades, or `rest` where the scheme has none, [N, L * S]."""
+    space, action = scheme(config).space, rest(config, num_envs, device)
+    return action.fill_(space.hold) if isinstance(space, Choices) and space.hold is not None else action
+
+
+def orders(structure: Structure, params: Params, state: MarketState, action: Tensor) -> tuple[Tensor, Tensor]:
+    """The learners' market-like orders: shares [N, S, L] int64 (positive buys) and limit [N, S, L] int64 points.
+
+    Orders are cut so that positions stay within the limit; the limit price is the collar around the mid shown in the observation,
+    rounded towards the mid.
+
+    Args:
+        action: [N, L * S] of the scheme's space: for each learner one entry per symbol.
     """
-    held = state.accounts.learner_shares
-    wanted = scheme(structure).wanted(params, action, held)
+    own = scheme(structure)
+    held = state.ledger.shares
+    chosen = action.unflatten(1, (structure.num_learners, structure.num_symbols)).transpose(1, 2)
+    wanted = own.wanted(params, chosen, held)
     check_made(f"ACTIONS[{structure.action!r}]", wanted, held.shape, torch.int64)
     bound = params.position_limit
-    shares = torch.clamp(held + torch.where(action == REST, 0, wanted), -bound, bound) - held
-    mid_x2 = state.market_data.mids_x2[..., -1].to(torch.float64)
-    up = torch.floor(mid_x2 * params.collar_up)
-    down = torch.ceil(mid_x2 * params.collar_down)
+    shares = torch.clamp(held + torch.where(own.space.resting(chosen), 0, wanted), -bound, bound) - held
+    mid = state.market_data.mids_x2[..., -1].to(torch.float64)
+    up = torch.floor(mid * params.collar_up).unsqueeze(-1)
+    down = torch.ceil(mid * params.collar_down).unsqueeze(-1)
     return shares, torch.where(shares > 0, up, down).to(torch.int64)

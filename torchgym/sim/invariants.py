@@ -11,7 +11,7 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.numerics.trees import leaves
 from torchgym.sim.params import Params
-from torchgym.sim.state import Accounts, Auction, Book, Execution, MarketData, MarketState, Value
+from torchgym.sim.state import Accounts, Auction, Book, Execution, Ledger, MarketData, MarketState, Value
 
 
 class BrokenInvariant(AssertionError):
@@ -42,14 +42,14 @@ def first_broken(rules: Mapping[str, Tensor]) -> tuple[str, str] | None:
     return None
 
 
-def total_cash(accounts: Accounts) -> Tensor:
-    """All money of a market, [N] int64 points x shares: background traders, learner, fees and borrow charges."""
-    return accounts.cash.sum((1, 2)) + accounts.learner_cash + accounts.fees + accounts.borrow
+def total_cash(accounts: Accounts, ledger: Ledger) -> Tensor:
+    """All money of a market, [N] int64 points x shares: background traders, learners, fees and borrow charges."""
+    return accounts.cash.sum((1, 2)) + (ledger.cash + ledger.fees + ledger.borrow).sum(-1)
 
 
-def total_shares(accounts: Accounts) -> Tensor:
-    """All inventories of each symbol, [N, S] int64, measured from the endowments: nothing but the learner's starting shares."""
-    return accounts.shares.sum(-1) + accounts.learner_shares
+def total_shares(accounts: Accounts, ledger: Ledger) -> Tensor:
+    """All inventories of each symbol, [N, S] int64, measured from the endowments: nothing but the learners' starting shares."""
+    return accounts.shares.sum(-1) + ledger.shares.sum(-1)
 
 
 def standing(structure: Structure, params: Params, state: MarketState) -> dict[str, Tensor]:
@@ -57,9 +57,9 @@ def standing(structure: Structure, params: Params, state: MarketState) -> dict[s
 
     A state from elsewhere that holds them all may still be one that no market reaches; one that breaks any certainly is.
     """
-    clock, book, market_data, own = state.clock, state.book, state.market_data, state.accounts
-    cash = params.starting_cash[:, 0]
-    endowment = structure.num_symbols * (params.starting_shares * params.list_price)[:, 0]
+    clock, book, market_data, own = state.clock, state.book, state.market_data, state.ledger
+    cash, learners = params.starting_cash, structure.num_learners
+    endowment = structure.num_symbols * params.starting_shares[..., 0] * params.list_price
     rules = {f"{name} is finite": torch.isfinite(leaf) for name, leaf in leaves(state) if leaf.dtype.is_floating_point}
     rules |= {
         "seeds are not negative": clock.seed >= 0,
@@ -72,34 +72,36 @@ def standing(structure: Structure, params: Params, state: MarketState) -> dict[s
         "bids are at least one point": market_data.bid >= 1,
         "mids are at least one point": market_data.mids_x2 >= 2,
         "volumes are not negative": market_data.volumes >= 0,
-        "positions are within their limit": own.learner_shares.abs() <= params.position_limit,
+        "positions are within their limit": own.shares.abs() <= params.position_limit,
         "fees and borrow charges are not negative": (own.fees >= 0) & (own.borrow >= 0) & (own.borrow_accrued >= 0),
-        "cash adds up to the learner's starting cash": total_cash(own) == cash,
-        "shares add up to the learner's starting shares": total_shares(own) == params.starting_shares,
-        "realised profit and basis explain the learner's cash": own.learner_cash
-        == cash + endowment + own.realized - own.basis.sum(-1),
+        "cash adds up to the learners' starting cash": total_cash(state.accounts, own) == learners * cash[:, 0],
+        "shares add up to the learners' starting shares": total_shares(state.accounts, own)
+        == learners * params.starting_shares[..., 0],
+        "realised profit and basis explain the learners' cash": own.cash
+        == cash + endowment + own.realized - own.basis.sum(-2),
     }
     if structure.mark == "mid":
-        worth = (own.learner_shares * market_data.mids_x2[..., -1]).sum(-1)
-        rules["equity is cash and shares at the mid"] = own.equity_x2 == 2 * own.learner_cash + worth
+        worth = (own.shares * market_data.mids_x2[..., -1:]).sum(-2)
+        rules["equity is cash and shares at the mid"] = own.equity_x2 == 2 * own.cash + worth
     return rules
 
 
 def _execute(state: MarketState, book: Book, execution: Execution) -> dict[str, Tensor]:
-    limit, price = execution.limit.unsqueeze(-1), state.book.price
-    touched = execution.fills != 0
-    side = torch.sign(execution.filled).unsqueeze(-1)
+    price, bought, sold = state.book.price, execution.filled > 0, execution.filled < 0
+    highest = torch.where(bought, execution.limit, 0).amax(-1, keepdim=True)
+    lowest = torch.where(sold, execution.limit, 2**40).amin(-1, keepdim=True)
     return {
-        "shares taken equal shares received": execution.fills.sum(-1) == -execution.filled,
+        "shares taken equal shares received": execution.fills.sum(-1) == -execution.filled.sum(-1),
         "what is taken leaves the book": book.size == state.book.size - execution.fills,
         "no resting order changes side": book.size * state.book.size >= 0,
-        "no fill beyond the limit": ~touched | (side * price <= side * limit),
+        "no fill beyond the limit": ((execution.fills >= 0) | (price <= highest))
+        & ((execution.fills <= 0) | (price >= lowest)),
     }
 
 
 def _clear(state: MarketState, book: Book, auction: Auction) -> dict[str, Tensor]:
     price = auction.price.unsqueeze(-1)
-    fills = auction.fills[..., :-1]
+    fills = auction.fills[..., : book.price.shape[-1]]
     return {
         "fills sum to zero": auction.fills.sum(-1) == 0,
         "shares bought are the volume": torch.clamp(auction.fills, min=0).sum(-1) == auction.volume,
@@ -109,10 +111,10 @@ def _clear(state: MarketState, book: Book, auction: Auction) -> dict[str, Tensor
     }
 
 
-def _settle(state: MarketState, accounts: Accounts) -> dict[str, Tensor]:
+def _settle(state: MarketState, accounts: Accounts, ledger: Ledger) -> dict[str, Tensor]:
     return {
-        "cash is conserved": total_cash(accounts) == total_cash(state.accounts),
-        "shares are conserved": total_shares(accounts) == total_shares(state.accounts),
+        "cash is conserved": total_cash(accounts, ledger) == total_cash(state.accounts, state.ledger),
+        "shares are conserved": total_shares(accounts, ledger) == total_shares(state.accounts, state.ledger),
     }
 
 
@@ -132,13 +134,12 @@ def _measure(state: MarketState, market_data: MarketData) -> dict[str, Tensor]:
     return {**finite, "the spread is at least one point": market_data.ask > market_data.bid}
 
 
-def _mark(state: MarketState, accounts: Accounts) -> dict[str, Tensor]:
+def _mark(state: MarketState, accounts: Accounts, ledger: Ledger) -> dict[str, Tensor]:
+    before = state.ledger
     return {
-        **_settle(state, accounts),
-        "realised profit and basis explain the learner's cash": accounts.learner_cash
-        == state.accounts.learner_cash
-        + (accounts.realized - state.accounts.realized)
-        - (accounts.basis - state.accounts.basis).sum(-1),
+        **_settle(state, accounts, ledger),
+        "realised profit and basis explain the learners' cash": ledger.cash
+        == before.cash + (ledger.realized - before.realized) - (ledger.basis - before.basis).sum(-2),
     }
 
 

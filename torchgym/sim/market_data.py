@@ -84,7 +84,7 @@ def measure(
 ) -> MarketData:
     """The market data after this tick.
 
-    Aggressive flow counts the fills of orders that came in this tick, the learner's too; what they met, resting orders and
+    Aggressive flow counts the fills of orders that came in this tick, the learners' too; what they met, resting orders and
     makers' quotes, does not count. Volume counts each share that changed hands once.
 
     Args:
@@ -98,13 +98,13 @@ def measure(
     log_mid = log_price(params, mid_x2)
     change = log_mid - market_data.log_mid
 
-    taken = execution.filled.abs()
+    taken = execution.filled.abs().sum(-1)
     volume = auction.volume + taken
     close = torch.where(taken > 0, execution.last_price, market_data.close)
     close = torch.where(auction.volume > 0, auction.price, close)
 
     buys, sells = _aggressive(execution, auction, fresh)
-    filled = (_count(auction.fills) + _count(execution.fills)).to(torch.int64) + (taken > 0)
+    filled = (_count(auction.fills) + _count(execution.fills) + _count(execution.filled)).to(torch.int64)
 
     usual = params.activity
     size = torch.minimum(change.abs(), usual.move_cap)
@@ -159,9 +159,10 @@ def _points_from(level: Tensor, book: Book) -> Tensor:
 def _aggressive(execution: Execution, auction: Auction, fresh: Tensor) -> tuple[Tensor, Tensor]:
     """Shares bought and sold by those who came to trade, [N, S] int64."""
     incoming = torch.where(fresh != 0, auction.fills[..., : fresh.shape[-1]].to(torch.float32), 0.0)
-    learner = (auction.fills[..., -1] + execution.filled).to(torch.float32)
-    bought = torch.clamp(incoming, min=0.0).sum(-1) + torch.clamp(learner, min=0.0)
-    net = incoming.sum(-1) + learner
+    remainders = auction.fills[..., auction.fills.shape[-1] - execution.filled.shape[-1] :]
+    learners = (remainders + execution.filled).to(torch.float32)
+    bought = torch.clamp(incoming, min=0.0).sum(-1) + torch.clamp(learners, min=0.0).sum(-1)
+    net = incoming.sum(-1) + learners.sum(-1)
     return bought.to(torch.int64), (bought - net).to(torch.int64)
 
 

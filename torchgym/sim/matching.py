@@ -1,4 +1,4 @@
-"""Phase: orders meet. The learner's order walks the standing book; everybody else meets in a call auction.
+"""Phase: orders meet. The learners' orders walk the standing book; everybody else meets in a call auction.
 
 Sums over orders run in float32 holding integers, which is exact because the configuration keeps them below 2**24; money is
 int64. Prices are measured from the mid, in points, inside a band, so every search has a fixed number of steps.
@@ -34,7 +34,7 @@ def execute(structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid
         mid_x2: [N, S] int64 half points.
 
     Returns:
-        The book without the shares taken, and the execution.
+        The book without the shares taken, and the execution; its entries of a learner are [N, S].
 
     Invariants: shares taken equal shares received; no fill beyond the limit; a one-share buy pays the best ask.
     """
@@ -86,6 +86,42 @@ def defer(structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid_x
 EXECUTIONS = {"book": execute, "auction": defer}
 
 
+def take(
+    structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor, tick: Tensor
+) -> tuple[Book, Execution]:
+    """All learners' orders, in the way that `EXECUTIONS` has: one after another, each tick another one first.
+
+    Args:
+        shares: [N, S, L] int64, positive buys.
+        limit: [N, S, L] int64 points.
+        mid_x2: [N, S] int64 half points.
+        tick: [N] int64; learner l is the ((l - tick) mod L)-th.
+    """
+    execute_one, learners = EXECUTIONS[structure.execution], structure.num_learners
+    order = torch.arange(learners, device=tick.device)
+
+    def picked(values: Tensor, turn: Tensor) -> Tensor:
+        """[N, S, L] in another order of the learners."""
+        return values if learners == 1 else values.gather(-1, (turn % learners).unsqueeze(1).expand(values.shape))
+
+    turn = order + tick.unsqueeze(-1)
+    shares_in_turn, limits_in_turn = picked(shares, turn), picked(limit, turn)
+    executions = []
+    for at in range(learners):
+        book, execution = execute_one(structure, book, shares_in_turn[..., at], limits_in_turn[..., at], mid_x2)
+        executions.append(execution)
+    fills, last_price = executions[0].fills, executions[0].last_price
+    for execution in executions[1:]:
+        fills = fills + execution.fills
+        last_price = torch.where(execution.filled != 0, execution.last_price, last_price)
+    back = order - tick.unsqueeze(-1)
+    filled, paid, remainder = (
+        picked(torch.stack([getattr(execution, name) for execution in executions], -1), back)
+        for name in ("filled", "paid", "remainder")
+    )
+    return book, Execution(filled, paid, last_price, fills, remainder, limit)
+
+
 def clear(
     structure: Structure, book: Book, remainder: Tensor, limit: Tensor, mid_x2: Tensor, coin: Tensor
 ) -> tuple[Book, Auction]:
@@ -102,20 +138,20 @@ def clear(
 
     Args:
         book: all orders, [N, S, K]; may be crossed.
-        remainder: [N, S] int64 shares of the learner, signed; immediate-or-cancel.
-        limit: [N, S] int64 points of that order.
+        remainder: [N, S, L] int64 shares of the learners, signed; immediate-or-cancel.
+        limit: [N, S, L] int64 points of these orders.
         mid_x2: [N, S] int64 half points.
         coin: [N, S] int64, 0 or 1.
 
     Returns:
-        The uncrossed book, limits keener than the band cut to it; and the auction (fills of the K slots and the learner).
+        The uncrossed book, limits keener than the band cut to it; and the auction (fills of the K slots and the learners).
 
     Invariants: fills sum to zero; no other price trades more; nobody trades beyond a limit; best bid < best ask afterwards.
 
     Source: Budish, Cramton and Shim (2015), section VII; exchange rules for opening auctions.
     """
     base = (mid_x2 >> 1).unsqueeze(-1)
-    step, bids, asks = _steps(structure, book, remainder=remainder.unsqueeze(-1), limit=limit.unsqueeze(-1), base=base)
+    step, bids, asks = _steps(structure, book, remainder=remainder, limit=limit, base=base)
 
     def enough(level: Tensor) -> Tensor:
         return torch.where(step >= level, bids, asks).sum(-1, keepdim=True) >= 0.0
@@ -133,13 +169,13 @@ def clear(
     top, bottom = base + structure.band, base - structure.band
     limits = torch.where(book.size > 0, torch.minimum(book.price, top), torch.maximum(book.price, bottom))
     limits = torch.where(book.size != 0, limits, book.price)
-    return replace(book, price=limits, size=book.size - auction.fills[..., :-1]), auction
+    return replace(book, price=limits, size=book.size - auction.fills[..., : structure.slots]), auction
 
 
 def _steps(
     structure: Structure, book: Book, *, remainder: Tensor, limit: Tensor, base: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Steps of the excess as offsets from the base; bids (>= 0) and asks (<= 0). [N, S, K + 1] float32, the learner last.
+    """Steps of the excess as offsets from the base; bids (>= 0) and asks (<= 0). [N, S, K + L] float32, the learners last.
 
     Steps are cut to the band, from the last point before it to its last point. That is what cutting limits keener than the band
     comes to, and it puts orders out of reach, and the empty slots, where the auction never trades: at the end that is theirs.
@@ -153,7 +189,7 @@ def _steps(
 
 
 def _trade(step: Tensor, bids: Tensor, asks: Tensor, *, low: Tensor, mid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Price (an offset from the base) and volume, [N, S, 1], and fills [N, S, K + 1], all float32.
+    """Price (an offset from the base) and volume, [N, S, 1], and fills [N, S, K + L], all float32.
 
     Args:
         low: [N, S, 1], the last level with an excess >= 0: u of `clear`.

@@ -126,13 +126,12 @@ def make_plan(structure: Structure, device: torch.device) -> NoisePlan:
     def block(stream: int, *shape: int) -> Tensor:
         return counters(stream, math.prod(shape), device).reshape(shape)
 
-    streams = family_streams([*structure.families, "maker"])
+    streams = family_streams(structure.families)
 
     def families(kinds: range, *, opening: bool) -> Tensor:
         """[kinds, S, traders]: each family's stream, kind by kind, in the order of the layout; makers draw at openings only."""
-        counts = {name: place.stop - place.start for name, place in structure.families.items()}
-        if opening:
-            counts["maker"] = structure.makers
+        places = structure.families if opening else structure.orders
+        counts = {name: place.stop - place.start for name, place in places.items()}
         blocks = [
             block(streams[name][1 if opening else 0], kinds.stop, structure.num_symbols, count)[kinds.start :]
             for name, count in counts.items()

@@ -1,7 +1,8 @@
 """The numbers of a batch of markets as tensors: those of the configuration, what follows from them, and what an episode draws.
 
 `params.population.maker.skew` is a tensor that broadcasts over the batch: [N, 1] float64 or int64, or [N, 1, k] where the setting
-is a tuple; of a family of single orders [N, 1, 1] float32, or [N, 1, 1, k]. Beside the settings stand numbers that follow from
+is a tuple; of a family of single orders [N, 1, 1] float32, or [N, 1, 1, k]; of what learners order and hold (`PER_LEARNER`)
+[N, 1, 1] float64 or int64. Beside the settings stand numbers that follow from
 them (`DERIVED`): reciprocals, decays, roots. They are made once, by Python, in float64; so a market has the same bits whether a
 number comes from the configuration, from `params=` or from `randomize`.
 """
@@ -182,6 +183,10 @@ def _look(c: Any, path: str) -> Any:
     return c
 
 
+# Numbers of each learner in each symbol, which broadcast over [N, S, L].
+PER_LEARNER = frozenset({"order_size", "position_limit", "per_position_limit", "starting_shares", "commission_rate"})
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a number is: the tensor of its dtype, its columns there, and how it broadcasts."""
@@ -224,9 +229,10 @@ def make_table(config: MarketConfig) -> tuple[Table, dict[str, Number]]:
     places: dict[str, Place] = {}
     for path, value in numbers.items():
         is_tuple = isinstance(value, tuple)
-        per_trader = path.rpartition(".")[0] in singles or path == "population.list_price"
+        of_trader = path.rpartition(".")[0] in singles or path == "population.list_price"
+        per_trader = of_trader or path in PER_LEARNER
         first = value[0] if isinstance(value, tuple) else value
-        dtype = torch.float32 if per_trader else torch.int64 if isinstance(first, int) else torch.float64
+        dtype = torch.float32 if of_trader else torch.int64 if isinstance(first, int) else torch.float64
         width = len(value) if isinstance(value, tuple) else 1
         places[path] = Place(dtype, slice(ends[dtype], ends[dtype] + width), is_tuple, per_trader)
         ends[dtype] += width

@@ -1,8 +1,8 @@
 """The tensors of a batch of markets: the state, and what one phase of the tick hands to the next.
 
-Letters in shapes: N markets, S symbols, A owners (background traders of one symbol), K slots of the book (one per trader, two
-per maker: bids, then asks). Every tensor starts with N. Prices are int64 points, quantities int64 shares (positive buys),
-money int64 points x shares; "half" marks doubled units, so that a mid between two points stays an integer.
+Letters in shapes: N markets, S symbols, A owners (background traders of one symbol), L learners, K slots of the book (one per
+trader, two per maker: bids, then asks). Every tensor starts with N. Prices are int64 points, quantities int64 shares (positive
+buys), money int64 points x shares; "x2" marks doubled units, so that a mid between two points stays an integer.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ class Orders:
 
 @dataclass
 class Execution:
-    """The learner's order against the standing book."""
+    """The learners' orders against the standing book."""
 
-    filled: Tensor  # [N, S] int64 shares, signed
-    paid: Tensor  # [N, S] int64 points x shares, positive when bought
-    last_price: Tensor  # [N, S] int64 points: the worst level it reached; 0 without a fill
+    filled: Tensor  # [N, S, L] int64 shares, signed
+    paid: Tensor  # [N, S, L] int64 points x shares, positive when bought
+    last_price: Tensor  # [N, S] int64 points: the worst level that the last fill reached; 0 without a fill
     fills: Tensor  # [N, S, K] int64 shares of the resting orders, signed by their side
-    remainder: Tensor  # [N, S] int64 shares, signed: what goes on to the auction
-    limit: Tensor  # [N, S] int64 points
+    remainder: Tensor  # [N, S, L] int64 shares, signed: what goes on to the auction
+    limit: Tensor  # [N, S, L] int64 points
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Auction:
 
     price: Tensor  # [N, S] int64 points; meaningless where volume is 0
     volume: Tensor  # [N, S] int64 shares
-    fills: Tensor  # [N, S, K + 1] int64 shares, signed; the learner's remainder last
+    fills: Tensor  # [N, S, K + L] int64 shares, signed; the learners' remainders last
 
 
 @dataclass
@@ -115,33 +115,37 @@ class MarketData:
 
 @dataclass
 class Accounts:
-    """Who owns what. Background inventories are measured from endowments, so all shares add up to the learner's first ones."""
+    """What background traders own, measured from their endowments."""
 
-    cash: Tensor  # [N, S, A] int64 points x shares, background traders
+    cash: Tensor  # [N, S, A] int64 points x shares
     shares: Tensor  # [N, S, A] int64
-    learner_cash: Tensor  # [N] int64
-    learner_shares: Tensor  # [N, S] int64
-    fees: Tensor  # [N] int64: commission taken so far
-    borrow: Tensor  # [N] int64: charge for short positions taken so far
-    borrow_accrued: Tensor  # [N] int64: charge not yet due, in 1e-9 of half a point x share
-    basis: Tensor  # [N, S] int64: signed cost of the learner's open position
-    realized: Tensor  # [N] int64: profit of closed positions less fees and borrow
-    equity_x2: Tensor  # [N] int64: twice the learner's marked equity
-    ruined: (
-        Tensor  # [N] bool: whether equity was at or below the maintenance level at the end of any tick of the episode
-    )
-    filled: Tensor  # [N, S] int64 shares the learner traded this tick, signed
-    turnover: Tensor  # [N] int64 points x shares the learner traded this tick, both sides positive
+
+
+@dataclass
+class Ledger:
+    """What learners own, and what is booked for them alone. With the background's, shares add up to those of the start."""
+
+    cash: Tensor  # [N, L] int64 points x shares
+    shares: Tensor  # [N, S, L] int64
+    fees: Tensor  # [N, L] int64: commission taken so far
+    borrow: Tensor  # [N, L] int64: charge for short positions taken so far
+    borrow_accrued: Tensor  # [N, L] int64: charge not yet due, in 1e-9 of half a point x share
+    basis: Tensor  # [N, S, L] int64: signed cost of the open position
+    realized: Tensor  # [N, L] int64: profit of closed positions less fees and borrow
+    equity_x2: Tensor  # [N, L] int64: twice the marked equity
+    ruined: Tensor  # [N, L] bool: equity was at or below the maintenance level at the end of any tick of the episode
+    filled: Tensor  # [N, S, L] int64 shares traded this tick, signed
+    turnover: Tensor  # [N, L] int64 points x shares traded this tick, both sides positive
 
 
 @dataclass
 class RewardMemory:
     """What path-dependent rewards remember."""
 
-    peak_x2: Tensor  # [N] int64: twice the highest equity so far
-    drawdown: Tensor  # [N] float64: fraction below the peak
-    mean_return: Tensor  # [N] float64: exponential mean of returns
-    mean_square: Tensor  # [N] float64: of squared returns
+    peak_x2: Tensor  # [N, L] int64: twice the highest equity so far
+    drawdown: Tensor  # [N, L] float64: fraction below the peak
+    mean_return: Tensor  # [N, L] float64: exponential mean of returns
+    mean_square: Tensor  # [N, L] float64: of squared returns
 
 
 @dataclass
@@ -153,6 +157,7 @@ class MarketState:
     book: Book
     market_data: MarketData
     accounts: Accounts
+    ledger: Ledger
     traders: dict[str, Any]
     reward: RewardMemory
 

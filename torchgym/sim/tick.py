@@ -15,7 +15,6 @@ from torchgym.sim import accounts, actions, fundamental, market_data, matching, 
 from torchgym.sim.noise import Noise, NoisePlan
 from torchgym.sim.params import Params
 from torchgym.sim.state import (
-    Accounts,
     Book,
     Clock,
     MarketState,
@@ -23,7 +22,6 @@ from torchgym.sim.state import (
     RewardMemory,
     total_log_volatility,
 )
-from torchgym.sim.traders import maker
 from torchgym.sim.traders.signals import read_signals
 
 Watch = Callable[[str, dict[str, object]], None]
@@ -40,12 +38,12 @@ def tick(
 ) -> MarketState:
     """Advance every market by one tick.
 
-    Everybody decides on the end of the last tick. The learner's order executes first, against the book it saw; then the
+    Everybody decides on the end of the last tick. The learners' orders execute first, against the book they saw; then the
     background traders' orders replace their old ones, the makers move their quotes, and all of them meet in the auction.
     Afterwards value and news move, the makers learn and quote anew, and what everybody can see is recorded.
 
     Args:
-        action: [N, S] int64, a choice of the configured action scheme.
+        action: [N, L * S], of the configured action scheme; see `torchgym.sim.actions.orders`.
         draws: this tick's random numbers.
         watch: called after each phase with its name and products, for checks; None costs nothing.
 
@@ -54,23 +52,28 @@ def tick(
     """
     now = state.clock.tick + 1
     mid_x2 = state.market_data.mids_x2[..., -1]
-    reference = state.traders["maker"].reference
-    signals = read_signals(params, state, reference)
+    signals = read_signals(params, state)
 
-    shares, limit = actions.order(structure, params, state, action)
-    book, execution = matching.EXECUTIONS[structure.execution](structure, state.book, shares, limit, mid_x2)
+    shares, limit = actions.orders(structure, params, state, action)
+    book, execution = matching.take(structure, state.book, shares, limit, mid_x2, now)
     _tell(watch, "execute", state=state, book=book, execution=execution)
 
     orders, memories = traders.decide(structure, params, state, signals=signals, noise=draws)
     book = _submit(book, orders, now)
-    book = maker.renew(structure, book, state.book)
+    book = traders.renew(structure, book, state.book)
     book, auction = matching.clear(structure, book, execution.remainder, limit, mid_x2, draws.coin)
     _tell(watch, "clear", state=state, book=book, auction=auction)
 
-    balances = accounts.settle(
-        structure, params, state.accounts, execution=execution, auction=auction, standing_price=state.book.price
+    owned, ledger = accounts.settle(
+        structure,
+        params,
+        state.accounts,
+        state.ledger,
+        execution=execution,
+        auction=auction,
+        standing_price=state.book.price,
     )
-    _tell(watch, "settle", state=state, accounts=balances)
+    _tell(watch, "settle", state=state, accounts=owned, ledger=ledger)
 
     log_close = market_data.log_price(params, 2 * auction.price)
     memories = traders.settle(
@@ -79,22 +82,16 @@ def tick(
     value = fundamental.advance(structure, params, state.value, draws)
     _tell(watch, "advance", state=state, value=value)
 
-    makers = memories["maker"]
-    surprised, report = maker.surprise(
-        params, makers, signals=signals, execution=execution, auction=auction, mid_x2=mid_x2
-    )
-    makers = maker.learn(
-        params, makers, signals=signals, surprised=surprised, report=report, public_move=value.public_move
-    )
-    book = maker.quote(
-        structure,
+    memories = traders.learn(
         params,
-        makers,
-        half_spread=signals.maker_half_spread,
-        shares=balances.shares[..., structure.maker_owners],
-        book=matching.expire(book, now),
+        memories,
+        signals=signals,
+        execution=execution,
+        auction=auction,
+        mid_x2=mid_x2,
+        public_move=value.public_move,
     )
-    memories["maker"] = makers
+    book = traders.quote(structure, params, memories, signals, owned.shares, matching.expire(book, now))
     _tell(watch, "quote", state=state, book=book)
 
     data = market_data.measure(
@@ -104,19 +101,20 @@ def tick(
         execution=execution,
         auction=auction,
         fresh=orders.size,
-        reference=makers.reference,
+        reference=memories["maker"].reference,
     )
     _tell(watch, "measure", state=state, market_data=data)
     mid_x2 = data.mids_x2[..., -1]
-    liquidation = _liquidation(structure, balances, book, mid_x2)
-    balances = accounts.mark(params, balances, mid_x2, liquidation, now=now)
-    _tell(watch, "mark", state=state, accounts=balances)
+    liquidation = _liquidation(structure, ledger.shares, book, mid_x2)
+    ledger = accounts.mark(params, ledger, mid_x2, liquidation, now=now)
+    _tell(watch, "mark", state=state, accounts=owned, ledger=ledger)
     return MarketState(
         clock=replace(state.clock, tick=now),
         value=value,
         book=book,
         market_data=data,
-        accounts=balances,
+        accounts=owned,
+        ledger=ledger,
         traders=memories,
         reward=state.reward,
     )
@@ -133,17 +131,20 @@ def _submit(book: Book, orders: Orders, now: Tensor) -> Book:
     return matching.replace_orders(book, orders.price.to(torch.int64), orders.size.to(torch.int64), expiry)
 
 
-def _liquidation(structure: Structure, balances: Accounts, book: Book, mid_x2: Tensor) -> Tensor | None:
-    """What the learner's shares are marked at, [N, S] int64 half units; None where they are marked at the mid."""
+def _liquidation(structure: Structure, shares: Tensor, book: Book, mid_x2: Tensor) -> Tensor | None:
+    """What the learners' shares [N, S, L] are marked at, int64 half units; None where they are marked at the mid.
+
+    Each is marked as if it were the only one to unwind.
+    """
     if structure.mark == "mid":
         return None
-    return matching.liquidation_value(structure, book, balances.learner_shares, mid_x2)
+    return torch.stack([matching.liquidation_value(structure, book, own, mid_x2) for own in shares.unbind(-1)], dim=-1)
 
 
 def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor, episode: Tensor) -> MarketState:
     """A market as it opens, before its warm-up: traits, inventories, opening quotes; seed and episode [N] int64.
 
-    The learner's shares are marked at these quotes.
+    The learners' shares are marked at these quotes.
     """
     key = random.make_key(seed, episode)
     draws = noise.draw_start(structure, plan, key)
@@ -155,8 +156,8 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
 
     empty = torch.zeros((*shares.shape[:2], structure.slots), dtype=torch.int64, device=shares.device)
     book = Book(price=empty + 1, size=empty, expiry=empty.clone())
-    balances = accounts.start(params, shares)
-    equity_x2 = balances.equity_x2
+    owned, ledger = accounts.start(structure, params, shares)
+    equity_x2 = ledger.equity_x2
     nothing = torch.zeros_like(equity_x2, dtype=torch.float64)
     state = MarketState(
         clock=Clock(
@@ -169,26 +170,19 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
         value=value,
         book=book,
         market_data=market_data.start(params, book, reference, variance),
-        accounts=balances,
+        accounts=owned,
+        ledger=ledger,
         traders=memories,
         reward=RewardMemory(
             peak_x2=equity_x2.clone(), drawdown=nothing, mean_return=nothing.clone(), mean_square=nothing.clone()
         ),
     )
-    width = read_signals(params, state, reference).maker_half_spread
-    book = maker.quote(
-        structure,
-        params,
-        memories["maker"],
-        half_spread=width,
-        shares=shares[..., structure.maker_owners],
-        book=book,
-    )
+    book = traders.quote(structure, params, memories, read_signals(params, state), shares, book)
     data = market_data.start(params, book, reference, variance)
     mid_x2 = data.mids_x2[..., -1]
-    balances = accounts.appraise(balances, mid_x2, _liquidation(structure, balances, book, mid_x2))
-    memory = replace(state.reward, peak_x2=balances.equity_x2.clone())
-    state = replace(state, book=book, market_data=data, accounts=balances, reward=memory)
+    ledger = accounts.appraise(ledger, mid_x2, _liquidation(structure, ledger.shares, book, mid_x2))
+    memory = replace(state.reward, peak_x2=ledger.equity_x2.clone())
+    state = replace(state, book=book, market_data=data, ledger=ledger, reward=memory)
     # The layout in memory that every later tick has too; with another one the tick would be compiled twice. A copy, because
     # contiguous() lets any stride stand in a dimension of one, as those of a single market are.
     return map_tensors(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), state)

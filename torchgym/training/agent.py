@@ -31,14 +31,18 @@ class Agent(nn.Module):
         settings: `hidden` and `inputs`.
 
     Raises:
-        ValueError: for inputs that the configured features do not show, listing those that they do.
+        ValueError: for inputs that the configured features do not show, listing those that they do; for actions that are no
+            choices.
     """
 
     def __init__(self, config: MarketConfig, settings: PPOSettings) -> None:
         super().__init__()
         self.config = config
         self.settings = settings
-        symbols, choices = config.num_symbols, actions.scheme(config).choices
+        symbols, space = config.num_symbols, actions.scheme(config).space
+        if not isinstance(space, actions.Choices):
+            raise ValueError(f"this agent takes choices, and action={config.action!r} has none: use {_with_choices()}")
+        choices = space.count
         columns, account = _columns(config, settings.inputs), len(account_names(config))
         shape = (choices,) if symbols == 1 else (symbols, choices)
         self._logits = _Network(columns, account, settings.hidden, shape)
@@ -94,6 +98,11 @@ class _Choices(Independent):
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__(Categorical(logits=logits, validate_args=False), 1, validate_args=False)
+
+
+def _with_choices() -> str:
+    """Names of the action schemes that have choices."""
+    return ", ".join(repr(name) for name, row in actions.ACTIONS.items() if isinstance(row.space, actions.Choices))
 
 
 def _columns(config: MarketConfig, inputs: tuple[str, ...]) -> Tensor:

@@ -180,7 +180,7 @@ def _play(
     memories: list[Memory] = [{} for _ in attempts]
     start, last = result.info["equity"], ticks - UNWIND
     turnover, quoted, paper = torch.zeros_like(start), torch.zeros_like(start), start
-    owed = torch.zeros_like(market.live.accounts.equity_x2)
+    owed = torch.zeros_like(market.live.ledger.equity_x2[:, 0])
     for now in range(ticks):
         shares = _shares(market, config, attempts, memories, columns(market, result), now, last)
         action = torch.full_like(result.info["position"], _HOLD)
@@ -219,7 +219,7 @@ def _shares(
     last: int,
 ) -> Tensor:
     """What every policy trades now within its order and limit, [N] int64 shares; from `last` on all of them get out."""
-    position = market.live.accounts.learner_shares[:, 0].clone()
+    position = market.live.ledger.shares[:, 0, 0].clone()
     count, wanted = position.numel() // len(attempts), []
     for at, (attempt, memory) in enumerate(zip(attempts, memories, strict=True)):
         rows = slice(at * count, (at + 1) * count)
@@ -235,7 +235,7 @@ def _left(market: Market, rate: float) -> Tensor:
     """What the shares still held would fetch from the book, less commission, [N] float64 currency."""
     state = market.state
     mid_x2 = state.market_data.mids_x2[..., -1]
-    half = matching.liquidation_value(market.structure, state.book, state.accounts.learner_shares, mid_x2)
+    half = matching.liquidation_value(market.structure, state.book, state.ledger.shares[..., 0], mid_x2)
     worth = half.to(torch.float64) * (0.5 * market.config.point_size)
     return (worth - rate * worth.abs()).sum(-1)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
-from torchgym.config.validation import check_count
+from torchgym.config.validation import check_count, check_one_learner
 from torchgym.engine import Market, consecutive_seeds
 from torchgym.files import finite
 from torchgym.lab.performance.comparison import Comparison, mean_interval, paired
@@ -164,6 +164,7 @@ def evaluate(
         known = ", ".join(policies) or "none: no policy was given"
         raise ValueError(f"unknown policy {agent!r}: choose from {known}")
     check_count("episodes", episodes, 2)
+    check_one_learner("evaluate", config)
     rate = ticks_per_year / config.ticks_per_action
     check_periods(rate)
     market = Market(config, episodes, seed=seed, device=device, compile=compile)

@@ -94,11 +94,11 @@ def trace(
 def _decide(market: Market, action: Tensor, ticks: int, after_tick: Callable[[], None]) -> StepResult:
     """One decision of so many ticks in a market of single ticks, as `Market.step` gives it: sums in the same order."""
     result = market.step(action)
-    turnover = market.live.accounts.turnover
+    turnover = market.live.ledger.turnover[:, 0]
     after_tick()
     for _ in range(ticks - 1):
         latest = market.step()
-        turnover = turnover + market.live.accounts.turnover
+        turnover = turnover + market.live.ledger.turnover[:, 0]
         after_tick()
         summed = {name: result.info[name] + term for name, term in latest.info.items() if name.startswith("reward_")}
         result = replace(
@@ -126,8 +126,8 @@ class _Path:
         """Put the state down as the next row."""
         state, row = self.market.live, len(self.filled)
         self.recorder.write(row, self.market.params, state)
-        self.filled.append(state.accounts.filled[0].cpu())
-        self.turnover.append(state.accounts.turnover[0].cpu())
+        self.filled.append(state.ledger.filled[0, :, 0].cpu())
+        self.turnover.append(state.ledger.turnover[0, 0].cpu())
         if row in self.moments:
             prices, sizes = depth(state)
             self.books[row] = prices.cpu(), sizes.cpu()

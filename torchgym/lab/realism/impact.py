@@ -13,6 +13,7 @@ from torchgym.config import MarketConfig
 from torchgym.engine import Market
 from torchgym.lab.realism import statistics
 from torchgym.progress import Count, silent
+from torchgym.sim import actions
 
 SIZES = (1, 2, 4, 8, 16, 32)  # shares per tick
 DURATION = 60  # ticks, an hour
@@ -169,9 +170,7 @@ def _one_moment(
 
 def _send(market: Market, shares: int, duration: int, watch: int) -> tuple[Tensor, Tensor, Tensor]:
     """Trade for `duration` ticks in the first symbol, then watch: log mid [N, watch]; own and all shares [N] of the duration."""
-    choice = market.scheme.hold
-    assert choice is not None
-    hold = torch.full((market.num_envs, market.config.num_symbols), choice, device=market.device)
+    hold = actions.hold(market.config, market.num_envs, market.device)
     action = hold.clone()
     action[:, 0] += shares
     path, filled, volume = [], [], []

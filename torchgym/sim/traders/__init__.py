@@ -2,7 +2,7 @@
 
 A family is one file with a `start` and a `decide` (and a `settle`, if it must remember its fills), and one row of `TRADERS`; its
 settings are a field of `torchgym.config.Population`, or a row of `torchgym.config.FAMILIES` where it lives in a program of one's
-own. Makers quote both sides and have phases of their own (`maker`).
+own. Makers are the family that quotes both sides: it has a `learn` and a `quote` in place of a `decide`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from torchgym.config import Structure
-from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, Noise, StartNoise
 from torchgym.sim.params import Params
-from torchgym.sim.state import Accounts, Auction, Execution, MarketState, Orders, Value
+from torchgym.sim.state import Accounts, Auction, Book, Execution, MarketState, Orders, Value
 from torchgym.sim.traders import maker, meta_order, news, noise_trader, pairs, reversion, rotator, stop, trend, value
 from torchgym.sim.traders.intent import AT_MARKET, OrderIntent, orders_of, toward_target
 from torchgym.sim.traders.signals import Signals, activity_of
@@ -28,17 +27,25 @@ from torchgym.table import Table, check_made
 
 @dataclass(frozen=True)
 class TraderFamily:
-    """Functions of one family of single-order traders; n traders per symbol.
+    """Functions of one family; n traders per symbol.
 
     `start(structure, params, draws, log_mid) -> (memory, shares)`: log_mid [N, S, 1] float32, shares [N, S, n] float32 holding
-    integers.
+    integers. Makers get log_mid as [N, S] float64.
+
+    Traders with one order each:
     `decide(structure, params, memory, *, signals, shares, draws) -> (OrderIntent, memory)`.
     `settle(memory, *, shares_before, fills, log_close) -> memory`: float32 holding integers.
+
+    Makers, whose memory has their `reference` price [N, S] float64 points:
+    `learn(params, memory, *, signals, execution, auction, mid_x2, public_move) -> memory`.
+    `quote(structure, params, memory, *, half_spread, shares, book) -> book`.
     """
 
     start: Callable[..., tuple[Any, Tensor]]
-    decide: Callable[..., tuple[OrderIntent, Any]]
+    decide: Callable[..., tuple[OrderIntent, Any]] | None = None
     settle: Callable[..., Any] | None = None
+    learn: Callable[..., Any] | None = None
+    quote: Callable[..., Book] | None = None
 
 
 TRADERS: Table[TraderFamily] = Table(
@@ -53,6 +60,7 @@ TRADERS: Table[TraderFamily] = Table(
         "stop": TraderFamily(stop.start, stop.decide, stop.settle),
         "pairs": TraderFamily(pairs.start, pairs.decide),
         "rotator": TraderFamily(rotator.start, rotator.decide),
+        "maker": TraderFamily(maker.start, learn=maker.learn, quote=maker.quote),
     },
 )
 
@@ -82,14 +90,12 @@ def start(
     held = []
     opening = log_mid.to(torch.float32).unsqueeze(-1)
     for name, place in structure.families.items():
-        memory, shares = TRADERS[name].start(structure, params, noise.trader(place), opening)
+        seen = log_mid if name == "maker" else opening
+        memory, shares = TRADERS[name].start(structure, params, noise.trader(place), seen)
         check_made(f"start of TRADERS[{name!r}]", shares, _shape(log_mid, place), torch.float32)
         if memory is not None:
             memories[name] = memory
         held.append(shares - absorbed if name == "value" and absorbed is not None else shares)
-    reference = params.list_price.to(torch.float64) * exact.exp(log_mid)
-    memories["maker"], shares = maker.start(structure, params, noise.trader(structure.maker_owners), reference)
-    held.append(shares)
     owned = torch.cat(held, dim=-1).to(torch.int64)
     owned[..., 0] -= owned.sum(-1)
     return memories, owned, log_mid
@@ -100,18 +106,20 @@ def decide(
 ) -> tuple[Orders, dict[str, Any]]:
     """Everybody's orders for this tick, [N, S, singles] float32 holding integers, and the new memories."""
     memories = dict(state.traders)
-    wishes = []
-    counts = [place.stop - place.start for place in structure.families.values()]
+    intents = []
+    counts = [place.stop - place.start for place in structure.orders.values()]
     held = state.accounts.shares[..., : structure.singles].to(torch.float32).split(counts, dim=-1)
     numbers = noise.traders.split(counts, dim=-1)
-    for name, shares, own in zip(structure.families, held, numbers, strict=True):
-        intent, memory = TRADERS[name].decide(
+    for name, shares, own in zip(structure.orders, held, numbers, strict=True):
+        decide = TRADERS[name].decide
+        assert decide is not None, name
+        intent, memory = decide(
             structure, params, state.traders.get(name), signals=signals, shares=shares, draws=Draws(*own.unbind(1))
         )
-        wishes.append(_checked(name, intent, params[f"population.{name}.max_size"], shares.shape))
+        intents.append(_checked(name, intent, params[f"population.{name}.max_size"], shares.shape))
         if memory is not None:
             memories[name] = memory
-    return orders_of(params, signals, wishes), memories
+    return orders_of(params, signals, intents), memories
 
 
 def _shape(per_symbol: Tensor, place: slice) -> tuple[int, ...]:
@@ -120,7 +128,7 @@ def _shape(per_symbol: Tensor, place: slice) -> tuple[int, ...]:
 
 
 def _checked(name: str, intent: OrderIntent, max_size: Tensor, shape: Sequence[int]) -> OrderIntent:
-    """The wish; no order of an added family exceeds its `max_size`, on which the bound on exact sums counts.
+    """The intent; no order of an added family exceeds its `max_size`, on which the bound on exact sums counts.
 
     Raises:
         ValueError: naming the family and what is wrong.
@@ -131,7 +139,7 @@ def _checked(name: str, intent: OrderIntent, max_size: Tensor, shape: Sequence[i
         own = entry.name in ("acts", "side")  # each trader has its own; the others may be one number for all, [N, 1, 1]
         if isinstance(value, Tensor) and (own or value.shape != max_size.shape):
             dtype = torch.bool if entry.name == "acts" else torch.float32
-            check_made(f"{entry.name} of the wish of {row}", value, shape, dtype)
+            check_made(f"{entry.name} of the intent of {row}", value, shape, dtype)
     if not TRADERS.added([name]):
         return intent
     most = torch.as_tensor(intent.most, dtype=torch.float32, device=max_size.device)
@@ -149,8 +157,8 @@ def settle(
 ) -> dict[str, Any]:
     """Tell the families that care what they traded; log_close [N, S] float64, the auction's price over the list price."""
     updated = dict(memories)
-    fills = (execution.fills + auction.fills[..., :-1]).to(torch.float32)
-    for name, place in structure.families.items():
+    fills = (execution.fills + auction.fills[..., : structure.slots]).to(torch.float32)
+    for name, place in structure.orders.items():
         remember = TRADERS[name].settle
         if remember is not None:
             updated[name] = remember(
@@ -162,6 +170,38 @@ def settle(
     return updated
 
 
+def renew(structure: Structure, book: Book, standing: Book) -> Book:
+    """Makers cancel and replace their quotes before the auction: the same prices, and the sizes of the `standing` book again.
+
+    So they are whole also where a learner has taken some of them.
+    """
+    singles = structure.singles
+    return dataclasses.replace(book, size=torch.cat([book.size[..., :singles], standing.size[..., singles:]], dim=-1))
+
+
+def learn(params: Params, memories: dict[str, Any], **told: Any) -> dict[str, Any]:
+    """Makers take in what was traded and what became public; see `TraderFamily`."""
+    function = TRADERS["maker"].learn
+    assert function is not None
+    return {**memories, "maker": function(params, memories["maker"], **told)}
+
+
+def quote(
+    structure: Structure, params: Params, memories: dict[str, Any], signals: Signals, shares: Tensor, book: Book
+) -> Book:
+    """The book with the makers' new quotes; shares [N, S, A] int64, of all owners."""
+    function = TRADERS["maker"].quote
+    assert function is not None
+    return function(
+        structure,
+        params,
+        memories["maker"],
+        half_spread=signals.maker_half_spread,
+        shares=shares[..., structure.families["maker"]],
+        book=book,
+    )
+
+
 __all__ = [
     "AT_MARKET",
     "TRADERS",
@@ -170,8 +210,9 @@ __all__ = [
     "TraderFamily",
     "activity_of",
     "decide",
-    "maker",
-    "see",
+    "learn",
+    "quote",
+    "renew",
     "settle",
     "start",
     "toward_target",

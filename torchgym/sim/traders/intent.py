@@ -1,4 +1,4 @@
-"""What the families wish to do, and how their wishes become orders: once, over all traders together."""
+"""What the families intend, and how that becomes orders: once, over all traders together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANY_PRICE = 1e3  # the reach of those without a limit of their own: beyond every
 
 @dataclass
 class OrderIntent:
-    """One family's wish for this tick: [N, S, n] float32, [N, 1, 1] where all its traders have the same, or a number.
+    """What one family intends for this tick: [N, S, n] float32, [N, 1, 1] where all its traders have the same, or a number.
 
     The size is `size * exp(growth)`, at most `most`, rounded up. The limit is a marketable order's, or a worse one if the trader
     insists on its own limit or waits behind the best price of its side; it is rounded away from trading.
@@ -65,16 +65,16 @@ def market_or_touch(takes: Tensor, life: Tensor | float) -> tuple[Tensor, Tensor
     )
 
 
-def orders_of(params: Params, signals: Signals, wishes: list[OrderIntent]) -> Orders:
+def orders_of(params: Params, signals: Signals, intents: list[OrderIntent]) -> Orders:
     """The orders of all families, side by side in the order given: [N, S, singles] float32 holding integers.
 
     Those who rest have size 0 and a price of no meaning; a price is never below one point. Masks stay within a family and
     only floats are joined: a compiled graph writes a joined tensor to memory, which is slow lane by lane for bools.
     """
-    sides = [torch.where(intent.acts, intent.side, 0.0) for intent in wishes]
+    sides = [torch.where(intent.acts, intent.side, 0.0) for intent in intents]
 
     def join(name: str) -> Tensor:
-        return _join([getattr(intent, name) for intent in wishes], sides)
+        return _join([getattr(intent, name) for intent in intents], sides)
 
     side = torch.cat(sides, dim=-1)
     factor, limit = exact.exp(torch.cat([join("growth"), side * join("reach")], dim=-1)).chunk(2, dim=-1)

@@ -23,14 +23,15 @@ class MakerMemory:
 
     reference: Tensor  # points: what makers take the price to be, and quote around
     expected: Tensor  # [N, S, 3] points: exponential means of past surprises
-    reported: Tensor  # points: surprise in the learner's trades of the last tick, not yet learnt from
+    reported: Tensor  # points: surprise in learners' trades of the last tick, not yet learnt from
     depth: Tensor  # [N, S, M] float64: distance of a maker's quote, half-spreads
     size: Tensor  # [N, S, M] float64: shares of a full quote, whole
 
 
-def start(structure: Structure, params: Params, draws: StartDraws, reference: Tensor) -> tuple[MakerMemory, Tensor]:
-    """Traits from the seed, the reference at the opening price ([N, S] float64 points), a partly common inventory."""
+def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tensor) -> tuple[MakerMemory, Tensor]:
+    """Traits from the seed, the reference at the opening price, a partly common inventory; log_mid [N, S] float64."""
     family = params.population.maker
+    reference = params.list_price.to(torch.float64) * exact.exp(log_mid)
 
     def per_maker(number: Tensor) -> Tensor:
         return number.unsqueeze(-1)
@@ -53,15 +54,6 @@ def start(structure: Structure, params: Params, draws: StartDraws, reference: Te
     return memory, inventory
 
 
-def renew(structure: Structure, book: Book, standing: Book) -> Book:
-    """Makers cancel and replace their quotes before the auction: the same prices, and the sizes of the `standing` book again.
-
-    So they are whole also where the learner has taken some of them.
-    """
-    singles = structure.singles
-    return replace(book, size=torch.cat([book.size[..., :singles], standing.size[..., singles:]], dim=-1))
-
-
 def surprise(
     params: Params,
     memory: MakerMemory,
@@ -73,8 +65,8 @@ def surprise(
 ) -> tuple[Tensor, Tensor]:
     """How far from the mid the market traded, [N, S] float64 points.
 
-    The first is this tick's: the auction's price, plus what was reported of the learner's trades a tick ago. The second is the
-    report for the next tick, of what the learner took from the standing book: makers read a trade's side more than its size,
+    The first is this tick's: the auction's price, plus what was reported of learners' trades a tick ago. The second is the
+    report for the next tick, of what learners took from the standing book: makers read a trade's side more than its size,
 
         report = side * trade_impact * volatility * reference * sqrt(shares / usual volume)
 
@@ -84,10 +76,11 @@ def surprise(
     its scale in units of volatility and volume, Tóth et al. (2011), Anomalous price impact.
     """
     in_auction = torch.where(auction.volume > 0, 2 * auction.price - mid_x2, 0).to(torch.float64) * 0.5
-    relative = execution.filled.abs().to(torch.float64) * params.per_usual_volume
+    relative = execution.filled.abs().to(torch.float64) * params.per_usual_volume.unsqueeze(-1)
     side = torch.sign(execution.filled).to(torch.float64)
     worth = params.population.maker.trade_impact * signals.maker_volatility * memory.reference
-    return in_auction + memory.reported, side * worth * exact.sqrt(relative)
+    first, *others = (side * worth.unsqueeze(-1) * exact.sqrt(relative)).unbind(-1)
+    return in_auction + memory.reported, sum(others, start=first)
 
 
 def learn(
@@ -95,8 +88,9 @@ def learn(
     memory: MakerMemory,
     *,
     signals: Signals,
-    surprised: Tensor,
-    report: Tensor,
+    execution: Execution,
+    auction: Auction,
+    mid_x2: Tensor,
     public_move: Tensor,
 ) -> MakerMemory:
     """New reference price: follow the part of the surprise that recent ones did not announce, stay near the mid, take in news.
@@ -110,6 +104,7 @@ def learn(
     Source: the surprise in the flow moves the price, not the flow, Lillo and Farmer (2004); fading impact, Bouchaud, Gefen,
     Potters and Wyart (2004), Fluctuations and response in financial markets.
     """
+    surprised, report = surprise(params, memory, signals=signals, execution=execution, auction=auction, mid_x2=mid_x2)
     family = params.population.maker
     cap = family.surprise_cap * signals.maker_volatility * memory.reference + family.surprise_cap_points
     signal = cap * exact.tanh(surprised / cap)

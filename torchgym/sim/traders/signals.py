@@ -39,12 +39,9 @@ class Signals:
     maker_gain: Tensor  # [N, S] float64: how far makers follow a surprise
 
 
-def read_signals(params: Params, state: MarketState, reference: Tensor) -> Signals:
-    """Gather the signals.
-
-    Args:
-        reference: [N, S] float64 points, the makers' reference price.
-    """
+def read_signals(params: Params, state: MarketState) -> Signals:
+    """Gather the signals."""
+    reference = state.traders["maker"].reference
     market_data, value = state.market_data, state.value
     mid = market_data.mids_x2[..., -1].to(torch.float64) * 0.5
     short, middle, long = (market_data.variance[..., k] for k in range(3))

@@ -59,10 +59,10 @@ class History:
         tones, before = self._read_tones(state), self.rows[-1] if self.rows else None
         fresh = newcomers(self._tones, tones)
         self._tones = tones
-        point, market_data, accounts, at = self.config.point_size, state.market_data, state.accounts, (0, self.symbol)
+        point, market_data, ledger, at = self.config.point_size, state.market_data, state.ledger, (0, self.symbol)
         whole = (  # the numbers of a recorded path's entries, in a third of the time
             *(state.clock.tick[0], market_data.bid[at], market_data.ask[at], market_data.close[at]),
-            *(accounts.learner_shares[at], accounts.learner_cash[0], accounts.equity_x2[0]),
+            *(ledger.shares[at][0], ledger.cash[0, 0], ledger.equity_x2[0, 0]),
         )
         tick, bid, ask, last, position, cash, equity_x2 = torch.stack(whole).tolist()
         equity = 0.5 * equity_x2 * point

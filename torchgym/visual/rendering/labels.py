@@ -52,7 +52,7 @@ def news_label(state: MarketState, symbol: int) -> str:
 
 def ending(state: MarketState) -> str:
     """How the episode has ended: "ruined", "time is up", or nothing while it goes on."""
-    if bool(state.accounts.ruined[0]):
+    if bool(state.ledger.ruined[0, 0]):
         return "ruined"
     return "time is up" if int(state.clock.tick[0]) >= int(state.clock.last[0]) else ""
 
