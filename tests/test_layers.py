@@ -289,10 +289,10 @@ def test_a_forbidden_import_is_found(file: str, source: str) -> None:
             "from torchgym.envs.torchrl import MarketEnv\nfrom torchgym.quant_gym import PyVecTradingEnv",
         ),
         (
-            "cli/realism.py",
+            "cli/markets.py",
             "from torchgym.visual.plots import realism_panel\nfrom torchgym.lab.realism import scorecard",
         ),
-        ("cli/ladder.py", "from torchgym.training import Trainer\nfrom torchgym.cli.output import number"),
+        ("cli/agents.py", "from torchgym.training import Trainer\nfrom torchgym.cli.output import number"),
         ("__main__.py", "from torchgym.cli import main"),
     ],
 )

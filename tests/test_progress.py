@@ -182,7 +182,7 @@ def test_a_pipe_gets_plain_lines(environment: dict[str, str]) -> None:
 
 def test_a_terminal_gets_bars_and_whole_lines_of_others() -> None:
     written = on_a_terminal()
-    assert "\x1b[?25l" in written and "decisions" in written and "40/40" in written
+    assert "\x1b[?25l" in written and "decisions" in written and "40 of 40" in written
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
     for number in range(5):
         assert len(re.findall(rf"torchgym: compiling the step, message {number} *\r\n", text)) == 1

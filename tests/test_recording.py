@@ -21,7 +21,7 @@ from markets import EVERYTHING, cold, toy
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
-from torchgym.cli.record import Record, run
+from torchgym.cli.markets import Record
 from torchgym.engine import StepResult
 from torchgym.lab.policies import BASELINES
 from torchgym.readout import features
@@ -564,7 +564,7 @@ def test_the_command_records_and_says_how_to_read(tmp_path: Path, capsys: pytest
     pytest.importorskip("rich")
     path = tmp_path / "new" / "toy.parquet"
     options = {"preset": "toy", "episodes": 3, "ticks": 6, "ticks_per_action": 2, "symbols": 2, "seed": 8}
-    assert run(Record(**options, policy="random", markets=2, features=False, output=path)) == 0
+    assert Record(**options, policy="random", markets=2, features=False, output=path).execute() == 0
     shown = capsys.readouterr().out
     assert "3 episodes, 24 rows of 32 columns" in shown
     assert f'pandas.read_parquet("{path}", dtype_backend="pyarrow")' in shown
@@ -573,8 +573,8 @@ def test_the_command_records_and_says_how_to_read(tmp_path: Path, capsys: pytest
     about = read_about(path)
     assert (about["preset"], about["policy"], about["seed"], about["episodes"]) == ("toy", "random", "8", "3")
     with pytest.raises(FileExistsError):
-        run(Record(**options, output=path))
-    assert run(Record(**options, output=path, overwrite=True)) == 0
+        Record(**options, output=path).execute()
+    assert Record(**options, output=path, overwrite=True).execute() == 0
     assert pl.read_parquet(path)["action"].unique().drop_nulls().to_list() == [1]
     assert len(describe(path)) == 32 + 54 + 4
 
@@ -582,13 +582,13 @@ def test_the_command_records_and_says_how_to_read(tmp_path: Path, capsys: pytest
 def test_the_commands_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rich")
     monkeypatch.chdir(tmp_path)
-    assert run(Record(preset="toy", episodes=1, ticks=2)) == 0
+    assert Record(preset="toy", episodes=1, ticks=2).execute() == 0
     assert pq.read_metadata("runs/record/toy.parquet").num_rows == 3
 
 
 def test_the_command_lists_policies_that_make_sense() -> None:
     with pytest.raises(ValueError, match="unknown policy 'twap_liquidator': choose one of hold, random"):
-        run(Record(preset="toy", policy="twap_liquidator"))
+        Record(preset="toy", policy="twap_liquidator").execute()
 
 
 def test_the_command_records_a_trained_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -602,11 +602,11 @@ def test_the_command_records_a_trained_agent(tmp_path: Path, monkeypatch: pytest
     trained.save(tmp_path / "first")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="--ticks-per-action, --policy: the run first has decided that; leave it out"):
-        run(Record(run=Path("first"), policy="random", ticks_per_action=2))
+        Record(run=Path("first"), policy="random", ticks_per_action=2).execute()
     with pytest.raises(ValueError, match="does not exist"):
-        run(Record(run=Path("second")))
+        Record(run=Path("second")).execute()
     assert not (tmp_path / "runs").exists()
-    assert run(Record(run=Path("first"), episodes=3, seed=20_000_000, markets=2)) == 0
+    assert Record(run=Path("first"), episodes=3, seed=20_000_000, markets=2).execute() == 0
     path = tmp_path / "runs/record/first.parquet"
     assert read_config(path) == config
     about = read_about(path)
@@ -623,4 +623,4 @@ def test_the_command_records_a_trained_agent(tmp_path: Path, monkeypatch: pytest
 def test_what_a_run_has_decided_cannot_be_asked_for(option: dict[str, Any]) -> None:
     (name,) = option
     with pytest.raises(ValueError, match=f"^--{name.replace('_', '-')}: the run first has decided that"):
-        run(Record(run=Path("first"), **option))
+        Record(run=Path("first"), **option).execute()

@@ -345,7 +345,7 @@ def test_a_window_follows_every_step(screen: Any) -> None:
     assert (manager.shown, canvas.draws, canvas.flushed) == (1, 2, 2)
     screen.close(number)  # by hand
     made.step(2)
-    assert made._screen._window._picture._title.get_text() == "Tick 1 of 30"
+    assert made._screen._window._title.get_text() == "Tick 1 of 30"
     assert screen.get_fignums() == []
     made.close()
     made.close()

@@ -24,7 +24,7 @@ from markets import toy
 from torch import Tensor
 
 from torchgym import MarketConfig, StepResult
-from torchgym.cli import report as command
+from torchgym.cli.agents import Report
 from torchgym.files import write_json
 from torchgym.lab.performance import evaluate
 from torchgym.lab.performance.trace import Trace, trace
@@ -312,8 +312,8 @@ def test_the_command_plays_a_baseline(
 ) -> None:
     shown: list[str] = []
     monkeypatch.setattr("webbrowser.open", shown.append)
-    options = tyro.cli(command.Report, args=[str(folder), "--policy", "hold", "--episode", "1", "--open"])
-    assert command.run(options) == 0
+    options = tyro.cli(Report, args=[str(folder), "--policy", "hold", "--episode", "1", "--open"])
+    assert options.execute() == 0
     assert "report.html" in capsys.readouterr().out
     assert shown == [(folder / "report.html").as_uri()]
     assert "Episode 1, seed 20000001, played by hold: 0" in (folder / "report.html").read_text(encoding="utf-8")
@@ -321,10 +321,10 @@ def test_the_command_plays_a_baseline(
 
 def test_the_command_cannot_play_a_policy_it_does_not_know(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"cannot be played again: choose from hold"):
-        command.run(command.Report(folder=folder, policy=HOSTILE))
+        Report(folder=folder, policy=HOSTILE).execute()
     (folder / "checkpoint.pt").unlink()
     with pytest.raises(ValueError, match=r"checkpoint\.pt does not exist: `torchgym train` makes one"):
-        command.run(command.Report(folder=folder))
+        Report(folder=folder).execute()
 
 
 def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_SEAL = b"\ntorchgym sha256 %b\n"
-_SEAL_LENGTH = len(_SEAL % bytes(64))
+_SEAL_LENGTH = len("\ntorchgym sha256 \n") + 64
 _DIGEST_ENTRY = "sha256"
 _PIECE = 1 << 20  # bytes read at a time
 
@@ -56,9 +55,7 @@ def replacing_sealed(path: Path) -> Iterator[Path]:
     with replacing(path) as part:
         yield part
         with part.open("r+b") as file:
-            seal = _SEAL % hexdigest(_pieces(file, os.fstat(file.fileno()).st_size)).encode()
-            file.seek(0, os.SEEK_END)
-            file.write(seal)
+            file.write(_seal(file, os.fstat(file.fileno()).st_size))
 
 
 @contextmanager
@@ -70,14 +67,20 @@ def open_sealed(path: Path) -> Iterator[BinaryIO]:
         OSError: when it cannot be read.
     """
     with path.open("rb") as file:
-        length = os.fstat(file.fileno()).st_size - _SEAL_LENGTH
-        digest = hexdigest(_pieces(file, max(length, 0)))
-        if file.read() != _SEAL % digest.encode():
+        seal = _seal(file, os.fstat(file.fileno()).st_size - _SEAL_LENGTH)
+        if file.read() != seal:
             raise ValueError(
                 f"{path} is damaged, or was not written by this version of torchgym: its digest does not fit"
             )
         file.seek(0)
         yield file
+
+
+def _seal(file: BinaryIO, length: int) -> bytes:
+    """The line after the first `length` bytes of the file, with their digest; the file then stands behind them."""
+    file.seek(0)
+    pieces = iter(lambda: file.read(min(_PIECE, max(length - file.tell(), 0))), b"")
+    return f"\ntorchgym sha256 {hexdigest(pieces)}\n".encode()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -133,14 +136,3 @@ def hexdigest(parts: Iterable[bytes]) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
-
-
-def _pieces(file: BinaryIO, length: int) -> Iterator[bytes]:
-    """The first `length` bytes of a file, piece by piece."""
-    file.seek(0)
-    while length > 0:
-        piece = file.read(min(_PIECE, length))
-        if not piece:
-            return
-        length -= len(piece)
-        yield piece

@@ -6,7 +6,6 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 from torchgym.cli.output import INTERRUPTED, NO_READER, check_numbers
@@ -16,13 +15,13 @@ __all__ = ["main"]
 # Name of each subcommand, the module that holds it, and the class of its options there.
 _COMMANDS = {
     "train": ("train", "Train"),
-    "evaluate": ("evaluate", "Evaluate"),
-    "report": ("report", "Report"),
-    "record": ("record", "Record"),
-    "realism": ("realism", "Realism"),
-    "audit": ("audit", "Cheats"),
-    "ladder": ("ladder", "Ladder"),
-    "presets": ("presets", "Presets"),
+    "evaluate": ("agents", "Evaluate"),
+    "report": ("agents", "Report"),
+    "record": ("markets", "Record"),
+    "realism": ("markets", "Realism"),
+    "audit": ("markets", "Cheats"),
+    "ladder": ("agents", "Ladder"),
+    "presets": ("markets", "Presets"),
 }
 
 
@@ -33,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; None takes them from the command line.
 
     Returns:
-        0, or 2 after an error that the arguments caused, told in one line, 130 where Ctrl-C ended it, or 141 where nobody reads
-        the output. `audit` and `ladder` return 1 where a requirement is not met, so that scripts can notice it.
+        0; 2 after an error that the arguments caused, reported in one line; 130 where Ctrl-C ended it; 141 where nobody reads the
+        output. `audit` and `ladder` return 1 where a requirement is not met, so that scripts can notice it.
     """
     # Before torch is loaded: its idle threads would else spin for milliseconds on the processors that the markets' threads need.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -54,11 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    """Parse the words and run the command; what they caused to go wrong is told in one line."""
+    """Parse the arguments and run the command; an error that they caused is reported in one line."""
     try:
-        module, options = _parse(arguments)
+        options = _parse(arguments)
         check_numbers(options)
-        status: int = module.run(options)
+        status: int = options.execute()
     except SystemExit as stop:  # help, or arguments that tyro has already explained
         return stop.code if isinstance(stop.code, int) else 2
     except BrokenPipeError:
@@ -70,7 +69,9 @@ def _run(arguments: list[str]) -> int:
             raise
         return _failed(error)
     except (MemoryError, RuntimeError) as error:
-        if not _lacks_memory(error):
+        # Of the latter, torch's allocators raise some that only words tell from others.
+        phrases = ("out of memory", "can't allocate memory", "not enough memory")
+        if not isinstance(error, MemoryError) and not any(phrase in str(error) for phrase in phrases):
             raise
         reason = next(iter(str(error).splitlines()), "")
         return _failed(f"not enough memory: choose fewer markets, episodes or ticks. {reason}")
@@ -80,36 +81,24 @@ def _run(arguments: list[str]) -> int:
     return status
 
 
-def _parse(arguments: list[str]) -> tuple[ModuleType, Any]:
-    """The module of the subcommand that the words ask for, and its options.
-
-    Raises:
-        SystemExit: after help, or after an explanation of what is wrong with the words.
-    """
+def _parse(arguments: list[str]) -> Any:
+    """The options of the subcommand that the arguments ask for; SystemExit after help or an explanation."""
     import tyro
 
-    def loaded(name: str) -> ModuleType:
-        return importlib.import_module(f"torchgym.cli.{_COMMANDS[name][0]}")
+    def kind(name: str) -> Any:
+        module, kind = _COMMANDS[name]
+        return getattr(importlib.import_module(f"torchgym.cli.{module}"), kind)
 
-    name = arguments[0] if arguments else ""
-    if name in _COMMANDS:
-        module, kind = loaded(name), _COMMANDS[name][1]
-        return module, tyro.cli(getattr(module, kind), prog=f"torchgym {name}", args=arguments[1:])
+    if arguments and arguments[0] in _COMMANDS:
+        return tyro.cli(kind(arguments[0]), prog=f"torchgym {arguments[0]}", args=arguments[1:])
     tyro.extras.subcommand_cli_from_dict(  # says which there are
-        {known: getattr(loaded(known), kind) for known, (_, kind) in _COMMANDS.items()},
+        {name: kind(name) for name in _COMMANDS},
         prog="torchgym",
         description="Agent-based stock markets: train and evaluate agents, record and measure the markets.",
         args=arguments,
         config=(tyro.conf.OmitSubcommandPrefixes,),
     )
     raise SystemExit(2)
-
-
-def _lacks_memory(error: BaseException) -> bool:
-    """Whether memory could not be had: torch says so by words only, those of its two allocators."""
-    return isinstance(error, MemoryError) or any(
-        phrase in str(error) for phrase in ("out of memory", "can't allocate memory", "not enough memory")
-    )
 
 
 def _failed(reason: object) -> int:

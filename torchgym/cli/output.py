@@ -19,6 +19,7 @@ from torchgym.files import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
+    from rich.table import Table
 
 MARKS = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "-"}
 INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
@@ -29,20 +30,19 @@ _MOST_THREADS = 1_024
 _MOST = 1e9
 
 
-def check_numbers(options: Any, prefix: str = "") -> None:
-    """Nothing, where every number of a command's options is one that can be meant: real numbers up to a billion, 64-bit integers.
-
-    Args:
-        options: its dataclass.
-        prefix: of the names.
-
-    Raises:
-        ValueError: naming the option.
-    """
+def _named_options(options: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Name on the command line, value and default of every option, with those of an option's own, as `ppo.gamma`."""
     for entry in fields(options):
         value, name = getattr(options, entry.name), prefix + entry.name.replace("_", "-")
         if is_dataclass(value):
-            check_numbers(value, f"{name}.")
+            yield from _named_options(value, f"{name}.")
+        else:
+            yield name, value, entry.default if entry.default_factory is MISSING else entry.default_factory()
+
+
+def check_numbers(options: Any) -> None:
+    """Raise ValueError for an option that cannot be meant: a number beyond a billion, an integer of more than 64 bits."""
+    for name, value, _ in _named_options(options):
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not abs(number) <= _MOST:
                 raise ValueError(f"--{name} must be a number of at most {_MOST:,.0f}, got {number}")
@@ -51,16 +51,8 @@ def check_numbers(options: Any, prefix: str = "") -> None:
 
 
 def check_memory(what: str, numbers: int) -> None:
-    """Nothing, where this machine has the memory for so many numbers of 8 bytes.
-
-    Args:
-        what: needs them, with the options that decide how many.
-        numbers: at least; what a command really takes may be several times as much.
-
-    Raises:
-        ValueError: where it has not.
-    """
-    if not hasattr(os, "sysconf"):  # on Windows, which does not tell so easily
+    """Raise ValueError where this machine lacks the memory for so many numbers of 8 bytes, the least that `what` needs."""
+    if not hasattr(os, "sysconf"):  # on Windows, which has no simple way to ask
         return
     here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if 8 * numbers > here:
@@ -70,11 +62,7 @@ def check_memory(what: str, numbers: int) -> None:
 
 
 def check_device(name: str) -> None:
-    """Nothing, where the device is there.
-
-    Raises:
-        ValueError: where it is not.
-    """
+    """Raise ValueError where torch cannot use the device."""
     import torch
 
     try:
@@ -84,62 +72,43 @@ def check_device(name: str) -> None:
 
 
 def set_threads(count: int) -> None:
-    """Give torch so many threads.
-
-    Raises:
-        ValueError: for none, or more than any machine has use for.
-    """
+    """Give torch so many threads; ValueError for none, or more than any machine has use for."""
     import torch
 
-    check_threads(count)
+    if not 1 <= count <= _MOST_THREADS:
+        raise ValueError(f"threads must be from 1 to {_MOST_THREADS:,}, got {count}")
     torch.set_num_threads(count)
 
 
-def check_threads(count: int) -> None:
-    """Nothing, where torch can have so many threads.
-
-    Raises:
-        ValueError: where it cannot.
-    """
-    if not 1 <= count <= _MOST_THREADS:
-        raise ValueError(f"threads must be from 1 to {_MOST_THREADS:,}, got {count}")
+def picked(options: Any, *names: str) -> dict[str, Any]:
+    """These options, to be handed on as keyword arguments of the same names."""
+    return {name: getattr(options, name) for name in names}
 
 
 def command_line(command: str, options: Any, *, first: Sequence[str] = (), leave_out: Sequence[str] = ()) -> str:
-    """The command that does the same, with the options that are not at their defaults.
+    """The command that does the same: its arguments without a name, then the options that are not at their defaults.
 
-    Args:
-        command: name of the subcommand.
-        options: its dataclass.
-        first: arguments without a name.
-        leave_out: options that change nothing in what comes out, or are among those.
+    `leave_out` names options that change nothing in what comes out, or are among the first.
     """
     return shlex.join(["torchgym", command, *first, *option_words(options, leave_out=leave_out)])
 
 
-def option_words(options: Any, prefix: str = "", leave_out: Sequence[str] = ()) -> list[str]:
+def option_words(options: Any, leave_out: Sequence[str] = ()) -> list[str]:
     """The options that are not at their defaults, as words of a command line."""
-    parts: list[str] = []
-    for entry in fields(options):
-        value, name = getattr(options, entry.name), prefix + entry.name.replace("_", "-")
-        usual = entry.default if entry.default_factory is MISSING else entry.default_factory()
-        if value == usual or entry.name in leave_out:
+    words: list[str] = []
+    for name, value, default in _named_options(options):
+        if value == default or name.split(".")[0].replace("-", "_") in leave_out:
             continue
-        if is_dataclass(value):
-            parts += option_words(value, f"{name}.")
-        elif isinstance(value, bool):
-            parts.append(f"--{name}" if value else f"--{prefix}no-{name.removeprefix(prefix)}")
+        if isinstance(value, bool):
+            group, dot, last = name.rpartition(".")
+            words.append(f"--{name}" if value else f"--{group}{dot}no-{last}")
         else:
-            parts += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    return parts
+            words += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
 
 
 def make_folder(output: Path, name: str) -> Path:
-    """The folder to write to, made before minutes of work are spent.
-
-    Raises:
-        OSError: when it cannot be made.
-    """
+    """The folder to write to, made before minutes of work are spent."""
     folder = output / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -155,20 +124,16 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_figure(path: Path, figure: Figure) -> None:
-    """Write a picture."""
+    """Write a picture as PNG."""
     with replacing(path) as part:
         figure.savefig(part, dpi=110, format="png")
 
 
 @contextmanager
 def interruptible(*, quiet: bool = False) -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into an answer, so that work can end where it can be taken up again; a second one ends it at once.
+    """Yields whether Ctrl-C has been pressed, so that work can end where it can be taken up again; a second one ends it at once.
 
-    Args:
-        quiet: leave it to another process to say so.
-
-    Yields:
-        Whether Ctrl-C has been pressed.
+    `quiet` leaves it to another process to say so.
     """
     pressed = False
 
@@ -197,21 +162,20 @@ def make_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _WIDTH)
 
 
-def number(value: float) -> str:
-    """Three significant digits.
+def make_table(title: str, *headings: str, right: Sequence[str] = ()) -> Table:
+    """A table without rows; the columns of the headings in `right` are aligned at their right ends."""
+    from rich.table import Column, Table
 
-    >>> number(0.12345), number(1234.5), number(float("nan"))
-    ('0.123', '1234', 'undefined')
-    """
-    if not math.isfinite(value):
-        return "undefined"
-    return f"{value:.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
+    columns = (Column(heading, justify="right" if heading in right else "left") for heading in headings)
+    return Table(*columns, title=title, title_justify="left")
 
 
 def figure(value: float) -> str:
-    """Three digits, more of a large number.
+    """Three significant digits, more of a large number.
 
-    >>> figure(0.12345), figure(44209.3)
-    ('0.123', '44,209')
+    >>> figure(0.12345), figure(44209.3), figure(float("nan"))
+    ('0.123', '44,209', 'undefined')
     """
-    return f"{value:,.0f}" if abs(value) >= 1000.0 else number(value)
+    if not math.isfinite(value):
+        return "undefined"
+    return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import operator
 import os
 import shlex
 import shutil
@@ -16,20 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from torchgym.cli.evaluate import judge
-from torchgym.cli.output import (
-    INTERRUPTED,
-    NUMBERS_PER_MARKET,
-    check_device,
-    check_memory,
-    command_line,
-    interruptible,
-    make_console,
-    option_words,
-    set_threads,
-    write_csv,
-    write_figure,
-)
+from torchgym.cli import output
+from torchgym.cli.agents import Evaluate, evaluate_agent
 from torchgym.cli.progress import progress_bars, stage
 from torchgym.config import preset
 from torchgym.files import write_json
@@ -59,112 +46,88 @@ class Train:
     torchrun --nproc-per-node 2 -m torchgym train runs/train.
     """
 
-    folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")
-    """Run folder."""
-    preset: str = "default"
-    """Name of the market; `torchgym presets` lists them."""
-    max_ticks: int = 1_000
-    """Ticks of an episode."""
-    ticks_per_action: int = 5
-    """Ticks per decision."""
-    symbols: int = 1
-    """Symbols per market."""
+    folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")  # Run folder.
+    preset: str = "default"  # Name of the market; `torchgym presets` lists them.
+    max_ticks: int = 1_000  # Ticks of an episode.
+    ticks_per_action: int = 5  # Ticks per decision.
+    symbols: int = 1  # Symbols per market.
     information: Literal["public", "privileged", "none"] = "public"
     """What the agent sees of the value: a noisy estimate, the exact value, or nothing."""
-    reward: str = "pnl"
-    """What the agent is rewarded for: a name in torchgym.readout.rewards.REWARDS."""
-    ppo: PPOSettings = field(default_factory=PPOSettings)
-    """Settings of the agent and of its training."""
-    validations: int = 10
-    """How often the agent is tested on held-out episodes during training; 0 is never."""
-    episodes: int = 256
-    """Held-out episodes of the final test; 0 skips the test."""
+    reward: str = "pnl"  # What the agent is rewarded for: a name in torchgym.readout.rewards.REWARDS.
+    ppo: PPOSettings = field(default_factory=PPOSettings)  # Settings of the agent and of its training.
+    validations: int = 10  # How often the agent is tested on held-out episodes during training; 0 is never.
+    episodes: int = 256  # Held-out episodes of the final test; 0 skips the test.
     seed: int = 0
     """Seed of the networks, of random choices and of the first training market; the other markets take the seeds after it."""
-    device: str = "cpu"
-    """Device to run on, such as cpu or cuda."""
-    compile: bool = True
-    """Compile the market's step: slow to start, fast to run, the same numbers."""
-    threads: int = 1
-    """Threads of torch; networks this small gain nothing from more than one."""
+    device: str = "cpu"  # Device to run on, such as cpu or cuda.
+    compile: bool = True  # Compile the market's step: slow to start, fast to run, the same numbers.
+    threads: int = 1  # Threads of torch; networks this small gain nothing from more than one.
     logger: Literal["none", "csv", "tensorboard", "wandb", "mlflow"] = "none"
     """Logger of TorchRL to write to, beside learning_curve.csv; its package must be installed."""
-    resume: bool = False
-    """Continue the run in the folder with its settings; other settings are refused."""
-    overwrite: bool = False
-    """Start anew even if the folder holds a run."""
+    resume: bool = False  # Continue the run in the folder with its settings; other settings are refused.
+    overwrite: bool = False  # Start anew even if the folder holds a run.
 
+    def execute(self) -> int:
+        """Train, write and print; 0, or 130 where Ctrl-C ended it."""
+        if self.episodes < 0 or self.episodes == 1:
+            raise ValueError(f"episodes must be 0 or at least 2, got {self.episodes}")
+        if self.logger not in ("none", "csv") and importlib.util.find_spec(self.logger) is None:
+            raise ValueError(f"--logger {self.logger} needs a package: pip install {self.logger}")
+        with ExitStack() as joined:
+            _check_sizes(self)
+            # Known before torch is loaded, unlike the ranks.
+            first = os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+            with _progress(first) as progress, stage(progress, "loading"):
+                import torchgym.training.run  # asked for now, not after minutes of work
+                import torchgym.visual.plots  # noqa: F401
+                from torchgym.training import join_ranks
 
-def run(options: Train) -> int:
-    """Train, write and print; 0, or 130 where Ctrl-C ended it."""
-    if options.episodes < 0 or options.episodes == 1:
-        raise ValueError(f"episodes must be 0 or at least 2, got {options.episodes}")
-    if options.logger not in ("none", "csv") and importlib.util.find_spec(options.logger) is None:
-        raise ValueError(f"--logger {options.logger} needs a package: pip install {options.logger}")
-    with ExitStack() as joined:
-        _check_sizes(options)
-        with _shown(first=_is_first()) as progress, stage(progress, "loading"):
-            import torchgym.training.run  # asked for now, not after minutes of work
-            import torchgym.visual.plots  # noqa: F401
-            from torchgym.training import join_ranks
-
-            check_device(options.device)
-            set_threads(options.threads)
-            ranks, device = joined.enter_context(join_ranks(options.device))
-        status = _train(options, ranks, device)
-    if status or not ranks.first:
-        return status
-    quoted = shlex.quote(str(options.folder))
-    if not options.episodes:
-        _say(f"the agent is in {options.folder}; measure it with: torchgym evaluate {quoted}")
+                output.check_device(self.device)
+                output.set_threads(self.threads)
+                ranks, device = joined.enter_context(join_ranks(self.device))
+            status = _train(self, ranks, device)
+        if status or not ranks.first:
+            return status
+        quoted = shlex.quote(str(self.folder))
+        if not self.episodes:
+            print(f"the agent is in {self.folder}; measure it with: torchgym evaluate {quoted}")
+            return 0
+        evaluate_agent(Evaluate(device=device, **output.picked(self, "folder", "episodes", "compile")))
+        print(f"the agent and what came of it are in {self.folder}; a page to look at: torchgym report {quoted}")
         return 0
-    judge(options.folder, episodes=options.episodes, device=device, compile=options.compile)
-    _say(f"the agent and what came of it are in {options.folder}; a page to look at: torchgym report {quoted}")
-    return 0
 
 
 def _check_sizes(options: Train) -> None:
-    """Nothing, where this machine has the memory for the training and for the test after it."""
-    ppo = options.ppo
-    check_memory(
-        f"{ppo.num_envs:,} markets and {ppo.rollout:,} decisions of each",
-        ppo.num_envs * (NUMBERS_PER_MARKET + ppo.rollout),
-    )
-    check_memory(f"layers of {ppo.hidden}", sum(itertools.starmap(operator.mul, itertools.pairwise((1, *ppo.hidden)))))
-    check_memory(f"{options.episodes:,} episodes", options.episodes * NUMBERS_PER_MARKET)
+    """Raise ValueError where this machine lacks the memory for the training or for the test after it."""
+    ppo, weights = options.ppo, sum(a * b for a, b in itertools.pairwise((1, *options.ppo.hidden)))
+    needed = ppo.num_envs * (output.NUMBERS_PER_MARKET + ppo.rollout)
+    output.check_memory(f"{ppo.num_envs:,} markets and {ppo.rollout:,} decisions of each", needed)
+    output.check_memory(f"layers of {ppo.hidden}", weights)
+    output.check_memory(f"{options.episodes:,} episodes", options.episodes * output.NUMBERS_PER_MARKET)
 
 
-def _is_first() -> bool:
-    """Whether this is the process that tells, known before torch is loaded."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
-
-
-def _shown(*, first: bool) -> AbstractContextManager[Progress]:
-    """Progress in the first process."""
+def _progress(first: bool) -> AbstractContextManager[Progress]:
+    """Progress, shown by the first process alone."""
     return progress_bars() if first else nullcontext(silent)
 
 
 def _train(options: Train, ranks: Ranks, device: str) -> int:
-    """To the end, or to Ctrl-C; the first process writes and tells."""
+    """Train to the end, or to Ctrl-C; the first process writes files and prints."""
     run = _resumed(options, ranks, device) if options.resume else _begun(options, ranks, device)
-    settings = run.trainer.settings
-    processes = f", shared by {ranks.count} processes" if ranks.count > 1 else ""
     if ranks.first:
-        _say(
+        settings, config = run.trainer.settings, run.trainer.config
+        processes = f", shared by {ranks.count} processes" if ranks.count > 1 else ""
+        print(
             f"{settings.updates * settings.frames_per_update:,} decisions in {settings.num_envs} markets of"
-            f" {run.trainer.config.max_ticks:,} ticks, {run.trainer.config.ticks_per_action} per decision,"
+            f" {config.max_ticks:,} ticks, {config.ticks_per_action} per decision,"
             f" on {options.device}{processes}; {run.trainer.frames:,} are done"
         )
     if _learn(run, options, ranks):
         return 0
     if ranks.first:
         again = _command(replace(options, resume=True, overwrite=False), ranks, keep=_ANY_TIME)
-        _say(f"saved at {run.trainer.frames:,} decisions; go on with: {again}")
-    return INTERRUPTED
-
-
-def _say(text: str) -> None:
-    make_console().print(text, soft_wrap=True, markup=False, highlight=False)
+        print(f"saved at {run.trainer.frames:,} decisions; go on with: {again}")
+    return output.INTERRUPTED
 
 
 def _command(options: Train, ranks: Ranks, keep: Sequence[str] = ()) -> str:
@@ -172,7 +135,7 @@ def _command(options: Train, ranks: Ranks, keep: Sequence[str] = ()) -> str:
     from torchgym.training.parallel import launcher
 
     leave_out = ["folder", "overwrite", *(entry.name for entry in fields(options) if keep and entry.name not in keep)]
-    command = command_line("train", options, first=[str(options.folder)], leave_out=leave_out)
+    command = output.command_line("train", options, first=[str(options.folder)], leave_out=leave_out)
     return " ".join([*launcher(ranks), command])
 
 
@@ -184,43 +147,27 @@ def _begun(options: Train, ranks: Ranks, device: str) -> Run:
     config = preset(
         options.preset,
         scaling="relative",
-        max_ticks=options.max_ticks,
-        ticks_per_action=options.ticks_per_action,
         num_symbols=options.symbols,
-        information=options.information,
-        reward=options.reward,
+        **output.picked(options, "max_ticks", "ticks_per_action", "information", "reward"),
     )
-    run = start(
-        config,
-        options.ppo,
-        seed=options.seed,
-        device=device,
-        compile=options.compile,
-        validations=options.validations,
-        ranks=ranks,
-    )
+    own = output.picked(options, "seed", "compile", "validations")
+    run = start(config, options.ppo, device=device, ranks=ranks, **own)
     if ranks.first:
         for name in _WRITTEN:  # of a run that was here before: nothing of it may be taken for this one's
             (options.folder / name).unlink(missing_ok=True)
         shutil.rmtree(options.folder / _LOG, ignore_errors=True)
     run.save(options.folder)
     if ranks.first:
-        report = {
-            "torchgym": __version__,
-            "command": _command(options, ranks),
-            "preset": options.preset,
-            "seed": options.seed,
-            "settings": asdict(options.ppo),
-            "config": config.to_dict(),
-        }
-        write_json(options.folder / "run.json", report)
+        about = {"torchgym": __version__, "command": _command(options, ranks), "preset": options.preset}
+        settings = {"seed": options.seed, "settings": asdict(options.ppo), "config": config.to_dict()}
+        write_json(options.folder / "run.json", about | settings)
     return run
 
 
 def _resumed(options: Train, ranks: Ranks, device: str) -> Run:
     from torchgym.training import resume
 
-    decided = [word for word in option_words(options, leave_out=_ANY_TIME) if word.startswith("--")]
+    decided = [word for word in output.option_words(options, leave_out=_ANY_TIME) if word.startswith("--")]
     if decided:
         raise ValueError(
             f"{', '.join(decided)}: the run to go on with has decided that; leave it out, or begin a new run"
@@ -229,17 +176,22 @@ def _resumed(options: Train, ranks: Ranks, device: str) -> Run:
 
 
 def _learn(run: Run, options: Train, ranks: Ranks) -> bool:
-    """Whether it came to its end undisturbed; what has been learned is on disk either way."""
+    """Whether training came to its end without Ctrl-C; what has been learned is on disk either way."""
     log, settings = _logger(options, ranks), run.trainer.settings
     total = settings.updates * settings.frames_per_update
-    with interruptible(quiet=not ranks.first) as pressed, _shown(first=ranks.first) as progress:
+    with output.interruptible(quiet=not ranks.first) as pressed, _progress(ranks.first) as progress:
         if run.trainer.update < settings.updates:
             progress(_FIRST, 0, 1)
 
         def report(run: Run) -> None:
             progress(_FIRST, 1, 1)
             progress("decisions", run.trainer.frames, total)
-            _check_finite(run)
+            # Before the last good checkpoint is replaced.
+            if not all(bool(parameter.isfinite().all()) for parameter in run.trainer.agent.parameters()):
+                raise ValueError(
+                    f"the networks are no longer finite after {run.trainer.frames:,} decisions: train with a lower"
+                    " --ppo.learning-rate or --ppo.reward-scale"
+                )
             log(run)
             if run.trainer.update % _SAVE_EVERY == 0:
                 _save(run, options.folder)
@@ -249,41 +201,28 @@ def _learn(run: Run, options: Train, ranks: Ranks) -> bool:
     return complete
 
 
-def _check_finite(run: Run) -> None:
-    """Nothing, while the networks can go on.
-
-    Raises:
-        ValueError: when an update has left numbers that are not finite; the checkpoint of before is not replaced.
-    """
-    if not all(bool(parameter.isfinite().all()) for parameter in run.trainer.agent.parameters()):
-        raise ValueError(
-            f"the networks are no longer finite after {run.trainer.frames:,} decisions: train with a lower"
-            " --ppo.learning-rate or --ppo.reward-scale"
-        )
-
-
 def _save(run: Run, folder: Path) -> None:
     from torchgym.visual.plots import learning_curve
 
     run.save(folder)
     if not run.trainer.ranks.first:
         return
-    write_csv(folder / "learning_curve.csv", run.curve)
+    output.write_csv(folder / "learning_curve.csv", run.curve)
     if run.trainer.update == run.trainer.settings.updates:
-        write_figure(folder / "learning_curve.png", learning_curve(run.curve, str(folder)))
+        output.write_figure(folder / "learning_curve.png", learning_curve(run.curve, str(folder)))
 
 
 def _logger(options: Train, ranks: Ranks) -> Callable[[Run], None]:
-    """Tells TorchRL's logger the newest row of the curve."""
+    """What hands the newest row of the curve to TorchRL's logger."""
     if options.logger == "none" or not ranks.first:
         return lambda run: None
     from torchrl.record.loggers import get_logger
 
-    to: Any = get_logger(options.logger, logger_name=str(options.folder), experiment_name=_LOG)
+    logger: Any = get_logger(options.logger, logger_name=str(options.folder), experiment_name=_LOG)
 
     def log(run: Run) -> None:
         row = run.curve[-1]
         for name, value in row.items():
-            to.log_scalar(name, value, step=int(row["frames"]))
+            logger.log_scalar(name, value, step=int(row["frames"]))
 
     return log

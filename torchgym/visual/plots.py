@@ -9,26 +9,33 @@ from typing import Any
 from torchgym.visual.palette import LIGHT
 
 try:
+    from matplotlib import rc_context
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 except ImportError as missing:
     raise ImportError('figures need matplotlib: pip install "torchgym[plots]"') from missing
 
 BLUE, ORANGE, GREEN, GREY = LIGHT.price, LIGHT.value, LIGHT.buy, LIGHT.news
+_STYLE: Any = {
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+}
 
 Curve = Mapping[str, Any]
 
 
+@rc_context(_STYLE)
 def realism_panel(curves: Curve, title: str = "") -> Figure:
-    """Nine pictures of a market in a grid of three by three; a picture without a measurement stays empty and says so.
-
-    Args:
-        curves: of a `Scorecard`, or read back from its JSON.
-        title: above all pictures.
-    """
-    figure, grid = _panel(12.0, 10.2, rows=3, columns=3, title=title)
+    """Nine pictures of a `Scorecard`'s curves; one without a measurement stays empty and says so."""
+    figure, grid = _panel(12.0, 10.2, title, rows=3, columns=3)
     for axes, (key, name, draw) in zip(grid, _REALISM, strict=True):
-        _name(axes, name)
+        axes.set_title(name)
         if curves.get(key):
             draw(axes, curves[key])
             _legend(axes)
@@ -37,14 +44,10 @@ def realism_panel(curves: Curve, title: str = "") -> Figure:
     return figure
 
 
+@rc_context(_STYLE)
 def audit_bars(rows: Sequence[Any], title: str = "") -> Figure:
-    """Mean profit of each policy in basis points of what it traded, with 95 % intervals.
-
-    Args:
-        rows: of an `Audit`.
-        title: above the bars.
-    """
-    figure, (axes,) = _panel(9.0, 1.2 + 0.2 * len(rows), title=title)
+    """Mean profit of each policy of an `Audit` in basis points of what it traded, with 95 % intervals."""
+    figure, (axes,) = _panel(9.0, 1.2 + 0.2 * len(rows), title)
     errors = [1.96e4 * row.profit_standard_error / row.turnover if row.turnover > 0.0 else 0.0 for row in rows]
     _bars(axes, [row.policy for row in rows], [row.profit_bp for row in rows], errors, [row.passed for row in rows])
     axes.axvline(0.0, color="black", linewidth=0.8)
@@ -55,14 +58,10 @@ def audit_bars(rows: Sequence[Any], title: str = "") -> Figure:
     return figure
 
 
+@rc_context(_STYLE)
 def learning_curve(curve: Sequence[Mapping[str, float]], title: str = "") -> Figure:
-    """Reward of an agent during training: while exploring, and on held-out episodes.
-
-    Args:
-        curve: of a `torchgym.training.Run`.
-        title: above the picture.
-    """
-    figure, (axes,) = _panel(8.0, 4.2, title=title)
+    """Reward of an agent during a `torchgym.training.Run`: while exploring, and on held-out episodes."""
+    figure, (axes,) = _panel(8.0, 4.2, title)
     for column, style, colour, label in (
         ("training_return", "-", GREY, "while exploring, estimated from each update"),
         ("validation_return", "o-", BLUE, "held-out episodes, likeliest action"),
@@ -77,16 +76,15 @@ def learning_curve(curve: Sequence[Mapping[str, float]], title: str = "") -> Fig
     return figure
 
 
+@rc_context(_STYLE)
 def ladder_panel(steps: Sequence[Any], curves: Sequence[Mapping[str, Any]]) -> Figure:
     """One picture per task, of all its trainings beside the reference and doing nothing; and the shares of all tasks.
 
-    Args:
-        steps: of `torchgym.training.ladder.summarise`, in order.
-        curves: of `torchgym.training.ladder.curve_rows`.
+    The steps are those of `torchgym.training.ladder.summarise`, the curves those of `curve_rows` there.
     """
     columns = min(len(steps) + 1, 3)
     rows = math.ceil((len(steps) + 1) / columns)
-    figure, grid = _panel(4.4 * columns, 3.6 * rows, rows=rows, columns=columns)
+    figure, grid = _panel(4.4 * columns, 3.6 * rows, "", rows, columns)
     for step, axes in zip(steps, grid, strict=False):
         _task(axes, step, [row for row in curves if row["task"] == step.task])
     _shares(grid[len(steps)], steps)
@@ -121,37 +119,28 @@ def _task(axes: Axes, step: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     unit = "currency" if step.score == "profit" else "reward"
     axes.set(xlabel="decisions", ylabel=f"{unit} per episode")
     axes.xaxis.set_major_formatter(_thousands)
-    _name(axes, step.task)
+    axes.set_title(step.task)
     _legend(axes, loc="lower right")
 
 
 def _shares(axes: Axes, steps: Sequence[Any]) -> None:
     shares = [[100.0 * end for end in (step.share, step.share_low, step.share_high)] for step in steps]
-    middles = [0.0 if math.isnan(middle) else middle for middle, _, _ in shares]
-    below = [0.0 if math.isnan(middle) else max(middle - low, 0.0) for middle, low, _ in shares]
-    above = [0.0 if math.isnan(middle) else max(high - middle, 0.0) for middle, _, high in shares]
+    known = [[0.0, 0.0, 0.0] if math.isnan(middle) else [middle, low, high] for middle, low, high in shares]
+    middles = [middle for middle, _, _ in known]
+    below = [max(middle - low, 0.0) for middle, low, _ in known]
+    above = [max(high - middle, 0.0) for middle, _, high in known]
     _bars(axes, [step.task for step in steps], middles, [below, above], [step.passed for step in steps])
     axes.axvline(100.0, color=ORANGE, linestyle="--", linewidth=1.0)
     axes.set(xlabel="% of the reference's lead (95 % interval)")
-    _name(axes, "Share of the reference reached")
+    axes.set_title("Share of the reference reached")
 
 
-def _panel(
-    width: float, height: float, *, rows: int = 1, columns: int = 1, title: str = ""
-) -> tuple[Figure, list[Axes]]:
-    """A figure of so many inches and its axes, row by row, without boxes."""
+def _panel(width: float, height: float, title: str, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches and its axes, row by row."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in grid:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=9)
     if title:
         figure.suptitle(title, fontsize=12, x=0.01, ha="left")
-    return figure, grid
-
-
-def _name(axes: Axes, name: str) -> None:
-    axes.set_title(name, fontsize=11, loc="left")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def _say(axes: Axes, message: str) -> None:
@@ -160,7 +149,7 @@ def _say(axes: Axes, message: str) -> None:
 
 def _legend(axes: Axes, **place: Any) -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, frameon=False, **place)
+        axes.legend(**place)
 
 
 def _bars(axes: Axes, names: Sequence[str], values: Any, errors: Any, passed: Sequence[bool]) -> None:
@@ -168,7 +157,7 @@ def _bars(axes: Axes, names: Sequence[str], values: Any, errors: Any, passed: Se
     colours = [BLUE if fine else ORANGE for fine in passed]
     axes.barh(range(len(names)), values, xerr=errors, color=colours, ecolor="black", capsize=2, height=0.7)
     labels = [name if fine else f"{name} (fails)" for name, fine in zip(names, passed, strict=True)]
-    axes.set_yticks(range(len(names)), labels, fontsize=9)
+    axes.set_yticks(range(len(names)), labels)
     axes.set_ylim(len(names) - 0.4, -0.6)
 
 
@@ -181,12 +170,6 @@ def _band(axes: Axes, x: Sequence[float], lines: Sequence[Sequence[float]], labe
     low, middle, high = lines
     axes.fill_between(x, low, high, color=BLUE, alpha=0.2, linewidth=0.0)
     axes.plot(x, middle, style, color=BLUE, label=label)
-
-
-def _tick_at(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
-    """Ticks at these places of the horizontal axis alone."""
-    axes.set_xticks(places, labels)
-    axes.set_xticks([], minor=True)
 
 
 def _scaled(values: Sequence[float | None], factor: float) -> list[float]:
@@ -217,7 +200,8 @@ def _kurtosis(axes: Axes, curve: Curve) -> None:
     _band(axes, horizon, [curve[part] for part in ("low", "median", "high")], "median, 5-95 % of markets", "o-")
     axes.axhline(0.0, color=GREY, linestyle="--", linewidth=1.0, label="Gaussian")
     axes.set(xscale="log", yscale="symlog", xlabel="horizon of the return (ticks)", ylabel="excess kurtosis")
-    _tick_at(axes, horizon, [str(ticks) for ticks in horizon])
+    axes.set_xticks(horizon, [str(ticks) for ticks in horizon])
+    axes.set_xticks([], minor=True)
 
 
 def _impact_by_size(axes: Axes, curve: Curve) -> None:
@@ -228,16 +212,15 @@ def _impact_by_size(axes: Axes, curve: Curve) -> None:
     slopes = sorted(value for value in curve["size_exponent"] if value is not None and math.isfinite(value))
     if slopes and min(peak) > 0.0:
         slope = slopes[len(slopes) // 2]
-        for power, style, colour, label in (
-            (slope, "-", ORANGE, f"(Q/V)^{slope:.2f}"),
-            (0.5, "--", GREY, "square root"),
-        ):
+        fitted, usual = (slope, "-", ORANGE, f"(Q/V)^{slope:.2f}"), (0.5, "--", GREY, "square root")
+        for power, style, colour, label in (fitted, usual):
             middle = sum(math.log(y) - power * math.log(x) for x, y in zip(share, peak, strict=True)) / len(share)
             axes.plot(share, [math.exp(middle) * x**power for x in share], style, color=colour, label=label)
         axes.set(yscale="log")
     axes.set(xscale="log", ylabel="peak impact (bp)")
     axes.set_xlabel(f"order over usual volume of its {curve['duration']} ticks, Q/V")
-    _tick_at(axes, share, [f"{100.0 * value:.2g} %" for value in share])
+    axes.set_xticks(share, [f"{100.0 * value:.2g} %" for value in share])
+    axes.set_xticks([], minor=True)
 
 
 def _impact_in_time(axes: Axes, curve: Curve) -> None:

@@ -1,4 +1,4 @@
-"""A market and its learner as one picture.
+"""A market and its learner as one picture, for a frame or in a window.
 
 Axes, labels and legends are drawn again only when a limit of an axis changes; a frame between is their pixels with the moving
 lines, bars and texts on top. Limits are rounded, so that they change seldom, and depend on the history alone.
@@ -6,7 +6,6 @@ lines, bars and texts on top. Limits are rounded, so that they change seldom, an
 
 from __future__ import annotations
 
-import math
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,12 +15,14 @@ from torchgym.config import MarketConfig
 from torchgym.readout.depth import depth
 from torchgym.sim.state import MarketState
 from torchgym.visual.palette import LIGHT
-from torchgym.visual.rendering import labels
 from torchgym.visual.rendering.history import History, HistoryRow
+from torchgym.visual.rendering.text import account, decimals, ending, news_label, value_label
 
 try:
+    import matplotlib.pyplot as plt
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import FigureManagerBase
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -30,44 +31,36 @@ try:
 except ImportError as missing:
     raise ImportError('a picture needs matplotlib: pip install "torchgym[plots]"') from missing
 
-SIZE = (960, 720)  # pixels, width and height
-DPI = 100
-BOOK_SPAN = (
-    60  # points on each side of the mid that the book's profile shows; four fifths of a book's shares are nearer
-)
+_SIZE: dict[str, Any] = {"figsize": (9.6, 7.2), "dpi": 100}  # 960 pixels wide, 720 high
+BOOK_SPAN = 60  # points on each side of the mid that the book shows; four fifths of a book's shares are nearer
 _DIGITS = 14  # characters for a number of the account
 _MANY_TRADES = 120  # from here on their marks are smaller
 _TIME_STEP = 50  # decisions; ends of the time axis are multiples of it
-_ACCOUNT = ("last", "spread", "position", "limit", "cash", "equity", "profit", "drawdown", "time left")
+_STEPS = [1, 2, 5, 10]  # between ticks of an axis, times a power of ten
+_LEGEND: dict[str, Any] = {"frameon": False, "labelcolor": LIGHT.text}
+_REMEDY = (
+    "choose an interactive backend of matplotlib on a machine with a display (MPLBACKEND=TkAgg or QtAgg), "
+    'or render_mode="rgb_array" or "ansi", which need none'
+)
 
 Array = npt.NDArray[np.float64]
 AnyArtist = TypeVar("AnyArtist", bound=Artist)
 
 
 class Picture:
-    """Price, book, position and profit of one market.
-
-    Args:
-        config: of the market.
-        figure: to draw on; None makes one that belongs to no window.
-    """
+    """Price, book, position and profit of one market, on a figure of its own or on that of a window."""
 
     def __init__(self, config: MarketConfig, figure: Figure | None = None) -> None:
         self.config = config
-        self.figure = Figure(figsize=(SIZE[0] / DPI, SIZE[1] / DPI), dpi=DPI) if figure is None else figure
+        self.figure = Figure(**_SIZE) if figure is None else figure
         self._canvas = FigureCanvasAgg(self.figure) if figure is None else None
         self._moving: list[Artist] = []  # in the order in which they are drawn
         self._ground: tuple[tuple[float, ...], Any] | None = None  # limits of the axes, and the pixels of all else
-        grid = self.figure.add_gridspec(
-            3, 2, width_ratios=(4, 1), height_ratios=(3.2, 1, 1.5), wspace=0.06, hspace=0.16
-        )
+        ratios: dict[str, Any] = {"width_ratios": (4, 1), "height_ratios": (3.2, 1, 1.5)}
+        grid = self.figure.add_gridspec(3, 2, wspace=0.06, hspace=0.16, **ratios)
         grid.update(left=0.085, right=0.915, top=0.865, bottom=0.075)
-        self._price, self._book, self._position, self._profit = (
-            self._axes(grid[place], name)
-            for place, name in zip(
-                ((0, 0), (0, 1), (1, 0), (2, 0)), ("price", "", "position in shares", "profit"), strict=True
-            )
-        )
+        self._price, self._book = self._axes(grid[0, 0], "price"), self._axes(grid[0, 1], "")
+        self._position, self._profit = self._axes(grid[1, 0], "position in shares"), self._axes(grid[2, 0], "profit")
         self._make_price()
         self._make_book()
         self._make_position_and_profit()
@@ -105,14 +98,14 @@ class Picture:
         axes.tick_params(labelbottom=name == "profit")
         axes.grid(color=LIGHT.grid, linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=_STEPS))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
         self._heading(axes, 0.0, name, LIGHT.muted)
         return axes
 
-    def _heading(self, axes: Axes, place: float, text: str, colour: str) -> None:
+    def _heading(self, axes: Axes, place: float, text: str, colour: str, **more: Any) -> Any:
         """Text above the axes, at this share of their width."""
-        axes.text(place, 1.02, text, color=colour, fontsize=9, va="bottom", transform=axes.transAxes)
+        return axes.text(place, 1.02, text, color=colour, fontsize=9, va="bottom", transform=axes.transAxes, **more)
 
     def _move(self, artist: AnyArtist) -> AnyArtist:
         """The artist, from now on left out of the ground."""
@@ -120,40 +113,32 @@ class Picture:
         self._moving.append(artist)
         return artist
 
+    def _line(self, axes: Axes, style: str, colour: str, **more: Any) -> Any:
+        """A moving line or row of markers."""
+        return self._move(axes.plot([], [], style, color=colour, **more)[0])
+
     def _make_price(self) -> None:
         axes, across = self._price, self._price.get_xaxis_transform()
         above, below = (
             axes.transData + ScaledTranslation(0.0, shift / 72.0, self.figure.dpi_scale_trans) for shift in (8, -8)
         )
-
-        def line(style: str, colour: str, **more: Any) -> Any:
-            return self._move(axes.plot([], [], style, color=colour, **more)[0])
-
         edge = {"markeredgecolor": LIGHT.background, "markeredgewidth": 0.6}
         news = {"markersize": 7, "transform": across, "clip_on": False}
         self._headlines = self._move(
             axes.vlines([], 0.0, 1.0, colors=LIGHT.news, linewidths=0.8, linestyles=":", transform=across)
         )
-        self._value = line("--", LIGHT.value, linewidth=1.3)
-        self._mid = line("-", LIGHT.price, linewidth=1.5)
-        self._now = line("o", LIGHT.price, markersize=5)
-        self._buys = line("^", LIGHT.buy, transform=below, **edge)
-        self._sells = line("v", LIGHT.sell, transform=above, **edge)
-        self._good, self._bad = line("P", LIGHT.news, **news), line("X", LIGHT.news, **news)
-        axes.yaxis.set_major_formatter(StrMethodFormatter(f"{{x:,.{labels.decimals(self.config)}f}}"))
-        self.figure.legend(
-            [self._mid, self._value, self._buys, self._sells, self._good, self._bad],
-            ["mid", labels.value_label(self.config), "learner buys", "sells", "good news", "bad news"],
-            loc="center left",
-            bbox_to_anchor=(0.072, 0.914),
-            ncols=6,
-            frameon=False,
-            fontsize=9,
-            labelcolor=LIGHT.text,
-            handlelength=1.6,
-            columnspacing=1.3,
-            handletextpad=0.5,
-        )
+        self._value = self._line(axes, "--", LIGHT.value, linewidth=1.3)
+        self._mid = self._line(axes, "-", LIGHT.price, linewidth=1.5)
+        self._now = self._line(axes, "o", LIGHT.price, markersize=5)
+        self._buys = self._line(axes, "^", LIGHT.buy, transform=below, **edge)
+        self._sells = self._line(axes, "v", LIGHT.sell, transform=above, **edge)
+        self._good, self._bad = self._line(axes, "P", LIGHT.news, **news), self._line(axes, "X", LIGHT.news, **news)
+        axes.yaxis.set_major_formatter(StrMethodFormatter(f"{{x:,.{decimals(self.config)}f}}"))
+        lines = [self._mid, self._value, self._buys, self._sells, self._good, self._bad]
+        names = ["mid", value_label(self.config), "learner buys", "sells", "good news", "bad news"]
+        spaces: dict[str, Any] = {"handlelength": 1.6, "columnspacing": 1.3, "handletextpad": 0.5}
+        place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (0.072, 0.914), "ncols": 6}
+        self.figure.legend(lines, names, fontsize=9, **place, **spaces, **_LEGEND)
 
     def _make_book(self) -> None:
         axes = self._book
@@ -168,8 +153,7 @@ class Picture:
         )
         self._heading(axes, 0.0, "bids", LIGHT.buy)
         self._heading(axes, 0.22, "asks", LIGHT.sell)
-        place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "bottom"}
-        self._largest = self._move(axes.text(1.0, 1.02, "", color=LIGHT.muted, fontsize=9, **place))
+        self._largest = self._move(self._heading(axes, 1.0, "", LIGHT.muted, ha="right"))
 
     def _make_position_and_profit(self) -> None:
         limit = 1.15 * self.config.position_limit
@@ -180,18 +164,11 @@ class Picture:
             for colour in (LIGHT.buy, LIGHT.sell)
         )
         self._lost = self._move(self._profit.fill([0.0], [0.0], color=LIGHT.value, linewidth=0.0, alpha=0.25)[0])
-        self._gain = self._move(self._profit.plot([], [], "-", color=LIGHT.price, linewidth=1.5)[0])
+        self._gain = self._line(self._profit, "-", LIGHT.price, linewidth=1.5)
         self._profit.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         self._profit.set_xlabel("tick", color=LIGHT.muted, fontsize=9)
-        self._profit.legend(
-            [self._gain, Patch(color=LIGHT.value, alpha=0.25)],
-            ["equity less the opening one", "drawdown"],
-            loc="upper left",
-            ncols=2,
-            frameon=False,
-            fontsize=8,
-            labelcolor=LIGHT.text,
-        )
+        areas, names = [self._gain, Patch(color=LIGHT.value, alpha=0.25)], ["equity less the opening one", "drawdown"]
+        self._profit.legend(areas, names, loc="upper left", ncols=2, fontsize=8, **_LEGEND)
         for axes in (self._position, self._profit):
             axes.axhline(0.0, color=LIGHT.muted, linewidth=0.7)
 
@@ -200,7 +177,7 @@ class Picture:
         column: dict[str, Any] = {"fontsize": 8, "family": "monospace", "va": "top", "linespacing": 1.9}
         self._title = self._move(text(0.085, 0.962, "", color=LIGHT.text, fontsize=12, fontweight="bold", va="center"))
         self._news = self._move(text(0.915, 0.962, "", color=LIGHT.muted, fontsize=10, ha="right", va="center"))
-        text(0.748, 0.4, "\n".join(_ACCOUNT), color=LIGHT.text, **column)
+        self._names = text(0.748, 0.4, "", color=LIGHT.text, **column)  # the same in every frame
         self._account = self._move(text(0.915, 0.4, "", color=LIGHT.text, ha="right", ma="right", **column))
 
     def _update_time(self, ticks: Array) -> None:
@@ -222,7 +199,7 @@ class Picture:
         for line, chosen, height in ((self._good, came & (news > 0), 1.0), (self._bad, came & (news <= 0), 0.0)):
             line.set_data(ticks[chosen], np.full(int(chosen.sum()), height))
         shown = np.concatenate([mid, columns["value"]])
-        self._price.set_ylim(*rounded_limits(shown.min(), shown.max(), least=20.0 * self.config.point_size))
+        self._price.set_ylim(*_rounded_limits(shown.min(), shown.max(), least=20.0 * self.config.point_size))
 
     def _update_book(self, history: History, state: MarketState) -> None:
         prices, sizes = (part.cpu().numpy() for part in depth(state, 0, history.symbol))
@@ -230,10 +207,8 @@ class Picture:
         near = np.abs(offsets) <= BOOK_SPAN
         largest = np.abs(sizes[near]).max(initial=1)
         for bars, side in ((self._bids, near & (sizes > 0)), (self._asks, near & (sizes < 0))):
-            lengths = np.abs(sizes[side]) / largest
-            bars.set_segments(
-                [[(0.0, offset), (length, offset)] for offset, length in zip(offsets[side], lengths, strict=True)]
-            )
+            levels = zip(offsets[side], np.abs(sizes[side]) / largest, strict=True)
+            bars.set_segments([[(0.0, offset), (length, offset)] for offset, length in levels])
         self._largest.set_text(f"max {largest:,}")
 
     def _update_position_and_profit(self, columns: dict[str, Array], opening_equity: float) -> None:
@@ -244,46 +219,67 @@ class Picture:
         self._gain.set_data(ticks, gain)
         self._lost.set_xy(np.concatenate([np.stack([ticks, peak], -1), np.stack([ticks, gain], -1)[::-1]]))
         low, high, least = min(gain.min(), 0.0), max(peak.max(), 0.0), 1e-4 * abs(opening_equity)
-        self._profit.set_ylim(*rounded_limits(low, high + 0.25 * max(high - low, least), least=least))
+        self._profit.set_ylim(*_rounded_limits(low, high + 0.25 * max(high - low, least), least=least))
 
     def _update_texts(self, history: History, state: MarketState) -> None:
-        now, digits = history.rows[-1], labels.decimals(self.config)
-        total, end = int(state.clock.last[0]), labels.ending(state)
         symbol = f", symbol {history.symbol}" if self.config.num_symbols > 1 else ""
-        self._title.set_text(f"Tick {now.tick:,} of {total:,}{symbol}{f': {end}' if end else ''}")
-        self._news.set_text(f"news: {labels.news_label(state, history.symbol)}")
-        numbers = (
-            _short(now.last, f",.{digits}f"),
-            _short(now.ask - now.bid, f",.{digits}f"),
-            _short(now.position, "+,"),
-            _short(self.config.position_limit, ","),
-            _short(now.cash, ",.2f"),
-            _short(now.equity, ",.2f"),
-            _short(now.equity - history.opening_equity, "+,.2f"),
-            f"{100.0 * labels.drawdown(now):.3f} %",
-            _short(total - now.tick, ","),
-        )
-        self._account.set_text("\n".join(numbers))
+        tick, total = history.rows[-1].tick, int(state.clock.last[0])
+        self._title.set_text(f"Tick {tick:,} of {total:,}{symbol}{ending(state)}")
+        self._news.set_text(f"news: {news_label(state, history.symbol)}")
+        numbers = account(history, state)
+        self._names.set_text("\n".join(numbers))
+        self._account.set_text("\n".join(_short(number) for number in numbers.values()))
 
 
-def rounded_limits(low: float, high: float, *, least: float) -> tuple[float, float]:
-    """Ends of an axis that shows low to high, and at least so much, as multiples of a sixth of it or a little more.
+class Window(Picture):
+    """A window of matplotlib's interactive backends; shown at the first drawing. Closed by hand it stays closed.
 
-    >>> rounded_limits(96.31, 98.72, least=0.2)
-    (96.0, 99.0)
+    Raises:
+        RuntimeError: when no window can be opened, naming the remedy.
     """
-    span = max(high - low, least)
-    unit = 10.0 ** math.floor(math.log10(span / 6.0))
-    step = next(size * unit for size in (1.0, 2.0, 5.0, 10.0) if size * unit >= span / 6.0)
-    centre, half = 0.5 * (low + high), 0.52 * span
-    return step * math.floor((centre - half) / step), step * math.ceil((centre + half) / step)
+
+    def __init__(self, config: MarketConfig) -> None:
+        try:
+            figure = plt.figure(**_SIZE)
+        except Exception as error:  # each toolkit has errors of its own
+            raise RuntimeError(f'render_mode="human" cannot open a window ({error}): {_REMEDY}') from error
+        manager = figure.canvas.manager
+        if manager is None or type(manager) is FigureManagerBase:  # as backends have it that only write files
+            plt.close(figure)
+            backend = plt.get_backend()
+            raise RuntimeError(f'render_mode="human" cannot open a window with the backend {backend!r}: {_REMEDY}')
+        manager.set_window_title("torchgym")
+        super().__init__(config, figure)
+        self._manager = manager
+        self._shown = False
+
+    def show(self, history: History, state: MarketState) -> None:
+        """Draw the market as it stands and let the window answer its user."""
+        if self._shown and not plt.fignum_exists(self._manager.num):
+            return
+        self.update(history, state)
+        if not self._shown:
+            self._manager.show()
+            self._shown = True
+        self.figure.canvas.draw()
+        self.figure.canvas.flush_events()
+
+    def close(self) -> None:
+        """Close the window; may be called again."""
+        plt.close(self.figure)
 
 
-def _short(number: float, form: str) -> str:
-    """The number in this form, or with fewer digits where that is too wide for the account's column.
+def _rounded_limits(low: float, high: float, *, least: float) -> tuple[float, float]:
+    """Ends of an axis, at ticks, that shows low to high and a little more, and at least so much."""
+    middle, half = 0.5 * (low + high), 0.52 * max(high - low, least)
+    ticks = MaxNLocator(7, steps=_STEPS).tick_values(middle - half, middle + half)
+    return ticks[0], ticks[-1]
 
-    >>> _short(1234.5, ",.2f"), _short(123456789012.25, ",.2f")
+
+def _short(number: str) -> str:
+    """The number with fewer digits where it is too wide for the account's column.
+
+    >>> _short("1,234.50"), _short("123,456,789,012.25")
     ('1,234.50', '1.23457e+11')
     """
-    text = format(number, form)
-    return text if len(text) <= _DIGITS else format(number, ".6g")
+    return number if len(number) <= _DIGITS else format(float(number.replace(",", "")), ".6g")

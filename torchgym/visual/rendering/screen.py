@@ -13,8 +13,7 @@ from torchgym.visual.rendering.history import History
 from torchgym.visual.rendering.text import text
 
 if TYPE_CHECKING:
-    from torchgym.visual.rendering.picture import Picture
-    from torchgym.visual.rendering.window import Window
+    from torchgym.visual.rendering.picture import Picture, Window
 
 MODES = ("human", "rgb_array", "ansi")
 
@@ -44,8 +43,8 @@ class Screen:
             raise ValueError(f"render_symbol must be an integer from 0 to {config.num_symbols - 1}, got {symbol!r}")
         self.mode = mode
         self.history = History(config, symbol)
-        self._picture: Picture | None = None
-        self._window: Window | None = None
+        self._picture: Picture | None = None  # of "rgb_array"
+        self._window: Window | None = None  # of "human"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_picture": None, "_window": None}
@@ -58,22 +57,24 @@ class Screen:
             RuntimeError: when no window can be opened, naming the remedy.
         """
         if self.mode == "human" and self._window is None:
-            from torchgym.visual.rendering.window import Window
+            from torchgym.visual.rendering.picture import Window
 
             self._window = Window(self.history.config)
 
     def begin(self, state: MarketState) -> None:
         """A new episode has been opened."""
         self.history.begin(state)
-        self._show(state)
+        if self._window is not None:
+            self._window.show(self.history, state)
 
     def add(self, state: MarketState) -> None:
         """The learner's decision has been carried out."""
         self.history.add(state)
-        self._show(state)
+        if self._window is not None:
+            self._window.show(self.history, state)
 
     def render(self, state: MarketState) -> str | Frame | None:
-        """The market as it stands, of which the last `begin` or `add` told.
+        """The market as it stands, which the last `begin` or `add` was about.
 
         Returns:
             A text or a frame, the caller's own; None in "human" mode, where the window shows it already.
@@ -97,8 +98,3 @@ class Screen:
         if self._window is not None:
             self._window.close()
         self._window = self._picture = None
-
-    def _show(self, state: MarketState) -> None:
-        """Draw into the window, if there is one."""
-        if self._window is not None:
-            self._window.show(self.history, state)

@@ -9,7 +9,6 @@ try:
 except ImportError as missing:
     raise ImportError(f'reports need {missing.name}: pip install "torchgym[report]"') from missing
 
-from torchgym.visual.report.folder import median_episode, read_evaluation, write_report
-from torchgym.visual.report.page import chosen_policy, page
+from torchgym.visual.report.page import chosen_policy, median_episode, page, read_evaluation, write_report
 
 __all__ = ["chosen_policy", "median_episode", "page", "read_evaluation", "write_report"]

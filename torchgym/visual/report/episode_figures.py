@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from math import isnan
 from typing import Any
@@ -14,8 +15,8 @@ from torchgym.config import MarketConfig
 from torchgym.lab.performance.metrics import drawdown
 from torchgym.lab.performance.trace import Trace
 from torchgym.visual.palette import LIGHT
-from torchgym.visual.report.figures import PageFigure, faded, time_figure
-from torchgym.visual.report.formats import SPACE, minus, money, percent, spoken
+from torchgym.visual.report.figures import PageFigure, faded, outline, time_figure
+from torchgym.visual.report.formats import SPACE, minus, money, number, spoken
 
 _NEWS_SIZES = (6.0, 16.0)  # pixels
 _TRADE_SIZE = 12.0  # pixels, down to a third of it where there are many
@@ -97,36 +98,36 @@ def _book(trace: Trace) -> PageFigure:
 
 
 def _account(trace: Trace, policy: str) -> PageFigure:
-    held, symbols = trace.position, trace.position.shape[1]
-    fallen = drawdown(trace.equity.unsqueeze(0))[0]
-    figure = time_figure(
-        len(trace.tick) - 1, [("position, shares", 0.36), ("equity, currency", 0.36), ("drawdown", 0.28)]
-    )
-    area: dict[str, Any] = {"fill": "tozeroy", "showlegend": False}
-    for index in range(symbols):
-        name, colour = (f"symbol {index}", LIGHT.series[index % len(LIGHT.series)]) if symbols > 1 else ("position", "")
-        filled = {} if symbols > 1 else {**area, "fillcolor": faded(LIGHT.price, 0.18)}
-        line = _line(held[:, [index]], name, 1.5, colour or LIGHT.price, **filled).update(line_shape="hv")
-        figure.add_trace(line, row=1, col=1)
+    held, symbols, fallen = trace.position, trace.position.shape[1], drawdown(trace.equity.unsqueeze(0))[0]
+    rows = ("position, shares", 0.36), ("equity, currency", 0.36), ("drawdown", 0.28)
+    figure = time_figure(len(trace.tick) - 1, rows)
+
+    def area(colour: str) -> dict[str, Any]:
+        return {"fill": "tozeroy", "fillcolor": faded(colour, 0.18), "showlegend": False}
+
+    if symbols == 1:
+        lines = [_line(held, "position", 1.5, LIGHT.price, **area(LIGHT.price))]
+    else:
+        colours = itertools.cycle(LIGHT.series)
+        lines = [_line(held[:, [at]], f"symbol {at}", 1.5, next(colours)) for at in range(symbols)]
+    for line in lines:
+        figure.add_trace(line.update(line_shape="hv"), row=1, col=1)
     equity = _line(trace.equity, "equity", 1.5, LIGHT.price, digits=",.2f", showlegend=False)
-    below = _line(-100.0 * fallen, "drawdown", 1.2, LIGHT.value, digits=".2f", **area)
+    below = _line(-100.0 * fallen, "drawdown", 1.2, LIGHT.value, digits=".2f", **area(LIGHT.value))
     figure.add_trace(equity, row=2, col=1)
-    figure.add_trace(below.update(fillcolor=faded(LIGHT.value, 0.18)), row=3, col=1)
+    figure.add_trace(below, row=3, col=1)
     figure.update_yaxes(row=1, nticks=5, tickformat=",d")
     figure.update_yaxes(row=2, nticks=5, tickformat=",.2~f")
     figure.update_yaxes(row=3, nticks=4, tickformat=".3~r", ticksuffix=f"{SPACE}%")
+    legend = {"xref": "paper", "yref": "paper", "y": 1.06, "yanchor": "bottom"}
     return PageFigure(
         "account",
         "Position, equity, drawdown",
         f"Account of {spoken(policy)}: its position lies between {held.min().item():,} and {held.max().item():,} shares;"
         f" equity changes by {money((trace.equity[-1] - trace.equity[0]).item())};"
-        f" the deepest drawdown is {percent(fallen.max().item())}.",
+        f" the deepest drawdown is {number(100.0 * fallen.max().item())}{SPACE}%.",
         "Drawdown is how far equity lies below its highest value so far.",
-        figure.update_layout(
-            hovermode="x unified",
-            margin_t=24,
-            legend={"xref": "paper", "yref": "paper", "y": 1.06, "yanchor": "bottom"},
-        ),
+        figure.update_layout(hovermode="x unified", margin_t=24, legend=legend),
         height=480,
         over_time=True,
     )
@@ -159,12 +160,7 @@ def _trades(trace: Trace, chosen: Tensor, name: str, symbol: str, colour: str) -
         name=name,
         mode="markers",
         legendrank=2,
-        marker={
-            "symbol": symbol,
-            "size": size,
-            "color": colour,
-            "line": {"color": LIGHT.background, "width": size / 10.0},
-        },
+        marker={"symbol": symbol, "size": size, "color": colour, "line": outline(size / 10.0)},
         text=[
             minus(f"{name[:-1]} {count:,}{'' if isnan(at) else f' at {at:,{digits}}'}, then holds {after:,}")
             for count, at, after in zip(shares.tolist(), paid.tolist(), held.tolist(), strict=True)
@@ -185,7 +181,7 @@ def _headlines(trace: Trace) -> go.Scatter:
         name="news",
         legendrank=5,
         mode="markers",
-        marker={"size": size.numpy(), "color": LIGHT.news, "line": {"color": LIGHT.background, "width": 1}},
+        marker={"size": size.numpy(), "color": LIGHT.news, "line": outline(1)},
         error_y={
             "type": "data",
             "symmetric": False,

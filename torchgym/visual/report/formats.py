@@ -12,7 +12,6 @@ from torchgym.lab.performance.metrics import METRICS
 UNDEFINED = "–"
 SPACE = "\u00a0"  # between a number and its unit, so that no line ends there
 
-_SMALLEST_DECIMAL = 1e-4  # smaller numbers are written with a power of ten
 _PROFIT = ("Profit", "currency", "Final less initial equity of an episode, after all costs.")
 
 
@@ -27,7 +26,7 @@ def number(value: float | None) -> str:
     size = abs(value)
     if size == 0.0:
         return "0"
-    if size < _SMALLEST_DECIMAL:
+    if size < 1e-4:
         return minus(f"{value:.2e}".replace("e-0", "e-"))
     return minus(f"{value:,.{max(0, 2 - math.floor(math.log10(size)))}f}")
 
@@ -43,15 +42,6 @@ def money(value: float | None) -> str:
     size = abs(value)
     text = f"{value:+,.{2 if size < 9.995 else 1 if size < 999.95 else 0}f}"
     return minus(text) if text.strip("+-0.") else "0"
-
-
-def percent(value: float) -> str:
-    r"""A fraction per hundred.
-
-    >>> percent(0.01234), percent(-0.5)
-    ('1.23\xa0%', '−50.0\xa0%')
-    """
-    return f"{number(100.0 * value)}{SPACE}%"
 
 
 def p_value(value: float | None) -> str:

@@ -1,31 +1,111 @@
-"""The page: one HTML file that needs nothing else, neither network nor fonts nor other files."""
+"""The page of a run's folder: one HTML file that needs nothing else, neither network nor fonts nor other files."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from torchgym.lab.performance.trace import Trace
+from torchgym.config import MarketConfig
+from torchgym.files import read_json, replacing
+from torchgym.lab.performance.trace import Trace, trace
+from torchgym.lab.policies import MakePolicy
+from torchgym.progress import Count, silent
 from torchgym.visual.palette import DARK, LIGHT
-from torchgym.visual.report import tables
+from torchgym.visual.report import figures, formats
 from torchgym.visual.report.episode_figures import episode_figures
-from torchgym.visual.report.figures import dark_colours
-from torchgym.visual.report.formats import SPACE, capitalised, money, spoken
-from torchgym.visual.report.policy_figures import (
-    attribution_figure,
-    distribution_figure,
-    lead_figure,
-    learning_figure,
-    ordered,
-)
 
-_ROUNDING = 1e-6  # currency: a traced profit this near the evaluation's is the same
+EVALUATION = "evaluation.json"
+TRAINING = "run.json"
+REPORT = "report.html"
+_ENTRIES = ("torchgym", "config", "seed", "episodes", "decisions", "periods_per_year", "policies", "comparisons")
+_OF_TRAINING = ("torchgym", "command", "seed", "settings")
+
+
+def write_report(
+    folder: Path,
+    make_policy: MakePolicy,
+    *,
+    policy: str | None = None,
+    episode: int | None = None,
+    output: Path | None = None,
+    progress: Count = silent,
+) -> Path:
+    """Trace an episode of an evaluation again and write its page.
+
+    Args:
+        folder: of the run; holds evaluation.json, and checkpoint.pt and run.json where an agent learnt.
+        make_policy: of the policy to trace.
+        policy: its name in the evaluation; None is the agent, or the first policy where there is none.
+        episode: which one, from 0; None is the one of median profit.
+        output: file to write; None is report.html in the folder.
+        progress: called with the ticks played and the ticks in all: before the episode, after each decision, when it is over.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: without an evaluation or for one that cannot be read, an unknown policy or episode; nothing is written then.
+        OSError: when the file cannot be written; an old one is still whole.
+    """
+    from torchgym.training import CHECKPOINT, read_checkpoint
+
+    evaluation = read_evaluation(folder)
+    chosen = chosen_policy(evaluation, policy)
+    if episode is None:
+        episode = median_episode(evaluation, chosen)
+    if not 0 <= episode < evaluation["episodes"]:
+        raise ValueError(f"episode must be 0 to {evaluation['episodes'] - 1}, got {episode}")
+    config, seed = MarketConfig.from_dict(evaluation["config"]), evaluation["seed"] + episode
+    progress(0, config.max_ticks)
+    traced = trace(config, make_policy(config, torch.tensor([seed], device="cpu")), seed, progress=progress)
+    progress(config.max_ticks, config.max_ticks)  # also where ruin ended it
+    checkpoint, training = folder / CHECKPOINT, folder / TRAINING
+    curve = read_checkpoint(checkpoint)["curve"] if checkpoint.is_file() else None
+    about = read_json(training, _OF_TRAINING) if training.is_file() else None
+    text = page(evaluation, traced, policy=chosen, curve=curve, training=about)
+    path = folder / REPORT if output is None else output
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path
+
+
+def median_episode(evaluation: Mapping[str, Any], policy: str) -> int:
+    """The episode whose profit is the median, the lower one of two.
+
+    >>> median_episode({"policies": {"hold": {"profit": [3.0, -1.0, 2.0, 9.0]}}}, "hold")
+    2
+    """
+    profit = evaluation["policies"][policy]["profit"]
+    return sorted(range(len(profit)), key=lambda episode: (profit[episode], episode))[(len(profit) - 1) // 2]
+
+
+def read_evaluation(folder: Path) -> dict[str, Any]:
+    """What `torchgym evaluate` wrote.
+
+    Raises:
+        ValueError: when there is nothing, or something else, naming the command that makes it.
+    """
+    path = folder / EVALUATION
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: `torchgym evaluate {folder}` makes it")
+    try:
+        evaluation = read_json(path, _ENTRIES)
+    except ValueError as error:
+        raise ValueError(f"{error}; `torchgym evaluate {folder}` makes it anew") from error
+    if not evaluation["policies"]:
+        raise ValueError(f"{path} has no policies; `torchgym evaluate {folder}` makes it anew")
+    return evaluation
 
 
 def page(
@@ -51,36 +131,39 @@ def page(
     Raises:
         ValueError: for an unknown policy, listing the known ones.
     """
-    focus, traced = ordered(evaluation)[0], chosen_policy(evaluation, policy)
-    compared = bool(evaluation["comparisons"])
+    names, policies, traced = figures.ordered(evaluation), evaluation["policies"], chosen_policy(evaluation, policy)
+    estimates = {name: {"profit": mean_profit(policies[name]), **policies[name]["metrics"]} for name in names}
+    attribution = policies[names[0]]["attribution"]
     environment = Environment(
         loader=PackageLoader("torchgym.visual.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"spoken": spoken, "capitalised": capitalised, "indented": _indented}
+    environment.filters |= {
+        "spoken": formats.spoken,
+        "capitalised": formats.capitalised,
+        "indented": partial(json.dumps, indent=2),
+    }
     return environment.get_template("page.html").render(
         evaluation=evaluation,
         trace=trace,
         traced=traced,
         training=training,
-        focus=focus,
-        space=SPACE,
+        names=names,
         palettes={"light": asdict(LIGHT), "dark": asdict(DARK)},
-        dark_colours=Markup(json.dumps(dark_colours())),
-        summary=tables.summary(evaluation, focus),
-        cards=tables.cards(evaluation, focus),
-        tables={
-            "leads": tables.leads_table(evaluation) if compared else None,
-            "metrics": tables.metrics_table(evaluation),
-            "attribution": tables.attribution_table(evaluation),
-        },
+        dark_colours=Markup(json.dumps(figures.dark_colours())),
+        formats=formats,
+        summary=summary(evaluation, names[0]),
+        costs={part: -attribution[part] for part in figures.COSTS if part in attribution},
+        estimates=estimates,
+        metrics={metric: formats.described(metric) for row in estimates.values() for metric in row},
+        mean_profit=mean_profit,
+        parts={part: (formats.capitalised(figures.part_name(part)), "", "") for part in figures.parts_of(evaluation)},
         figures={
-            "leads": lead_figure(evaluation) if compared else None,
+            "leads": figures.lead_figure(evaluation) if evaluation["comparisons"] else None,
             "episode": episode_figures(evaluation, trace, traced),
-            "attribution": attribution_figure(evaluation),
-            "distribution": distribution_figure(evaluation),
-            "learning": learning_figure(curve) if curve else None,
+            "attribution": figures.attribution_figure(evaluation),
+            "distribution": figures.distribution_figure(evaluation),
+            "learning": figures.learning_figure(curve) if curve else None,
         },
-        episode=_episode(evaluation, trace, traced),
         plotlyjs=Markup(get_plotlyjs()),
     )
 
@@ -91,25 +174,36 @@ def chosen_policy(evaluation: Mapping[str, Any], policy: str | None) -> str:
     Raises:
         ValueError: for an unknown one, listing the known ones.
     """
-    known = ordered(evaluation)
+    known = figures.ordered(evaluation)
     if policy is not None and policy not in known:
         raise ValueError(f"unknown policy {policy!r}: choose from {', '.join(known)}")
     return known[0] if policy is None else policy
 
 
-def _episode(evaluation: Mapping[str, Any], trace: Trace, policy: str) -> str:
-    """Which episode is drawn, and what its profit is beside the others'."""
-    number = trace.seed - evaluation["seed"]
-    earned = (trace.equity[-1] - trace.equity[0]).item()
-    profits = evaluation["policies"][policy]["profit"]
-    text = f"Episode {number:,}, seed {trace.seed}, played by {spoken(policy)}: {money(earned)}"
-    if 0 <= number < len(profits):
-        rank = sum(profit <= profits[number] for profit in profits)
-        text += f", number {rank:,} of {len(profits):,} from the lowest profit"
-        if abs(profits[number] - earned) > _ROUNDING:
-            text += f". The evaluation recorded {money(profits[number])} for it: the policy or the program has changed since"
-    return text
+def mean_profit(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Mean profit of a policy, with its 95 % interval where the evaluation has one."""
+    return row["metrics"].get("profit") or {"mean": fmean(row["profit"])}
 
 
-def _indented(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=2)
+def summary(evaluation: Mapping[str, Any], policy: str) -> str:
+    """The result in a sentence or two."""
+    profit = mean_profit(evaluation["policies"][policy])
+    ends = formats.interval("profit", profit)
+    sentence = formats.capitalised(f"{formats.spoken(policy)} makes {formats.money(profit['mean'])} per episode")
+    sentence += (f" (95{formats.SPACE}% interval {ends})" if ends else "") + " after all costs."
+    rows = [row for row in evaluation["comparisons"] if row["against"] == policy]
+    clear = [row for row in rows if figures.is_significant(row)]
+    if not clear:
+        return sentence + " It does not differ significantly from any of the other policies." * bool(rows)
+    ahead, behind = (_listed([row for row in clear if (row["lead"] > 0.0) == sign]) for sign in (True, False))
+    clauses = [f"ahead of {ahead}"] * bool(ahead) + [f"behind {behind}"] * bool(behind)
+    sentence += f" It is significantly {' and '.join(clauses)}."
+    rest = len(rows) - len(clear)
+    if rest:
+        sentence += f" {rest} of {len(rows)} differences {'is' if rest == 1 else 'are'} not significant."
+    return sentence
+
+
+def _listed(rows: Sequence[Mapping[str, Any]]) -> str:
+    *names, last = [formats.spoken(row["policy"]) for row in rows] or [""]
+    return f"{', '.join(names)} and {last}" if names else last

@@ -1,0 +1,243 @@
+"""What compares agents: `torchgym evaluate`, `report` and `ladder`."""
+
+from __future__ import annotations
+
+import math
+import webbrowser
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from torchgym.cli import output
+from torchgym.cli.progress import progress_bars, stage
+from torchgym.files import write_json
+from torchgym.version import __version__
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from torchgym.config import MarketConfig
+    from torchgym.lab.performance import Evaluation
+    from torchgym.lab.policies import MakePolicy
+    from torchgym.training.ladder import TaskSummary
+
+EVALUATION = "evaluation.json"
+_TABLE = "evaluation.csv"
+_NUMBERS_PER_DECISION = 10  # that are kept of every episode
+# Columns of the table beside profit and lead: rows of torchgym.lab.performance.METRICS.
+_COLUMNS = ("sharpe", "sortino", "max_drawdown", "hit_rate", "exposure")
+_COSTS = ("fees", "spread", "impact")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Play held-out episodes with a trained agent and scripted policies and compare them; writes evaluation.json and .csv."""
+
+    folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")  # Folder of a training run.
+    policies: tuple[str, ...] = ()
+    """Policies to compare with, names in torchgym.lab.policies.BASELINES; without names, all that fit the market."""
+    episodes: int = 256  # Number of episodes; all policies play the same ones.
+    seed: int = 20_000_000
+    """Seed of the first episode; the other episodes take the seeds after it. Training uses seeds below ten million."""
+    ticks_per_year: float = 98_280  # Ticks of a year, for annualised figures: 252 days of 390 minutes.
+    device: str = "cpu"  # Device to run on, such as cpu or cuda.
+    compile: bool = True  # Compile the market's step: slow to start, fast to run, the same numbers.
+
+    def execute(self) -> int:
+        """Play, write and print; 0."""
+        evaluate_agent(self)
+        print(f"written: {self.folder / EVALUATION}, {self.folder / _TABLE}")
+        return 0
+
+
+def evaluate_agent(options: Evaluate) -> None:
+    """Evaluate the agent of a run, write the two files and print the table."""
+    with progress_bars() as progress:
+        with stage(progress, "loading"):
+            from torchgym.lab.performance import TRAINING_SEEDS, evaluate
+            from torchgym.lab.policies import BASELINES
+            from torchgym.training import CHECKPOINT, load_agent, read_checkpoint
+
+            output.check_device(options.device)
+        folder, episodes, seed = options.folder, options.episodes, options.seed
+        if seed < TRAINING_SEEDS:
+            raise ValueError(f"seed must be at least {TRAINING_SEEDS}, got {seed}: agents train on those below")
+        agent = load_agent(folder, device=options.device)
+        saved = read_checkpoint(folder / CHECKPOINT)["torchgym"]
+        chosen = {"agent": agent.make_policy, **_chosen(agent.config, options.policies)}
+        decisions = agent.config.max_ticks // agent.config.ticks_per_action
+        needed = episodes * (output.NUMBERS_PER_MARKET + decisions * len(chosen) * _NUMBERS_PER_DECISION)
+        output.check_memory(f"{episodes:,} episodes of {decisions:,} decisions", needed)
+        descriptions = {name: row.description for name, row in BASELINES.items()}
+        layers = " and ".join(map(str, agent.settings.hidden))
+        descriptions["agent"] = f"PPO, layers of {layers}, trained with torchgym {saved}"
+        own = output.picked(options, "episodes", "seed", "ticks_per_year", "device", "compile")
+        made = evaluate(agent.config, chosen, agent="agent", descriptions=descriptions, progress=progress, **own)
+        made.resample(partial(progress, "intervals"))
+    command = output.command_line("evaluate", options, first=[str(folder)], leave_out=("folder", "device", "compile"))
+    write_json(folder / EVALUATION, made.to_dict(command))
+    output.write_csv(folder / _TABLE, made.rows())
+    output.make_console().print(_evaluate_table(made))
+
+
+def _chosen(config: MarketConfig, names: tuple[str, ...]) -> dict[str, MakePolicy]:
+    from torchgym.lab.policies import baselines
+
+    known = baselines(config)
+    unknown = [repr(name) for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"unknown policy {', '.join(unknown)}: choose from {', '.join(known)}")
+    return {name: known[name] for name in names} if names else known
+
+
+def _evaluate_table(made: Evaluation) -> Table:
+    from torchgym.lab.performance import METRICS
+
+    count, decisions = next(iter(made.episodes.values())).traded.shape
+    title = f"{count} episodes of {decisions:,} decisions, seeds from {made.seed}; means (95 % intervals), currency"
+    metrics = (METRICS[name].heading for name in _COLUMNS)
+    headings = ("profit", *metrics, *_COSTS, "lead of the agent", "p (Holm)")
+    table = output.make_table(title, "policy", *headings, right=headings)
+    leads = {comparison.policy: comparison for comparison in made.comparisons}
+    for policy, episodes in made.episodes.items():
+        profit = made.interval(policy, "profit")
+        assert profit is not None  # every episode has a profit, and there are two at least
+        means = (made.interval(policy, name) for name in _COLUMNS)
+        paid, lead = episodes.attribution(), leads.get(policy)
+        table.add_row(
+            policy,
+            _interval(profit.mean, profit.low, profit.high),
+            *("–" if mean is None else output.figure(mean.mean) for mean in means),
+            *(output.figure(0.0 - paid[name].mean().item()) for name in _COSTS),
+            "" if lead is None else _interval(lead.lead, lead.low, lead.high),
+            "" if lead is None else f"{lead.p_adjusted:.2g}",
+        )
+    return table
+
+
+def _interval(mean: float, low: float, high: float) -> str:
+    return f"{mean:+.1f} ({low:+.1f} … {high:+.1f})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write an HTML page about an evaluation; it needs no network, and shows one of the episodes in detail."""
+
+    folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")  # Folder of a run that has been evaluated.
+    policy: str | None = None  # Policy whose episode is drawn; the default is the agent.
+    episode: int | None = None  # Number of the episode to draw, from 0; the default is the one of median profit.
+    output: Path | None = None  # File to write; the default is report.html in the folder.
+    open: bool = False  # Show the page in a browser.
+
+    def execute(self) -> int:
+        """Trace, write and say where; 0."""
+        with progress_bars() as progress:
+            with stage(progress, "loading"):
+                from torchgym.lab.policies import BASELINES
+                from torchgym.training import load_agent
+                from torchgym.visual.report import chosen_policy, read_evaluation, write_report
+
+                evaluation = read_evaluation(self.folder)
+                name = chosen_policy(evaluation, self.policy)
+                if name == evaluation.get("agent"):
+                    make_policy: MakePolicy = load_agent(self.folder).make_policy
+                elif name in BASELINES:
+                    make_policy = BASELINES[name].make
+                else:
+                    known = ", ".join(BASELINES)
+                    raise ValueError(f"policy {name!r} cannot be played again: choose from {known} with --policy")
+
+            def show(done: int, total: int) -> None:
+                progress(f"episode of {name}", done, total)
+                if done == total:
+                    progress("page", 0, 1)
+
+            chosen = output.picked(self, "episode", "output")
+            path = write_report(self.folder, make_policy, policy=name, progress=show, **chosen)
+            progress("page", 1, 1)
+        print(f"written: {path}")
+        if self.open:
+            webbrowser.open(path.resolve().as_uri())
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """Train agents on tasks of growing difficulty and compare each with a scripted policy that knows as much.
+
+    Writes ladder.csv, curves.csv and ladder.png. Ctrl-C saves the progress; the same command continues from there.
+    """
+
+    preset: str = "default"  # Name of the market; `torchgym presets` lists them.
+    tasks: tuple[str, ...] = ("inventory", "exact_free", "exact", "estimate", "public")
+    """Names of the tasks; see torchgym.training.ladder.TASKS."""
+    seeds: int = 5  # Trainings per task.
+    seed: int = 0  # Seed of the first training; each following training adds 1,000.
+    episodes: int = 1_024  # Held-out episodes on which agents and references are tested.
+    frames: int | None = None  # Decisions per training; the default is each task's own number.
+    output: Path = Path("runs/ladder")  # Folder for checkpoints and results; the preset's name is added.
+    results: Path | None = None  # Folder for tables and picture; the default is the one above.
+    device: str = "cpu"  # Device to run on, such as cpu or cuda.
+    compile: bool = True  # Compile the market's step: slow to start, fast to run, the same numbers.
+    threads: int = 1  # Threads of torch; networks this small gain nothing from more than one.
+
+    def execute(self) -> int:
+        """Train, write and print; 0, 1 where a task asks for more than the agents reach, 130 where Ctrl-C ended it."""
+        with progress_bars() as progress:
+            with stage(progress, "loading"):
+                from torchgym.training.ladder import Plan, curve_rows, run_ladder, summarise
+                from torchgym.visual.plots import ladder_panel
+
+                output.check_device(self.device)
+                output.set_threads(self.threads)
+            names = "preset", "tasks", "seeds", "seed", "episodes", "frames", "device", "compile"
+            plan = Plan(**output.picked(self, *names))
+            output.check_memory(f"{self.episodes:,} episodes", self.episodes * output.NUMBERS_PER_MARKET)
+            folder = output.make_folder(self.output, self.preset)
+            results = self.results or folder
+            results.mkdir(parents=True, exist_ok=True)
+            with output.interruptible() as pressed:
+                made = run_ladder(plan, folder, progress=progress, stop=pressed)
+            if made is None:
+                print("saved; the same command goes on from there")
+                return output.INTERRUPTED
+            summaries = []
+            for done, result in enumerate(made):
+                progress("intervals", done, len(made))
+                summaries.append(summarise(result))
+            progress("intervals", len(made), len(made))
+            with stage(progress, "writing"):
+                curves, command = curve_rows(made), output.command_line("ladder", self, leave_out=("output", "results"))
+                about, rows = {"torchgym": __version__, "command": command}, []
+                for summary in summaries:
+                    trainings = " ".join(map(str, summary.agent_by_training))
+                    rows.append({"preset": self.preset, **asdict(summary), "agent_by_training": trainings, **about})
+                output.write_csv(results / "ladder.csv", rows)
+                output.write_csv(results / "curves.csv", curves)
+                output.write_figure(results / "ladder.png", ladder_panel(summaries, curves))
+        output.make_console().print(_ladder_table(summaries, self.preset))
+        print(f"written: ladder.csv, curves.csv, ladder.png in {results}")
+        return 0 if all(summary.passed for summary in summaries) else 1
+
+
+def _ladder_table(summaries: list[TaskSummary], preset: str) -> Table:
+    first = summaries[0]
+    title = f"{preset}: {first.trainings} trainings per task, {first.episodes:,} held-out episodes; score per episode"
+    numbers = "agent (95 %)", "worst … best training", "reference (95 %)", "share (95 %)", "frames", "minutes"
+    table = output.make_table(title, "task", *numbers, "must reach", "pass", right=numbers)
+    for row in summaries:
+        table.add_row(
+            f"{row.task}: {row.description}",
+            _interval(row.agent_mean, row.agent_low, row.agent_high),
+            f"{min(row.agent_by_training):+.1f} … {max(row.agent_by_training):+.1f}",
+            f"{row.reference}: {_interval(row.reference_mean, row.reference_low, row.reference_high)}",
+            "–" if math.isnan(row.share) else f"{row.share:.0%} ({row.share_low:.0%} … {row.share_high:.0%})",
+            f"{row.frames:,}",
+            f"{row.minutes:.1f}",
+            row.needs,
+            output.MARKS[row.passed],
+        )
+    return table

@@ -1,0 +1,280 @@
+"""What measures and records markets: `torchgym realism`, `audit`, `record` and `presets`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchgym.cli import output
+from torchgym.cli.progress import progress_bars, stage
+from torchgym.config import PRESETS, MarketConfig, preset
+from torchgym.files import write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from torchgym.lab.audit import Audit
+    from torchgym.lab.policies import MakePolicy
+    from torchgym.lab.realism import MeasureVerdict, Scorecard
+
+# Numbers that are kept, at least.
+_NUMBERS_PER_TICK = 10  # of every market and symbol
+_NUMBERS_PER_AUDITED = 400  # episode, of all policies together
+_NUMBERS_PER_RECORDED = 5  # episode
+_DECIDED_BY_RUN = ("preset", "ticks", "ticks_per_action", "symbols", "policy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Realism:
+    """Run a market and print which stylised facts it shows; writes scorecard.json and panel.png."""
+
+    preset: str = "default"  # Name of the market; `torchgym presets` lists them.
+    markets: int = 64  # Number of markets.
+    ticks: int = 16_384  # Measured ticks of each market, a multiple of 4.
+    burn_in: int = 1_000  # Ticks before those, which are not measured.
+    seed: int = 9_000_000_000  # Seed of the first market; the other markets take the seeds after it.
+    symbols: int = 1  # Symbols per market.
+    impact: bool = True  # Also measure price impact, for facts 12 and 13.
+    nulls: bool = True  # Also run a market of noise traders alone, as a null model.
+    resamples: int = 50  # Resamples of the block bootstrap; 0 leaves the intervals out.
+    output: Path = Path("runs/realism")  # Folder to write to; the preset's name is added.
+    compile: bool = True  # Compile the market's step: slow to start, fast to run.
+    device: str = "cpu"  # Device to run on, such as cpu or cuda.
+
+    def execute(self) -> int:
+        """Measure, write and print; 0."""
+        config = preset(self.preset, num_symbols=self.symbols)
+        with_empty = self.nulls and self.preset != "zero_intelligence"
+        empty = preset("zero_intelligence", num_symbols=self.symbols) if with_empty else None
+        with progress_bars() as progress:
+            with stage(progress, "loading"):
+                from torchgym.lab.realism import scorecard
+                from torchgym.visual.plots import realism_panel
+
+                output.check_device(self.device)
+            ticks = self.ticks + self.burn_in
+            needed = self.markets * self.symbols * ticks * _NUMBERS_PER_TICK
+            output.check_memory(f"{self.markets:,} markets of {ticks:,} ticks", needed)
+            folder = output.make_folder(self.output, self.preset)
+            names = "markets", "ticks", "burn_in", "seed", "impact", "resamples", "compile", "device"
+            own = output.picked(self, *names)
+            card = scorecard(config, name=self.preset, zero_intelligence=empty, progress=progress, **own)
+            title = f"{card.name}: {card.markets} markets x {card.ticks:,} ticks, seeds from {card.seed}"
+            with stage(progress, "writing"):
+                card_as_dict = card.to_dict()
+                write_json(folder / "scorecard.json", card_as_dict)
+                output.write_figure(folder / "panel.png", realism_panel(card_as_dict["curves"], title))
+        console = output.make_console()
+        console.print(_facts(card, title))
+        console.print(_counts_line(card))
+        for null in card.nulls:
+            must = "facts " + ", ".join(map(str, null.must_fail)) if null.must_fail else "an M fact"
+            fails = ", ".join(map(str, null.failed)) or "none"
+            mark = "as it does" if null.as_expected else "[bold red]and does NOT[/]"
+            console.print(f"null model {null.name} ({null.meaning}) fails facts {fails}; it must fail {must}, {mark}")
+        print(f"written: {folder / 'scorecard.json'}, {folder / 'panel.png'}")
+        return 0
+
+
+def _facts(card: Scorecard, title: str) -> Table:
+    numbers = "median", "90 % interval", "5-95 % of markets"
+    headings = "fact and its measures", "tier", *numbers, "must be", "inside", "pass"
+    table = output.make_table(title, *headings, right=(*numbers, "inside"))
+    for verdict in card.verdicts:
+        fact, mark = verdict.fact, output.MARKS[verdict.passed]
+        name = f"{fact.number} {fact.name}"
+        name = f"{name}: not applicable" if verdict.passed is None else f"[bold]{name}[/]"
+        table.add_row(name, fact.tier, "", "", "", "", "", mark)
+        for measured in () if verdict.passed is None else verdict.measures:
+            table.add_row(*_measure(measured))
+        table.add_section()
+    return table
+
+
+def _measure(measured: MeasureVerdict) -> tuple[str, ...]:
+    entry, several = measured.criterion, measured.count > 1
+    return (
+        f"  {entry.meaning}",
+        "",
+        output.figure(measured.median),
+        _between(measured.interval),
+        _between((measured.low, measured.high) if several else None),
+        f"{entry.unit} (not judged)".strip() if entry.share is None else entry.text,
+        f"{100.0 * measured.inside:.0f} %" if several and measured.passed is not None else "",
+        output.MARKS[measured.passed],
+    )
+
+
+def _between(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else f"{output.figure(ends[0])} … {output.figure(ends[1])}"
+
+
+def _counts_line(card: Scorecard) -> str:
+    parts = []
+    for tier, counts in card.counts().items():
+        judged = counts["passed"] + counts["failed"]
+        left = f" ({counts['not applicable']} not applicable)" if counts["not applicable"] else ""
+        parts.append(f"{tier}: {counts['passed']} of {judged} facts hold{left}")
+    return "; ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cheats:
+    """Play scripted policies against a market and print what they earn; writes audit.json and audit.png."""
+
+    preset: str = "default"  # Name of the market; `torchgym presets` lists them.
+    episodes: int = 512  # Episodes per policy.
+    ticks: int = 1_000  # Ticks of an episode.
+    seed: int = 5_000_000_000_000  # Seed of the first episode; the other episodes take the seeds after it.
+    device: str = "cpu"  # Device to run on, such as cpu or cuda.
+    output: Path = Path("runs/audit")  # Folder to write to; the preset's name is added.
+    compile: bool = True  # Compile the market's step: slow to start, fast to run.
+
+    def execute(self) -> int:
+        """Play, write and print; 1 where a policy breaks its rule, else 0."""
+        config = preset(self.preset)
+        with progress_bars() as progress:
+            with stage(progress, "loading"):
+                from torchgym.lab.audit import audit
+                from torchgym.visual.plots import audit_bars
+
+                output.check_device(self.device)
+            output.check_memory(f"{self.episodes:,} episodes", self.episodes * _NUMBERS_PER_AUDITED)
+            folder = output.make_folder(self.output, self.preset)
+            own = output.picked(self, "episodes", "ticks", "seed", "device", "compile")
+            made = audit(config, progress=progress, **own)
+            title = f"{self.preset}: {made.episodes} episodes of {made.ticks:,} ticks, seeds from {made.seed}"
+            with stage(progress, "writing"):
+                write_json(folder / "audit.json", made.to_dict())
+                output.write_figure(folder / "audit.png", audit_bars(made.rows, title))
+        output.make_console().print(_profits(made, title))
+        print(f"{sum(row.passed for row in made.rows)} of {len(made.rows)} policies do what they must")
+        print(f"written: {folder / 'audit.json'}, {folder / 'audit.png'}")
+        return 0 if made.passed else 1
+
+
+def _profits(made: Audit, title: str) -> Table:
+    numbers = "profit per episode", "bp of turnover", "t"
+    table = output.make_table(title, "policy", *numbers, "must", "found", "pass", right=numbers)
+    for row in made.rows:
+        profit = f"{row.profit_mean:.2f} ± {row.profit_standard_error:.2f}"
+        score = profit, f"{row.profit_bp:.2f}", f"{row.t_statistic:.1f}"
+        table.add_row(row.policy, *score, row.requirement, row.reason, output.MARKS[row.passed])
+    return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Play whole episodes and record them in a Parquet file, one row per episode, tick and symbol."""
+
+    preset: str = "default"  # Name of the market; `torchgym presets` lists them.
+    episodes: int = 64  # Number of episodes.
+    ticks: int = 1_000  # Ticks of an episode.
+    ticks_per_action: int = 1  # Ticks per decision, and per row.
+    symbols: int = 1  # Symbols per market.
+    policy: str = "hold"  # Policy that trades: a name in torchgym.lab.policies.BASELINES.
+    run: Path | None = None
+    """Folder of a training run, whose agent plays in its market; of the options above, only --episodes may be given with it."""
+    seed: int = 0
+    """Seed of the first episode; the other episodes take the seeds after it. Agents train on seeds below ten million."""
+    markets: int = 64
+    """Largest number of markets that play at once; with a scripted policy the file is the same for any number."""
+    features: bool = True  # Also record what the learner saw: 54 columns and more, most of the file.
+    output: Path | None = None
+    """File to write; the default is runs/record/NAME.parquet, NAME being the preset or the run's folder."""
+    overwrite: bool = False  # Replace the file if it exists.
+    compile: bool = False  # Compile the market's step: slow to start, fast to run.
+    device: str = "cpu"  # Device to run on, such as cpu or cuda.
+
+    def execute(self) -> int:
+        """Play, write and print; 0."""
+        with progress_bars() as progress:
+            with stage(progress, "loading"):
+                from torchgym.recording import record
+
+                output.check_device(self.device)
+                config, make_policy, about = _scripted(self) if self.run is None else _trained(self, self.run)
+            name = self.preset if self.run is None else self.run.resolve().name
+            path = Path("runs/record") / f"{name}.parquet" if self.output is None else self.output
+            path.parent.mkdir(parents=True, exist_ok=True)
+            playing = min(self.markets, self.episodes)
+            needed = playing * output.NUMBERS_PER_MARKET + self.episodes * _NUMBERS_PER_RECORDED
+            output.check_memory(f"{self.episodes:,} episodes, {playing:,} at once,", needed)
+            made = record(
+                path,
+                config,
+                make_policy=make_policy,
+                num_envs=self.markets,
+                about=about,
+                progress=progress,
+                **output.picked(self, "episodes", "seed", "features", "overwrite", "compile", "device"),
+            )
+        ruined = f", {made.ruined:,} of them ended by ruin" if made.ruined else ""
+        size = f"{made.size / 1e6:,.1f} MB"
+        print(f"{made.episodes:,} episodes{ruined}, {made.rows:,} rows of {made.columns} columns, {size}")
+        print(f"written: {made.path}")
+        print(f'pandas:  pandas.read_parquet("{made.path}", dtype_backend="pyarrow")')
+        print(f'polars:  polars.read_parquet("{made.path}")')
+        print(f'columns: torchgym.recording.describe("{made.path}")')
+        return 0
+
+
+def _scripted(options: Record) -> tuple[MarketConfig, MakePolicy, dict[str, str]]:
+    """The market and the policy of the options, which must make sense in it, and what to note of them in the file."""
+    from torchgym.lab.policies import baselines
+
+    numbers = {"num_symbols": options.symbols, "max_ticks": options.ticks, "ticks_per_action": options.ticks_per_action}
+    config = preset(options.preset, **numbers)
+    known = baselines(config)
+    if options.policy not in known:
+        raise ValueError(f"unknown policy {options.policy!r}: choose one of {', '.join(known)}, or an agent with --run")
+    return config, known[options.policy], {"preset": options.preset, "policy": options.policy}
+
+
+def _trained(options: Record, folder: Path) -> tuple[MarketConfig, MakePolicy, dict[str, str]]:
+    """The market of a run and its agent, and what to note of them in the file; what the run has decided is refused."""
+    decided = [name for name in _DECIDED_BY_RUN if getattr(options, name) != getattr(Record, name)]
+    if decided:
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in decided)
+        raise ValueError(f"{listed}: the run {folder} has decided that; leave it out, or leave out --run")
+    from torchgym.training import load_agent
+
+    agent = load_agent(folder, device=options.device)
+    return agent.config, agent.make_policy, {"run": str(folder), "policy": "agent"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presets:
+    """List the named markets, or show in what one of them differs from the default."""
+
+    preset: str | None = None  # Market to show; without it, all are listed.
+
+    def execute(self) -> int:
+        """Print; 0."""
+        if self.preset is None:
+            table = output.make_table("torchgym.preset(name)", "name", "what it is and what for")
+            for name, make in PRESETS.items():
+                table.add_row(name, _meaning(make))
+        else:
+            own, usual = _flat(preset(self.preset).to_dict()), _flat(MarketConfig().to_dict())
+            title = f"{self.preset}: {_meaning(PRESETS[self.preset])}"
+            table = output.make_table(title, "setting", "default", self.preset)
+            for name, value in own.items():
+                if value != usual.get(name):
+                    table.add_row(name, str(usual.get(name)), str(value))
+        output.make_console().print(table)
+        return 0
+
+
+def _meaning(make: Callable[[], MarketConfig]) -> str:
+    return " ".join((make.__doc__ or "").split())
+
+
+def _flat(entries: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """Every setting by its dotted name."""
+    settings: dict[str, object] = {}
+    for name, value in entries.items():
+        settings |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return settings
