@@ -29,7 +29,7 @@ from torchgym.lab.audit import (
     verdicts,
 )
 from torchgym.lab.audit.attempts import WAITS
-from torchgym.lab.audit.snapshot import columns
+from torchgym.lab.audit.playing import columns
 from torchgym.lab.audit.verdicts import NO_GAIN
 from torchgym.lab.policies import averaged, shown
 from torchgym.sim import matching

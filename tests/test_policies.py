@@ -9,7 +9,8 @@ from torch import Tensor
 
 import torchgym as tg
 from torchgym.engine import StepResult
-from torchgym.lab.audit.snapshot import AuditSnapshot, columns
+from torchgym.lab.audit.attempts import AuditSnapshot
+from torchgym.lab.audit.playing import columns
 from torchgym.lab.policies import (
     BASELINES,
     averaged,

@@ -17,7 +17,7 @@ from scipy import optimize, stats
 from statsmodels.tsa import stattools
 from torch import Tensor
 
-from torchgym.lab.realism import bootstrap, nulls, statistics
+from torchgym.lab.realism import statistics, surrogates
 
 MARKETS, TICKS = 4, 500
 
@@ -504,7 +504,7 @@ def test_any_real_dtype_is_measured_in_float64() -> None:
 
 
 def test_blocks_run_on_and_paths_repeat() -> None:
-    indices = list(bootstrap.block_indices(5, 23, 6, 50, seed=3))
+    indices = list(surrogates.block_indices(5, 23, 6, 50, seed=3))
     assert len(indices) == 50
     for path, tick in indices:
         assert path.shape == (5, 1)
@@ -520,7 +520,7 @@ def test_blocks_run_on_and_paths_repeat() -> None:
 
 
 def test_every_path_and_tick_is_drawn_alike_often() -> None:
-    paths, ticks = (torch.cat(part) for part in zip(*bootstrap.block_indices(8, 20, 5, 500, seed=4), strict=True))
+    paths, ticks = (torch.cat(part) for part in zip(*surrogates.block_indices(8, 20, 5, 500, seed=4), strict=True))
     assert stats.chisquare(np.bincount(paths.flatten().numpy(), minlength=8)).pvalue > 1e-3
     starts = ticks[:, ::5].flatten().numpy()
     assert stats.chisquare(np.bincount(starts, minlength=20)).pvalue > 1e-3
@@ -528,7 +528,7 @@ def test_every_path_and_tick_is_drawn_alike_often() -> None:
 
 def test_indices_repeat_by_seed() -> None:
     first, again, longer, other = (
-        list(bootstrap.block_indices(3, 40, 7, count, seed)) for count, seed in ((4, 5), (4, 5), (9, 5), (4, 6))
+        list(surrogates.block_indices(3, 40, 7, count, seed)) for count, seed in ((4, 5), (4, 5), (9, 5), (4, 6))
     )
     for one, two, three, four in zip(first, again, longer[:4], other, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
@@ -537,10 +537,10 @@ def test_indices_repeat_by_seed() -> None:
 
 
 def test_one_path_resamples_blocks_alone_and_a_whole_block_rotates() -> None:
-    for path, tick in bootstrap.block_indices(1, 30, 4, 10, seed=7):
+    for path, tick in surrogates.block_indices(1, 30, 4, 10, seed=7):
         assert (path == 0).all()
         assert len(tick.unique()) < 30
-    for _, tick in bootstrap.block_indices(4, 30, 30, 10, seed=7):
+    for _, tick in surrogates.block_indices(4, 30, 30, 10, seed=7):
         assert (tick.diff(dim=-1) % 30 == 1).all()
 
 
@@ -552,7 +552,7 @@ def test_arrays_are_read_at_the_same_places() -> None:
         seen.append(arrays)
         return {"mean": arrays["x"].double().mean(-1)}
 
-    bootstrap.interval(remember, {"x": place, "y": place + 1000}, block=8, resamples=5)
+    surrogates.interval(remember, {"x": place, "y": place + 1000}, block=8, resamples=5)
     assert len(seen) == 5
     for arrays in seen:
         assert torch.equal(arrays["x"] + 1000, arrays["y"])
@@ -562,9 +562,9 @@ def test_arrays_are_read_at_the_same_places() -> None:
 def test_interval_holds_the_quantiles_of_the_medians() -> None:
     """Against the same resamples written out; an even number of markets, whose median is the mean of two."""
     x = heavy(25, 4, 60)
-    medians = [x[path, tick].mean(-1).quantile(0.5).item() for path, tick in bootstrap.block_indices(4, 60, 10, 40, 9)]
+    medians = [x[path, tick].mean(-1).quantile(0.5).item() for path, tick in surrogates.block_indices(4, 60, 10, 40, 9)]
     progress: list[tuple[int, int]] = []
-    low, high = bootstrap.interval(
+    low, high = surrogates.interval(
         lambda arrays: {"mean": arrays["x"].mean(-1)},
         {"x": x},
         block=10,
@@ -583,7 +583,7 @@ def test_markets_without_a_value_are_left_out() -> None:
         return {"some": mean.where(arrays["x"].amax(-1) < 1e6, torch.nan), "none": mean * torch.nan}
 
     x = torch.cat([torch.full((10, 20), 2.0), torch.full((10, 20), 1e9)]).double()
-    found = bootstrap.interval(statistic, {"x": x}, block=5, resamples=20)
+    found = surrogates.interval(statistic, {"x": x}, block=5, resamples=20)
     assert found["some"] == (2.0, 2.0)
     assert all(np.isnan(end) for end in found["none"])
 
@@ -594,7 +594,7 @@ def coverage(
     """Share of samples whose 90 % interval holds the truth."""
     inside = 0
     for seed in range(tries):
-        low, high = bootstrap.interval(
+        low, high = surrogates.interval(
             lambda arrays: {"value": statistic(arrays["x"])},
             {"x": tensor(sample(seed))},
             block=block,
@@ -664,14 +664,14 @@ def test_a_bootstrap_that_cannot_be_is_refused(
     arrays: dict[str, Tensor], options: dict[str, float], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        bootstrap.interval(lambda a: {"x": mean_of(a["x"])}, arrays, **{"block": 3, "resamples": 4, **options})
+        surrogates.interval(lambda a: {"x": mean_of(a["x"])}, arrays, **{"block": 3, "resamples": 4, **options})
 
 
 # --- null models
 
 
 def test_geometric_brownian_motion_has_no_facts() -> None:
-    log_price = nulls.geometric_brownian(0.02, paths=64, ticks=4097, seed=11)
+    log_price = surrogates.geometric_brownian(0.02, paths=64, ticks=4097, seed=11)
     assert log_price.shape == (64, 4097)
     assert log_price.dtype == torch.float64
     assert (log_price[:, 0] == 0.0).all()
@@ -689,31 +689,34 @@ def test_geometric_brownian_motion_has_no_facts() -> None:
 
 def test_geometric_brownian_motion_repeats_row_by_row() -> None:
     volatility = torch.tensor([0.01, 0.02, 0.03], dtype=torch.float64)
-    batch = nulls.geometric_brownian(volatility, paths=3, ticks=50, seed=5)
-    assert torch.equal(batch, nulls.geometric_brownian(volatility, paths=3, ticks=50, seed=5))
+    batch = surrogates.geometric_brownian(volatility, paths=3, ticks=50, seed=5)
+    assert torch.equal(batch, surrogates.geometric_brownian(volatility, paths=3, ticks=50, seed=5))
     for row in range(3):
-        alone = nulls.geometric_brownian(volatility[row].item(), paths=1, ticks=80, seed=5 + row)
+        alone = surrogates.geometric_brownian(volatility[row].item(), paths=1, ticks=80, seed=5 + row)
         assert torch.equal(batch[row], alone[0, :50])
-    assert not torch.equal(batch[0], nulls.geometric_brownian(volatility, paths=3, ticks=50, seed=6)[0])
+    assert not torch.equal(batch[0], surrogates.geometric_brownian(volatility, paths=3, ticks=50, seed=6)[0])
 
 
 def test_shuffled_returns_keep_their_values_and_lose_their_memory() -> None:
     sample = tensor(processes.garch(random(26), 32, 4096))
-    mixed = nulls.shuffled(sample, seed=3)
+    mixed = surrogates.shuffled(sample, seed=3)
     assert torch.equal(mixed.sort(-1).values, sample.sort(-1).values)
     before, after = (statistics.autocorrelation(x.abs(), 20)[:, 1:] for x in (sample, mixed))
     assert before.mean() > 0.1
     close_to(after, -1.0 / 4096)
-    assert abs(stats.spearmanr(np.arange(4096), nulls.shuffled(torch.arange(4096.0)[None], seed=4)[0]).statistic) < 0.06
+    assert (
+        abs(stats.spearmanr(np.arange(4096), surrogates.shuffled(torch.arange(4096.0)[None], seed=4)[0]).statistic)
+        < 0.06
+    )
 
 
 def test_shuffling_repeats_row_by_row() -> None:
     sample = heavy(27)
-    batch = nulls.shuffled(sample, seed=8)
-    assert torch.equal(batch, nulls.shuffled(sample, seed=8))
+    batch = surrogates.shuffled(sample, seed=8)
+    assert torch.equal(batch, surrogates.shuffled(sample, seed=8))
     for row in range(MARKETS):
-        assert torch.equal(batch[row], nulls.shuffled(sample[row : row + 1], seed=8 + row)[0])
-    order = nulls.shuffled(torch.arange(200.0).repeat(2, 1), seed=8)
+        assert torch.equal(batch[row], surrogates.shuffled(sample[row : row + 1], seed=8 + row)[0])
+    order = surrogates.shuffled(torch.arange(200.0).repeat(2, 1), seed=8)
     assert not torch.equal(order[0], order[1])
 
 
@@ -729,4 +732,4 @@ def test_shuffling_repeats_row_by_row() -> None:
 )
 def test_a_walk_that_cannot_be_is_refused(volatility: Tensor | float, options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        nulls.geometric_brownian(volatility, **{"paths": 2, "ticks": 10, "seed": 0, **options})
+        surrogates.geometric_brownian(volatility, **{"paths": 2, "ticks": 10, "seed": 0, **options})

@@ -8,7 +8,7 @@ import torch
 import torchgym as tg
 from torchgym.engine import read_content, write_content
 from torchgym.training import PPOSettings, Run, load_agent, read_checkpoint, resume, start
-from torchgym.training.agent import Agent
+from torchgym.training.ppo import Agent
 
 CONFIG = tg.preset("toy", max_ticks=30, ticks_per_action=3, scaling="relative")
 SETTINGS = PPOSettings(total_frames=4 * 4 * 7, num_envs=4, rollout=7, epochs=2, minibatches=2, hidden=(8,))

@@ -151,11 +151,7 @@ class Seen:
         return self.config.position_limit
 
     def __getitem__(self, name: str) -> Tensor:
-        """A feature of every symbol, or "estimate_gap", [N, S] float64.
-
-        Raises:
-            ValueError: when the configured set of features does not hold it.
-        """
+        """A feature of every symbol, or "estimate_gap", [N, S] float64; a ValueError when it is not among the features."""
         if name == "estimate_gap":
             return -value_gap(self.config, self.result)
         names = features.FEATURE_SETS[self.config.features]

@@ -16,11 +16,9 @@ try:
 except ImportError as missing:
     raise ImportError('recording needs pyarrow: pip install "torchgym[data]"') from missing
 
-from torchgym.recording.columns import KINDS, Column, columns, schema
+from torchgym.recording.columns import KINDS, Column, check_pages, columns, describe, read_about, read_config, schema
 from torchgym.recording.file import ROWS_PER_GROUP
-from torchgym.recording.reading import check_pages, describe, read_about, read_config
-from torchgym.recording.recorder import EpisodeRecorder
-from torchgym.recording.run import Recording, record
+from torchgym.recording.recorder import EpisodeRecorder, Recording, record
 
 __all__ = [
     "KINDS",

@@ -1,11 +1,14 @@
-"""The columns of a recording under a configuration: names, types, units, meanings."""
+"""The columns of a recording: names, types, units, meanings, as they follow from a configuration and as a file has them."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from torchgym.config import MarketConfig
 from torchgym.files import hexdigest
@@ -62,10 +65,8 @@ def columns(
 
     Args:
         features: whether with what the learner saw: the configured features, and its account as observed.
-        market_fields: which rows of `torchgym.readout.entries.PATHS`; None is all of them. Position and equity are always there.
-
-    Raises:
-        ValueError: for an unknown field, listing the known ones.
+        market_fields: which rows of `torchgym.readout.entries.PATHS`, an unknown one being a ValueError; None is all of them.
+            Position and equity are always there.
 
     >>> [column.name for column in columns(MarketConfig(), features=False, market_fields=["mid"])][:8]
     ['episode', 'seed', 'tick', 'symbol', 'terminated', 'truncated', 'action', 'reward']
@@ -142,3 +143,64 @@ def _seen(config: MarketConfig) -> Iterator[Column]:
         yield Column(name, "float64", "ratio" if relative else row.unit, "feature", meaning)
     for name, entry in ACCOUNT.items():
         yield _of_entry(f"account_{name}", entry, "account_feature")
+
+
+def describe(path: str | os.PathLike[str]) -> tuple[Column, ...]:
+    """The columns of a recording: name, type, unit, kind, description.
+
+    Here and in the other functions, a ValueError when the file is no recording, an OSError when it cannot be read.
+    """
+    described = []
+    for field in _schema(path):
+        metadata = {name.decode(): value.decode() for name, value in (field.metadata or {}).items()}
+        dtype = str(field.type).replace("double", "float64")
+        described.append(Column(field.name, dtype, metadata["unit"], metadata["kind"], metadata["description"]))
+    return tuple(described)
+
+
+def read_config(path: str | os.PathLike[str]) -> MarketConfig:
+    """The configuration of the markets that were recorded."""
+    return MarketConfig.from_dict(json.loads(read_about(path)["config"]))
+
+
+def read_about(path: str | os.PathLike[str]) -> dict[str, str]:
+    """What the file says of the whole recording: "version" (of torchgym), "config" (as JSON), "row", and what its maker added.
+
+    `record` adds "seed" and "episodes".
+    """
+    prefix = PREFIX.encode()
+    return {
+        name.removeprefix(prefix).decode(): value.decode()
+        for name, value in _schema(path).metadata.items()
+        if name.startswith(prefix) and name != DIGEST
+    }
+
+
+def check_pages(path: str | os.PathLike[str]) -> None:
+    """Read a whole recording and compare each page with its checksum; a ValueError when it is damaged, or no recording.
+
+    Other readers do so when they are asked to: pyarrow with `page_checksum_verification=True`.
+    """
+    _schema(path)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for _ in file.iter_batches():
+                pass
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{os.fspath(path)} is damaged: {error}") from error
+
+
+def _schema(path: str | os.PathLike[str]) -> pa.Schema:
+    name = os.fspath(path)
+    with open(path, "rb"):  # errors of the system as they are
+        pass
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{name} is not a Parquet file, or a damaged one") from error
+    metadata = schema.metadata or {}
+    if DIGEST not in metadata:
+        raise ValueError(f"{name} was not written by torchgym.recording, or is damaged")
+    if metadata[DIGEST] != digest(schema):
+        raise ValueError(f"{name} is damaged: the digest of its columns and metadata does not fit")
+    return schema

@@ -1,4 +1,4 @@
-"""Rows on their way to disk: a Parquet file that appears when it is complete, and a place to sort rows in on the way there."""
+"""Rows on their way to disk: from a batch of markets, sorted by episode, to a Parquet file that appears when it is complete."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import contextlib
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from torch import Tensor
 
 from torchgym.files import part_of, put_in_place
 
@@ -20,21 +24,12 @@ ORDER = ("episode", "tick", "symbol")  # of the rows
 
 
 class ParquetFile:
-    """A Parquet file in row groups of a fixed number of rows.
+    """A Parquet file in row groups of a fixed number of rows, which are in memory at a time.
 
     It is written beside its place under another name and moved there by `close`, so that under its own name it is either complete
     or not there. Until `open` there is nothing on disk; what is unfinished goes with this object or the process. Each page has a
-    checksum, which readers compare when they are asked to.
-
-    Args:
-        path: where it will be.
-        schema: of its rows; metadata included.
-        rows_per_group: rows of a group, all of which are in memory at a time.
-        overwrite: whether a file that is there may be replaced.
-
-    Raises:
-        FileExistsError: when a file is there already and may not be replaced.
-        OSError: when the place is a folder, or in none.
+    checksum, which readers compare when they are asked to. A file that is there and may not be replaced is a FileExistsError, a
+    place that is a folder, or in none, an OSError.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, *, rows_per_group: int, overwrite: bool) -> None:
@@ -54,11 +49,7 @@ class ParquetFile:
         self._writer: pq.ParquetWriter | None = None
 
     def open(self) -> pq.ParquetWriter:
-        """Begin the file on disk, where that has not been done.
-
-        Raises:
-            OSError: when nothing can be written there.
-        """
+        """Begin the file on disk, where that has not been done; an OSError when nothing can be written there."""
         if self._writer is None:
             weakref.finalize(self, _remove, self._unfinished, os.getpid())
             # A dictionary of real numbers is as long as they are: without one files are a sixth smaller.
@@ -120,10 +111,7 @@ def _close(file: IO[bytes]) -> None:
 class Sorter:
     """Rows that come in turns from several episodes, kept on disk until they can be had episode by episode.
 
-    Args:
-        folder: where; the file has no name there and is gone with the process, however that ends.
-        schema: of the rows.
-        episodes: how many.
+    Their file has no name in the folder and is gone with the process, however that ends.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, episodes: int) -> None:
@@ -153,3 +141,77 @@ class Sorter:
     def close(self) -> None:
         """Give the disk back."""
         self._closing()
+
+
+class Chunk:
+    """The newest rows of all markets, at most `length`: tensors [N, length, ...] where the market lives, taken once."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.rows = 0
+        self._tensors: dict[str, Tensor] = {}
+
+    def put(self, values: Mapping[str, Tensor]) -> None:
+        """Write [N, ...] tensors down in the row that is not finished."""
+        for name, value in values.items():
+            if name not in self._tensors:
+                self._tensors[name] = value.new_empty((value.shape[0], self.length, *value.shape[1:]))
+            self._tensors[name][:, self.rows] = value
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All that was written, [N, rows, ...] each; what was never written is left out."""
+        return {name: tensor[:, : self.rows].cpu().numpy() for name, tensor in self._tensors.items()}
+
+
+@dataclass
+class Block:
+    """Episodes that are played together, those of the first E markets of a batch."""
+
+    sorter: Sorter  # where their rows go
+    features: Sequence[str]  # names of the features of one symbol, none where they are not recorded
+    numbers: npt.NDArray[np.int64]  # [E], which episodes of the recording these are
+    seeds: npt.NDArray[np.int64]  # [N]
+    ruined: int = 0
+
+    def __post_init__(self) -> None:
+        self.over = np.zeros(len(self.numbers), dtype=bool)
+
+    def write(self, table: Mapping[str, npt.NDArray[Any]], *, decided: bool) -> None:
+        """Pass on the rows of the episodes that are not over, each as far as it goes.
+
+        Args:
+            table: [N, rows, S] or [N, rows] by name, and the "observation" [N, rows, S * F] where features are recorded.
+            decided: whether the last row has a decision; where it has none, the episodes are over.
+        """
+        ended = table["terminated"] | table["truncated"]
+        rows = ended.shape[1]
+        for index in np.flatnonzero(~self.over).tolist():
+            count = int(ended[index].argmax()) + 1 if ended[index].any() else rows
+            acted = ~ended[index, :count]
+            acted[rows - 1 :] &= decided  # reaches nothing where the episode ended before
+            mine = {name: values[index, :count] for name, values in table.items()}
+            self.sorter.write(index, self._rows(index, mine, acted))
+            self.over[index] = not acted[-1]
+            self.ruined += bool(mine["terminated"][-1])
+
+    def _rows(self, index: int, mine: Mapping[str, npt.NDArray[Any]], acted: npt.NDArray[np.bool_]) -> pa.RecordBatch:
+        """One episode's rows as the file has them: the symbols of a moment one after the other."""
+        symbols = mine["position"].shape[1]
+        count = len(acted) * symbols
+        flat = {
+            name: values.reshape(-1) if values.ndim == 2 else values.repeat(symbols) for name, values in mine.items()
+        }
+        if self.features:
+            by_feature = mine["observation"].reshape(count, -1).T.copy()
+            flat |= dict(zip(self.features, by_feature, strict=True))
+        flat["episode"] = np.full(count, self.numbers[index])
+        flat["seed"] = np.full(count, self.seeds[index])
+        flat["symbol"] = np.tile(np.arange(symbols), len(acted))
+        missing = ~acted.repeat(symbols)
+
+        def column(field: pa.Field) -> pa.Array:
+            if field.nullable and field.name not in flat:  # nobody has decided anything yet
+                return pa.nulls(count, field.type)
+            return pa.array(flat[field.name], field.type, mask=missing if field.nullable else None)
+
+        return pa.RecordBatch.from_arrays([column(field) for field in self.sorter.schema], schema=self.sorter.schema)

@@ -1,28 +1,32 @@
-"""`EpisodeRecorder`: a market that is reset and stepped as ever, and writes down what happens."""
+"""`EpisodeRecorder`: a market that writes down what happens as it is reset and stepped; `record`: whole episodes of a policy."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from torch import Tensor
 
+from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count, check_one_learner
-from torchgym.engine import Market, Seeds, StepResult, check_action, check_seeds
+from torchgym.engine import Market, Seeds, StepResult, check_action, check_seeds, consecutive_seeds
+from torchgym.lab.policies import MakePolicy, Policy
+from torchgym.progress import Progress, silent
 from torchgym.readout.entries import ACCOUNT
-from torchgym.recording.block import Block, Chunk
 from torchgym.recording.columns import columns, schema
-from torchgym.recording.file import ROWS_PER_GROUP, ParquetFile, Sorter
+from torchgym.recording.file import ROWS_PER_GROUP, Block, Chunk, ParquetFile, Sorter
 from torchgym.sim import actions
 from torchgym.version import __version__
 
 # Rows of an episode that are kept before they go to disk: fewer would cost more calls than they save memory.
 _LEAST_ROWS = 64
+NUM_ENVS = 64
 _ROW = (
     "One moment of one symbol in one episode, sorted by episode, tick and symbol: the market and the learner's account when it"
     " was about to decide; then its action and the reward that this brought. The last row of an episode has no decision."
@@ -44,7 +48,7 @@ class EpisodeRecorder:
         market: to be reset and stepped through the recorder only.
         market_fields: which rows of `torchgym.readout.entries.PATHS` to record; None is all of them.
         features: whether to record what the learner saw, 54 columns and more.
-        about: entries for the file's metadata, such as who played.
+        about: entries for the file's metadata, such as who played; `read_about` gives them back.
         overwrite: whether a file that is there already may be replaced.
         rows_per_group: rows of a group of the file, which is what its readers read at a time.
 
@@ -122,19 +126,17 @@ class EpisodeRecorder:
         result = self.market.reset(given)
         sorter = Sorter(self._file.path.parent, self.schema, count)
         numbers = np.arange(self.episodes, self.episodes + count)
-        self._block = Block(sorter, self.schema, self._features, numbers, given.numpy())
+        self._block = Block(sorter, self._features, numbers, given.numpy())
         self.episodes += count
         self.done = False
-        self._chunk.begin()
+        self._chunk.rows = 0
         self._see(result)
         return result
 
     def step(self, action: Tensor | None = None) -> StepResult:
-        """One decision of every market, as `Market.step` without a mask.
+        """One decision of every market, as `Market.step` without a mask; nothing has moved after a ValueError for a bad action.
 
-        Raises:
-            ValueError: for a bad action; nothing has moved then.
-            RuntimeError: before the first reset, and when the recording is finished.
+        Before the first reset, and when the recording is finished, a RuntimeError.
         """
         self._refuse_if_finished()
         market = self.market
@@ -145,7 +147,8 @@ class EpisodeRecorder:
         result = market.step(None if action is None else chosen)
         events = {name: result.info[name] for name in self._names("decision") if name in result.info}
         self._chunk.put({"action": chosen, "reward": result.reward, **events})
-        if self._chunk.next_row():
+        self._chunk.rows += 1
+        if self._chunk.rows == self._chunk.length:
             with self._or_discard():
                 self._flush(self._block, decided=True)
         self._see(result)
@@ -173,9 +176,7 @@ class EpisodeRecorder:
     def __enter__(self) -> EpisodeRecorder:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
         else:
@@ -214,15 +215,118 @@ class EpisodeRecorder:
     def _flush(self, block: Block, *, decided: bool) -> None:
         block.write(self._chunk.arrays(), decided=decided)
         self.done = bool(block.over.all())
-        self._chunk.begin()
+        self._chunk.rows = 0
 
     def _end_block(self) -> None:
         if self._block is None:
             return
-        self._chunk.next_row()  # the last moment, on which nothing was decided
+        self._chunk.rows += 1  # the last moment, on which nothing was decided
         self._flush(self._block, decided=False)
         for rows in self._block.sorter.sorted():
             self._file.write(rows)
         self.ruined += self._block.ruined
         self._block.sorter.close()
         self._block = None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was recorded, and where."""
+
+    path: Path
+    episodes: int
+    ruined: int  # episodes that ended before their time
+    rows: int
+    columns: int
+    size: int  # bytes of the file
+
+
+def record(
+    path: str | os.PathLike[str],
+    config: MarketConfig | None = None,
+    *,
+    episodes: int,
+    seed: int = 0,
+    policy: Policy | None = None,
+    make_policy: MakePolicy | None = None,
+    num_envs: int = NUM_ENVS,
+    market_fields: Sequence[str] | None = None,
+    features: bool = True,
+    about: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    rows_per_group: int = ROWS_PER_GROUP,
+    device: torch.device | str = "cpu",
+    compile: bool = False,
+    progress: Progress = silent,
+) -> Recording:
+    """Play whole episodes and write them to a Parquet file: one row per episode, tick and symbol, sorted so.
+
+    A row is the moment before a decision, and the decision: see `torchgym.recording`; `columns` lists what is in it. Integers are
+    int64, real numbers float64, every bit as `Market.step` shows it. Memory does not grow with the number or length of episodes:
+    those that are played together wait on disk, beside the file, for their turn to be written.
+
+    The file is the same in every byte whatever `num_envs` is, provided that a policy treats each market by itself. A network may
+    not, in the last bits: how its sums are rounded can depend on the size of the batch.
+
+    Args:
+        path: the file, in a folder that is there. It appears when all is recorded, and not at all after an exception.
+        config: what kind of market; the default is a liquid stock.
+        episodes: episode i has the seed `seed + i`.
+        policy: the action for what was seen last, as in `Market.run`; None holds.
+        make_policy: makes a policy for the episodes about to begin, such as `torchgym.lab.policies.BASELINES[name].make`; in
+            place of `policy`, where one needs to know the episodes or has a memory.
+        num_envs: at most so many markets play at once.
+        compile: run compiled steps. The numbers are the same.
+        progress: called with the stage ("ticks", then "sorting" of what was played last), how much of it is done, and how much
+            there is: before it begins, and now and then.
+
+    The other arguments and errors are those of `EpisodeRecorder`; after a ValueError nothing has been written.
+    """
+    if policy is not None and make_policy is not None:
+        raise ValueError("policy and make_policy contradict each other: give one of them")
+    for name, number in (("episodes", episodes), ("num_envs", num_envs)):
+        check_count(name, number, 1)
+    check_seeds([seed], 1)
+    blocks = math.ceil(episodes / num_envs)
+    market = Market(config, math.ceil(episodes / blocks), seed=seed, device=device, compile=compile)
+    seeds = consecutive_seeds(seed, blocks * market.num_envs).split(market.num_envs)
+    metadata = {"seed": str(seed), "episodes": str(episodes), **(about or {})}
+    with EpisodeRecorder(
+        path,
+        market,
+        market_fields=market_fields,
+        features=features,
+        about=metadata,
+        overwrite=overwrite,
+        rows_per_group=rows_per_group,
+    ) as recorder:
+        max_ticks = market.config.max_ticks
+        for block, of_block in enumerate(seeds):
+
+            def ticks(done: int, block: int = block) -> None:
+                progress("ticks", block * max_ticks + done, blocks * max_ticks)
+
+            act = policy if make_policy is None else make_policy(market.config, of_block.to(market.device))
+            left = min(market.num_envs, episodes - block * market.num_envs)
+            _play(recorder, of_block, left, act, ticks)
+        progress("sorting", 0, 1)
+    progress("sorting", 1, 1)
+    path = Path(path)
+    return Recording(path, episodes, recorder.ruined, recorder.rows, len(recorder.columns), path.stat().st_size)
+
+
+def _play(
+    recorder: EpisodeRecorder, seeds: Tensor, episodes: int, act: Policy | None, progress: Callable[[int], None]
+) -> None:
+    """One block of episodes, to the end of the last; reports the ticks done."""
+    config = recorder.market.config
+    length = config.max_ticks // config.ticks_per_action
+    progress(0)
+    result = recorder.reset(seeds, episodes)
+    for done in range(1, length + 1):
+        result = recorder.step(None if act is None else act(result))
+        over = recorder.done or done == length
+        if over or done % max(1, length // 100) == 0:
+            progress(config.max_ticks if over else done * config.ticks_per_action)
+        if over:
+            return

@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any
 from torchgym.training.settings import PPOSettings
 
 if TYPE_CHECKING:
-    from torchgym.training.agent import Agent
     from torchgym.training.parallel import Ranks, join_ranks
-    from torchgym.training.ppo import PPO
-    from torchgym.training.run import CHECKPOINT, Run, load_agent, read_checkpoint, resume, start
-    from torchgym.training.trainer import Trainer
+    from torchgym.training.ppo import PPO, Agent
+    from torchgym.training.run import CHECKPOINT, Run, Trainer, load_agent, read_checkpoint, resume, start
 
 __all__ = [
     "CHECKPOINT",
@@ -42,8 +40,8 @@ __all__ = [
 
 # Loaded when first touched: TorchRL takes seconds, and the settings alone don't need it.
 _LAZY = {
-    **{"Agent": "agent", "PPO": "ppo", "Ranks": "parallel", "Trainer": "trainer", "join_ranks": "parallel"},
-    **dict.fromkeys(("CHECKPOINT", "Run", "load_agent", "read_checkpoint", "resume", "start"), "run"),
+    **{"Agent": "ppo", "PPO": "ppo", "Ranks": "parallel", "join_ranks": "parallel"},
+    **dict.fromkeys(("CHECKPOINT", "Run", "Trainer", "load_agent", "read_checkpoint", "resume", "start"), "run"),
 }
 
 

@@ -36,10 +36,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, num_envs: int) -> range:
-        """The markets of this process, of so many in all.
-
-        Raises:
-            ValueError: when they cannot be shared evenly.
+        """The markets of this process, of so many in all; a ValueError when they cannot be shared evenly.
 
         >>> Ranks(rank=1, count=4).share(128)
         range(32, 64)
@@ -64,19 +61,11 @@ class Ranks:
 
     def mean(self, value: float) -> float:
         """The mean of a number over all processes."""
-        if self.count == 1:
-            return value
-        shared = torch.tensor([value], dtype=torch.float64, device="cpu")
-        dist.all_reduce(shared)
-        return shared.item() / self.count
+        return self._reduced(value, dist.ReduceOp.SUM) / self.count
 
     def any(self, flag: bool) -> bool:
         """Whether any process says so."""
-        if self.count == 1:
-            return flag
-        shared = torch.tensor([int(flag)], device="cpu")
-        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-        return bool(shared.item())
+        return self._reduced(flag, dist.ReduceOp.MAX) > 0.0
 
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
         """Every process gets the numbers of the first one, in place."""
@@ -98,16 +87,10 @@ class Ranks:
         here = {name: tensor.cpu() for name, tensor in rows.items()}
         parts: list[Any] | None = [None] * self.count if self.first else None
         dist.gather_object(here, parts)
-        if parts is None:
-            return here
-        return {name: torch.cat([part[name] for part in parts]) for name in here}
+        return {name: torch.cat([part[name] for part in parts]) for name in here} if parts else here
 
     def check_alike(self, tensors: Iterable[Tensor]) -> None:
-        """Nothing, where all processes hold the same bits.
-
-        Raises:
-            RuntimeError: where they do not.
-        """
+        """A RuntimeError, unless all processes hold the same bits."""
         if self.count == 1:
             return
         bits = torch.cat([tensor.detach().flatten().view(torch.int32) for tensor in tensors])
@@ -123,14 +106,16 @@ class Ranks:
     def one_ahead(self) -> Iterator[None]:
         """The first process of each machine runs the block alone; then the others run it and find its results on disk."""
         if self.local > 0:
-            self._wait()
+            self.any(False)  # returns when all have asked
         yield
         if self.local == 0:
-            self._wait()
+            self.any(False)
 
-    def _wait(self) -> None:
-        """Wait until every process has called this."""
-        self.any(False)
+    def _reduced(self, value: float, how: dist.ReduceOp.RedOpType) -> float:
+        shared = torch.tensor([value], dtype=torch.float64, device="cpu")
+        if self.count > 1:
+            dist.all_reduce(shared, how)
+        return shared.item()
 
 
 ALONE = Ranks()
@@ -140,17 +125,9 @@ ALONE = Ranks()
 def join_ranks(device: str = "cpu") -> Iterator[tuple[Ranks, str]]:
     """Join the processes that `torchrun` started; this one stays alone where it started none.
 
-    CPU tensors travel by gloo, CUDA tensors by nccl.
-
-    Args:
-        device: what the user asked for; "cuda" becomes the device of this process's own.
-
-    Yields:
-        The ranks, and the device of this process.
-
-    Raises:
-        ValueError: for a device that all processes would share, fewer GPUs than processes on a machine, or a launcher that does
-            not say which process of its machine this is.
+    CPU tensors travel by gloo, CUDA tensors by nccl. Yields the ranks, and the device of this process: "cuda" becomes its own. A
+    ValueError refuses a device that all processes would share, fewer GPUs than processes on a machine, and a launcher that does
+    not say which process of its machine this is.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 or "RANK" not in os.environ:
@@ -159,26 +136,22 @@ def join_ranks(device: str = "cpu") -> Iterator[tuple[Ranks, str]]:
     if "LOCAL_RANK" not in os.environ:
         raise ValueError("RANK and WORLD_SIZE are set, LOCAL_RANK is not: start the processes with torchrun")
     ranks = Ranks(int(os.environ["RANK"]), count, int(os.environ["LOCAL_RANK"]))
-    device = _own_device(device, ranks.local)
+    if device.startswith("cuda"):
+        if device != "cuda":
+            raise ValueError(
+                f"device {device!r} would be shared by all processes: ask for cuda, and each takes its own"
+            )
+        if ranks.local >= (gpus := torch.cuda.device_count()):
+            raise ValueError(
+                f"process {ranks.local} of this machine has no GPU, there are {gpus}: start as many processes as GPUs"
+            )
+        device = f"cuda:{ranks.local}"
+        torch.cuda.set_device(ranks.local)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     try:
         yield ranks, device
     finally:
         dist.destroy_process_group()
-
-
-def _own_device(device: str, local: int) -> str:
-    """Device of the process with this number on its machine."""
-    if not device.startswith("cuda"):
-        return device
-    if device != "cuda":
-        raise ValueError(f"device {device!r} would be shared by all processes: ask for cuda, and each takes its own")
-    if local >= torch.cuda.device_count():
-        raise ValueError(
-            f"process {local} of this machine has no GPU, there are {torch.cuda.device_count()}: start as many processes as GPUs"
-        )
-    torch.cuda.set_device(local)
-    return f"cuda:{local}"
 
 
 def launcher(ranks: Ranks) -> Sequence[str]:

@@ -1,33 +1,118 @@
-"""`PPO`: the networks of an agent, and how they change by what it has played."""
+"""`Agent`: the networks of an actor and a critic, and the policy they make; `PPO`: how they change by what was played."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from tensordict import TensorDictBase
+from tensordict.nn import InteractionType, TensorDictModule
 from torch import Tensor, nn
+from torch.distributions import Categorical, Independent
+from torchrl.modules import MLP, ProbabilisticActor, ValueOperator
 from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from torchgym.config import MarketConfig
+from torchgym.engine import StepResult
 from torchgym.numerics.random import make_key
-from torchgym.training.agent import Agent
+from torchgym.readout import features
+from torchgym.readout.entries import account_names
+from torchgym.sim import actions
 from torchgym.training.parallel import ALONE, Ranks
 from torchgym.training.settings import PPOSettings
+
+_KEYS = ["observation", "account"]  # what both networks see of a `MarketEnv`
+
+
+class Agent(nn.Module):
+    """An actor and a critic for one kind of market: a layered network each, over features and the learner's account.
+
+    A fresh agent takes every choice with nearly the same probability. Its weights are drawn from torch's global generator. Inputs
+    that the configured features do not show are a ValueError that lists those that they do; so are actions that are no choices.
+    """
+
+    def __init__(self, config: MarketConfig, settings: PPOSettings) -> None:
+        super().__init__()
+        self.config = config
+        self.settings = settings
+        symbols, space = config.num_symbols, actions.scheme(config).space
+        if not isinstance(space, actions.Choices):
+            raise ValueError(f"this agent takes choices, and action={config.action!r} has none: use {_with_choices()}")
+        choices = space.count
+        columns, account = _columns(config, settings.inputs), len(account_names(config))
+        shape = (choices,) if symbols == 1 else (symbols, choices)
+        self._logits = _Network(columns, account, settings.hidden, shape)
+        with torch.no_grad():  # begin near the uniform policy
+            self._logits.body[-1].weight.mul_(0.01)
+            self._logits.body[-1].bias.zero_()
+        self.actor = ProbabilisticActor(
+            TensorDictModule(self._logits, in_keys=_KEYS, out_keys=["logits"]),
+            in_keys=["logits"],
+            distribution_class=Categorical if symbols == 1 else _Choices,
+            distribution_kwargs={"validate_args": False},
+            default_interaction_type=InteractionType.RANDOM,
+            return_log_prob=True,
+        )
+        self.critic = ValueOperator(_Network(columns, account, settings.hidden, (1,)), in_keys=_KEYS)
+
+    def policy(self, inputs: StepResult) -> Tensor:
+        """The likeliest choice for each market and symbol, [N, S] int64."""
+        dtype = next(self.parameters()).dtype
+        with torch.no_grad():
+            logits = self._logits(inputs.observation.to(dtype), inputs.account.to(dtype))
+        return logits.argmax(-1).reshape(len(logits), -1)
+
+    def make_policy(self, config: MarketConfig, seeds: Tensor) -> Callable[[StepResult], Tensor]:
+        """The policy, made as `torchgym.lab.policies` makes them."""
+        return self.policy
+
+
+class _Network(nn.Module):
+    """A layered network with tanh over chosen columns of the observation and the whole account, to outputs of a shape."""
+
+    def __init__(self, columns: Tensor, account: int, hidden: tuple[int, ...], shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.columns: Tensor
+        self.register_buffer("columns", columns, persistent=False)
+        self.shape = shape
+        self.body = MLP(len(columns) + account, math.prod(shape), num_cells=list(hidden), activation_class=nn.Tanh)
+
+    def forward(self, observation: Tensor, account: Tensor) -> Tensor:
+        inputs = torch.cat([observation[..., self.columns], account], -1)
+        logits: Tensor = self.body(inputs).unflatten(-1, self.shape)
+        return logits
+
+
+class _Choices(Independent):
+    """A choice per symbol of logits [..., S, choices], taken apart from each other."""
+
+    def __init__(self, logits: Tensor, validate_args: bool) -> None:
+        super().__init__(Categorical(logits=logits, validate_args=validate_args), 1, validate_args=validate_args)
+
+
+def _with_choices() -> str:
+    """Names of the action schemes that have choices."""
+    return ", ".join(repr(name) for name, row in actions.ACTIONS.items() if isinstance(row.space, actions.Choices))
+
+
+def _columns(config: MarketConfig, inputs: tuple[str, ...]) -> Tensor:
+    """Places of the named features of every symbol in an observation, [K] int64."""
+    known = features.FEATURE_SETS[config.features]
+    unknown = [repr(name) for name in inputs if name not in known]
+    if unknown:
+        raise ValueError(f"unknown input {', '.join(unknown)}: features={config.features!r} shows {', '.join(known)}")
+    chosen = torch.tensor([at for at, name in enumerate(known) if name in inputs or not inputs], device="cpu")
+    return (chosen + len(known) * torch.arange(config.num_symbols, device="cpu").unsqueeze(-1)).flatten()
 
 
 class PPO:
     """Proximal policy optimisation of an `Agent` on decisions from anywhere: a rollout here, a collector, other machines.
 
-    Args:
-        config: the market.
-        settings: of the agent and of learning.
-        seed: the networks follow from it.
-        device: where they live.
-        ranks: the processes that learn together; their networks are and stay the same in every bit.
+    The networks follow from the seed; in all of the `ranks`, the processes that learn together, they are the same in every bit.
     """
 
     def __init__(
@@ -78,11 +163,7 @@ class PPO:
                 self._descend(self._loss(flat[rows]))
 
     def check_alike(self) -> None:
-        """Nothing, where all processes hold the same networks.
-
-        Raises:
-            RuntimeError: where they do not.
-        """
+        """A RuntimeError, unless all processes hold the same networks."""
         self.ranks.check_alike(self.agent.parameters())
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,11 +171,7 @@ class PPO:
         return {"agent": self.agent.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there.
-
-        Raises:
-            ValueError, RuntimeError: when it belongs to other settings.
-        """
+        """Go on from there; a ValueError or RuntimeError when it belongs to other settings."""
         self.agent.load_state_dict(state["agent"])
         self._optimizer.load_state_dict(state["optimizer"])
 

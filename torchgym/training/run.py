@@ -1,4 +1,4 @@
-"""A training run: updates, trials on held-out episodes, checkpoints; and going on from one in the same bits."""
+"""`Trainer`: an agent that plays and learns, update by update; `Run`: its trials on held-out episodes and its checkpoints."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tensordict import TensorDict, TensorDictBase
+from torchrl.envs.utils import step_mdp
 
 from torchgym.config import MarketConfig
 from torchgym.engine import Market, consecutive_seeds, read_content, write_content
+from torchgym.envs.torchrl import MarketEnv
 from torchgym.lab.performance import TRAINING_SEEDS, VALIDATION_SEED, play
-from torchgym.training.agent import Agent
 from torchgym.training.parallel import ALONE, Ranks
-from torchgym.training.ppo import generator
+from torchgym.training.ppo import PPO, Agent, generator, seed_of
 from torchgym.training.settings import PPOSettings
-from torchgym.training.trainer import Trainer
 from torchgym.version import __version__
 
 CHECKPOINT = "checkpoint.pt"  # in the run's folder
@@ -41,6 +42,105 @@ Row = dict[str, float]  # one update of the learning curve; see `Run.curve`
 OnUpdate = Callable[["Run"], None]
 
 
+class Trainer:
+    """Learns by `PPOSettings.updates` updates. Each is a function of what the last one left, the seed and its number.
+
+    All that an update draws, choices of actions and of minibatches, comes from torch's generator, seeded anew for it. So what
+    `state_dict` holds between two updates is all there is: training that goes on from it ends in the same bits as training
+    that was never interrupted, on the same machine with the same torch, number of threads and number of processes.
+
+    Several processes play the markets that one would play, each its share of them; see `torchgym.training.parallel`.
+
+    Args:
+        settings: `num_envs` counts the markets of all processes together.
+        seed: market i of the training gets seed + i; the networks and all choices follow from it as well.
+
+    Raises:
+        ValueError: when the processes cannot share the markets evenly.
+    """
+
+    def __init__(
+        self,
+        config: MarketConfig,
+        settings: PPOSettings,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        compile: bool = True,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.config = config
+        self.settings = settings
+        self.seed = seed
+        self.ranks = ranks
+        self.update = 0  # how many are done
+        self._share = ranks.share(settings.num_envs)
+        self.ppo = PPO(config, settings, seed=seed, device=device, ranks=ranks)
+        self.agent = self.ppo.agent
+        self.env = MarketEnv(config, len(self._share), device=device, seed=seed + self._share.start)
+        self.env.market.compile = compile
+        self._carried: TensorDictBase | None = None  # what the markets show now
+        self._prepared = False  # whether the market's step is compiled
+
+    @property
+    def frames(self) -> int:
+        """Decisions so far, of all processes together."""
+        return self.update * self.settings.frames_per_update
+
+    def step(self) -> float:
+        """One update: play, then learn from it. Returns the mean reward of a decision while playing, before scaling."""
+        with generator(seed_of(self.seed, self.update + 1, self.ranks.rank)):
+            data = self._play()
+            reward = self.ranks.mean(data["next", "reward"].mean().item())
+            self.ppo.learn(data, done=self.update / self.settings.updates)
+        self.update += 1
+        return reward
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later updates depend on, made of tensors and plain values; whole in the first process.
+
+        It does not depend on how many processes share the markets: others may go on with it. All of them must call this.
+        """
+        carried = {} if self._carried is None else dict(self._carried.flatten_keys(".").items())
+        market = self.env.market_state() if self.env.market.opened else {}
+        rows = {"market": self.ranks.gather(market), "carried": self.ranks.gather(carried)}
+        return {"update": self.update, **self.ppo.state_dict(), **rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there; a ValueError or RuntimeError when it belongs to another configuration or other settings."""
+        saved = {len(tensor) for tensor in state["market"].values()}
+        if saved - {self.settings.num_envs}:
+            raise ValueError(f"the state is of {saved.pop()} markets, the trainer has {self.settings.num_envs}")
+        share = slice(self._share.start, self._share.stop)
+        market, carried = ({name: rows[share] for name, rows in state[part].items()} for part in ("market", "carried"))
+        self.ppo.load_state_dict(state)
+        if market:
+            self.env.set_market_state(market)
+        if carried:
+            self._carried = TensorDict(carried, [len(self._share)], device=self.env.device).unflatten_keys(".")
+        self.update = state["update"]
+
+    def _play(self) -> TensorDictBase:
+        """Decisions [N, rollout] of the agent as it is, with its choices' log-probabilities."""
+        if not self._prepared:
+            with self.ranks.one_ahead():  # one process compiles, the others find it done
+                self.env.market.prepare()
+            self._prepared = True
+        if self._carried is None:
+            self._carried = self.env.reset()
+        with torch.no_grad():
+            data = self.env.rollout(
+                self.settings.rollout,
+                self.agent.actor,
+                auto_reset=False,
+                break_when_any_done=False,
+                tensordict=self._carried,
+            )
+            # A copy: a view would keep the whole rollout in memory, and in the checkpoint.
+            self._carried = self.env.maybe_reset(step_mdp(data[:, -1]).clone())
+        return data
+
+
 @dataclass
 class Run:
     """A trainer and what has been seen of its progress.
@@ -49,20 +149,14 @@ class Run:
     estimated from the decisions of this update, with exploration); and where the agent was tried, choosing its likeliest action:
     `validation_return`, and `validation_profit` in currency, means per held-out episode.
 
-    Args:
-        trainer: a new one, or one that was loaded.
-        curve: rows so far.
-        validations: how often the agent is tried while it learns, at even distances and at the end; 0 never.
-        validation_episodes: in a trial, from seed 10,000,000 on.
-
     Raises:
         ValueError: at construction, for numbers that make no sense.
     """
 
     trainer: Trainer
-    curve: list[Row]
-    validations: int = 10
-    validation_episodes: int = 64
+    curve: list[Row]  # so far
+    validations: int = 10  # how often the agent is tried while it learns, at even distances and at the end; 0 never
+    validation_episodes: int = 64  # in a trial, from seed 10,000,000 on
     _market: Market | None = None  # where it is tried
 
     def __post_init__(self) -> None:
@@ -73,24 +167,19 @@ class Run:
     def advance(
         self, updates: int | None = None, *, on_update: OnUpdate | None = None, stop: Callable[[], bool] | None = None
     ) -> bool:
-        """Learn until the settings' frames are reached, or for so many updates.
+        """Learn until the settings' frames are reached, or for so many updates; whether the training is complete.
 
         Args:
             on_update: called after each update.
             stop: asked after each update; True, in any process, ends here. Of several processes all give one, or none.
-
-        Returns:
-            Whether the training is complete.
         """
         trainer, total = self.trainer, self.trainer.settings.updates
         end = total if updates is None else min(trainer.update + updates, total)
         while trainer.update < end:
             started = time.perf_counter()
             reward = trainer.step()
-            row = {
-                "frames": trainer.frames,
-                "training_return": reward * (trainer.config.max_ticks // trainer.config.ticks_per_action),
-            }
+            decisions = trainer.config.max_ticks // trainer.config.ticks_per_action
+            row = {"frames": trainer.frames, "training_return": reward * decisions}
             tried = [update * self.validations // total for update in (trainer.update - 1, trainer.update)]
             if tried[0] < tried[1] and trainer.ranks.first:
                 row |= self._validate()
@@ -105,13 +194,8 @@ class Run:
     def save(self, folder: Path) -> Path:
         """Write the checkpoint: agent, settings, version, and all that is needed to go on. The old one stays until it is whole.
 
-        Of several processes all must call this, and the first one writes.
-
-        Returns:
-            Its path.
-
-        Raises:
-            RuntimeError: when several processes do not hold the same networks; nothing is written then.
+        Of several processes all must call this, and the first one writes. Returns its path; a RuntimeError, before anything is
+        written, says that the processes do not hold the same networks.
         """
         trainer, path = self.trainer, folder / CHECKPOINT
         trainer.ppo.check_alike()
@@ -126,10 +210,9 @@ class Run:
             "validation_episodes": self.validation_episodes,
             "trainer": trainer.state_dict(),
         }
-        if not trainer.ranks.first:
-            return path
-        folder.mkdir(parents=True, exist_ok=True)
-        write_content(path, content)
+        if trainer.ranks.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_content(path, content)
         return path
 
     def _validate(self) -> Row:
@@ -139,10 +222,7 @@ class Run:
             compile = env.market.compile
             self._market = Market(self.trainer.config, count, seed=0, device=env.device, compile=compile)
         played = play(self._market, self.trainer.agent.make_policy, consecutive_seeds(VALIDATION_SEED, count))
-        return {
-            "validation_return": played.reward.mean().item(),
-            "validation_profit": played.profit.mean().item(),
-        }
+        return {"validation_return": played.reward.mean().item(), "validation_profit": played.profit.mean().item()}
 
 
 def start(
@@ -156,11 +236,7 @@ def start(
     validation_episodes: int = 64,
     ranks: Ranks = ALONE,
 ) -> Run:
-    """A run that has not learned yet.
-
-    Raises:
-        ValueError: for a seed whose markets would reach into the held-out episodes.
-    """
+    """A run that has not learned yet; a ValueError for a seed whose markets would reach into the held-out episodes."""
     if not 0 <= seed <= TRAINING_SEEDS - settings.num_envs:
         raise ValueError(
             f"seed must be from 0 to {TRAINING_SEEDS - settings.num_envs}, got {seed}: markets from seed"
@@ -173,10 +249,8 @@ def start(
 def resume(folder: Path, *, device: torch.device | str = "cpu", compile: bool = True, ranks: Ranks = ALONE) -> Run:
     """A run that goes on where its checkpoint stands, in the bits of one that was never interrupted.
 
-    Of several processes the first one reads it for all.
-
-    Raises:
-        ValueError: without a checkpoint, for a damaged one, or one of another torchgym.
+    Of several processes the first one reads it for all. A ValueError says that there is none, that it is damaged, or that it is
+    of another torchgym.
     """
     saved = ranks.given_by_first(read_checkpoint(folder / CHECKPOINT) if ranks.first else None)
     if saved["torchgym"] != __version__:
@@ -193,13 +267,9 @@ def resume(folder: Path, *, device: torch.device | str = "cpu", compile: bool = 
 
 
 def load_agent(path: Path, *, device: torch.device | str = "cpu") -> Agent:
-    """The agent of a checkpoint; `config` and `settings` are its attributes.
+    """The agent of a checkpoint, or of the one in a run's folder; `config` and `settings` are its attributes.
 
-    Args:
-        path: of the checkpoint, or of the run's folder.
-
-    Raises:
-        ValueError: without a checkpoint, or for a damaged one.
+    Without a checkpoint, or for a damaged one, a ValueError.
     """
     path = path / CHECKPOINT if path.is_dir() else path
     saved = read_checkpoint(path)
@@ -210,11 +280,7 @@ def load_agent(path: Path, *, device: torch.device | str = "cpu") -> Agent:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU.
-
-    Raises:
-        ValueError: when there is none, or it is damaged or something else, or it lacks entries.
-    """
+    """The content of a checkpoint, on the CPU; a ValueError when it is missing, damaged, something else or lacks entries."""
     if not path.is_file():
         raise ValueError(f"{path} does not exist: `torchgym train` makes one")
     saved = read_content(path)

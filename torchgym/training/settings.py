@@ -18,8 +18,7 @@ Width = Annotated[int, Within(1, 2**16)]
 class PPOSettings:
     """Proximal policy optimisation with a clipped objective (Schulman et al. 2017), as TorchRL has it.
 
-    Raises:
-        ValueError: at construction, naming a setting that makes no sense.
+    A setting that makes no sense is a ValueError at construction, which names it.
     """
 
     total_frames: Decisions = 1_024_000

@@ -7,9 +7,8 @@ to its requirement: manipulation and blind rules must not pay, knowledge of valu
 
 from __future__ import annotations
 
-from torchgym.lab.audit.attempts import POLICIES, Attempt
+from torchgym.lab.audit.attempts import POLICIES, Attempt, AuditSnapshot
 from torchgym.lab.audit.playing import SEED, Audit, AuditRow, audit
-from torchgym.lab.audit.snapshot import AuditSnapshot
 from torchgym.lab.audit.verdicts import GAIN, Requirement, Sample
 
 __all__ = [

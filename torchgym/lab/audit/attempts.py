@@ -12,18 +12,19 @@ and fast out, or the reverse, pays when impact decays in the wrong way); Comerto
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from torchgym.lab.audit import verdicts as must
-from torchgym.lab.audit.snapshot import AuditSnapshot
 from torchgym.lab.policies import (
     CLEAR_GAP,
     Memory,
     Signal,
+    Snapshot,
     averaged,
     entered,
     hold,
@@ -34,10 +35,57 @@ from torchgym.lab.policies import (
     to_value,
     trend,
 )
+from torchgym.table import Table
 
 FULL_GAP = 0.012  # log gap between value and price at which the proportional rules hold the whole limit
 WAITS = (1, 2, 5, 10, 20, 60)  # ticks between a burst and its sale
 NEWS = 0.002  # log effect of a headline worth trading on
+
+
+@dataclass(frozen=True)
+class AuditSnapshot:
+    """The market before one decision, in the rows of one policy: n episodes, all at the same tick; decisions are shares [n].
+
+    `snapshot["f_rsi_8"]` is a feature [n] float64 of the first symbol, raw, as the learner sees it. Beside the 55 features:
+
+    - `spread`: best ask less best bid, points;
+    - `headline`: log effect of a headline that came this tick, 0 without (public);
+    - `print_gap`: the last price traded at over the mid, less one (public);
+    - `estimate_gap`: the public estimate of value over the mid, log;
+    - `exact_gap`: value over the mid, log (nobody in the market knows it);
+    - `maker_shares`: inventory of all makers together, shares (nobody in the market knows it);
+    - `uniform`: a random number in (0, 1), the same for every policy in the same episode and tick.
+    """
+
+    columns: Mapping[str, Tensor]  # [N] float64 each
+    rows: slice
+    held: Tensor  # [n] int64 shares
+    now: int  # decisions made before this one
+    last: int  # decisions before everything is unwound
+    order: int  # shares, the largest order
+    limit: int  # shares, the largest position on either side
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.columns[name][self.rows]
+
+    def usual_moves(self, lookback: int) -> Tensor:
+        """The log return over the lookback in usual moves, [n] float64."""
+        usual = self["f_realized_vol_32"].clamp(min=1e-5) * math.sqrt(lookback)
+        return self[f"f_log_return_{lookback}"] / usual
+
+    def to_position(self, target: int | Tensor) -> Tensor:
+        """Shares [n] int64 towards a position of `target` shares, as many as one order may have."""
+        return torch.clamp(target - self.held, -self.order, self.order)
+
+    def to_fraction(self, fraction: Tensor) -> Tensor:
+        """Shares [n] int64 towards a `fraction` [n] of the position limit, -1 to 1, in whole orders.
+
+        Nothing is traded while the target is less than an order away, so a signal that trembles does not cost a spread each tick.
+        """
+        away = fraction.clamp(-1.0, 1.0) * self.limit - self.held
+        whole = torch.trunc(away / self.order).to(torch.int64) * self.order
+        return torch.clamp(whole, -self.order, self.order)
+
 
 AuditRule = Callable[[AuditSnapshot, Memory], Tensor]  # the shares that it wants to trade, [n] int64, positive buys
 Script = Callable[[AuditSnapshot], int]  # the position that it wants at `snapshot.now`, shares
@@ -54,9 +102,9 @@ class Attempt:
     large: bool = False
 
 
-def scripted(script: Script, side: int = 1) -> AuditRule:
-    """Follows a plan that only looks at the clock; `side` -1 does the same the other way round."""
-    return lambda snapshot, memory: snapshot.to_position(side * script(snapshot))
+def attempts(requirement: must.Requirement, **rows: tuple[str, AuditRule]) -> dict[str, Attempt]:
+    """Rows of one requirement: name -> (description, rule)."""
+    return {name: Attempt(description, requirement, rule) for name, (description, rule) in rows.items()}
 
 
 def twins(name: str, description: str, script: Script, *, large: bool = False) -> dict[str, Attempt]:
@@ -66,6 +114,11 @@ def twins(name: str, description: str, script: Script, *, large: bool = False) -
         up: Attempt(description, must.loses_with(down), scripted(script), large),
         down: Attempt(f"the mirror of {up}", must.loses_with(up), scripted(script, -1), large),
     }
+
+
+def scripted(script: Script, side: int = 1) -> AuditRule:
+    """Follows a plan that only looks at the clock; `side` -1 does the same the other way round."""
+    return lambda snapshot, memory: snapshot.to_position(side * script(snapshot))
 
 
 def alternating(period: int, script: CycleScript) -> AuditRule:
@@ -86,16 +139,12 @@ def held_after(ticks: int, signal: Signal, enter: float) -> AuditRule:
     return rule
 
 
-def _one_order(snapshot: AuditSnapshot) -> int:
-    return snapshot.order if snapshot.now % 20 == 0 else 0
-
-
-def _flip_flop(snapshot: AuditSnapshot) -> int:
-    return (snapshot.order // 2 or 1) * (1 - 2 * (snapshot.now % 2))
-
-
 def _random(snapshot: AuditSnapshot, memory: Memory) -> Tensor:
     return (torch.floor(3.0 * snapshot["uniform"]).to(torch.int64) - 1) * snapshot.order
+
+
+def _one_order(snapshot: AuditSnapshot) -> int:
+    return snapshot.order if snapshot.now % 20 == 0 else 0
 
 
 def _pump_and_hold(snapshot: AuditSnapshot) -> int:
@@ -128,16 +177,6 @@ def _burst(wait: int) -> AuditRule:
     return alternating(wait + 25, lambda snapshot, now: 3 * snapshot.order if now < 2 + wait else 0)
 
 
-def _slow_in_fast_out(snapshot: AuditSnapshot, now: int) -> int:
-    """Five orders in tenths over 50 ticks, out in five ticks."""
-    return (now + 1) * snapshot.order // 10 if now < 50 else 0
-
-
-def _fast_in_slow_out(snapshot: AuditSnapshot, now: int) -> int:
-    """Five orders in as fast as possible, out in tenths over 50 ticks."""
-    return 5 * snapshot.order if now < 10 else max(0, (60 - now) * snapshot.order // 10)
-
-
 def _stuffing(snapshot: AuditSnapshot, now: int) -> int:
     if now < 20:
         return 1 - now % 2
@@ -150,23 +189,17 @@ def _washing(snapshot: AuditSnapshot, now: int) -> int:
     return snapshot.limit // 2 if now < 30 else 0
 
 
-def _rsi(snapshot: AuditSnapshot, memory: Memory) -> Tensor:
-    index, now = snapshot["f_rsi_8"], snapshot.held / snapshot.limit
-    stay = torch.where((index - 50.0) * now > 0.0, 0.0, now)
-    return snapshot.to_fraction(torch.where(index < 30.0, 1.0, torch.where(index > 70.0, -1.0, stay)))
-
-
-def _cheap_imbalance(snapshot: AuditSnapshot, memory: Memory) -> Tensor:
-    side, now = snapshot["f_book_imbalance"], snapshot.held / snapshot.limit
-    stay = torch.where(side * now < 0.0, 0.0, now)
-    enters = (snapshot["spread"] <= 1.0) & (side.abs() > 0.5)
-    return snapshot.to_fraction(torch.where(enters, torch.sign(side), stay))
+def _imbalance_where_cheap(snapshot: Snapshot, memory: Memory) -> Tensor:
+    """The imbalance, kept from going beyond 0.5 while the spread is above one point."""
+    imbalance = snapshot["f_book_imbalance"]
+    return torch.where(snapshot["spread"] <= 1.0, imbalance, imbalance.clamp(-0.5, 0.5))
 
 
 _IMBALANCE, _ESTIMATE, _HEADLINE = shown("f_book_imbalance"), shown("estimate_gap"), shown("headline")
 _USUAL_ESTIMATE = averaged(20.0, _ESTIMATE)
+_INFORMED = must.informed("exact_value")
 
-POLICIES: dict[str, Attempt] = {
+_POLICIES = {
     "hold": Attempt("never trades", must.NOTHING, hold),
     "round_trip_buy_first": Attempt(
         "buys one order, sells it a tick later; every 20 ticks",
@@ -180,30 +213,32 @@ POLICIES: dict[str, Attempt] = {
     ),
     "always_buy": Attempt("buys to the limit and holds it", must.loses_with("always_sell"), to_limit(1)),
     "always_sell": Attempt("sells to the limit and holds it", must.loses_with("always_buy"), to_limit(-1)),
-    "flip_flop": Attempt("from long to short and back, one order each tick", must.LOSES, scripted(_flip_flop)),
+    "flip_flop": Attempt(
+        "from long to short and back, one order each tick",
+        must.LOSES,
+        scripted(lambda s: (s.order // 2 or 1) * (1 - 2 * (s.now % 2))),
+    ),
     "random": Attempt("buys, holds or sells one order by chance", must.LOSES, _random),
     **twins("pump_and_hold", "drives the price to the limit, holds 100 ticks, unwinds", _pump_and_hold),
     **twins("pump_and_dump", "drives the price to the limit, unwinds at once", _pump_and_dump),
     **twins("large_pump_and_hold", "the same with orders and limit of a large trader", _pump_and_hold, large=True),
     **twins("large_pump_and_dump", "the same with orders and limit of a large trader", _pump_and_dump, large=True),
-    **{
-        f"momentum_{lookback}": Attempt(
-            f"follows returns over {lookback} ticks beyond a usual move", must.NO_GAIN, trend(lookback)
-        )
-        for lookback in (6, 24, 64)
-    },
-    **{
-        f"reversion_{lookback}": Attempt(
-            f"fades returns over {lookback} ticks beyond a usual move", must.NO_GAIN, trend(lookback, -1.0)
-        )
-        for lookback in (6, 24, 64)
-    },
-    "rsi": Attempt("buys when the relative strength index is below 30, sells above 70, out at 50", must.NO_GAIN, _rsi),
-    "imbalance": Attempt("follows the heavier side of the book", must.NO_GAIN, entered(_IMBALANCE, 0.5, leave=0.0)),
-    "imbalance_mean": Attempt(
-        "follows the heavier side of the book, averaged over a half-life of 10 ticks",
+    **attempts(
         must.NO_GAIN,
-        entered(averaged(10.0, _IMBALANCE), 0.3, leave=0.0),
+        **{
+            f"{name}_{lookback}": (f"{does} returns over {lookback} ticks beyond a usual move", trend(lookback, sign))
+            for name, does, sign in (("momentum", "follows", 1.0), ("reversion", "fades", -1.0))
+            for lookback in (6, 24, 64)
+        },
+        rsi=(
+            "buys when the relative strength index is below 30, sells above 70, out at 50",
+            entered(lambda snapshot, memory: 50.0 - snapshot["f_rsi_8"], 20.0, leave=0.0),
+        ),
+        imbalance=("follows the heavier side of the book", entered(_IMBALANCE, 0.5, leave=0.0)),
+        imbalance_mean=(
+            "follows the heavier side of the book, averaged over a half-life of 10 ticks",
+            entered(averaged(10.0, _IMBALANCE), 0.3, leave=0.0),
+        ),
     ),
     "value_estimate": Attempt(
         "goes to the limit where the public estimate of value is 0.6 % from the price, and stays until it says otherwise",
@@ -217,7 +252,7 @@ POLICIES: dict[str, Attempt] = {
     ),
     "value_estimate_leaning": Attempt(
         "holds a position in proportion to the gap of the estimate: the same knowledge, traded five times as much",
-        must.informed("exact_value"),
+        _INFORMED,
         proportional(_ESTIMATE, FULL_GAP),
     ),
     # price impact
@@ -230,16 +265,16 @@ POLICIES: dict[str, Attempt] = {
         )
         for wait in WAITS
     },
-    "slow_in_fast_out": Attempt(
+    "slow_in_fast_out": Attempt(  # five orders in tenths over 50 ticks, out in five ticks
         "builds in small orders, which the market may take for noise, and leaves in large ones; both sides in turn",
         must.NO_GAIN,
-        alternating(105, _slow_in_fast_out),
+        alternating(105, lambda s, now: (now + 1) * s.order // 10 if now < 50 else 0),
         large=True,
     ),
-    "fast_in_slow_out": Attempt(
+    "fast_in_slow_out": Attempt(  # five orders in as fast as possible, out in tenths over 50 ticks
         "builds in large orders and leaves in small ones; both sides in turn",
         must.NO_GAIN,
-        alternating(110, _fast_in_slow_out),
+        alternating(110, lambda s, now: 5 * s.order if now < 10 else max(0, (60 - now) * s.order // 10)),
         large=True,
     ),
     **twins(
@@ -270,41 +305,37 @@ POLICIES: dict[str, Attempt] = {
     # the clock
     **twins("opening", "holds the limit over the first 100 ticks", lambda s: s.limit if s.now < 100 else 0),
     **twins(
-        "clock",
-        "holds one order over the first half of every 20 ticks",
-        lambda s: s.order if s.now % 20 < 10 else 0,
+        "clock", "holds one order over the first half of every 20 ticks", lambda s: s.order if s.now % 20 < 10 else 0
     ),
     # what the book and the prints show
-    "imbalance_fade": Attempt(
-        "trades against the heavier side of the book, where makers want to get rid of inventory",
+    **attempts(
         must.NO_GAIN,
-        entered(shown("f_book_imbalance", -1.0), 0.5, leave=0.0),
-    ),
-    "imbalance_cheap": Attempt(
-        "follows the heavier side of the book, entering only while the spread is one point",
-        must.NO_GAIN,
-        _cheap_imbalance,
+        imbalance_fade=(
+            "trades against the heavier side of the book, where makers want to get rid of inventory",
+            entered(shown("f_book_imbalance", -1.0), 0.5, leave=0.0),
+        ),
+        imbalance_cheap=(
+            "follows the heavier side of the book, entering only while the spread is one point",
+            entered(_imbalance_where_cheap, 0.5, leave=0.0),
+        ),
     ),
     "maker_inventory": Attempt(
         "holds what the makers hold, who quote low to get rid of it; reads their books, which nobody can",
-        must.informed("exact_value"),
+        _INFORMED,
         proportional(shown("maker_shares"), 1_500.0),
     ),
-    "flow": Attempt(
-        "follows the sign of taken liquidity, averaged over a half-life of 30 ticks",
+    **attempts(
         must.NO_GAIN,
-        entered(averaged(30.0, shown("f_net_order_flow")), 0.15, leave=0.0),
-    ),
-    "print_reversal": Attempt(
-        "trades towards the mid when the last price was more than 10 bp away from it",
-        must.NO_GAIN,
-        entered(shown("print_gap", -1.0), 0.001, leave=0.0),
-    ),
-    "jump_chase": Attempt(
-        "follows moves of 3 usual ones for 20 ticks", must.NO_GAIN, held_after(20, standardised(1), 3.0)
-    ),
-    "jump_fade": Attempt(
-        "fades moves of 3 usual ones for 20 ticks", must.NO_GAIN, held_after(20, standardised(1, -1.0), 3.0)
+        flow=(
+            "follows the sign of taken liquidity, averaged over a half-life of 30 ticks",
+            entered(averaged(30.0, shown("f_net_order_flow")), 0.15, leave=0.0),
+        ),
+        print_reversal=(
+            "trades towards the mid when the last price was more than 10 bp away from it",
+            entered(shown("print_gap", -1.0), 0.001, leave=0.0),
+        ),
+        jump_chase=("follows moves of 3 usual ones for 20 ticks", held_after(20, standardised(1), 3.0)),
+        jump_fade=("fades moves of 3 usual ones for 20 ticks", held_after(20, standardised(1, -1.0), 3.0)),
     ),
     "news_chase": Attempt(
         "follows a headline for 30 ticks after it is public; prices take some time to digest one",
@@ -317,15 +348,16 @@ POLICIES: dict[str, Attempt] = {
         held_after(30, _HEADLINE, NEWS),
         large=True,
     ),
-    "estimate_change": Attempt(
-        "follows recent changes of the public estimate that the price has not made",
-        must.informed("exact_value"),
-        # The gap less its mean of 20 ticks: the estimate's news, without its lasting error.
-        proportional(lambda s, memory: s["estimate_gap"] - _USUAL_ESTIMATE(s, memory), FULL_GAP),
-    ),
-    "estimate_mean": Attempt(
-        "averages the gap to the public estimate over a half-life of 50 ticks, and so its error",
-        must.informed("exact_value"),
-        proportional(averaged(50.0, _ESTIMATE), FULL_GAP),
+    **attempts(
+        _INFORMED,
+        estimate_change=(  # the gap less its mean of 20 ticks: the estimate's news, without its lasting error
+            "follows recent changes of the public estimate that the price has not made",
+            proportional(lambda s, memory: s["estimate_gap"] - _USUAL_ESTIMATE(s, memory), FULL_GAP),
+        ),
+        estimate_mean=(
+            "averages the gap to the public estimate over a half-life of 50 ticks, and so its error",
+            proportional(averaged(50.0, _ESTIMATE), FULL_GAP),
+        ),
     ),
 }
+POLICIES = Table("policy", _POLICIES)

@@ -11,17 +11,19 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count
-from torchgym.engine import Market, consecutive_seeds
-from torchgym.lab.audit.attempts import POLICIES, Attempt
-from torchgym.lab.audit.snapshot import AuditSnapshot, columns
+from torchgym.engine import Market, StepResult, consecutive_seeds
+from torchgym.lab.audit.attempts import POLICIES, Attempt, AuditSnapshot
 from torchgym.lab.audit.verdicts import GAIN, Sample, mean_and_error, t_statistic
 from torchgym.lab.policies import Memory
+from torchgym.numerics import random
 from torchgym.progress import Progress, silent
 from torchgym.sim import matching
+from torchgym.table import Table
 
 SEED = 5_000_000_000_000  # first episode; far from the small seeds that one trains with
 UNWIND = 30  # last ticks of an episode, in which every policy sells what it holds
 _HOLD = 100  # of the action scheme "percent"
+_STREAM = 1_000  # random numbers that no market draws
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,12 @@ def audit(
     compile: bool = True,
     progress: Progress = silent,
 ) -> Audit:
-    """Let scripted traders try to get money for nothing.
+    """Let scripted traders try to get money for nothing: a row per policy, in order.
 
     Policies play side by side: each has its own markets in one batch, and all of them the same episodes. The terms of trade are
     the configuration's; standard orders and positions too. Large policies send ten times the standard order and hold ten of
     those. In the last 30 ticks of an episode every policy sells, order by order, and what the book did not take by then counts
-    at what it would fetch (less commission).
+    at what it would fetch (less commission). The same arguments give the same numbers, whatever `batch` and `compile`.
 
     Args:
         config: the market; what the learner sees, how it acts, how often and how equity is marked is set by the audit.
@@ -92,14 +94,13 @@ def audit(
         batch: episodes played at once; a batch has as many markets for each policy.
         progress: called with the stage ("opening" or "ticks"), how much of it is done and how much there is, from 0 on.
 
-    Returns:
-        A row per policy, in order. The same arguments give the same numbers, whatever `batch` and `compile`.
-
     Raises:
         ValueError: for an unknown policy, listing the known ones; fewer than two episodes; an episode too short to unwind.
     """
     config = MarketConfig() if config is None else config
-    table, chosen = _choose(policies)
+    table = Table("policy", {**POLICIES, **(policies if isinstance(policies, Mapping) else {})})
+    chosen = list(dict.fromkeys(POLICIES if policies is None else policies))
+    table.check(chosen)
     for name, value, low in (("episodes", episodes, 2), ("ticks", ticks, 2 * UNWIND), ("batch", batch, 1)):
         check_count(name, value, low)
     needed = [other for name in chosen for other in table[name].requirement.needs]
@@ -123,17 +124,6 @@ def audit(
         for at, (name, attempt) in enumerate(playing.items())
     }
     return Audit([_row(name, table[name], samples) for name in chosen], config, episodes, ticks, seed)
-
-
-def _choose(policies: Sequence[str] | Mapping[str, Attempt] | None) -> tuple[dict[str, Attempt], list[str]]:
-    """All attempts by name, and the names that get a row."""
-    if isinstance(policies, Mapping):
-        return POLICIES | dict(policies), list(policies)
-    chosen = list(POLICIES) if policies is None else list(dict.fromkeys(policies))
-    unknown = [repr(name) for name in chosen if name not in POLICIES]
-    if unknown:
-        raise ValueError(f"unknown policy {', '.join(unknown)}: choose from {', '.join(POLICIES)}")
-    return POLICIES, chosen
 
 
 def _unit(config: MarketConfig) -> int:
@@ -173,7 +163,10 @@ def _play(
     ticks: int,
     count: Callable[[int], None],
 ) -> dict[str, Tensor]:
-    """One batch of episodes for every policy: the tensors of a `Sample` by name, [policies, episodes] float64 currency."""
+    """One batch of episodes for every policy: the tensors of a `Sample` by name, [policies, episodes] float64 currency.
+
+    Each policy trades within its order and limit; in the last `UNWIND` ticks all of them get out.
+    """
     point, unit = market.config.point_size, _unit(config)
     result = market.reset(seeds=seeds.repeat(len(attempts)))
     count(0)
@@ -182,9 +175,16 @@ def _play(
     turnover, quoted, paper = torch.zeros_like(start), torch.zeros_like(start), start
     owed = torch.zeros_like(market.live.ledger.equity_x2[:, 0])
     for now in range(ticks):
-        shares = _shares(market, config, attempts, memories, columns(market, result), now, last)
+        shown, held = columns(market, result), market.live.ledger.shares[:, 0, 0].clone()
+        wanted = []
+        for at, (attempt, memory) in enumerate(zip(attempts, memories, strict=True)):
+            rows = slice(at * len(seeds), (at + 1) * len(seeds))
+            own, (order, limit) = held[rows], _largest(config, attempt)
+            snapshot = AuditSnapshot(shown, rows, own, now, last, order, limit)
+            shares = torch.clamp(attempt.rule(snapshot, memory) if now < last else -own, -order, order)
+            wanted.append(torch.clamp(own + shares, -limit, limit) - own)
         action = torch.full_like(result.info["position"], _HOLD)
-        action[:, 0] += torch.div(shares, unit, rounding_mode="trunc")
+        action[:, 0] += torch.div(torch.cat(wanted), unit, rounding_mode="trunc")
         spread = market.live.market_data.ask - market.live.market_data.bid
         result = market.step(action)
         turnover += result.info["turnover"]
@@ -209,26 +209,28 @@ def _play(
     return {name: total.reshape(len(attempts), -1).cpu() for name, total in totals.items()}
 
 
-def _shares(
-    market: Market,
-    config: MarketConfig,
-    attempts: Sequence[Attempt],
-    memories: Sequence[Memory],
-    columns: Mapping[str, Tensor],
-    now: int,
-    last: int,
-) -> Tensor:
-    """What every policy trades now within its order and limit, [N] int64 shares; from `last` on all of them get out."""
-    position = market.live.ledger.shares[:, 0, 0].clone()
-    count, wanted = position.numel() // len(attempts), []
-    for at, (attempt, memory) in enumerate(zip(attempts, memories, strict=True)):
-        rows = slice(at * count, (at + 1) * count)
-        order, limit = _largest(config, attempt)
-        held = position[rows]
-        snapshot = AuditSnapshot(columns, rows, held, now, last, order, limit)
-        shares = torch.clamp(attempt.rule(snapshot, memory) if now < last else -held, -order, order)
-        wanted.append(torch.clamp(held + shares, -limit, limit) - held)
-    return torch.cat(wanted)
+def columns(market: Market, result: StepResult) -> dict[str, Tensor]:
+    """The columns of an `AuditSnapshot`, [N] float64 each, of the first symbol.
+
+    The market shows raw features of the set "full55" and public information; the result is its last one.
+    """
+    state = market.live
+    market_data, value = state.market_data, state.value
+    count = len(market.feature_names) // market.config.num_symbols
+    names = [name.split("@")[0] for name in market.feature_names[:count]]
+    level, log_mid = value.level[:, 0], market_data.log_mid[:, 0]
+    counter = random.counters(_STREAM, 1, market.device)
+    own = {
+        "spread": market_data.ask[:, 0] - market_data.bid[:, 0],
+        "headline": value.headline[:, 0],
+        "print_gap": 2.0 * market_data.close[:, 0] / market_data.mids_x2[:, 0, -1] - 1.0,
+        "estimate_gap": level + value.estimate_error[:, 0] - log_mid,
+        "exact_gap": level - log_mid,
+        "maker_shares": market.read("maker_shares")["maker_shares"][:, 0],
+        "uniform": random.uniform(random.bits(state.clock.key, state.clock.tick, counter))[:, 0],
+    }
+    shown = dict(zip(names, result.observation[:, :count].T.contiguous(), strict=True))
+    return shown | {name: column.to(torch.float64, copy=True) for name, column in own.items()}
 
 
 def _left(market: Market, rate: float) -> Tensor:

@@ -10,16 +10,16 @@
 (['annual_return', 'annual_volatility', 'calmar'], ['hold', 'random'])
 """
 
-from torchgym.lab.performance.comparison import Comparison, holm, mean_interval, paired
-from torchgym.lab.performance.episodes import Episodes, play
+from torchgym.lab.performance.comparison import Comparison, Interval, holm, mean_interval, paired
 from torchgym.lab.performance.evaluation import (
     TEST_SEED,
     TICKS_PER_YEAR,
     TRAINING_SEEDS,
     VALIDATION_SEED,
+    Episodes,
     Evaluation,
-    Interval,
     evaluate,
+    play,
 )
 from torchgym.lab.performance.metrics import METRICS, Curves, Metric, measure
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +30,14 @@ from torchgym.progress import Count, silent
 _EPISODE_STREAM = 260
 _CHUNK = 1 << 20  # episodes resampled at once, so memory stays at tens of megabytes
 _ROUNDING = 1e-12  # of the largest value: what float64 leaves of nothing
+
+
+class Interval(NamedTuple):
+    """A mean over episodes with its bootstrap interval; infinite ends where too few episodes differ to tell."""
+
+    mean: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ def paired(
     seed: int = 0,
     progress: Count = silent,
 ) -> list[Comparison]:
-    """One policy against every other one, paired by episode.
+    """One policy against every other one, paired by episode: a comparison for each, in the order of `profits`.
 
     Every comparison draws the same episodes, so each depends on its own two policies and the seed alone (but for `p_adjusted`),
     and what the policies have in common stays so. The p-value is the share of resamples, with the differences centred to have
@@ -71,9 +80,6 @@ def paired(
         seed: 0 ≤ seed < 2^63; the same seed gives the same numbers, and more resamples begin with the same ones.
         progress: called with the resamples done and the resamples in all, before the first one too.
 
-    Returns:
-        One comparison for each other policy, in the order of `profits`.
-
     Raises:
         ValueError: `against` unknown, lengths that differ, fewer than two episodes, a profit that is not finite, coverage or
             seed out of range, or too few resamples for the coverage.
@@ -85,37 +91,23 @@ def paired(
     if len(set(lengths.values())) > 1:
         raise ValueError(f"paired profits need the same episodes for every policy, got {lengths}")
     best = columns.pop(against)
-    samples = [_sample(best - other, torch.maximum(best.abs(), other.abs()).amax()) for other in columns.values()]
-    sizes = _bootstrap(samples, resamples, coverage, seed, progress)
-    p_values = [_p_value(*pair) for pair in zip(samples, sizes, strict=True)]
+    leads = [_Lead(best, other) for other in columns.values()]
+    sizes = _bootstrap(leads, resamples, coverage, seed, progress)
+    p_values = [_p_value(*pair) for pair in zip(leads, sizes, strict=True)]
     adjusted = holm(torch.tensor(p_values, dtype=torch.float64, device="cpu")).tolist()
-    comparisons = []
-    for name, sample, size, p, p_adjusted in zip(columns, samples, sizes, p_values, adjusted, strict=True):
-        low, high = _interval(sample, size, coverage)
-        comparisons.append(Comparison(name, against, float(sample.mean), low, high, p, p_adjusted, len(best)))
-    return comparisons
+    intervals = [lead.interval(size[_rank(coverage, resamples) - 1]) for lead, size in zip(leads, sizes, strict=True)]
+    return [
+        Comparison(name, against, *interval, p, p_adjusted, len(best))
+        for name, interval, p, p_adjusted in zip(columns, intervals, p_values, adjusted, strict=True)
+    ]
 
 
-def mean_interval(
-    values: Tensor, *, resamples: int = 10_000, coverage: float = 0.95, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean of independent values with its interval, by the bootstrap of `paired`.
-
-    Args:
-        values: [E] real, E ≥ 2.
-
-    The other arguments as in `paired`.
-
-    Returns:
-        (mean, low, high).
-
-    Raises:
-        ValueError: values of another shape, fewer than two or not finite; the rest as in `paired`.
-    """
+def mean_interval(values: Tensor, *, resamples: int = 10_000, coverage: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of independent values [E] with its interval: their lead over zeros, with the arguments and errors of `paired`."""
     column = _column("values", values)
-    sample = _sample(column, column.abs().amax())
-    low, high = _interval(sample, _bootstrap([sample], resamples, coverage, seed)[0], coverage)
-    return float(sample.mean), low, high
+    profits = {"values": column, "nothing": torch.zeros_like(column)}
+    (lead,) = paired(profits, "values", resamples=resamples, coverage=coverage, seed=seed)
+    return Interval(lead.lead, lead.low, lead.high)
 
 
 def holm(p: Tensor) -> Tensor:
@@ -124,13 +116,7 @@ def holm(p: Tensor) -> Tensor:
     In ascending order, p₍ᵢ₎ of K becomes the largest of (K − j + 1) p₍ⱼ₎ over j ≤ i, at most 1.
 
     Args:
-        p: [K] real, each in [0, 1]; K may be 0.
-
-    Returns:
-        [K] float64, in the order given.
-
-    Raises:
-        ValueError: another shape, or a value outside [0, 1].
+        p: [K] real, each in [0, 1], else a ValueError; K may be 0. The result is [K] float64, in the order given.
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6.
     """
@@ -146,37 +132,33 @@ def holm(p: Tensor) -> Tensor:
     return torch.empty_like(stepped).scatter_(0, order, stepped)
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """Values with their mean, its standard error, and the size up to which rounding makes up a mean or an error."""
+class _Lead:
+    """Differences of two policies' profits [E], and the size up to which rounding makes up a mean or an error of them."""
 
-    values: Tensor  # [E] float64
-    mean: Tensor  # []
-    error: Tensor  # [], 0 for values that are all alike
-    nothing: Tensor  # []
+    def __init__(self, best: Tensor, other: Tensor) -> None:
+        self.values = best - other
+        self.nothing = torch.maximum(best.abs(), other.abs()).amax() * _ROUNDING
+        self.mean = self.values.mean()
 
+    def error(self, values: Tensor) -> Tensor:
+        """Standard error of the mean, 0 for values that are all alike."""
+        error = values.std(-1, correction=1) / math.sqrt(values.shape[-1])
+        return error.masked_fill(error <= self.nothing, 0.0)
 
-def _sample(values: Tensor, largest: Tensor) -> _Sample:
-    """The sample of values [E] that were computed from numbers as large as `largest`."""
-    nothing = largest * _ROUNDING
-    return _Sample(values, values.mean(), _standard_error(values, nothing), nothing)
+    def size(self, values: Tensor, centre: Tensor | float) -> Tensor:
+        """|t| = |mean − centre| / error, with 0 for 0 / 0 and infinity for anything else over 0."""
+        distance = (values.mean(-1) - centre).abs()
+        return (distance / self.error(values)).masked_fill(distance <= self.nothing, 0.0)
 
-
-def _standard_error(values: Tensor, nothing: Tensor) -> Tensor:
-    error = values.std(-1, correction=1) / math.sqrt(values.shape[-1])
-    return error.masked_fill(error <= nothing, 0.0)
-
-
-def _size(mean: Tensor, error: Tensor, nothing: Tensor) -> Tensor:
-    """|t| = |mean| / error, with 0 for 0 / 0 and infinity for anything else over 0."""
-    distance = mean.abs()
-    return (distance / error).masked_fill(distance <= nothing, 0.0)
+    def interval(self, size: Tensor) -> Interval:
+        """The mean ± its error × a |t|, which may be infinite."""
+        error = self.error(self.values)
+        margin = error * size if bool(error > 0.0) else torch.zeros_like(error)
+        return Interval(float(self.mean), float(self.mean - margin), float(self.mean + margin))
 
 
-def _bootstrap(
-    samples: list[_Sample], resamples: int, coverage: float, seed: int, progress: Count = silent
-) -> list[Tensor]:
-    """|t| of every resample of every sample about that sample's mean, [B] each, ascending."""
+def _bootstrap(leads: list[_Lead], resamples: int, coverage: float, seed: int, progress: Count) -> list[Tensor]:
+    """|t| of every resample of every lead about its mean, [B] each, ascending."""
     if not 0.0 < coverage < 1.0:
         raise ValueError(f"coverage must lie between 0 and 1, got {coverage}")
     if resamples < 1 or _rank(coverage, resamples) > resamples:
@@ -184,16 +166,15 @@ def _bootstrap(
         raise ValueError(f"a coverage of {coverage} needs at least {least} resamples, got {resamples}")
     if not 0 <= seed < 1 << random.SEED_BITS:
         raise ValueError(f"seed must be at least 0 and below 2^{random.SEED_BITS}, got {seed}")
-    if not samples:
+    if not leads:
         return []
-    sizes: list[list[Tensor]] = [[] for _ in samples]
+    sizes: list[list[Tensor]] = [[] for _ in leads]
     done = 0
-    for place in _places(len(samples[0].values), resamples, seed):
+    for place in _places(len(leads[0].values), resamples, seed):
         progress(done, resamples)
         done += len(place)
-        for sample, chunks in zip(samples, sizes, strict=True):
-            drawn = sample.values[place]
-            chunks.append(_size(drawn.mean(-1) - sample.mean, _standard_error(drawn, sample.nothing), sample.nothing))
+        for lead, chunks in zip(leads, sizes, strict=True):
+            chunks.append(lead.size(lead.values[place], lead.mean))
     progress(resamples, resamples)
     return [torch.cat(chunks).sort().values for chunks in sizes]
 
@@ -207,21 +188,13 @@ def _places(count: int, resamples: int, seed: int) -> Iterator[Tensor]:
         yield words * count >> 32  # all 32 bits count, so no episode is favoured by more than 2^-12 of its share
 
 
-def _interval(sample: _Sample, sizes: Tensor, coverage: float) -> tuple[float, float]:
-    """The mean ± its error × the ⌈coverage (B + 1)⌉-th smallest |t|, without interpolation: some may be infinite."""
-    if not bool(sample.error > 0.0):
-        return float(sample.mean), float(sample.mean)
-    margin = sample.error * sizes[_rank(coverage, len(sizes)) - 1]
-    return float(sample.mean - margin), float(sample.mean + margin)
-
-
-def _p_value(sample: _Sample, sizes: Tensor) -> float:
-    observed = _size(sample.mean, sample.error, sample.nothing)
-    reached = len(sizes) - int(torch.searchsorted(sizes, observed))
+def _p_value(lead: _Lead, sizes: Tensor) -> float:
+    reached = len(sizes) - int(torch.searchsorted(sizes, lead.size(lead.values, 0.0)))
     return (reached + 1) / (len(sizes) + 1)
 
 
 def _rank(coverage: float, resamples: int) -> int:
+    """Which of the |t| in ascending order, from 1, is the margin: without interpolation, since some may be infinite."""
     return math.ceil(round(coverage * (resamples + 1), 9))
 
 

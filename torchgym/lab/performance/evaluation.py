@@ -1,4 +1,4 @@
-"""`evaluate`: policies side by side on the same held-out episodes, measured and compared."""
+"""`evaluate`: policies side by side on the same held-out episodes; played, measured and compared."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count, check_one_learner
-from torchgym.engine import Market, consecutive_seeds
+from torchgym.engine import Market, StepResult, consecutive_seeds
 from torchgym.files import finite
-from torchgym.lab.performance.comparison import Comparison, mean_interval, paired
-from torchgym.lab.performance.episodes import Episodes, play
+from torchgym.lab.performance.comparison import Comparison, Interval, mean_interval, paired
 from torchgym.lab.performance.metrics import METRICS, Curves, check_periods, measure
 from torchgym.lab.policies import MakePolicy
 from torchgym.progress import Count, Progress, silent
@@ -28,12 +27,43 @@ TICKS_PER_YEAR = 252 * 390  # a tick stands for a minute of a trading day
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean over episodes with its 95 % bootstrap interval; infinite ends where too few episodes are alike to tell."""
+class Episodes:
+    """E episodes of one policy, T decisions each; float64, currency, on the CPU.
 
-    mean: float
-    low: float
-    high: float
+    After ruin an episode stands still: its curves stay where they were, nothing more is earned or paid.
+    """
+
+    equity: Tensor  # [E, T + 1], from before the first decision on
+    worth: Tensor  # [E, T + 1], of the position, marked, signed, summed over symbols
+    traded: Tensor  # [E, T], amount traded, both sides positive
+    value: Tensor  # [E, T], earned as value moved
+    convergence: Tensor  # [E, T], earned as the price moved against value
+    spread: Tensor  # [E, T], paid: half the quoted spread of every share
+    impact: Tensor  # [E, T], paid beyond that, for shares deeper in the book
+    fees: Tensor  # [E, T], paid: commission
+    borrow: Tensor  # [E, T], paid for short positions
+    marking: Tensor  # [E, T], what marking at liquidation value takes off; 0 when equity is marked at the mid
+    reward: Tensor  # [E], sum of the rewards
+
+    @property
+    def profit(self) -> Tensor:
+        """Final less initial equity, [E]."""
+        return self.equity[:, -1] - self.equity[:, 0]
+
+    def attribution(self) -> dict[str, Tensor]:
+        """Where the profit came from, [E] each, costs negative; they add up to it.
+
+        A position q held from a decision to the next earns q × the move of the mid: q × the move of value, and the rest as the
+        price comes nearer to value or leaves it. Trading costs what was paid beyond the mid that was shown before (the
+        implementation shortfall of Perold 1988): half the spread, and the impact of walking the book; commission and borrow come
+        on top.
+        """
+        gains = {"value": self.value, "convergence": self.convergence}
+        costs = {"spread": self.spread, "impact": self.impact, "fees": self.fees, "borrow": self.borrow}
+        parts = gains | {name: -paid for name, paid in costs.items()}
+        if bool(self.marking.any()):
+            parts["marking"] = -self.marking
+        return {name: part.sum(-1) for name, part in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -48,9 +78,7 @@ class Evaluation:
     episodes: dict[str, Episodes]
     metrics: dict[str, dict[str, Tensor]]  # policy, then metric: [E], not finite where an episode has none
     comparisons: list[Comparison]  # of the agent's profit with each other policy's
-    _intervals: dict[tuple[str, str], Interval | None] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _intervals: dict[tuple[str, str], Interval | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def periods_per_year(self) -> float:
@@ -65,8 +93,12 @@ class Evaluation:
         """
         if (policy, metric) not in self._intervals:
             values = self.episodes[policy].profit if metric == "profit" else self.metrics[policy][metric]
-            least = METRICS[metric].least if metric in METRICS else None
-            self._intervals[policy, metric] = _interval(values, least)
+            defined, interval = values[torch.isfinite(values)], None
+            if len(defined) >= 2:
+                interval = mean_interval(defined)
+                least = METRICS[metric].least if metric in METRICS else None
+                interval = interval._replace(low=interval.low if least is None else max(interval.low, least))
+            self._intervals[policy, metric] = interval
         return self._intervals[policy, metric]
 
     def resample(self, progress: Count = silent) -> None:
@@ -82,11 +114,7 @@ class Evaluation:
         progress(len(names), len(names))
 
     def to_dict(self, command: str = "") -> dict[str, Any]:
-        """Plain values for JSON; what is undefined or infinite is None.
-
-        Args:
-            command: that makes the same evaluation again.
-        """
+        """Plain values for JSON, with the command that makes them again; what is undefined or infinite is None."""
         first = next(iter(self.episodes.values()))
         content: dict[str, Any] = {
             "torchgym": __version__,
@@ -111,9 +139,8 @@ class Evaluation:
     def _row(self, policy: str, lead: Comparison | None) -> dict[str, Any]:
         row: dict[str, Any] = {"policy": policy}
         for name in ("profit", *self.metrics[policy]):
-            interval = self.interval(policy, name)
-            ends = (None, None, None) if interval is None else (interval.mean, interval.low, interval.high)
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+            interval = self.interval(policy, name) or (None, None, None)
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval, strict=True))
         row |= {f"from_{name}": mean for name, mean in _means(self.episodes[policy].attribution()).items()}
         if lead is not None:
             row |= {"lead": lead.lead, "lead_low": lead.low, "lead_high": lead.high}
@@ -125,7 +152,7 @@ class Evaluation:
         intervals = {name: self.interval(policy, name) for name in ("profit", *metrics)}
         return {
             "description": self.descriptions.get(policy, ""),
-            "metrics": {name: interval and asdict(interval) for name, interval in intervals.items()},
+            "metrics": {name: interval and interval._asdict() for name, interval in intervals.items()},
             "profit": episodes.profit.tolist(),
             "max_drawdown": metrics["max_drawdown"].tolist(),
             "attribution": _means(episodes.attribution()),
@@ -187,13 +214,69 @@ def evaluate(
     )
 
 
-def _interval(values: Tensor, least: float | None) -> Interval | None:
-    defined = values[torch.isfinite(values)]
-    if len(defined) < 2:
-        return None
-    mean, low, high = mean_interval(defined)
-    return Interval(mean, low if least is None else max(low, least), high)
-
-
 def _means(parts: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: part.mean().item() for name, part in parts.items()}
+
+
+def play(market: Market, make_policy: MakePolicy, seeds: Tensor, progress: Count = silent) -> Episodes:
+    """One episode of each seed, to its end. What the market does now is given up.
+
+    Args:
+        make_policy: of what plays.
+        seeds: [N] int64, market i plays the episode of seed i. The episodes' bits do not depend on the batch.
+        progress: called after every decision.
+    """
+    config = market.config
+    policy = make_policy(config, seeds.to(market.device))
+    result = market.reset(seeds=seeds)
+    decisions = config.max_ticks // config.ticks_per_action
+    before = _account(market, result)
+    alive = ~result.terminated
+    columns: dict[str, list[Tensor]] = {"equity": [before["equity"]], "worth": [before["worth"]]}
+    reward = torch.zeros_like(result.reward)
+    for index in range(decisions):
+        result = market.step(policy(result))
+        after = _account(market, result)
+        for name, column in _explain(config, result, before, after).items():
+            standing = columns[name][-1] if name in ("equity", "worth") else torch.zeros_like(column)
+            columns.setdefault(name, []).append(torch.where(alive, column, standing))
+        reward += torch.where(alive, result.reward, 0.0)
+        alive = alive & ~result.terminated
+        before = after
+        progress(index + 1, decisions)
+    curves = {name: torch.stack(parts, dim=1).cpu() for name, parts in columns.items()}
+    return Episodes(**curves, reward=reward.cpu())
+
+
+def _account(market: Market, result: StepResult) -> dict[str, Tensor]:
+    """What a decision is judged by: prices and positions [N, S], money [N]."""
+    prices = market.read("mid", "bid", "ask", "value")
+    position = result.info["position"].to(torch.float64)
+    money = {name: result.info[name] for name in ("cash", "fees", "borrow", "equity")}
+    return {**prices, **money, "position": position, "worth": (position * prices["mid"]).sum(-1)}
+
+
+def _explain(
+    config: MarketConfig, result: StepResult, before: dict[str, Tensor], after: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """What came of one decision, [N] each: the fields of `Episodes`."""
+    change = {name: after[name] - before[name] for name in ("cash", "fees", "borrow", "mid", "value")}
+    filled, position = result.info["filled"].to(torch.float64), after["position"]
+    paid = -change["cash"] - change["fees"] - change["borrow"]
+    spread = (filled.abs() * (before["ask"] - before["bid"])).sum(-1) * 0.5
+    marking = torch.zeros_like(spread)
+    if config.mark == "liquidation":
+        earlier, later = (now["worth"] + now["cash"] - now["equity"] for now in (before, after))
+        marking = later - earlier
+    return {
+        "equity": after["equity"],
+        "worth": after["worth"],
+        "traded": result.info["turnover"],
+        "value": (position * change["value"]).sum(-1),
+        "convergence": (position * (change["mid"] - change["value"])).sum(-1),
+        "spread": spread,
+        "impact": paid - (filled * before["mid"]).sum(-1) - spread,
+        "fees": change["fees"],
+        "borrow": change["borrow"],
+        "marking": marking,
+    }

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from inspect import signature
 from typing import Literal
 
 import torch
@@ -63,7 +64,6 @@ def sharpe(equity: Tensor, *, periods_per_year: float, risk_free: float = 0.0) -
 
     Source: Sharpe 1994, The Sharpe ratio, Journal of Portfolio Management 21(1).
     """
-    check_periods(periods_per_year)
     excess = returns(equity) - _per_period("risk_free", risk_free, periods_per_year)
     return _ratio(excess.mean(-1), _deviation(excess)) * math.sqrt(periods_per_year)
 
@@ -79,7 +79,6 @@ def sortino(equity: Tensor, *, periods_per_year: float, target: float = 0.0) -> 
 
     Source: Sortino and van der Meer 1991, Downside risk, Journal of Portfolio Management 17(4).
     """
-    check_periods(periods_per_year)
     excess = returns(equity) - _per_period("target", target, periods_per_year)
     downside = excess.clamp(max=0.0).square().mean(-1).sqrt()
     return _ratio(excess.mean(-1), downside) * math.sqrt(periods_per_year)
@@ -164,7 +163,7 @@ def turnover(traded: Tensor, equity: Tensor, *, periods_per_year: float) -> Tens
     """
     check_periods(periods_per_year)
     curve = _wound_up(equity)
-    _check_beside("traded", traded, (*equity.shape[:-1], equity.shape[-1] - 1))
+    _check("traded", traded, (*equity.shape[:-1], equity.shape[-1] - 1))
     if bool((traded < 0.0).any()):
         raise ValueError(f"traded amounts must not be negative, got {traded.min().item()}: take absolute values")
     return traded.mean(-1) * periods_per_year / curve.mean(-1)
@@ -178,7 +177,7 @@ def exposure(position_value: Tensor, equity: Tensor) -> Tensor:
             or gross if positions shall not offset).
     """
     curve = _wound_up(equity)
-    _check_beside("position_value", position_value, equity.shape)
+    _check("position_value", position_value, equity.shape)
     solvent = curve != 0.0
     return (position_value.abs() / curve).where(solvent, 0.0).sum(-1) / solvent.sum(-1)
 
@@ -187,8 +186,7 @@ def exposure(position_value: Tensor, equity: Tensor) -> Tensor:
 class Curves:
     """What the account of each episode did: all that the table of metrics reads.
 
-    Raises:
-        ValueError: at once, for shapes that disagree, another dtype, T < 1, or periods_per_year not positive.
+    A ValueError at once, for shapes that disagree, another dtype, T < 1, or periods_per_year not positive.
     """
 
     equity: Tensor  # [E, T + 1] float64, currency, from before the first decision on
@@ -202,8 +200,8 @@ class Curves:
         if self.equity.dim() != 2:
             raise ValueError(f"equity must be [episodes, T + 1], got the shape {tuple(self.equity.shape)}")
         episodes, points = self.equity.shape
-        _check_beside("traded", self.traded, (episodes, points - 1))
-        _check_beside("position_value", self.position_value, (episodes, points))
+        _check("traded", self.traded, (episodes, points - 1))
+        _check("position_value", self.position_value, (episodes, points))
 
 
 Compute = Callable[[Curves], Tensor]  # [E] float64
@@ -226,61 +224,41 @@ def measure(curves: Curves) -> dict[str, Tensor]:
     return {name: metric.compute(curves) for name, metric in METRICS.items()}
 
 
-def _plain(function: Callable[[Tensor], Tensor]) -> Compute:
-    return lambda curves: function(curves.equity)
+def _of_curves(function: Callable[..., Tensor]) -> Compute:
+    """The function of those fields of `Curves` that are its parameters."""
+    names = [entry.name for entry in fields(Curves) if entry.name in signature(function).parameters]
+    return lambda curves: function(**{name: getattr(curves, name) for name in names})
 
 
-def _yearly(function: Callable[..., Tensor]) -> Compute:
-    return lambda curves: function(curves.equity, periods_per_year=curves.periods_per_year)
-
-
+_ROWS: tuple[tuple[Callable[..., Tensor], str, str, Literal["higher", "lower", ""], float | None, str], ...] = (
+    (annual_return, "Annual return", "fraction per year", "higher", None, "Compound growth of equity per year."),
+    (
+        *(annual_volatility, "Volatility", "fraction per √year", "lower", 0.0),
+        "Standard deviation of the returns, scaled to a year.",
+    ),
+    (sharpe, "Sharpe", "per √year", "higher", None, "Mean return over its standard deviation, scaled to a year."),
+    (
+        *(sortino, "Sortino", "per √year", "higher", None),
+        "Mean return over the deviation of the losses alone, scaled to a year.",
+    ),
+    (calmar, "Calmar", "per year", "higher", None, "Annual return over the maximum drawdown."),
+    (max_drawdown, "Max drawdown", "fraction", "lower", 0.0, "Deepest fall of equity below its highest value so far."),
+    (value_at_risk, "VaR 95 %", "fraction per period", "lower", None, "Loss that one period in twenty exceeds."),
+    (
+        *(conditional_value_at_risk, "CVaR 95 %", "fraction per period", "lower", None),
+        "Mean loss of the worst twentieth of the periods.",
+    ),
+    (
+        *(hit_rate, "Hit rate", "fraction", "higher", 0.0),
+        "Share of periods with a gain among those with a gain or a loss.",
+    ),
+    (profit_factor, "Profit factor", "", "higher", 0.0, "Sum of the gains over the sum of the losses."),
+    (turnover, "Turnover", "per year", "", 0.0, "Amount traded per year over mean equity."),
+    (exposure, "Exposure", "fraction", "", 0.0, "Mean size of the position, long or short, over equity."),
+)
 METRICS: dict[str, Metric] = {
-    "annual_return": Metric(
-        "Annual return", "fraction per year", "higher", "Compound growth of equity per year.", _yearly(annual_return)
-    ),
-    "annual_volatility": Metric(
-        *("Volatility", "fraction per √year", "lower", "Standard deviation of the returns, scaled to a year."),
-        _yearly(annual_volatility),
-        least=0.0,
-    ),
-    "sharpe": Metric(
-        "Sharpe", "per √year", "higher", "Mean return over its standard deviation, scaled to a year.", _yearly(sharpe)
-    ),
-    "sortino": Metric(
-        *("Sortino", "per √year", "higher", "Mean return over the deviation of the losses alone, scaled to a year."),
-        _yearly(sortino),
-    ),
-    "calmar": Metric("Calmar", "per year", "higher", "Annual return over the maximum drawdown.", _yearly(calmar)),
-    "max_drawdown": Metric(
-        *("Max drawdown", "fraction", "lower", "Deepest fall of equity below its highest value so far."),
-        _plain(max_drawdown),
-        least=0.0,
-    ),
-    "value_at_risk": Metric(
-        "VaR 95 %", "fraction per period", "lower", "Loss that one period in twenty exceeds.", _plain(value_at_risk)
-    ),
-    "conditional_value_at_risk": Metric(
-        *("CVaR 95 %", "fraction per period", "lower", "Mean loss of the worst twentieth of the periods."),
-        _plain(conditional_value_at_risk),
-    ),
-    "hit_rate": Metric(
-        *("Hit rate", "fraction", "higher", "Share of periods with a gain among those with a gain or a loss."),
-        _plain(hit_rate),
-        least=0.0,
-    ),
-    "profit_factor": Metric(
-        "Profit factor", "", "higher", "Sum of the gains over the sum of the losses.", _plain(profit_factor), least=0.0
-    ),
-    "turnover": Metric(
-        *("Turnover", "per year", "", "Amount traded per year over mean equity."),
-        lambda curves: turnover(curves.traded, curves.equity, periods_per_year=curves.periods_per_year),
-        least=0.0,
-    ),
-    "exposure": Metric(
-        *("Exposure", "fraction", "", "Mean size of the position, long or short, over equity."),
-        lambda curves: exposure(curves.position_value, curves.equity),
-        least=0.0,
-    ),
+    function.__name__: Metric(heading, unit, better, meaning, _of_curves(function), least)
+    for function, heading, unit, better, least, meaning in _ROWS
 }
 
 
@@ -317,6 +295,7 @@ def _tail_place(level: float, count: int) -> float:
 
 
 def _per_period(name: str, yearly: float, periods_per_year: float) -> float:
+    check_periods(periods_per_year)
     if not math.isfinite(yearly):
         raise ValueError(f"{name} must be a finite return per year, got {yearly}")
     return yearly / periods_per_year
@@ -330,19 +309,15 @@ def check_periods(periods_per_year: float) -> None:
 
 def _check_equity(equity: Tensor) -> None:
     """Refuse what is not [..., T + 1] float64 with T ≥ 1."""
-    _check_dtype("equity", equity)
+    _check("equity", equity)
     if equity.dim() < 1 or equity.shape[-1] < 2:
         raise ValueError(f"equity must be [..., T + 1] with T of at least 1, got the shape {tuple(equity.shape)}")
 
 
-def _check_beside(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse what is not float64 of the shape that goes with equity."""
-    _check_dtype(name, x)
-    if tuple(x.shape) != tuple(shape):
-        raise ValueError(f"{name} must have the shape {tuple(shape)} beside this equity, got {tuple(x.shape)}")
-
-
-def _check_dtype(name: str, x: Tensor) -> None:
+def _check(name: str, x: Tensor, shape: tuple[int, ...] | None = None) -> None:
+    """Refuse what is not float64, or not of the shape that goes with equity."""
     if not isinstance(x, Tensor) or x.dtype != torch.float64:
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"{name} must be a tensor of torch.float64, got {kind}")
+    if shape is not None and tuple(x.shape) != tuple(shape):
+        raise ValueError(f"{name} must have the shape {tuple(shape)} beside this equity, got {tuple(x.shape)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -83,12 +83,42 @@ def trace(
     rows = config.max_ticks + 1
     moments = torch.linspace(0, rows - 1, min(time_columns, rows), dtype=torch.float64, device="cpu")
     recorder = Recorder(market.structure, market.num_envs, market.device, _PATHS, rows)
-    path = _Path(market, recorder, set(moments.round().to(torch.int64).tolist()))
-    path.write()
+    looked_at = set(moments.round().to(torch.int64).tolist())
+    books: dict[int, Levels] = {}  # by tick
+    filled: list[Tensor] = []  # [S] int64, in each tick
+    turnover: list[Tensor] = []  # [] int64
+
+    def write() -> None:
+        """Put the state down as the next row."""
+        state, row = market.live, len(filled)
+        recorder.write(row, market.params, state)
+        filled.append(state.ledger.filled[0, :, 0].cpu())
+        turnover.append(state.ledger.turnover[0, 0].cpu())
+        if row in looked_at:
+            prices, sizes = depth(state)
+            books[row] = prices.cpu(), sizes.cpu()
+
+    write()
     while not bool(result.terminated | result.truncated):
-        result = _decide(market, policy(result), config.ticks_per_action, path.write)
-        progress(len(path.filled) - 1, config.max_ticks)
-    return path.trace(seed, price_rows)
+        result = _decide(market, policy(result), config.ticks_per_action, write)
+        progress(len(filled) - 1, config.max_ticks)
+    rows, point = len(filled), config.point_size
+    paths = {name: path[0, :rows].cpu() for name, path in recorder.paths.items()}
+    shares = torch.stack(filled)
+    alone = (shares != 0) & ((shares != 0).sum(-1, keepdim=True) == 1)
+    paid = torch.stack(turnover).to(torch.float64).unsqueeze(-1) * point / shares.abs()
+    low, step, grid = _picture(list(books.values()), paths["mid"][:, 0] / point, price_rows)
+    middles = low + step * torch.arange(grid.shape[1], dtype=torch.float64, device="cpu") + 0.5 * (step - 1)
+    return Trace(
+        seed=seed,
+        tick=torch.arange(rows, device="cpu"),
+        **paths,
+        filled=shares,
+        fill_price=torch.where(alone, paid, torch.nan),
+        depth_time=torch.tensor(list(books), device="cpu"),
+        depth_price=middles * point,
+        depth=grid,
+    )
 
 
 def _decide(market: Market, action: Tensor, ticks: int, after_tick: Callable[[], None]) -> StepResult:
@@ -109,48 +139,6 @@ def _decide(market: Market, action: Tensor, ticks: int, after_tick: Callable[[],
         )
     result.info["turnover"] = turnover.to(torch.float64) * market.config.point_size
     return result
-
-
-@dataclass(frozen=True)
-class _Path:
-    """What is written down of a market, tick by tick."""
-
-    market: Market
-    recorder: Recorder
-    moments: set[int]  # ticks at which the book is looked at
-    books: dict[int, Levels] = field(default_factory=dict)
-    filled: list[Tensor] = field(default_factory=list)  # [S] int64
-    turnover: list[Tensor] = field(default_factory=list)  # [] int64
-
-    def write(self) -> None:
-        """Put the state down as the next row."""
-        state, row = self.market.live, len(self.filled)
-        self.recorder.write(row, self.market.params, state)
-        self.filled.append(state.ledger.filled[0, :, 0].cpu())
-        self.turnover.append(state.ledger.turnover[0, 0].cpu())
-        if row in self.moments:
-            prices, sizes = depth(state)
-            self.books[row] = prices.cpu(), sizes.cpu()
-
-    def trace(self, seed: int, price_rows: int) -> Trace:
-        rows, point = len(self.filled), self.market.config.point_size
-        paths = {name: path[0, :rows].cpu() for name, path in self.recorder.paths.items()}
-        filled = torch.stack(self.filled)
-        alone = (filled != 0) & ((filled != 0).sum(-1, keepdim=True) == 1)
-        paid = torch.stack(self.turnover).to(torch.float64).unsqueeze(-1) * point / filled.abs()
-        mids = paths["mid"][:, 0] / point
-        low, step, grid = _picture(list(self.books.values()), mids, price_rows)
-        middles = low + step * torch.arange(grid.shape[1], dtype=torch.float64, device="cpu") + 0.5 * (step - 1)
-        return Trace(
-            seed=seed,
-            tick=torch.arange(rows, device="cpu"),
-            **paths,
-            filled=filled,
-            fill_price=torch.where(alone, paid, torch.nan),
-            depth_time=torch.tensor(list(self.books), device="cpu"),
-            depth_price=middles * point,
-            depth=grid,
-        )
 
 
 def _picture(books: Sequence[Levels], mids: Tensor, price_rows: int) -> tuple[int, int, Tensor]:

@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 from torchgym.lab.realism.economy import Economy, wealth
-from torchgym.lab.realism.facts import FACTS, TIERS, Criterion, Fact
+from torchgym.lab.realism.facts import FACTS, TIERS, Criterion, Fact, MeasureVerdict, Verdict, judge, measure
 from torchgym.lab.realism.impact import Impact, impact_config, measure_impact
 from torchgym.lab.realism.paths import BURN_IN, Paths
 from torchgym.lab.realism.scorecard import MARKETS, RESAMPLES, SEED, TICKS, Null, Scorecard, null_models, scorecard
-from torchgym.lab.realism.verdicts import MeasureVerdict, Verdict, judge, measure
 
 __all__ = [
     "BURN_IN",

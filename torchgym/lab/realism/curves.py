@@ -18,31 +18,57 @@ _POINTS = 500  # of the example path
 
 def curves(paths: Paths, impact: Impact | None = None) -> dict[str, Any]:
     """Everything that the panel draws, by picture; pictures without data are left out. Medians are over rows."""
+    of_size = paths.size_memory[:, 1:]
+    lags = of_size.shape[1]
+    kurtosis = measures.kurtosis_by_horizon(paths)
     drawn: dict[str, Any] = {
         "distribution": _distribution(paths),
-        "memory": _memory(paths),
-        "kurtosis": _kurtosis(paths),
+        "memory": {
+            "lag": range(1, lags + 1),
+            "returns": _quantile(statistics.autocorrelation(paths.returns, lags)[:, 1:], 0.5),
+            "absolute": _quantile(of_size, 0.5),
+            "absolute_low": _quantile(of_size, 0.05),
+            "absolute_high": _quantile(of_size, 0.95),
+            "noise": 2.0 / paths.ticks**0.5,
+        },
+        "kurtosis": {
+            "horizon": measures.HORIZONS,
+            **{name: _quantile(kurtosis, level) for name, level in (("median", 0.5), ("low", 0.05), ("high", 0.95))},
+        },
     }
     if impact is not None:
-        drawn["impact"] = _impact(impact)
+        names = (
+            "sizes",
+            "duration",
+            "participation",
+            "path",
+            "rate",
+            "durations",
+            "size_exponent",
+            "duration_exponent",
+        )
+        drawn["impact"] = {
+            **{name: getattr(impact, name) for name in names},
+            "peak": impact.peak.mean(0),
+            "peak_low": impact.peak.amin(0),
+            "peak_high": impact.peak.amax(0),
+            "peak_by_duration": impact.peak_by_duration.mean(0),
+        }
     if paths.buys is not None and paths.sells is not None:
         correlation = statistics.autocorrelation(measures.order_sign(paths), MEMORY)
-        drawn["sign_memory"] = {"lag": list(range(1, MEMORY + 1)), "acf": _median(correlation[:, 1:])}
+        drawn["sign_memory"] = {"lag": range(1, MEMORY + 1), "acf": _quantile(correlation[:, 1:], 0.5)}
     if paths.spread is not None and paths.volume is not None:
         drawn["by_volatility"] = _by_volatility(paths, paths.spread, paths.volume)
     if paths.mid is not None and paths.value is not None:
         every = max(1, paths.ticks // _POINTS)
         at = slice(0, every * _POINTS, every)
-        drawn["path"] = {"every": every, "mid": _plain(paths.mid[0, at]), "value": _plain(paths.value[0, at])}
+        drawn["path"] = {"every": every, "mid": paths.mid[0, at], "value": paths.value[0, at]}
     study = None if paths.news is None else measures.news_study(paths)
     if study is not None:
-        drawn["news"] = {
-            "tick": list(range(-measures.NEWS_BEFORE, measures.NEWS_AFTER + 1)),
-            "move": _plain(study[0].mean(0)),
-            "low": _plain(study[0].amin(0)),
-            "high": _plain(study[0].amax(0)),
-        }
-    return drawn
+        move = study[0]
+        ticks = range(-measures.NEWS_BEFORE, measures.NEWS_AFTER + 1)
+        drawn["news"] = {"tick": ticks, "move": move.mean(0), "low": move.amin(0), "high": move.amax(0)}
+    return {picture: {name: _plain(values) for name, values in parts.items()} for picture, parts in drawn.items()}
 
 
 def _distribution(paths: Paths) -> dict[str, Any]:
@@ -51,44 +77,7 @@ def _distribution(paths: Paths) -> dict[str, Any]:
     counts = torch.histc(pooled, _BINS, -_EDGE, _EDGE)
     width = 2.0 * _EDGE / _BINS
     centre = [-_EDGE + width * (index + 0.5) for index in range(_BINS)]
-    return {"centre": centre, "density": _plain(counts / (len(pooled) * width))}
-
-
-def _memory(paths: Paths) -> dict[str, Any]:
-    lags = paths.size_memory.shape[1] - 1
-    of_returns = statistics.autocorrelation(paths.returns, lags)
-    of_size = paths.size_memory
-    return {
-        "lag": list(range(1, lags + 1)),
-        "returns": _median(of_returns[:, 1:]),
-        "absolute": _median(of_size[:, 1:]),
-        "absolute_low": _plain(of_size[:, 1:].nanquantile(0.05, dim=0)),
-        "absolute_high": _plain(of_size[:, 1:].nanquantile(0.95, dim=0)),
-        "noise": 2.0 / paths.ticks**0.5,
-    }
-
-
-def _kurtosis(paths: Paths) -> dict[str, Any]:
-    kurtosis = measures.kurtosis_by_horizon(paths)
-    low, high = (_plain(kurtosis.nanquantile(level, dim=0)) for level in (0.05, 0.95))
-    return {"horizon": list(measures.HORIZONS), "median": _median(kurtosis), "low": low, "high": high}
-
-
-def _impact(impact: Impact) -> dict[str, Any]:
-    return {
-        "sizes": list(impact.sizes),
-        "duration": impact.duration,
-        "participation": _plain(impact.participation),
-        "peak": _plain(impact.peak.mean(0)),
-        "peak_low": _plain(impact.peak.amin(0)),
-        "peak_high": _plain(impact.peak.amax(0)),
-        "path": [_plain(path) for path in impact.path],
-        "rate": impact.rate,
-        "durations": list(impact.durations),
-        "peak_by_duration": _plain(impact.peak_by_duration.mean(0)),
-        "size_exponent": _plain(impact.size_exponent),
-        "duration_exponent": _plain(impact.duration_exponent),
-    }
+    return {"centre": centre, "density": counts / (len(pooled) * width)}
 
 
 def _by_volatility(paths: Paths, spread: Tensor, volume: Tensor) -> dict[str, Any]:
@@ -104,10 +93,12 @@ def _by_volatility(paths: Paths, spread: Tensor, volume: Tensor) -> dict[str, An
     return {"quintile": list(range(1, QUINTILES + 1)), "spread": means(spread), "volume": means(volume)}
 
 
-def _median(values: Tensor) -> list[float]:
-    return _plain(values.nanquantile(0.5, dim=0))
+def _quantile(values: Tensor, level: float) -> Tensor:
+    return values.nanquantile(level, dim=0)
 
 
-def _plain(values: Tensor) -> list[float]:
-    """Six digits, which is more than any picture shows."""
-    return [float(f"{number:.6g}") for number in values.tolist()]
+def _plain(values: Any) -> Any:
+    """Lists of numbers; those of tensors with six digits, which is more than any picture shows."""
+    if isinstance(values, Tensor):
+        return [_plain(row) for row in values] if values.dim() > 1 else [float(f"{x:.6g}") for x in values.tolist()]
+    return list(values) if isinstance(values, range | tuple) else values

@@ -35,10 +35,7 @@ class Economy:
         Args:
             snapshots: `wealth` at the start and at the end of each of the four quarters.
             traders: how many traders each family has in a market.
-            paths: of the four quarters, with volume, spread and mid.
-
-        Raises:
-            ValueError: for another number of snapshots, or paths without these.
+            paths: of the four quarters; a ValueError without volume, spread and mid.
         """
         if len(snapshots) != QUARTERS + 1:
             raise ValueError(f"expected {QUARTERS + 1} snapshots of wealth, got {len(snapshots)}")

@@ -1,18 +1,23 @@
-"""The stylised facts: what is measured, from which source, and which values pass."""
+"""The stylised facts: what is measured, from which source, which values pass; and the verdicts on them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
-from torchgym.lab.realism import measures
-from torchgym.lab.realism.economy import sound_economy
+from torchgym.files import finite
+from torchgym.lab.realism import measures, surrogates
+from torchgym.lab.realism.economy import Economy, sound_economy
+from torchgym.lab.realism.impact import Impact
+from torchgym.lab.realism.paths import Paths
+from torchgym.progress import Count, silent
 
 _FLOW = ("buys", "sells")
+BLOCK = 1_024  # ticks of the block bootstrap
 TIERS = {"M": "must", "S": "should", "N": "nice to have"}
 
 
@@ -69,10 +74,6 @@ class Fact:
         return "; ".join(f"{entry.meaning} {entry.text}" for entry in self.criteria if entry.share is not None)
 
 
-def _variance_ratio(span: int) -> Criterion:
-    return Criterion(f"variance_ratio_{span}", f"variance ratio over {span} ticks", 0.85, 1.15)
-
-
 def _fact(
     number: int,
     key: str,
@@ -92,7 +93,10 @@ FACTS: tuple[Fact, ...] = (
         Criterion("first_lag", "ACF(1) of returns", -0.05, 0.05),
         Criterion("lags_within_band", "share of lags 2-50 within 1.96 robust errors", low=0.9),
         Criterion("lags_within_naive_band", "share of lags 2-50 within 1.96/sqrt(T)", share=None),
-        *(_variance_ratio(span) for span in (2, 4, 8, 16)),
+        *(
+            Criterion(f"variance_ratio_{span}", f"variance ratio over {span} ticks", 0.85, 1.15)
+            for span in (2, 4, 8, 16)
+        ),
     ),
     _fact(2, "heavy_tails", "heavy tails", "M", "Cont 2001; Gopikrishnan et al. 1998", measures.heavy_tails)(
         Criterion("excess_kurtosis", "excess kurtosis", 3.0, 50.0),
@@ -187,3 +191,132 @@ FACTS: tuple[Fact, ...] = (
         Criterion("spread_last_over_first", "spread, last quarter over first", 0.67, 1.5, share=0.0),
     ),
 )
+
+
+@dataclass(frozen=True)
+class MeasureVerdict:
+    """One measure over all its values. NaN values are outside the band, and left out of median and quantiles."""
+
+    criterion: Criterion
+    median: float
+    low: float  # 5 % quantile over the values
+    high: float  # 95 % quantile
+    inside: float  # share of the values in the band
+    count: int  # of values
+    interval: tuple[float, float] | None  # 90 % block-bootstrap interval of the median
+    passed: bool | None  # None: reported, not judged
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; what is not finite is None."""
+        entry = self.criterion
+        content: dict[str, Any] = {
+            **{name: getattr(entry, name) for name in ("measure", "meaning", "unit")},
+            "band": [entry.low, entry.high],
+            "share_needed": entry.share,
+            "median": self.median,
+            "quantiles_5_95": [self.low, self.high],
+            "inside": self.inside,
+            "values": self.count,
+            "interval_90": self.interval,
+            "passed": self.passed,
+        }
+        return finite(content)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a fact holds; `passed` is None where the data for it are missing."""
+
+    fact: Fact
+    measures: tuple[MeasureVerdict, ...]
+    passed: bool | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        names = ("number", "key", "name", "tier", "source", "criterion")
+        about = {name: getattr(self.fact, name) for name in names}
+        return {**about, "passed": self.passed, "measures": [measure.to_dict() for measure in self.measures]}
+
+
+def judge(criterion: Criterion, values: Tensor, interval: tuple[float, float] | None = None) -> MeasureVerdict:
+    """One measure's values [K] against its band, both ends included.
+
+    >>> import torch
+    >>> judge(Criterion("x", "", 0.0, 1.0), torch.tensor([0.1, 0.2, 0.3, 0.4, 7.0])).passed
+    True
+    """
+    values = values.detach().double().cpu()
+    inside = ((values >= criterion.low) & (values <= criterion.high)).double().mean().item()
+    low, median, high = (values.nanquantile(level).item() for level in (0.05, 0.5, 0.95))
+    passed = None
+    if criterion.share is not None:
+        passed = criterion.low <= median <= criterion.high and inside >= criterion.share
+    return MeasureVerdict(criterion, median, low, high, inside, values.numel(), interval, passed)
+
+
+def measure(
+    paths: Paths,
+    *,
+    impact: Impact | None = None,
+    economy: Economy | None = None,
+    resamples: int = 0,
+    seed: int = 0,
+    progress: Count = silent,
+) -> tuple[Verdict, ...]:
+    """Every fact, judged on paths of any origin; facts whose data are missing are not applicable.
+
+    Args:
+        paths: recorded (`Paths.from_recording`) or of prices alone (`Paths.from_prices`). A ValueError for fewer than 400 ticks,
+            too few for returns over a day of 390.
+        impact: of `measure_impact`, for facts 12 and 13.
+        economy: for fact 21.
+        resamples: of the block bootstrap, blocks of 1,024 ticks; 0 gives no intervals. Facts on several symbols at once, impact
+            and economy get none.
+        progress: called with the resamples done and the resamples in all.
+    """
+    if paths.ticks < 400:
+        raise ValueError(f"the facts need paths of at least 400 ticks, got {paths.ticks}")
+    return judge_all(paths, impact, economy, intervals(paths, resamples, seed, progress))
+
+
+def _values(
+    fact: Fact, paths: Paths, impact: Impact | None = None, economy: Economy | None = None
+) -> dict[str, Tensor]:
+    """The fact's measures; empty where it is not applicable."""
+    evidence = {"paths": paths, "impact": impact, "economy": economy}[fact.evidence]
+    if evidence is None or any(getattr(paths, name) is None for name in fact.needs):
+        return {}
+    return fact.measure(evidence)
+
+
+def judge_all(
+    paths: Paths, impact: Impact | None, economy: Economy | None, intervals: Mapping[str, tuple[float, float]]
+) -> tuple[Verdict, ...]:
+    """Every fact; the intervals are those of `intervals`."""
+    verdicts = []
+    for fact in FACTS:
+        values = _values(fact, paths, impact, economy)
+        judged = tuple(
+            judge(entry, values[entry.measure], intervals.get(f"{fact.key}.{entry.measure}"))
+            for entry in fact.criteria
+            if entry.measure in values
+        )
+        needed = [entry.passed for entry in judged if entry.passed is not None]
+        verdicts.append(Verdict(fact, judged, all(needed) if needed else None))
+    return tuple(verdicts)
+
+
+def intervals(paths: Paths, resamples: int, seed: int, progress: Count) -> dict[str, tuple[float, float]]:
+    """Bootstrap intervals by "fact.measure", of the facts whose rows stand alone; none without resamples."""
+    if not resamples:
+        return {}
+    facts = [fact for fact in FACTS if fact.evidence == "paths" and fact.key != "cross_section"]
+
+    def statistic(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+        resampled = replace(paths, symbols=1, mid=None, value=None, **arrays)
+        return {f"{fact.key}.{name}": each for fact in facts for name, each in _values(fact, resampled).items()}
+
+    block = min(BLOCK, paths.ticks)
+    return surrogates.interval(
+        statistic, paths.arrays(), block=block, resamples=resamples, seed=seed, progress=progress
+    )

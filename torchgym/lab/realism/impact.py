@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,24 +81,30 @@ def measure_impact(
     Exponents are fitted in `groups` groups of neighbouring markets, so that they have a spread.
 
     Args:
-        market: of `impact_config`, warmed up, its learner without a position; it is forked, not moved.
+        market: of `impact_config`, warmed up, its learner without a position; it is forked, not moved. A ValueError where its
+            learner cannot send these orders.
         sizes: shares per tick, ascending.
         durations: ticks, ascending.
         rate: shares per tick of the orders of these durations.
         repeats: moments, one watch apart.
         progress: called with the ticks done and the ticks in all, before the first one too.
 
-    Raises:
-        ValueError: for a market whose learner cannot send these orders.
-
     Source: Almgren et al. (2005); Tóth et al. (2011); paths and relaxation, Farmer et al. (2013).
     """
     _check(market.config, max(sizes), max(max(sizes) * duration, rate * max(durations)))
     watch = duration * (1 + hold)
-    base, ticks = market.fork(), _Ticks(repeats * ((2 * len(sizes) + 1) * watch + 2 * max(durations)), progress)
+    base, all_ticks = market.fork(), repeats * ((2 * len(sizes) + 1) * watch + 2 * max(durations))
+    ticks = 0
+
+    def count(more: int) -> None:
+        nonlocal ticks
+        ticks += more
+        progress(ticks, all_ticks)
+
+    count(0)
     totals: dict[str, Tensor] = {}
     for _ in range(repeats):
-        for name, value in _one_moment(base, sizes, duration, watch, rate, durations, ticks).items():
+        for name, value in _one_moment(base, sizes, duration, watch, rate, durations, count).items():
             totals[name] = totals.get(name, torch.zeros_like(value)) + value / repeats
     both = totals["buy"] - totals["sell"]  # [N, K, P]
     off = totals["buy"] + totals["sell"] - 2.0 * totals["hold"][:, None]
@@ -126,20 +132,14 @@ def measure_impact(
     )
 
 
-class _Ticks:
-    """Counts the ticks done, and reports them."""
-
-    def __init__(self, total: int, progress: Count) -> None:
-        self.done, self.total, self.progress = 0, total, progress
-        self.add(0)
-
-    def add(self, ticks: int) -> None:
-        self.done += ticks
-        self.progress(self.done, self.total)
-
-
 def _one_moment(
-    base: Market, sizes: Sequence[int], duration: int, watch: int, rate: int, durations: Sequence[int], ticks: _Ticks
+    base: Market,
+    sizes: Sequence[int],
+    duration: int,
+    watch: int,
+    rate: int,
+    durations: Sequence[int],
+    count: Callable[[int], None],
 ) -> dict[str, Tensor]:
     """Moves of log mid since the moment: buy and sell [N, K, P], hold [N, P], steady [N, L]; filled [N, K], usual [N] shares."""
     start = base.state.market_data.log_mid[:, :1].clone()
@@ -151,13 +151,13 @@ def _one_moment(
             path, shares, _ = _send(base.fork(), sign * size, duration, watch)
             sides[name].append(path - start)
             fills = fills + 0.5 * shares
-            ticks.add(watch)
+            count(watch)
         filled.append(fills)
     longest = max(durations)
     up, down = (_send(base.fork(), sign * rate, longest, longest)[0] for sign in (1, -1))
-    ticks.add(2 * longest)
+    count(2 * longest)
     held, _, usual = _send(base, 0, duration, watch)
-    ticks.add(watch)
+    count(watch)
     ends = torch.tensor(durations, device=start.device) - 1
     return {
         **{name: torch.stack(paths, dim=1) for name, paths in sides.items()},

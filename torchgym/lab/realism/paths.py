@@ -82,10 +82,7 @@ class Paths:
         """Paths of which only prices are known: real data, or a model.
 
         Args:
-            log_prices: [R, T + 1], natural logarithms, equally spaced in time.
-
-        Raises:
-            ValueError: for another number of axes, or prices that are not finite.
+            log_prices: [R, T + 1], natural logarithms, equally spaced in time; a ValueError where they are not finite.
         """
         if log_prices.dim() != 2 or log_prices.shape[1] < 2:
             raise ValueError(f"log_prices must have the shape [rows, ticks], got {tuple(log_prices.shape)}")
@@ -99,11 +96,8 @@ class Paths:
 
         Args:
             recording: [N, burn_in + T].
-            burn_in: ticks to leave out, at least 1 (the first return needs a price before it).
+            burn_in: ticks left out, at least 1 (the first return needs a price before it); a ValueError when nothing is left.
             point_size: currency per point, as in the market's configuration.
-
-        Raises:
-            ValueError: when nothing is left after the burn-in.
         """
         if not 1 <= burn_in < recording.batch_size[1] - 1:
             raise ValueError(

@@ -13,13 +13,12 @@ import torch
 from torchgym.config import MarketConfig
 from torchgym.engine import Market
 from torchgym.files import finite
-from torchgym.lab.realism import nulls
+from torchgym.lab.realism import surrogates
 from torchgym.lab.realism.curves import curves
 from torchgym.lab.realism.economy import QUARTERS, Economy, wealth
-from torchgym.lab.realism.facts import TIERS
+from torchgym.lab.realism.facts import TIERS, Verdict, intervals, judge_all, measure
 from torchgym.lab.realism.impact import Impact, impact_config, measure_impact
 from torchgym.lab.realism.paths import BURN_IN, Paths
-from torchgym.lab.realism.verdicts import Verdict, measure
 from torchgym.progress import Count, Progress, silent
 
 MARKETS, TICKS, RESAMPLES = 64, 16_384, 50
@@ -138,8 +137,7 @@ def scorecard(
             f" got {markets}, {ticks}, {burn_in}, {resamples} and {repeats}"
         )
     market = Market(impact_config(config), markets, seed=seed, device=device, compile=compile)
-    paths, books, response = _run(market, ticks, burn_in, repeats if impact else 0, progress)
-    verdicts = _judge(paths, books, response, resamples, seed, progress)
+    paths, response, verdicts = _run(market, ticks, burn_in, repeats if impact else 0, resamples, seed, progress)
     models = null_models(paths, seed=seed, progress=partial(progress, "null models"))
     if zero_intelligence is not None:
         market = Market(impact_config(zero_intelligence), markets, seed=seed, device=device, compile=compile)
@@ -147,9 +145,8 @@ def scorecard(
         def progress_of_null(stage: str, done: int, total: int) -> None:
             progress(f"zero intelligence: {stage}", done, total)
 
-        empty, books, _ = _run(market, ticks, burn_in, 0, progress_of_null)
-        judged = _judge(empty, books, None, 0, seed, progress_of_null)
-        models = (*models, Null("zero_intelligence", "noise traders and makers alone", (), judged))
+        _, _, empty = _run(market, ticks, burn_in, 0, 0, seed, progress_of_null)
+        models = (*models, Null("zero_intelligence", "noise traders and makers alone", (), empty))
     progress("curves", 0, 1)
     drawn = curves(paths, response)
     progress("curves", 1, 1)
@@ -161,15 +158,14 @@ def null_models(paths: Paths, *, seed: int = 0, progress: Count = silent) -> tup
 
     Args:
         paths: of the market that they are compared with.
-        seed: of their random numbers.
         progress: called with the models judged and the models in all, before the first one too.
 
     Sources: the tests of tails and memory that they must fail, Cont (2001).
     """
     progress(0, 2)
     scale = paths.returns.std(-1)
-    prices = nulls.geometric_brownian(scale, paths=paths.rows, ticks=paths.ticks + 1, seed=seed)
-    shuffled = Paths(returns=nulls.shuffled(paths.returns, seed=seed), symbols=paths.symbols, volume=paths.volume)
+    prices = surrogates.geometric_brownian(scale, paths=paths.rows, ticks=paths.ticks + 1, seed=seed)
+    shuffled = Paths(returns=surrogates.shuffled(paths.returns, seed=seed), symbols=paths.symbols, volume=paths.volume)
     brownian = replace(Paths.from_prices(prices), symbols=paths.symbols)
     fails = (5, 6, 7) if paths.volume is None else (5, 6, 7, 8)
     first = Null("geometric_brownian", "independent normal returns", (2, 5, 6), measure(brownian))
@@ -179,29 +175,10 @@ def null_models(paths: Paths, *, seed: int = 0, progress: Count = silent) -> tup
     return first, second
 
 
-def _judge(
-    paths: Paths, books: Economy, response: Impact | None, resamples: int, seed: int, progress: Progress
-) -> tuple[Verdict, ...]:
-    """Every fact, after the resamples of its intervals."""
-
-    def count(done: int, total: int) -> None:
-        progress("resamples", done, total)
-        if done == total:
-            progress("facts", 0, 1)
-
-    if resamples:
-        progress("resamples", 0, resamples)
-    else:
-        progress("facts", 0, 1)
-    verdicts = measure(paths, impact=response, economy=books, resamples=resamples, seed=seed, progress=count)
-    progress("facts", 1, 1)
-    return verdicts
-
-
 def _run(
-    market: Market, ticks: int, burn_in: int, repeats: int, progress: Progress
-) -> tuple[Paths, Economy, Impact | None]:
-    """Open the markets and record them; a fork taken after the burn-in answers for impact."""
+    market: Market, ticks: int, burn_in: int, repeats: int, resamples: int, seed: int, progress: Progress
+) -> tuple[Paths, Impact | None, tuple[Verdict, ...]]:
+    """Open the markets, record and judge them; a fork taken after the burn-in answers for impact."""
     progress("opening", 0, 1)
     market.reset()
     progress("opening", 1, 1)
@@ -224,4 +201,10 @@ def _run(
         response = measure_impact(forked, repeats=repeats, progress=partial(progress, "impact"))
     families = market.config.population.families.items()
     traders = {name: family.count * market.config.num_symbols for name, family in families}
-    return paths, Economy.of(owned, traders, paths), response
+    if resamples:
+        progress("resamples", 0, resamples)
+    ranges = intervals(paths, resamples, seed, partial(progress, "resamples"))
+    progress("facts", 0, 1)
+    verdicts = judge_all(paths, response, Economy.of(owned, traders, paths), ranges)
+    progress("facts", 1, 1)
+    return paths, response, verdicts

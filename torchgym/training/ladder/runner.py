@@ -3,33 +3,96 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from torchgym.config import preset
+from torchgym.config import MarketConfig, preset
 from torchgym.config.validation import Within, check_fields
 from torchgym.engine import Market, consecutive_seeds
 from torchgym.files import read_json, write_json
 from torchgym.lab.performance import TEST_SEED, TRAINING_SEEDS, VALIDATION_SEED, play
-from torchgym.lab.policies import BASELINES, MakePolicy
+from torchgym.lab.policies import BASELINES, MakePolicy, value_follower
 from torchgym.progress import Progress, silent
-from torchgym.training import CHECKPOINT, Run, resume, start
-from torchgym.training.ladder.tasks import TASKS, Task
+from torchgym.table import Table
+from torchgym.training import CHECKPOINT, PPOSettings, Run, resume, start
 from torchgym.version import __version__
+
+# Distances of value and price at which a follower acts, as fractions. The reference is the one that earns most on the validation
+# episodes, so that the agent is not measured against a badly set rule.
+_GAPS = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02)
+_FOLLOWERS = {f"value_follower {gap:g}": partial(value_follower, clear_gap=gap) for gap in _GAPS}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Args:
+        description: what the agent sees and pays.
+        market: settings of the market that make it.
+        settings: of the agent, changed from the usual ones.
+        references: scripted policies with the same information; the best on the validation episodes counts.
+        score: what is compared, "profit" (currency per episode) or "reward" (sum per episode).
+        least_share: of the reference that the agent must reach; None asks only for a significant gain.
+        optimum: the score that nothing can exceed, if it is known.
+    """
+
+    description: str
+    market: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    references: Mapping[str, MakePolicy] = field(default_factory=lambda: _FOLLOWERS)
+    score: str = "profit"
+    least_share: float | None = None
+    optimum: float | None = None
+
+    def config(self, name: str) -> MarketConfig:
+        """The market of a preset, on this task's terms: 1,000 ticks, a decision every five."""
+        return preset(name, **{"scaling": "relative", "max_ticks": 1_000, "ticks_per_action": 5, **self.market})
+
+    def ppo(self, frames: int | None = None) -> PPOSettings:
+        """The agent's settings; `frames` instead of the task's own."""
+        return PPOSettings(**{**self.settings, **({} if frames is None else {"total_frames": frames})})
+
+
+_GAP_ALONE = {"inputs": ("f_fair_value_dev",), "total_frames": 640_000}
+
+_TASKS = {
+    "inventory": Task(
+        description="starts with 50 shares, five orders; holding shares is all that costs",
+        market={"reward": "inventory", "starting_shares": 50},
+        settings={"inputs": ("f_fair_value_dev",), "total_frames": 320_000},
+        references={"liquidate_at_once": BASELINES["liquidate_at_once"].make},
+        score="reward",
+        least_share=0.99,
+        # An order of a fifth of the limit at once, and one more at each of the next decisions, five ticks each.
+        optimum=-5.0 * (0.8**2 + 0.6**2 + 0.4**2 + 0.2**2),
+    ),
+    "exact_free": Task(
+        description="exact value, no commission and no borrow charge (the spread stays)",
+        market={"information": "privileged", "commission_bps": 0.0, "borrow_ppb": 0},
+        settings=_GAP_ALONE,
+        least_share=0.8,
+    ),
+    "exact": Task("exact value, all costs", {"information": "privileged"}, _GAP_ALONE, least_share=0.8),
+    "estimate": Task("noisy public estimate of value, all costs", {}, _GAP_ALONE),
+    "public": Task("all 54 public features, scale-free, all costs", {}, {"total_frames": 1_280_000}),
+}
+TASKS = Table("task", _TASKS)
+
 
 _SEED_STEP = 1_000
 _SAVE_EVERY = 20  # updates
-_RESULT, _REFERENCE = "result.json", "reference.json"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to train and how.
+    """What to train and how; a ValueError at construction for what is unknown or impossible.
 
     Args:
         preset: which market.
@@ -38,11 +101,6 @@ class Plan:
         seed: seed of the first training; each following training adds 1,000, so that they share no market.
         episodes: held-out episodes on which every agent and reference is judged.
         frames: decisions per training; None takes each task's own number.
-        device: where markets and networks live.
-        compile: run compiled markets; the numbers are the same.
-
-    Raises:
-        ValueError: at construction, for what is unknown or impossible.
     """
 
     preset: str = "default"
@@ -57,9 +115,7 @@ class Plan:
     def __post_init__(self) -> None:
         check_fields(self, Plan)
         preset(self.preset)
-        unknown = [repr(name) for name in self.tasks if name not in TASKS]
-        if unknown:
-            raise ValueError(f"tasks: unknown task {', '.join(unknown)}: choose from {', '.join(TASKS)}")
+        TASKS.check(self.tasks)
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks: a task is named twice: {', '.join(self.tasks)}")
         last = self.seed + _SEED_STEP * self.seeds
@@ -90,94 +146,87 @@ class TaskResult:
 def run_ladder(
     plan: Plan, folder: Path, *, progress: Progress = silent, stop: Callable[[], bool] = lambda: False
 ) -> list[TaskResult] | None:
-    """Train and judge what the folder does not hold yet.
+    """Train and judge what the folder does not hold yet: every task, or None where it was stopped before the end.
 
     Args:
         folder: has a sub-folder per task and training, with its checkpoint and its result. A second call with the same plan goes
-            on from there, in the same bits.
+            on from there, in the same bits; trainings of another plan are a ValueError.
         progress: called with the stage, how much of it is done and how much there is: before it begins, after every update of a
             training and after every decision of a test.
         stop: asked after every update and before every judgement; True saves and ends.
-
-    Returns:
-        Every task, or None where it was stopped before the end.
-
-    Raises:
-        ValueError: when the folder holds trainings of another plan.
     """
-    done = []
-    for name in plan.tasks:
-        work = _Work(plan, name, folder / name, progress, stop)
-        runs = []
-        for training in range(plan.seeds):
-            result = work.train(training)
-            if result is None:
-                return None
-            runs.append(result)
-        references = work.references()
-        if references is None:
-            return None
-        done.append(_result(plan, name, runs, references))
-    return done
+    try:
+        return [_Work(plan, name, folder / name, progress, stop).result() for name in plan.tasks]
+    except _Stopped:
+        return None
+
+
+class _Stopped(Exception):
+    """Somebody asked to stop; all that was done is saved."""
 
 
 class _Work:
     """What there is to do on one task, and what of it the folder holds already."""
 
     def __init__(self, plan: Plan, name: str, folder: Path, progress: Progress, stop: Callable[[], bool]) -> None:
-        self.plan = plan
-        self.name = name
+        self.plan, self.name, self.folder = plan, name, folder
+        self.progress, self.stop = progress, stop
         self.task = TASKS[name]
-        self.folder = folder
-        self.progress = progress
-        self.stop = stop
         self.config = self.task.config(plan.preset)
         self.settings = self.task.ppo(plan.frames)
         self._market: Market | None = None
 
-    def train(self, training: int) -> dict[str, Any] | None:
-        """Scores and curve of one training; None where it was stopped."""
+    def result(self) -> TaskResult:
+        """Every training and the references, judged."""
+        runs = [self._train(training) for training in range(self.plan.seeds)]
+        asked = self._asked(references=list(self.task.references), validation_seed=VALIDATION_SEED)
+        references = _kept(
+            self.folder / "reference.json", asked, ("reference", "scores", "hold_scores"), self._references
+        )
+        reference, hold, agent = (
+            torch.tensor(scores, dtype=torch.float64, device="cpu")
+            for scores in (references["scores"], references["hold_scores"], [run["scores"] for run in runs])
+        )
+        frames = self.settings.updates * self.settings.frames_per_update
+        curves = [run["curve"] for run in runs]
+        return TaskResult(self.name, self.task, references["reference"], reference, hold, agent, curves, frames)
+
+    def _train(self, training: int) -> dict[str, Any]:
+        """Scores and curve of one training."""
         folder, seed = self.folder / f"training_{training + 1}", self.plan.seed_of(training)
         asked = self._asked(seed=seed, settings=vars(self.settings))
-        result = _kept(folder / _RESULT, asked, ("scores", "curve"))
-        if result is not None:
-            return result
-        run = self._run(folder, asked, seed)
-        label = f"{self.name}, training {training + 1} of {self.plan.seeds}"
-        total = self.settings.updates
-        self.progress(label, run.trainer.update, total)
+        label, total = f"{self.name}, training {training + 1} of {self.plan.seeds}", self.settings.updates
 
         def report(run: Run) -> None:
             self.progress(label, run.trainer.update, total)
             if run.trainer.update % _SAVE_EVERY == 0:
                 run.save(folder)
 
-        complete = run.advance(on_update=report, stop=self.stop)
-        run.save(folder)
-        if not complete or self.stop():
-            return None
-        scores = self._scores(f"{label}, test", run.trainer.agent.make_policy, TEST_SEED)
-        return _keep(folder / _RESULT, asked, {"scores": scores.tolist(), "curve": run.curve})
+        def result() -> dict[str, Any]:
+            run = self._run(folder, asked, seed)
+            self.progress(label, run.trainer.update, total)
+            complete = run.advance(on_update=report, stop=self.stop)
+            run.save(folder)
+            if not complete or self.stop():
+                raise _Stopped
+            scores = self._scores(f"{label}, test", run.trainer.agent.make_policy, TEST_SEED)
+            return {"scores": scores.tolist(), "curve": run.curve}
 
-    def references(self) -> dict[str, Any] | None:
-        """The best reference, its scores and those of doing nothing; None where it was stopped."""
+        return _kept(folder / "result.json", asked, ("scores", "curve"), result)
+
+    def _references(self) -> dict[str, Any]:
+        """The best reference, its scores and those of doing nothing."""
         references = self.task.references
-        asked = self._asked(references=list(references), validation_seed=VALIDATION_SEED)
-        result = _kept(self.folder / _REFERENCE, asked, ("reference", "scores", "hold_scores"))
-        if result is not None:
-            return result
         tried: dict[str, float] = {}
         for reference, make_policy in references.items():
             if self.stop():
-                return None
-            tried[reference] = (
-                self._scores(f"{self.name}, {reference}, tried", make_policy, VALIDATION_SEED).mean().item()
-            )
+                raise _Stopped
+            scores = self._scores(f"{self.name}, {reference}, tried", make_policy, VALIDATION_SEED)
+            tried[reference] = scores.mean().item()
         best = max(tried, key=lambda reference: tried[reference])
-        scores = self._scores(f"{self.name}, {best}, test", references[best], TEST_SEED).tolist()
+        best_scores = self._scores(f"{self.name}, {best}, test", references[best], TEST_SEED).tolist()
         hold = self._scores(f"{self.name}, hold, test", BASELINES["hold"].make, TEST_SEED).tolist()
-        result = {"reference": best, "validation_means": tried, "scores": scores, "hold_scores": hold}
-        return _keep(self.folder / _REFERENCE, asked, result)
+        return {"reference": best, "validation_means": tried, "scores": best_scores, "hold_scores": hold}
 
     def _run(self, folder: Path, asked: dict[str, Any], seed: int) -> Run:
         """A new run, or the one that waits in the folder."""
@@ -205,30 +254,15 @@ class _Work:
         return _plain({**common, "test_seed": TEST_SEED, "score": self.task.score, **more})
 
 
-def _result(plan: Plan, name: str, runs: Sequence[dict[str, Any]], references: dict[str, Any]) -> TaskResult:
-    settings = TASKS[name].ppo(plan.frames)
-    return TaskResult(
-        name=name,
-        task=TASKS[name],
-        reference=references["reference"],
-        reference_scores=torch.tensor(references["scores"], dtype=torch.float64, device="cpu"),
-        hold_scores=torch.tensor(references["hold_scores"], dtype=torch.float64, device="cpu"),
-        agent_scores=torch.tensor([run["scores"] for run in runs], dtype=torch.float64, device="cpu"),
-        curves=[run["curve"] for run in runs],
-        frames=settings.updates * settings.frames_per_update,
-    )
-
-
-def _kept(path: Path, asked: dict[str, Any], entries: Sequence[str]) -> dict[str, Any] | None:
-    """A result that is there already, with these entries."""
-    if not path.is_file():
-        return None
-    result = read_json(path, ("asked", *entries))
-    _check_same(path.parent, asked, result["asked"])
-    return result
-
-
-def _keep(path: Path, asked: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+def _kept(
+    path: Path, asked: dict[str, Any], entries: Sequence[str], make: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """The result that is there already, with these entries; else a new one, kept from now on."""
+    if path.is_file():
+        result = read_json(path, ("asked", *entries))
+        _check_same(path.parent, asked, result["asked"])
+        return result
+    result = make()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"asked": asked, **result})
     return result

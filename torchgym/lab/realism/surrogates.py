@@ -1,4 +1,4 @@
-"""Intervals for statistics of dependent data: a circular block bootstrap over markets and over time."""
+"""Random paths to compare with: a circular block bootstrap over markets and over time, and null models without the facts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from torchgym.numerics import random
+from torchgym.lab.realism.statistics import series
+from torchgym.numerics import exact, random
 from torchgym.progress import Count, silent
 
-_PATH_STREAM, _START_STREAM = 256, 257
+_PATH_STREAM, _START_STREAM, _RETURN_STREAM, _ORDER_STREAM = 256, 257, 258, 259
 
 
 def block_indices(
@@ -22,11 +23,8 @@ def block_indices(
     as many blocks as fill it, the last one cut. With one path only the blocks vary; with block = length each path is rotated, and
     only the paths vary. Resample i depends on the seed, 0 ≤ seed < 2^63, and i alone, so more resamples begin with the same.
 
-    Yields:
-        path [N, 1] and tick [N, T], int64: `x[path, tick]` is the resample of x [N, T].
-
-    Raises:
-        ValueError: a count below 1, or a block longer than T.
+    Yields path [N, 1] and tick [N, T], int64: `x[path, tick]` is the resample of x [N, T]. A ValueError for a count below 1, or a
+    block longer than T.
 
     Source: Politis and Romano 1992, A circular block-resampling procedure for stationary data; Davison and Hinkley 1997,
     Bootstrap methods and their application, section 3.8 (two stages).
@@ -102,3 +100,45 @@ def interval(
 def _below(count: int, bits: Tensor) -> Tensor:
     """Uniform integers in [0, count), int64; in float64, where no product rounds up to `count`."""
     return (random.uniform(bits).to(torch.float64) * count).to(torch.int64)
+
+
+def geometric_brownian(volatility: Tensor | float, *, paths: int, ticks: int, seed: int) -> Tensor:
+    """Log prices whose returns are independent normals: [N, T] float64, 0 at the first tick, without drift; on the CPU.
+
+    Args:
+        volatility: standard deviation of one tick's log return, finite and not negative; [N] or one number for all.
+        paths: N, at least 1.
+        ticks: T, 2 to 2^20 + 1.
+        seed: row i is the path of seed + i, whatever N, and begins alike whatever T.
+
+    Source: Samuelson 1965, Rational theory of warrant pricing.
+    """
+    scale = torch.as_tensor(volatility, dtype=torch.float64, device="cpu")
+    if scale.shape not in ((), (paths,)):
+        raise ValueError(f"volatility must be a number or [{paths}], got the shape {tuple(scale.shape)}")
+    if not bool((scale.isfinite() & (scale >= 0.0)).all()):
+        raise ValueError("volatility must be finite and not negative")
+    if paths < 1 or ticks < 2:
+        raise ValueError(f"a path needs two ticks and there must be one path, got {ticks} ticks and {paths} paths")
+    uniforms = random.uniform(_row_bits(_RETURN_STREAM, paths, ticks - 1, seed)).to(torch.float64)
+    log_price = torch.zeros(paths, ticks, dtype=torch.float64, device="cpu")
+    log_price[:, 1:] = (exact.normal(uniforms) * scale.reshape(-1, 1)).cumsum(-1)
+    return log_price
+
+
+def shuffled(returns: Tensor, *, seed: int) -> Tensor:
+    """Each path's own returns [N, T] in random order: its distribution to the last value, and no memory.
+
+    T is at most 2^20; row i is ordered by seed + i, whatever N.
+    """
+    returns = series(returns, 1, "shuffling")
+    rows, columns = returns.shape
+    order = _row_bits(_ORDER_STREAM, rows, columns, seed).argsort(dim=-1, stable=True)
+    return returns.gather(1, order.to(returns.device))
+
+
+def _row_bits(stream: int, rows: int, columns: int, seed: int) -> Tensor:
+    """Random words [rows, columns] int32, each row from a seed of its own."""
+    zero = torch.zeros(rows, dtype=torch.int64, device="cpu")
+    key = random.make_key(seed + torch.arange(rows, device="cpu"), zero)
+    return random.bits(key, zero, random.counters(stream, columns))
