@@ -20,6 +20,7 @@ TRAIN_ARGS ?=
 LADDER_ARGS ?=
 BENCH_ARGS ?=
 RLLIB_ARGS ?=
+VERSIONS_ARGS ?=
 PYTEST_ARGS ?= -n auto --dist loadfile
 
 PIP_OPTIONS := --disable-pip-version-check $(PIP_EXTRA_ARGS)
@@ -27,14 +28,14 @@ PIP_INSTALL := $(BIN)/python -m pip install $(PIP_OPTIONS) --constraint constrai
 # The small tensors of the tests gain nothing from threads inside an operation, and workers would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: help train ladder bench rllib test test-slow lint docs format install clean distclean
+.PHONY: help train ladder bench rllib test test-slow test-versions lint docs format install clean distclean
 .DEFAULT_GOAL := help
 
 help: ## show this list
 	@echo "torchgym: make TARGET [VARIABLE=value]"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r t d; do printf '%-14s %s\n' "$$t" "$$d"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r t d; do printf '%-15s %s\n' "$$t" "$$d"; done
 	@echo
-	@echo "  PYTHON=python3.11    interpreter that makes .venv (3.10 or newer; 3.11 is the one the pins are tested with)"
+	@echo "  PYTHON=python3.11    interpreter that makes .venv (3.11: what runs on others is for make test-versions to tell)"
 	@echo "  TORCH_INDEX=URL      package index with CPU wheels of torch, for a machine without an NVIDIA GPU"
 	@echo "  PIP_EXTRA_ARGS=...   more options for every pip install, such as --find-links DIR"
 	@echo "  TRAIN_ARGS=...       options of torchgym train, such as --preset volatile --seed 1"
@@ -42,6 +43,7 @@ help: ## show this list
 	@echo "  LADDER_ARGS=...      options of torchgym ladder, such as --device cuda"
 	@echo "  BENCH_ARGS=...       options of benchmarks/speed.py, such as --cases 4 12"
 	@echo "  RLLIB_ARGS=...       options of examples/rllib_ppo.py, such as --num-env-runners 2"
+	@echo "  VERSIONS_ARGS=...    options of tests/versions.py, such as --only 3.12 oldest"
 	@echo "  PYTEST_ARGS=...      options of pytest (default: $(PYTEST_ARGS))"
 
 train: $(VENV)/.stamp-train ## train an agent, measure it against scripted policies, and make a page of it: runs/train/report.html
@@ -64,6 +66,9 @@ test: lint docs $(VENV)/.stamp-browser ## all checks: format, lint, types, docum
 test-slow: $(VENV)/.stamp-dev ## the slow tests alone
 	$(PYTEST) -m slow
 
+test-versions: ## the quick tests on each Python that torch can be had for, and on the oldest versions that are admitted
+	$(PYTHON) tests/versions.py $(VERSIONS_ARGS) --pip-args="$(PIP_EXTRA_ARGS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))" -- $(PYTEST_ARGS)
+
 lint: $(VENV)/.stamp-dev ## format, lint and types, changing nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -83,11 +88,11 @@ clean: ## remove caches and build output
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
-distclean: clean ## remove .venv and .venv-rllib as well
-	rm -rf $(VENV) .venv-rllib
+distclean: clean ## remove .venv, .venv-rllib and .venv-versions as well
+	rm -rf $(VENV) .venv-rllib .venv-versions
 
 $(VENV)/.stamp-venv:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "torchgym needs Python 3.10 or newer: make PYTHON=...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "torchgym needs Python 3.11: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
