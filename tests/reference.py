@@ -231,7 +231,7 @@ def away_from_trading(side: int, price: Real) -> Real:
     return np.floor(price) if side > 0 else np.ceil(price)
 
 
-# --- traders: each gives a wish (limit, signed shares, life in ticks) or rests (None), and changes its own memory ----------
+# --- traders: each gives an intent (limit, signed shares, life in ticks) or rests (None), and changes its own memory ----------
 
 OrderIntent = tuple[Real, Real, Real] | None
 
@@ -700,10 +700,10 @@ class Market:
             for family, me in zip(self.families, symbol.traders, strict=True):
                 if family == "rotator":
                     follow_returns(config, me, signals)
-        wishes = [self.wishes(views, draws, s) for s in range(config.num_symbols)]
+        intents = [self.intents(views, draws, s) for s in range(config.num_symbols)]
         fees = turnover = 0
         for s, symbol in enumerate(self.symbols):
-            self.submit(symbol, wishes[s], done[s], now)
+            self.submit(symbol, intents[s], done[s], now)
             self.hold_auction(symbol, done[s], draws.coin[s])
             turned, fee = self.settle(symbol, done[s])
             turnover, fees = turnover + turned, fees + fee
@@ -737,9 +737,9 @@ class Market:
             symbol.book[place].size -= fill
         return SimpleNamespace(walked=walked, quoted=quoted, remainder=shares - walked.filled, limit=limit)
 
-    def wishes(self, views: list[SimpleNamespace], draws: SimpleNamespace, s: int) -> list[OrderIntent]:
+    def intents(self, views: list[SimpleNamespace], draws: SimpleNamespace, s: int) -> list[OrderIntent]:
         """What every single-order trader of a symbol wants, seeing the end of the last tick."""
-        symbol, wishes = self.symbols[s], list[OrderIntent]()
+        symbol, intents = self.symbols[s], list[OrderIntent]()
         for place, family in enumerate(self.families):
             task = SimpleNamespace(
                 config=self.config,
@@ -754,13 +754,13 @@ class Market:
                 views=views,
                 first_draw=draws.traders[0][place],
             )
-            wishes.append(TRADERS[family](task))
-        return wishes
+            intents.append(TRADERS[family](task))
+        return intents
 
-    def submit(self, symbol: SimpleNamespace, wishes: list[OrderIntent], done: SimpleNamespace, now: int) -> None:
+    def submit(self, symbol: SimpleNamespace, intents: list[OrderIntent], done: SimpleNamespace, now: int) -> None:
         """New orders take the place of their owners' old ones; makers renew theirs, whole, at the same prices."""
         done.fresh = set()
-        for place, intent in enumerate(wishes):
+        for place, intent in enumerate(intents):
             if intent is not None and int(intent[1]) != 0:
                 price, size, life = intent
                 symbol.book[place] = Order(max(int(price), 1), int(size), now + int(life))

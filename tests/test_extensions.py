@@ -384,12 +384,12 @@ def test_a_row_that_makes_something_else_is_named(table: Table[Any], name: str, 
     [
         (
             {"side": torch.ones(2, 1, 1)},
-            r"side of the wish of TRADERS\['herd'\] must make .*\(2, 1, 5\), it made .*\(2, 1, 1\)",
+            r"side of the intent of TRADERS\['herd'\] must make .*\(2, 1, 5\), it made .*\(2, 1, 1\)",
         ),
-        ({"acts": torch.ones(2, 1, 5)}, r"acts of the wish of TRADERS\['herd'\] must make torch.bool"),
+        ({"acts": torch.ones(2, 1, 5)}, r"acts of the intent of TRADERS\['herd'\] must make torch.bool"),
     ],
 )
-def test_a_wish_that_is_none_is_refused(change: dict[str, Any], message: str) -> None:
+def test_an_intent_that_is_none_is_refused(change: dict[str, Any], message: str) -> None:
     def other(*given: Any, **named: Any) -> tuple[OrderIntent, HerdMemory]:
         intent, memory = decide(*given, **named)
         return dataclasses.replace(intent, **change), memory

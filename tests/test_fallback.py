@@ -50,7 +50,7 @@ def assert_same_play(market: Market) -> None:
 def test_steps_go_on_uncompiled(
     failure: Exception, prepared: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*arguments: Any) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
         raise failure
 
     monkeypatch.setattr(replay, "program", fail)
@@ -76,7 +76,7 @@ def test_torch_compile_may_fail_too(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 def test_an_interruption_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*arguments: Any) -> None:
+    def interrupt(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(replay, "program", interrupt)

@@ -1,4 +1,4 @@
-"""Several learners in one market: each has an account of its own, none is favoured, and one of them is the market of always."""
+"""Several learners in one market: each has an account of its own, and none is favoured. With one, a market is as before."""
 
 from __future__ import annotations
 

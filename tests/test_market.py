@@ -28,6 +28,7 @@ from torchgym.readout.rewards import REWARDS
 from torchgym.sim import accounts, fundamental, matching
 from torchgym.sim.actions import ACTIONS
 from torchgym.sim.invariants import BrokenInvariant, total_cash, total_shares
+from torchgym.sim.state import Ledger
 
 MARKETS, SYMBOLS = 3, 2
 CONFIG = toy(num_symbols=SYMBOLS)
@@ -106,7 +107,7 @@ def test_opening_quotes_mark_what_an_episode_begins_with() -> None:
         plan = quoted.structure
         worth = held * mid_x2 if mark == "mid" else matching.liquidation_value(plan, state.book, held, mid_x2)
         assert torch.equal(state.ledger.equity_x2[:, 0], 2 * config.starting_cash + worth.sum(-1))
-        assert torch.equal(state.reward.peak_x2, state.ledger.equity_x2[:, 0])
+        assert torch.equal(state.reward.peak_x2, state.ledger.equity_x2)
         assert mid_x2.ne(2 * config.list_price).all()
 
 
@@ -118,7 +119,7 @@ def test_rewards_begin_after_the_warm_up(per_action: int) -> None:
     parts.reset(seeds=range(8), mask=torch.arange(8) < 5)
     parts.reset(seeds=range(8), mask=torch.arange(8) >= 5)
     for either in (whole, parts):
-        memory, equity = either.state.reward, either.state.ledger.equity_x2[:, 0]
+        memory, equity = either.state.reward, either.state.ledger.equity_x2
         assert torch.equal(memory.peak_x2, equity)
         assert not (memory.drawdown.any() or memory.mean_return.any() or memory.mean_square.any())
     assert differences(whole.state, parts.state) == []
@@ -474,7 +475,7 @@ def halve_precision(saved: dict[str, Any]) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:-5_000]), r"market\.pt is damaged"),
         (lambda path: torch.save({"model": torch.zeros(1)}, path), r"market\.pt is damaged, or was not written by"),
         (damaged(lambda saved: saved.pop("torchgym_checkpoint")), r"market\.pt is not a saved market"),
-        (damaged(lambda saved: saved.update(torchgym_checkpoint=99)), r"of version 99, this torchgym reads version 4"),
+        (damaged(lambda saved: saved.update(torchgym_checkpoint=99)), r"of version 99, this torchgym reads version 5"),
         (damaged(drop_the_state), r"market\.pt lacks its settings or its tensors"),
         (damaged(lambda saved: saved.update(config=[1])), r"market\.pt lacks its settings or its tensors"),
         (damaged(lambda saved: saved["state"].update({"clock.tick": 3})), r"something else than tensors"),
@@ -824,11 +825,15 @@ def raised(tensor: Tensor, row: int, amount: float = 1) -> Tensor:
 
 
 def printed_money(balances: Any) -> Any:
-    return dataclasses.replace(balances, cash=raised(balances.cash, 1))
+    if isinstance(balances, Ledger):
+        return dataclasses.replace(balances, cash=raised(balances.cash, 1))
+    owned, ledger = balances
+    return dataclasses.replace(owned, cash=raised(owned.cash, 1)), ledger
 
 
 def printed_shares(balances: Any) -> Any:
-    return dataclasses.replace(balances, shares=raised(balances.shares, 2))
+    owned, ledger = balances
+    return owned, dataclasses.replace(ledger, shares=raised(ledger.shares, 2))
 
 
 def lost_number(value: Any) -> Any:

@@ -85,6 +85,18 @@ def test_toward_reaches_the_target_and_stays(scheme_name: str) -> None:
     assert left[3] <= 50  # half an order where orders come whole
 
 
+@pytest.mark.parametrize("limit", [49, 50, 1_000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_position_can_be_had_in_either_precision(limit: int, dtype: torch.dtype) -> None:
+    config = toy(action="position", order_size=10, position_limit=limit)
+    target = torch.arange(-limit, limit + 1).unsqueeze(-1)
+    for held in (-limit, -1, 0, 7, limit):
+        now = torch.full_like(target, held)
+        action = toward(config, holding(seen(config, len(target)), now.flatten().tolist()), target).to(dtype)
+        reached = now.flatten() + torch.tensor(traded(config, action, now))
+        assert torch.equal(reached, target.flatten())
+
+
 def test_toward_trades_less_of_two_alike() -> None:
     config = toy()  # ten shares an order
     found = holding(seen(config), [0, 10, -50])

@@ -126,7 +126,7 @@ def finish(steps: Iterator[Tensor]) -> None:
         pass
 
 
-SCHEMES = ("discrete", "sized", "target")
+SCHEMES = ("discrete", "sized", "target", "position")
 TERMS = [(execution, mark) for execution in ("book", "auction") for mark in ("mid", "liquidation")]
 
 

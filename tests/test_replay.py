@@ -166,7 +166,7 @@ def test_prepared_markets_compile_nothing_later(opened_before: bool, monkeypatch
     if before is not None:
         assert differences(before, market.state) == []
 
-    def program(*arguments: Any) -> None:
+    def program(*arguments: Any, **options: Any) -> None:
         raise AssertionError("it was not prepared")
 
     monkeypatch.setattr(replay, "program", program)
@@ -181,7 +181,7 @@ def test_prepared_markets_compile_nothing_later(opened_before: bool, monkeypatch
 def test_what_cannot_be_replayed_is_compiled_as_usual(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*arguments: Any) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
         raise NotRecordable("made up")
 
     monkeypatch.setattr(replay, "program", refuse)
@@ -223,7 +223,7 @@ def test_chunks_fit_and_are_of_nearly_equal_size(
     assert [index for part in found for index in range(part.start, part.stop)] == list(range(markets))
 
 
-@pytest.mark.parametrize("markets", [1, 2, 3, 7, 64, 65, 100])
+@pytest.mark.parametrize("markets", [2, 3, 7, 64, 65, 100])
 def test_one_program_serves_every_number_of_markets(markets: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "CHUNK", 64)
     opened(CONFIG, 2, compile=True)
@@ -235,6 +235,17 @@ def test_one_program_serves_every_number_of_markets(markets: int, monkeypatch: p
         twins.do("step", action)
         twins.do("reset", mask=some)
     assert twins.pair[0].compile  # or it would have gone on uncompiled
+
+
+def test_a_single_market_has_a_program_of_its_own() -> None:
+    two = opened(CONFIG, 2, compile=True)
+    twins = Twins(1)
+    twins.do("reset")
+    for action in random_actions(CONFIG, 6, 1):
+        twins.do("step", action)
+        twins.do("reset", mask=action[:, 0] == 1)
+    alone, shared = twins.pair[0]._stepper.replay, two._stepper.replay
+    assert alone is not None and shared is not None and alone._program is not shared._program
 
 
 def test_changing_any_number_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

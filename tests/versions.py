@@ -192,13 +192,15 @@ def find(version: str) -> Path | None:
     candidates = [shutil.which(f"python{version}")]
     if pyenv := shutil.which("pyenv"):
         # On the PATH pyenv has a stand-in for every version it knows, which works only for those that are switched on.
-        told = subprocess.run([pyenv, "prefix", version], capture_output=True, text=True)
-        candidates.append(shutil.which("python", path=str(Path(told.stdout.strip(), "bin"))) if told.stdout else None)
+        result = subprocess.run([pyenv, "prefix", version], capture_output=True, text=True)
+        candidates.append(
+            shutil.which("python", path=str(Path(result.stdout.strip(), "bin"))) if result.stdout else None
+        )
     for candidate in filter(None, candidates):
         ask_version = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
-        told = subprocess.run([candidate, "-c", ask_version], capture_output=True, text=True)
-        found, _, path = told.stdout.strip().partition(" ")
-        if told.returncode == 0 and found == version:
+        result = subprocess.run([candidate, "-c", ask_version], capture_output=True, text=True)
+        its_version, _, path = result.stdout.strip().partition(" ")
+        if result.returncode == 0 and its_version == version:
             return Path(path)
     return None
 
@@ -211,14 +213,14 @@ def ask(interpreter: Path, options: Sequence[str], requirement: str) -> Torch:
         Failed: when pip can't tell.
     """
     dry = ["--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
-    told = subprocess.run(
+    result = subprocess.run(
         [str(interpreter), "-m", "pip", "install", *options, *dry, requirement], capture_output=True, text=True
     )
-    if told.returncode:
-        if "No matching distribution found for torch" in told.stderr:
+    if result.returncode:
+        if "No matching distribution found for torch" in result.stderr:
             raise Skipped(f"no wheel of {requirement}")
-        raise Failed(f"pip could not tell which torch it would take: {last_error(told.stderr)}")
-    return chosen(json.loads(told.stdout))
+        raise Failed(f"pip could not tell which torch it would take: {last_error(result.stderr)}")
+    return chosen(json.loads(result.stdout))
 
 
 def chosen(report: Mapping[str, Any]) -> Torch:
@@ -254,10 +256,10 @@ def install(name: str, interpreter: Path, options: Sequence[str], wanted: Sequen
 
 def quietly(*words: str) -> None:
     """Run a command whose output matters only if it fails."""
-    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    if told.returncode:
-        print(told.stdout + told.stderr, file=sys.stderr)
-        raise Failed(f"{shlex.join(words[1:4])}: {last_error(told.stderr)}")
+    result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    if result.returncode:
+        print(result.stdout + result.stderr, file=sys.stderr)
+        raise Failed(f"{shlex.join(words[1:4])}: {last_error(result.stderr)}")
 
 
 def last_error(text: str) -> str:

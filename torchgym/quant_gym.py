@@ -18,7 +18,7 @@ import torch
 from gymnasium import spaces
 
 from torchgym.config import MarketConfig
-from torchgym.engine import Market, check_seeds
+from torchgym.engine import Compile, Market, check_seeds
 from torchgym.readout import features
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class PyTradingEnv:
         max_ticks: `truncated` is True from this tick on.
         seed: of the first episode, when `reset` is not given one; None draws a fresh one.
         num_symbols: S; one action is traded in all of them.
-        compile: run a step as one compiled graph; the numbers are the same.
+        compile: "auto" runs uncompiled until another process has compiled the step, True compiles at the first step, False never;
+            the numbers are the same.
 
     Raises:
         ValueError: for an impossible argument, naming it.
@@ -50,7 +51,7 @@ class PyTradingEnv:
     """
 
     def __init__(
-        self, max_ticks: int = 10000, seed: int | None = None, num_symbols: int = 1, *, compile: bool = False
+        self, max_ticks: int = 10000, seed: int | None = None, num_symbols: int = 1, *, compile: Compile = "auto"
     ) -> None:
         self._config = MarketConfig(max_ticks=max_ticks, num_symbols=num_symbols)
         self._seed = seed
@@ -124,7 +125,8 @@ class PyVecTradingEnv:
         num_envs: N.
         max_ticks: `truncated` is True from this tick on.
         base_seed: market i's first episode has base_seed + i, when `reset_all` is not given seeds; None draws a fresh one.
-        compile: run a step as one compiled graph; the numbers are the same.
+        compile: "auto" runs uncompiled until another process has compiled the step, True compiles at the first step, False never;
+            the numbers are the same.
 
     Raises:
         ValueError: for an impossible argument, naming it.
@@ -138,7 +140,7 @@ class PyVecTradingEnv:
     """
 
     def __init__(
-        self, num_envs: int, max_ticks: int = 10000, base_seed: int | None = None, *, compile: bool = False
+        self, num_envs: int, max_ticks: int = 10000, base_seed: int | None = None, *, compile: Compile = "auto"
     ) -> None:
         self._market = Market(MarketConfig(max_ticks=max_ticks), num_envs, seed=base_seed, compile=compile)
 

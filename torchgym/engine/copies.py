@@ -15,7 +15,7 @@ from torchgym.config import MarketConfig, Structure
 from torchgym.engine.checkpoint import check_state, read_checkpoint, write_checkpoint
 from torchgym.engine.opening import Openings
 from torchgym.engine.sharing import Shared, one_at_a_time
-from torchgym.engine.stepper import Compiled, Stepper
+from torchgym.engine.stepper import Compile, Compiled, Stepper
 from torchgym.numerics.trees import leaves, map_tensors, unflatten
 from torchgym.readout.step import Static
 from torchgym.sim.params import Params
@@ -50,7 +50,7 @@ class Copied(Shared):
         """See `torchgym.engine.Market`."""
         raise NotImplementedError
 
-    def _make_stepper(self, *, compile: bool) -> Stepper:
+    def _make_stepper(self, *, compile: Compile) -> Stepper:
         raise NotImplementedError
 
     @property
@@ -79,7 +79,7 @@ class Copied(Shared):
         if isinstance(self._stepper, Compiled) and self.compile:
             twin._stepper = self._stepper.copied(twin._static, twin.device)
         else:
-            twin._stepper = twin._make_stepper(compile=False)
+            twin._stepper = twin._make_stepper(compile=self.compile)
         twin._base, twin._params = map_tensors(moved, self._base), map_tensors(moved, self._params)
         twin._openings = Openings(twin._static, twin.config, twin._base)
         twin._join()
@@ -113,7 +113,7 @@ class Copied(Shared):
         path: str | os.PathLike[str],
         *,
         device: torch.device | str = "cpu",
-        compile: bool = False,
+        compile: Compile = "auto",
         debug: bool = False,
     ) -> M:
         """A market that goes on where the saved one stood.

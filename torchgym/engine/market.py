@@ -16,7 +16,7 @@ from torchgym.engine.copies import Copied
 from torchgym.engine.opening import Openings
 from torchgym.engine.running import record_path
 from torchgym.engine.sharing import one_at_a_time
-from torchgym.engine.stepper import Compiled, Stepper, Uncompiled
+from torchgym.engine.stepper import Automatic, Compile, Compiled, Stepper, Uncompiled, check_compile
 from torchgym.numerics.trees import choose_rows, clone
 from torchgym.readout import features, rewards
 from torchgym.readout.packed import Columns, Packed, StepResult, observe
@@ -44,8 +44,9 @@ class Market(Copied):
         seed: market i gets seed + i, unless `reset` is given seeds; None draws a fresh one.
         device: where everything lives.
         params: numbers in place of those of the configuration, by path: one for all markets or [N]; or `Market.params` of others.
-        compile: run compiled steps. The numbers are the same in every bit. Where compiling fails, one line on stderr says why,
-            and steps run uncompiled.
+        compile: True compiles at the first step, which takes up to a minute the first time; "auto" steps uncompiled at once, has
+            another process compile, and changes over between two steps; False never compiles. The numbers are the same in every
+            bit. Where compiling fails, one line on stderr says why, and steps run uncompiled.
         debug: check conservation, the book and finiteness after every phase (slow, and never compiled).
 
     Raises:
@@ -67,7 +68,7 @@ class Market(Copied):
         seed: int | None = None,
         device: torch.device | str = "cpu",
         params: Mapping[str, Any] | Params | None = None,
-        compile: bool = False,
+        compile: Compile = "auto",
         debug: bool = False,
     ) -> None:
         super().__init__()
@@ -94,7 +95,7 @@ class Market(Copied):
         self._openings = Openings(self._static, self.config, self._base)
         self._unopened = "the market has not been opened yet: call reset() first"
         self._resetting = False
-        self.compile = compile
+        self.compile = False if debug and compile == "auto" else check_compile(compile)
 
     @property
     def state(self) -> MarketState:
@@ -142,18 +143,20 @@ class Market(Copied):
         return self._state is not None
 
     @property
-    def compile(self) -> bool:
-        """Whether a step runs as one compiled graph. May be switched at any time.
+    def compile(self) -> Compile:
+        """Whether steps are compiled, now (True), meanwhile ("auto") or not at all. May be switched at any time.
 
         Raises:
             ValueError: when switched on together with `debug`.
         """
+        if isinstance(self._stepper, Automatic):
+            return "auto"
         return isinstance(self._stepper, Compiled) and not self._stepper.gave_up
 
     @compile.setter
     @one_at_a_time
-    def compile(self, on: bool) -> None:
-        if on and self.debug:
+    def compile(self, on: Compile) -> None:
+        if on is True and self.debug:
             raise ValueError("compile=True and debug=True contradict each other: the checks look at every phase")
         if on != self.compile:
             self._stepper = self._make_stepper(compile=on)
@@ -244,7 +247,8 @@ class Market(Copied):
 
         Returns:
             The market after the last of these ticks; the reward covers all of them. `info` holds the rows of
-            `torchgym.readout.entries.INFO`, and `reward_<term>` [N] for each reward term, before its weight.
+            `torchgym.readout.entries.INFO`, and `reward_<term>` [N] for each reward term, before its weight. With several
+            learners what is theirs is [N, L, ...]; `truncated` stays [N].
 
         Raises:
             ValueError: for an action or mask of the wrong shape, dtype or value, naming it; no market has moved then.
@@ -351,10 +355,14 @@ class Market(Copied):
     def _uncompiled(self) -> Uncompiled:
         return Uncompiled(self._static, invariants.watch if self.debug else None)
 
-    def _make_stepper(self, *, compile: bool) -> Stepper:
-        return Compiled(self._static, self.device) if compile else self._uncompiled()
+    def _make_stepper(self, *, compile: Compile) -> Stepper:
+        if compile == "auto" and not self.debug:
+            return Automatic(self.config, self._static, self.device)
+        return Compiled(self._static, self.device) if compile is True else self._uncompiled()
 
     def _in_child(self, *, interrupted: bool) -> None:
+        if self.compile == "auto" and self._stepper.replay is None:  # what the other process makes is the parent's
+            self._stepper = self._make_stepper(compile="auto")
         if not interrupted:
             return
         self._openings.forget()

@@ -202,7 +202,8 @@ class Openings:
         state, params = present
         replay.load(params, state)
         if self._pool is None:
-            self._pool = EpisodePool(self._static, self._config, self._base, replay.at_once)
+            room = replay.at_once if replay.num_envs == 1 else max(2, replay.at_once)  # one alone has another program
+            self._pool = EpisodePool(self._static, self._config, self._base, room)
         seeds, numbers = (numbers.tolist() for numbers in episodes)
 
         def named(markets: Sequence[int]) -> list[Episode]:

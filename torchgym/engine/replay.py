@@ -36,6 +36,10 @@ _failed: dict[str, tuple[type[RuntimeError], str]] = {}  # why there is none; wh
 _alive: weakref.WeakSet[Replay] = weakref.WeakSet()
 
 
+class NotMade(Exception):
+    """There is no program of this name, neither in this process nor on disk."""
+
+
 class Replay:
     """Steps a batch as `torchgym.readout.step.step` does, bit for bit, but on memory of its own.
 
@@ -45,12 +49,14 @@ class Replay:
         static: what the markets have in common.
         params: of N markets.
         state: to begin with, of N markets; copied.
+        compile: make the program where there is none.
 
     Raises:
         NotRecordable: when the compiler makes something that cannot be replayed.
+        NotMade: when there is no program and none is to be made.
     """
 
-    def __init__(self, static: Static, params: Params, state: MarketState) -> None:
+    def __init__(self, static: Static, params: Params, state: MarketState, *, compile: bool = True) -> None:
         self.num_envs = state.clock.tick.shape[0]
         structure = static.structure
         self._chunks = chunks(self.num_envs, structure.num_symbols * structure.slots, torch.get_num_threads())
@@ -58,7 +64,7 @@ class Replay:
         with torch.inference_mode(False), torch.no_grad():
             self._params = clone(params)
             first = clone(state)
-            self._program = program(static, self._params, first)
+            self._program = program(static, self._params, first, compile=compile)
             flat = [leaf for _, leaf in leaves(first)]
             second = [
                 leaf if self._program.passed_through(index) == index else torch.empty_like(leaf)
@@ -192,7 +198,7 @@ def chunks(num_envs: int, slots: int, threads: int) -> list[slice]:
     return [slice(num_envs * at // count, num_envs * (at + 1) // count) for at in range(count)]
 
 
-def program(static: Static, params: Params, state: MarketState) -> Program:
+def program(static: Static, params: Params, state: MarketState, *, compile: bool = True) -> Program:
     """The program of a step: from this process, from disk, or compiled now.
 
     One program serves any number of markets. A single market has another, which is a fifth faster than that one would be.
@@ -202,7 +208,7 @@ def program(static: Static, params: Params, state: MarketState) -> Program:
     """
     structure, alone = static.structure, state.clock.tick.shape[0] == 1
     traced = None
-    if _has_added_rows(static):
+    if has_added_rows(static):
         with programs.reporting("tracing the step, to know its program", "still tracing the step", after=SOON):
             traced = trace_step(static, params, state, dynamic=not alone)
     what = () if traced is None else (traced.code,)
@@ -216,6 +222,10 @@ def program(static: Static, params: Params, state: MarketState) -> Program:
         programs.say(f"compiled in {time.monotonic() - begin:.0f} s")
         return made
 
+    if not compile and name not in _known and name not in _failed:
+        if (kept := programs.find(name)) is None:
+            raise NotMade(name)
+        _known[name] = kept
     if name in _failed:
         kind, why = _failed[name]
         raise kind(f"it failed before in this process: {why}")
@@ -230,7 +240,7 @@ def program(static: Static, params: Params, state: MarketState) -> Program:
     return _known[name]
 
 
-def _has_added_rows(static: Static) -> bool:
+def has_added_rows(static: Static) -> bool:
     """Whether this world uses rows that torchgym did not bring."""
     structure = static.structure
     return bool(

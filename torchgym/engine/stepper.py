@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from torchgym.config import MarketConfig
+from torchgym.engine import background
 from torchgym.engine.program import FUSION, NotRecordable, reason, say
-from torchgym.engine.replay import Replay, trace_step
+from torchgym.engine.replay import NotMade, Replay, has_added_rows, trace_step
 from torchgym.numerics.trees import leaves, unflatten
 from torchgym.readout.packed import Packed
 from torchgym.readout.step import Static, step
@@ -17,6 +21,10 @@ from torchgym.sim import actions
 from torchgym.sim import tick as ticking
 from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
+
+Compile = bool | Literal["auto"]
+
+SOON = 0.5  # seconds in steps after which compiling is worth its while
 
 
 class Stepper(Protocol):
@@ -139,6 +147,79 @@ class Compiled:
         say(f"uncompiled from now on, with the same numbers: {reason(error)}")
         self._now = Uncompiled(self._static)
         return self._now
+
+
+class Automatic:
+    """Uncompiled at once; by a program from the moment that there is one. Another process makes it, after half a second of steps.
+
+    Args:
+        config: of the markets.
+        static: what they have in common.
+        device: where they live; on others than CPUs steps stay uncompiled.
+    """
+
+    def __init__(self, config: MarketConfig, static: Static, device: torch.device) -> None:
+        self._config, self._static = config, static
+        self._now: Stepper = Uncompiled(static)
+        self._name: str | None = None  # of the program, once it has been looked for
+        self._making: background.Making | None = None
+        self._spent = 0.0  # seconds, in steps
+        self._settled = device.type != "cpu" or not Compiled.replays
+
+    @property
+    def replay(self) -> Replay | None:
+        """See `Stepper`."""
+        return self._now.replay
+
+    def prepare(self, params: Params, state: MarketState) -> None:
+        """Nothing to do: no step waits."""
+
+    def step(self, params: Params, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
+        """See `Stepper`."""
+        if self._settled:
+            return self._now.step(params, state, action)
+        try:
+            self._look(params, state)
+        except Exception as error:  # no process, no memory, a torch that moved its internals, ...
+            self._settled = True
+            say(f"steps stay uncompiled, with the same numbers: {reason(error)}")
+        begin = time.perf_counter()
+        result = self._now.step(params, state, action)
+        self._spent += time.perf_counter() - begin
+        return result
+
+    def _look(self, params: Params, state: MarketState) -> None:
+        """Change over where there is a program; have one made where steps take long without."""
+        if self._making is not None:
+            self._settled = self._making.done
+            if self._settled and self._making.error is None:
+                self._now = Replay(self._static, params, state, compile=False)
+        elif self._name is None:
+            if has_added_rows(self._static):
+                raise RuntimeError("rows that were added are compiled with compile=True only")
+            try:
+                self._now = Replay(self._static, params, state, compile=False)
+                self._settled = True
+            except NotMade as missing:
+                self._name = str(missing)
+        elif self._spent > SOON:
+            self._making = background.start(self._config, min(2, state.clock.tick.shape[0]), self._name)
+
+
+def check_compile(value: object) -> Compile:
+    """Whether and how to compile; where "auto" is given, the environment variable TORCHGYM_COMPILE may say 0 or 1.
+
+    Raises:
+        ValueError: for anything but True, False and "auto", or a variable that is none of "auto", "0" and "1".
+    """
+    if isinstance(value, bool):
+        return value
+    if value != "auto":
+        raise ValueError(f"compile must be True, False or 'auto', got {value!r}")
+    chosen = os.environ.get("TORCHGYM_COMPILE") or "auto"
+    if chosen not in ("auto", "0", "1"):
+        raise ValueError(f"TORCHGYM_COMPILE must be auto, 0 or 1, got {chosen!r}")
+    return "auto" if chosen == "auto" else chosen == "1"
 
 
 def compile_graph(graph: Callable[..., Any]) -> Callable[..., Any]:

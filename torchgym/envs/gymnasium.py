@@ -17,7 +17,7 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.config import preset as named_preset
 from torchgym.config.validation import check_one_learner
-from torchgym.engine import Market, Packed, StepResult, check_seeds
+from torchgym.engine import Compile, Market, Packed, StepResult, check_seeds
 from torchgym.readout import features
 from torchgym.readout.entries import account_names
 from torchgym.sim import actions
@@ -55,7 +55,8 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         render_symbol: which symbol is shown.
         include_account: append the learner's account to the observation.
         device: where the market lives.
-        compile: run a step as one compiled graph; the numbers are the same.
+        compile: "auto" runs uncompiled until another process has compiled the step, True compiles at the first step, False never;
+            the numbers are the same.
         debug: check the market's books after every phase (slow).
         **overrides: settings of `MarketConfig` to change in it, such as `max_ticks=1000`.
 
@@ -82,7 +83,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         render_symbol: int = 0,
         include_account: bool = False,
         device: torch.device | str = "cpu",
-        compile: bool = False,
+        compile: Compile = "auto",
         debug: bool = False,
         **overrides: Any,
     ) -> None:
@@ -146,7 +147,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         chosen = check_action(action, self._action_shape, self.market.scheme.space)
         if self._screen is not None:
             self._screen.open()
-        packed = self._unpacked(self.market.advance(torch.from_numpy(chosen.reshape(1, -1))))
+        packed = self._unpacked(self.market.advance(torch.from_numpy(chosen.reshape(1, -1)).to(self.market.device)))
         self._ended = packed[2] or packed[3]
         if self._screen is not None:
             self._screen.add(self.market.live)

@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 
 from torchgym.config import MarketConfig
-from torchgym.engine import Market, StepResult
+from torchgym.engine import Compile, Market, StepResult
 from torchgym.envs.gymnasium import (
     action_shape,
     action_space,
@@ -55,7 +55,8 @@ class SB3VecEnv(VecEnv):
         include_account: append the learner's account to the observation.
         obs_dtype: float32 or float64.
         device: where the markets live; stable-baselines3 itself takes numpy.
-        compile: run a step as one compiled graph; the numbers are the same.
+        compile: "auto" runs uncompiled until another process has compiled the step, True compiles at the first step, False never;
+            the numbers are the same.
         **overrides: settings of `MarketConfig` to change in it, such as `max_ticks=1000`.
 
     Raises:
@@ -80,7 +81,7 @@ class SB3VecEnv(VecEnv):
         include_account: bool = False,
         obs_dtype: npt.DTypeLike = np.float32,
         device: torch.device | str = "cpu",
-        compile: bool = False,
+        compile: Compile = "auto",
         **overrides: Any,
     ) -> None:
         self.config = make_config(SB3VecEnv, config, preset, overrides)

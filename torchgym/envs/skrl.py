@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from torchgym.config import MarketConfig
-from torchgym.engine import Market, StepResult
+from torchgym.engine import Compile, Market, StepResult
 from torchgym.envs.gymnasium import ActionSpace, action_space, labels, make_config, observation_names, observation_space
 
 try:
@@ -39,7 +39,8 @@ class SkrlEnv(Wrapper):
         seed: market i gets seed + i; None draws a fresh one.
         include_account: append the learner's account to the observation.
         device: where the markets live.
-        compile: run a step as one compiled graph; the numbers are the same.
+        compile: "auto" runs uncompiled until another process has compiled the step, True compiles at the first step, False never;
+            the numbers are the same.
         **overrides: settings of `MarketConfig` to change in it, such as `max_ticks=1000`.
 
     Raises:
@@ -63,7 +64,7 @@ class SkrlEnv(Wrapper):
         seed: int | None = None,
         include_account: bool = False,
         device: torch.device | str = "cpu",
-        compile: bool = False,
+        compile: Compile = "auto",
         **overrides: Any,
     ) -> None:
         self.config = make_config(SkrlEnv, config, preset, overrides)
@@ -111,7 +112,7 @@ class SkrlEnv(Wrapper):
         """Trade, let `ticks_per_action` ticks pass, and open the next episode where one has ended.
 
         Args:
-            actions: [N, S] int64.
+            actions: [N, S], of the action space.
 
         Returns:
             Observations [N, F], rewards [N, 1], terminated [N, 1] (ruined), truncated [N, 1] (out of time), info.

@@ -25,7 +25,7 @@ class MarketEnv(EnvBase):
 
     | key | shape | dtype | |
     |---|---|---|---|
-    | `"action"` | [N], or [N, S] with several symbols | int64 | a choice of the action scheme |
+    | `"action"` | [N], or [N, S] with several symbols | int64 | a choice of the scheme; of a box numbers [N, S], `dtype` |
     | `"observation"` | [N, S·F] | `dtype` | what `torchgym.readout.features.observe` shows; bounded when `scaling="relative"` |
     | `"account"` | [N, S + 3] | `dtype` | the learner's position, cash, equity, time left |
     | `"reward"` | [N, 1] | `dtype` | over all ticks of the decision |
@@ -43,6 +43,7 @@ class MarketEnv(EnvBase):
     Resets follow TorchRL's `"_reset"` mask and steps its `"_step"` mask; markets outside the mask keep every bit. The observation
     of the last step of an episode stays in `("next", "observation")`.
 
+    Steps run uncompiled until another process has compiled them; `eager()` keeps them uncompiled.
     `compile=True`, which TorchRL takes for every environment, runs each step of the market as one compiled graph, with the same
     numbers in every bit; see the method `compile`.
 

@@ -16,7 +16,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from torchgym.config import MarketConfig
-from torchgym.engine import Market, StepResult
+from torchgym.engine import Compile, Market, StepResult
 from torchgym.envs.gymnasium import (
     Observation,
     action_shape,
@@ -60,7 +60,8 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         render_mode: there are none; only None is accepted.
         include_account: append the learner's account to the observation.
         device: where the markets live.
-        compile: run a step as one compiled graph; the numbers are the same.
+        compile: "auto" runs uncompiled until another process has compiled the step, True compiles at the first step, False never;
+            the numbers are the same.
         debug: check the markets' books after every phase (slow).
         **overrides: settings of `MarketConfig` to change in it.
 
@@ -85,7 +86,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         include_account: bool = False,
         device: torch.device | str = "cpu",
-        compile: bool = False,
+        compile: Compile = "auto",
         debug: bool = False,
         **overrides: Any,
     ) -> None:

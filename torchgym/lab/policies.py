@@ -189,7 +189,7 @@ def decided_by(rule: Callable[[Seen, Memory], Tensor]) -> MakePolicy:
 
 
 def toward(config: MarketConfig, result: StepResult, target: int | Tensor) -> Tensor:
-    """The choices that bring positions nearest to `target` shares, a number or [N, S]; [N, S] int64.
+    """The actions that bring positions nearest to `target` shares, a number or [N, S]; [N, S], int64 or, of a box, float64.
 
     Of two alike it is the one that trades less, and where nothing would be traded the scheme's hold, if it has one. It works with
     every action scheme: it asks the scheme what each choice would do, and of a box which number to take.

@@ -69,7 +69,9 @@ class Columns:
         whole = [name for name in self.info if name not in real]
         self.floats = dict(_places(self._shapes, ["account", "reward", *real]))
         self.integers = dict(_places(self._shapes, ["terminated", "truncated", *whole]))
-        self._told = tuple((name, name in self.floats, {**self.floats, **self.integers}[name]) for name in self.info)
+        self._info_places = tuple(
+            (name, name in self.floats, {**self.floats, **self.integers}[name]) for name in self.info
+        )
         events = ["reward", *(name for name, row in self.info.items() if row.event)]
         self._events = [
             torch.tensor(_columns(table, [name for name in events if name in table]), dtype=torch.int64, device="cpu")
@@ -119,8 +121,8 @@ class Columns:
         """The info of a single market: its rows [W] and [V] as Python numbers, and arrays [S] where it is per symbol."""
         amounts, counts = floats.tolist(), integers.tolist()
         return {
-            name: integers[at] if isinstance(at, slice) else amounts[at] if real else counts[at]
-            for name, real, at in self._told
+            name: (floats if real else integers)[at] if isinstance(at, slice) else (amounts if real else counts)[at]
+            for name, real, at in self._info_places
         }
 
     def without_events(self, packed: Packed) -> Packed:
@@ -158,7 +160,9 @@ def _account(moment: Moment) -> list[Tensor]:
     learners = moment.structure.num_learners
     if learners == 1:
         return [value for _, value in rows]
-    each = [value if row.per_learner else value.unsqueeze(1).expand(-1, learners) for row, value in rows]
+    each = [
+        value if row.per_learner else value.unsqueeze(1).expand(-1, learners, *value.shape[1:]) for row, value in rows
+    ]
     return [torch.cat([value if value.dim() == 3 else value.unsqueeze(-1) for value in each], -1)]
 
 

@@ -183,9 +183,9 @@ def _inventory(
     return (-held * held).sum(-2).to(torch.float64) * params.per_position_limit_squared, memory
 
 
-def _currency(params: Params, half_amount: Tensor) -> Tensor:
+def _currency(params: Params, amount_x2: Tensor) -> Tensor:
     """Currency, float64, from int64 half points × shares."""
-    return half_amount.to(torch.float64) * params.half_point
+    return amount_x2.to(torch.float64) * params.half_point
 
 
 def _solvent(params: Params, equity_x2: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
 from torchgym.table import Table, check_made
 
-REST = -1  # the choice of one who has no decision to take
+REST = -1  # stands for a choice where no decision is taken
+_FLOAT32_ROUNDING = 1e-7  # the most that float32 loses of a number up to 1, 2**-24, and a little more
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,19 @@ def _percent(params: Params, action: Tensor, held: Tensor) -> Tensor:
 
 
 def _position(params: Params, action: Tensor, held: Tensor) -> Tensor:
-    """-1 to 1: the position to have, as a part of the limit, rounded towards the one held, so that a repeated action rests."""
-    target = action * params.position_limit
+    """-1 to 1: the position to have, as a part of the limit, rounded towards the one held, so that a repeated action rests.
+
+    What float32 rounds away counts as nothing: 29 / 50 of a limit of 50 is 29 shares in either precision.
+    """
+    exact = action * params.position_limit
+    nearest = torch.round(exact)
+    target = torch.where((exact - nearest).abs() <= _FLOAT32_ROUNDING * params.position_limit, nearest, exact)
     whole = torch.where(target > held, torch.floor(target), torch.ceil(target))
     return torch.where(torch.isnan(action), 0.0, whole).to(torch.int64) - held
+
+
+def _toward_position(params: Params, target: Tensor) -> Tensor:
+    return target.to(torch.float64) / params.position_limit
 
 
 ACTIONS: Table[ActionScheme] = Table(
@@ -131,7 +141,7 @@ ACTIONS: Table[ActionScheme] = Table(
         "sized": ActionScheme(Choices(7, hold=3), _sized),
         "target": ActionScheme(Choices(5, hold=None), _target),
         "percent": ActionScheme(Choices(201, hold=100), _percent),
-        "position": ActionScheme(Box(-1.0, 1.0), _position, lambda params, target: target / params.position_limit),
+        "position": ActionScheme(Box(-1.0, 1.0), _position, _toward_position),
     },
 )
 

@@ -171,19 +171,19 @@ def _count(fills: Tensor) -> Tensor:
     return (fills.to(torch.float32) != 0.0).to(torch.float32).sum(-1)
 
 
-def log_price(params: Params, half_price: Tensor) -> Tensor:
+def log_price(params: Params, price_x2: Tensor) -> Tensor:
     """log(price / list price), float64, from half points."""
-    return exact.log(half_price.to(torch.float64) * params.per_list_price_x2)
+    return exact.log(price_x2.to(torch.float64) * params.per_list_price_x2)
 
 
-def _indicators(market_data: MarketData, mid_x2: Tensor, half_close: Tensor) -> dict[str, Tensor]:
+def _indicators(market_data: MarketData, mid_x2: Tensor, close_x2: Tensor) -> dict[str, Tensor]:
     """Recursions of the technical features, in points.
 
     Sources: Wilder (1978) for the strength index and the true range; Appel (2005) for convergence-divergence.
     """
     now = mid_x2.to(torch.float64) * 0.5
     before = market_data.mids_x2[..., -1].to(torch.float64) * 0.5
-    traded = half_close.to(torch.float64) * 0.5
+    traded = close_x2.to(torch.float64) * 0.5
     ema_8 = market_data.ema_8 + (2.0 / 9.0) * (now - market_data.ema_8)
     ema_16 = market_data.ema_16 + (2.0 / 17.0) * (now - market_data.ema_16)
     change = now - before

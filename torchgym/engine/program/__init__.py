@@ -17,7 +17,7 @@ from torchgym.engine.program.errors import NotRecordable, reason
 from torchgym.engine.program.program import Bound, Program
 from torchgym.engine.program.progress import reporting, say
 from torchgym.engine.program.sources import fingerprint
-from torchgym.engine.program.store import cache_folder, obtain
+from torchgym.engine.program.store import cache_folder, find, obtain, private_folder
 
 __all__ = [
     "EXAMPLES",
@@ -28,8 +28,10 @@ __all__ = [
     "Traced",
     "build",
     "cache_folder",
+    "find",
     "fingerprint",
     "obtain",
+    "private_folder",
     "reason",
     "reporting",
     "say",

@@ -35,7 +35,7 @@ _STALE = 86_400.0  # seconds after which a temporary name belongs to a process t
 _PROGRAM, _TEMPORARY = re.compile(r"[0-9a-f]{32}"), re.compile(r"\.[0-9a-f]{32}\.(lock|\w{8})")
 
 
-class _NotKept(Exception):
+class NotKept(Exception):
     """Programs are neither loaded from the cache folder nor kept there; says why."""
 
 
@@ -74,7 +74,7 @@ def obtain(name: str, make: Callable[[str], Program]) -> Program:
         Exception: whatever `make` raises; nothing is left behind then.
     """
     try:
-        limit, folder = _limit(), _private_folder()
+        limit, folder = _limit(), private_folder()
         with suppress(_Damaged):
             if program := _read(folder, name):
                 return program
@@ -89,26 +89,38 @@ def obtain(name: str, make: Callable[[str], Program]) -> Program:
                 made = make(f"kept in {folder}" if writable else f"not kept: {folder} cannot be written")
                 program = _keep(made, folder, name, limit)
             return program
-    except _NotKept as why:
+    except NotKept as why:
         return make(f"not kept: {why}")
+
+
+def find(name: str) -> Program | None:
+    """The program of this name from the cache folder; None where there is none that can be trusted."""
+    try:
+        return _read(private_folder(), name)
+    except (NotKept, _Damaged):
+        return None
 
 
 def _limit() -> int:
     """Bytes that all programs together may take."""
     chosen = os.environ.get("TORCHGYM_CACHE_BYTES", str(_BYTES))
     if not chosen.isdecimal() or int(chosen) == 0:
-        raise _NotKept(f"TORCHGYM_CACHE_BYTES is {chosen!r}, and must be a positive whole number")
+        raise NotKept(f"TORCHGYM_CACHE_BYTES is {chosen!r}, and must be a positive whole number")
     return int(chosen)
 
 
-def _private_folder() -> Path:
-    """The cache folder, made where it is missing."""
+def private_folder() -> Path:
+    """The cache folder, made where it is missing.
+
+    Raises:
+        NotKept: where there can be none, or what is there cannot be trusted.
+    """
     try:
         folder = cache_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_private(folder, folder.stat())
     except (OSError, RuntimeError) as error:
-        raise _NotKept(reason(error)) from error
+        raise NotKept(reason(error)) from error
     return folder
 
 
@@ -117,9 +129,9 @@ def _check_private(path: Path, status: os.stat_result) -> None:
     if not hasattr(os, "geteuid"):
         return
     if status.st_uid not in (0, os.geteuid()):
-        raise _NotKept(f"{path} belongs to another user; TORCHGYM_CACHE_DIR names another folder")
+        raise NotKept(f"{path} belongs to another user; TORCHGYM_CACHE_DIR names another folder")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _NotKept(
+        raise NotKept(
             f"{path} can be written by other users; chmod -R go-w {path} forbids it, if you trust what is there"
         )
 
@@ -200,7 +212,7 @@ def _keep(program: Program, folder: Path, name: str, limit: int) -> Program:
             new.rename(folder / name)
         _evict(folder, limit)
         return _read(folder, name) or program
-    except (OSError, _Damaged, _NotKept):  # the disk is full, or another process was first
+    except (OSError, _Damaged, NotKept):  # the disk is full, or another process was first
         return program
 
 

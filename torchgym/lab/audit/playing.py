@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
-from torchgym.config.validation import check_count
+from torchgym.config.validation import check_count, check_one_learner
 from torchgym.engine import Market, StepResult, consecutive_seeds
 from torchgym.lab.audit.attempts import POLICIES, Attempt, AuditSnapshot
 from torchgym.lab.audit.verdicts import GAIN, Sample, mean_and_error, t_statistic
@@ -101,6 +101,7 @@ def audit(
     table = Table("policy", {**POLICIES, **(policies if isinstance(policies, Mapping) else {})})
     chosen = list(dict.fromkeys(POLICIES if policies is None else policies))
     table.check(chosen)
+    check_one_learner("audit", config)
     for name, value, low in (("episodes", episodes, 2), ("ticks", ticks, 2 * UNWIND), ("batch", batch, 1)):
         check_count(name, value, low)
     needed = [other for name in chosen for other in table[name].requirement.needs]

@@ -227,6 +227,7 @@ def play(market: Market, make_policy: MakePolicy, seeds: Tensor, progress: Count
         progress: called after every decision.
     """
     config = market.config
+    check_one_learner("play", config)
     policy = make_policy(config, seeds.to(market.device))
     result = market.reset(seeds=seeds)
     decisions = config.max_ticks // config.ticks_per_action

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
+from torchgym.config.validation import check_one_learner
 from torchgym.engine import Market, StepResult
 from torchgym.lab.policies import Policy
 from torchgym.progress import Count, silent
@@ -66,7 +67,7 @@ def trace(
     (tests/test_trace.py)
 
     Args:
-        policy: the action, [1] or [1, S] int64, for what was seen last; fresh, if it remembers anything.
+        policy: the action, [1] or [1, S], for what was seen last; fresh, if it remembers anything.
         seed: of the episode, the first one of this seed.
         price_rows: most price steps of the book's picture.
         time_columns: most moments at which it is taken, spread evenly over the episode.
@@ -75,6 +76,7 @@ def trace(
     Raises:
         ValueError: for less than one price step or two moments, a bad seed or a bad action.
     """
+    check_one_learner("trace", config)
     for name, count, least in (("price_rows", price_rows, 1), ("time_columns", time_columns, 2)):
         if count < least:
             raise ValueError(f"{name} must be at least {least}, got {count}")

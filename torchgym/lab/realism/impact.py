@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
+from torchgym.config.validation import check_one_learner
 from torchgym.engine import Market
 from torchgym.lab.realism import statistics
 from torchgym.progress import Count, silent
@@ -194,6 +195,7 @@ def _by_group(values: Tensor, groups: int) -> Tensor:
 
 
 def _check(config: MarketConfig, size: int, total: int) -> None:
+    check_one_learner("measure_impact", config)
     fits = config.action == "percent" and config.order_size == 100 and size <= 100
     if not fits or config.position_limit < total or config.ticks_per_action != 1:
         raise ValueError(

@@ -90,8 +90,8 @@ def start(
     held = []
     opening = log_mid.to(torch.float32).unsqueeze(-1)
     for name, place in structure.families.items():
-        seen = log_mid if name == "maker" else opening
-        memory, shares = TRADERS[name].start(structure, params, noise.trader(place), seen)
+        log_price = log_mid if name == "maker" else opening
+        memory, shares = TRADERS[name].start(structure, params, noise.trader(place), log_price)
         check_made(f"start of TRADERS[{name!r}]", shares, _shape(log_mid, place), torch.float32)
         if memory is not None:
             memories[name] = memory
@@ -179,20 +179,28 @@ def renew(structure: Structure, book: Book, standing: Book) -> Book:
     return dataclasses.replace(book, size=torch.cat([book.size[..., :singles], standing.size[..., singles:]], dim=-1))
 
 
-def learn(params: Params, memories: dict[str, Any], **told: Any) -> dict[str, Any]:
+def learn(params: Params, memories: dict[str, Any], **observed: Any) -> dict[str, Any]:
     """Makers take in what was traded and what became public; see `TraderFamily`."""
     function = TRADERS["maker"].learn
-    assert function is not None
-    return {**memories, "maker": function(params, memories["maker"], **told)}
+    if function is None:
+        raise ValueError("TRADERS['maker'] must have a learn and a quote")
+    return {**memories, "maker": function(params, memories["maker"], **observed)}
 
 
 def quote(
     structure: Structure, params: Params, memories: dict[str, Any], signals: Signals, shares: Tensor, book: Book
 ) -> Book:
-    """The book with the makers' new quotes; shares [N, S, A] int64, of all owners."""
+    """The book with the makers' new quotes; shares [N, S, A] int64, of all owners.
+
+    No quote of a row that was added exceeds the makers' `max_size`, on which the bound on exact sums counts.
+
+    Raises:
+        ValueError: naming the row and what is wrong.
+    """
     function = TRADERS["maker"].quote
-    assert function is not None
-    return function(
+    if function is None:
+        raise ValueError("TRADERS['maker'] must have a learn and a quote")
+    quoted = function(
         structure,
         params,
         memories["maker"],
@@ -200,6 +208,13 @@ def quote(
         shares=shares[..., structure.families["maker"]],
         book=book,
     )
+    if not TRADERS.added(["maker"]):
+        return quoted
+    for name in ("price", "size", "expiry"):
+        check_made(f"{name} of the quotes of TRADERS['maker']", getattr(quoted, name), book.size.shape, torch.int64)
+    most = params.population.maker.max_size.unsqueeze(-1)
+    others, own = quoted.size.split((structure.singles, 2 * structure.makers), dim=-1)
+    return dataclasses.replace(quoted, size=torch.cat([others, torch.clamp(own, -most, most)], dim=-1))
 
 
 __all__ = [

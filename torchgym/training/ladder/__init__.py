@@ -4,7 +4,8 @@
 reached. The folder keeps what is done; the same plan goes on from there.
 """
 
-from torchgym.training.ladder.runner import TASKS, Plan, Task, TaskResult, run_ladder
+from torchgym.training.ladder.runner import Plan, TaskResult, run_ladder
 from torchgym.training.ladder.summary import TaskSummary, curve_rows, summarise
+from torchgym.training.ladder.tasks import TASKS, Task
 
 __all__ = ["TASKS", "Plan", "Task", "TaskResult", "TaskSummary", "curve_rows", "run_ladder", "summarise"]

@@ -1,0 +1,177 @@
+"""Programs made by another process, while this one steps uncompiled.
+
+One process serves all markets here that want the same program. It works at low priority, ends with this one, however that ends,
+and leaves nothing behind but the program in the cache folder.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from torchgym.config import MarketConfig, structure
+from torchgym.engine import program as programs
+from torchgym.engine.opening import begin
+from torchgym.engine.program import reason, say
+from torchgym.engine.replay import program
+from torchgym.readout.packed import Columns
+from torchgym.readout.step import Static
+from torchgym.sim.noise import make_plan
+from torchgym.sim.params import make_params
+
+PATIENCE = 3.0  # seconds that a process which is told to end gets to clean up
+_running: dict[str, Making] = {}  # of this process, by the program's name
+
+
+class Making:
+    """A process that makes one program; see `start`."""
+
+    def __init__(self, config: MarketConfig, num_envs: int, name: str) -> None:
+        self._begun = time.monotonic()
+        self._name = name
+        self._error: str | None = None
+        # Where the compiler works. In the cache folder and named as the store's temporary folders are: should both processes be
+        # killed, a later one deletes it.
+        self._folder = tempfile.mkdtemp(prefix=f".{name}.", dir=programs.private_folder())
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", __name__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": self._folder, "TORCHINDUCTOR_COMPILE_THREADS": "1"},
+                start_new_session=True,  # one signal reaches the compilers that it starts; Ctrl-C does not
+                text=True,
+            )
+            assert self.process.stdin is not None
+            self.process.stdin.write(json.dumps({"config": config.to_dict(), "num_envs": num_envs}) + "\n")
+            self.process.stdin.flush()
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        if self.process.poll() is None:
+            return False
+        if _running.get(self._name) is self:
+            assert self.process.stdout is not None
+            said = self.process.stdout.read().strip().splitlines()
+            if self.process.returncode:
+                self._error = said[-1] if said else f"the compiling process ended with {self.process.returncode}"
+                say(f"steps stay uncompiled, with the same numbers: {self._error}")
+            else:
+                say(f"compiled in {time.monotonic() - self._begun:.0f} s; steps are fast from now on")
+            self._clear()
+        return True
+
+    @property
+    def error(self) -> str | None:
+        """Why there is no program, in one line; None where there is one."""
+        return self._error if self.done else None
+
+    def stop(self) -> None:
+        """End it, and wait for it."""
+        with suppress(OSError):
+            assert self.process.stdin is not None
+            self.process.stdin.close()  # it ends by itself when its input does
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(PATIENCE)
+        if self.process.poll() is None:
+            _kill_group(self.process.pid)
+            self.process.wait()
+        self._clear()
+
+    def _clear(self) -> None:
+        _running.pop(self._name, None)
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(OSError):
+                assert pipe is not None
+                pipe.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def start(config: MarketConfig, num_envs: int, name: str) -> Making:
+    """A process that makes the program of this name, or the one that does so already.
+
+    Args:
+        config: of markets that step by it.
+        num_envs: how many, of as few as have that program.
+
+    Raises:
+        OSError: when no process can be started.
+    """
+    if name not in _running:
+        _running[name] = Making(config, num_envs, name)
+        say(
+            "steps run uncompiled while another process compiles them, which takes about a minute; the numbers are the same"
+        )
+    return _running[name]
+
+
+def _stop_all() -> None:
+    for making in list(_running.values()):
+        making.stop()
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGTERM)
+
+
+def _end_with_parent() -> None:
+    """In the process that compiles: end when the input does, by Ctrl-C's way out so that files are cleaned up, else by force."""
+    sys.stdin.read()
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(PATIENCE / 2)
+    _kill_group(os.getpid())
+
+
+def _main() -> int:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        request = json.loads(sys.stdin.readline())
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        if hasattr(os, "nice"):
+            os.nice(10)
+        config, cpu = MarketConfig.from_dict(request["config"]), torch.device("cpu")
+        plan = structure(config)
+        static = Static(plan, make_plan(plan, cpu), Columns(plan))
+        seeds = torch.zeros(request["num_envs"], dtype=torch.int64, device=cpu)
+        params = make_params(config, len(seeds), cpu)
+        program(static, params, begin(static, params, seeds, seeds.clone()))
+    except KeyboardInterrupt:
+        shutil.rmtree(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]), ignore_errors=True)
+        return 1
+    except Exception as error:  # a compiler may fail in any way
+        sys.stdout.write(f"{reason(error)}\n")
+        return 1
+    return 0
+
+
+def _after_fork() -> None:
+    """In a forked child: the processes are the parent's."""
+    _running.clear()
+
+
+atexit.register(_stop_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+if __name__ == "__main__":
+    sys.exit(_main())
