@@ -66,7 +66,7 @@ def dtypes(config: MarketConfig, device: torch.device) -> str:
     >>> dtypes(preset("toy"), torch.device("cpu")).endswith("observation float64")
     True
     """
-    market = Market(config, seed=0, device=device)
+    market = Market(config, seed=0, device=device, compile=False)
     observation = market.reset().observation
     held: Counter[torch.dtype] = Counter()
     for _, leaf in leaves(market.state):

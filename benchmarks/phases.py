@@ -57,7 +57,7 @@ from torchgym.engine.replay import CHUNK
 from torchgym.numerics.trees import leaves
 from torchgym.readout import step
 from torchgym.readout.step import Static
-from torchgym.sim import noise, tick
+from torchgym.sim import tick
 from torchgym.sim.state import MarketState
 
 WHOLE, COPY = "whole decision", "copy of the state"
@@ -105,13 +105,13 @@ LISTS = (step.step, tick.tick)  # what these call is a phase
 
 def opened(config: MarketConfig, count: int) -> Phase:
     """The whole decision of markets in which there was some trading."""
-    market = Market(config, count, seed=0)
+    market = Market(config, count, seed=0, compile=False)
     market.reset()
     *before, action = drawn_actions(config, count)[: WARM_STEPS + 1]
     for earlier in before:
         market.step(earlier)
     arguments = {
-        "static": Static(market.structure, noise.make_plan(market.structure, market.device), market.columns),
+        "static": Static.of(market.structure, market.device),
         "params": market.params,
         "state": market.state,
         "action": action[:, None].expand(count, config.num_symbols),

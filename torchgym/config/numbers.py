@@ -234,17 +234,7 @@ def structure(config: Any) -> Structure:
             families[name] = slice(begin, begin + family.count)
             begin += family.count
     families["maker"] = slice(begin, begin + config.population.maker.count)
-    same = (
-        "num_symbols",
-        "num_sectors",
-        "num_learners",
-        "ticks_per_action",
-        "warmup_ticks",
-        "band",
-        "execution",
-        "mark",
-    )
-    names = (*same, "action", "features", "scaling", "information")
+    names = (*config.STRUCTURE, "execution", "mark", "action", "features", "scaling", "information")
     return Structure(
         **{name: getattr(config, name) for name in names},
         rewards=tuple(sorted(config.reward)) if isinstance(config.reward, Mapping) else (config.reward,),

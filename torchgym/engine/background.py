@@ -23,12 +23,10 @@ import torch
 
 from torchgym.config import MarketConfig, structure
 from torchgym.engine import program as programs
-from torchgym.engine.opening import begin
+from torchgym.engine.opening import Openings
 from torchgym.engine.program import reason, say
 from torchgym.engine.replay import program
-from torchgym.readout.packed import Columns
 from torchgym.readout.step import Static
-from torchgym.sim.noise import make_plan
 from torchgym.sim.params import make_params
 
 PATIENCE = 3.0  # seconds that a process which is told to end gets to clean up
@@ -151,11 +149,8 @@ def _main() -> int:
         if hasattr(os, "nice"):
             os.nice(10)
         config, cpu = MarketConfig.from_dict(request["config"]), torch.device("cpu")
-        plan = structure(config)
-        static = Static(plan, make_plan(plan, cpu), Columns(plan))
-        seeds = torch.zeros(request["num_envs"], dtype=torch.int64, device=cpu)
-        params = make_params(config, len(seeds), cpu)
-        program(static, params, begin(static, params, seeds, seeds.clone()))
+        static, params = Static.of(structure(config), cpu), make_params(config, request["num_envs"], cpu)
+        program(static, params, Openings(static, config, params).blank())
     except KeyboardInterrupt:
         shutil.rmtree(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]), ignore_errors=True)
         return 1

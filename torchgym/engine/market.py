@@ -19,11 +19,11 @@ from torchgym.engine.sharing import one_at_a_time
 from torchgym.engine.stepper import Automatic, Compile, Compiled, Stepper, Uncompiled, check_compile
 from torchgym.numerics.trees import choose_rows, clone
 from torchgym.readout import features, rewards
-from torchgym.readout.packed import Columns, Packed, StepResult, observe
+from torchgym.readout.packed import Packed, StepResult, observe
 from torchgym.readout.paths import chosen as chosen_paths
 from torchgym.readout.paths import read
 from torchgym.readout.step import Static
-from torchgym.sim import actions, invariants, noise, traders
+from torchgym.sim import actions, invariants, traders
 from torchgym.sim.accounts import holdings
 from torchgym.sim.params import Params, make_params
 from torchgym.sim.state import MarketState
@@ -83,8 +83,8 @@ class Market(Copied):
         self.num_envs = num_envs = check_count("num_envs", num_envs, low=1)
         self.device = torch.device(device)
         self.debug = debug
-        self.columns = Columns(plan)
-        self._static = Static(plan, noise.make_plan(plan, self.device), self.columns)
+        self._static = Static.of(plan, self.device)
+        self.columns = self._static.columns
         self._base = make_params(self.config, num_envs, self.device, params)
         self._params = self._base
         self._state: MarketState | None = None

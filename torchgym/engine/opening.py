@@ -175,9 +175,8 @@ class Openings:
         if replay is not None and self._shared:
             try:
                 return self._open_together(chosen, index, replay, present, episodes, ahead=ahead)
-            except (
-                Exception
-            ) as error:  # a compiler may fail in any way; what is wrong with an opening itself fails again
+            except Exception as error:  # a compiler may fail in any way
+                # What is wrong with an opening itself fails again.
                 say(f"openings are uncompiled from now on, with the same numbers: {reason(error)}")
                 self._shared = False
         some = rows(self.params(random.make_key(seed, episode)), index)

@@ -26,6 +26,11 @@ class Static:
     plan: NoisePlan
     columns: Columns
 
+    @staticmethod
+    def of(structure: Structure, device: torch.device) -> Static:
+        """For markets of a structure on a device."""
+        return Static(structure, noise.make_plan(structure, device), Columns(structure))
+
 
 def step(
     static: Static, params: Params, state: MarketState, action: Tensor, watch: ticking.Watch | None = None

@@ -62,9 +62,9 @@ class EpisodeRecorder:
     >>> from torchgym.config import preset
     >>> market = Market(preset("toy", max_ticks=5), num_envs=2)
     >>> with tempfile.TemporaryDirectory() as folder, EpisodeRecorder(f"{folder}/buys.parquet", market) as recorder:
-    ...     seen = recorder.reset(seeds=[7, 8])
-    ...     while not bool((seen.terminated | seen.truncated).all()):
-    ...         seen = recorder.step(torch.tensor([2, 2]))
+    ...     result = recorder.reset(seeds=[7, 8])
+    ...     while not bool((result.terminated | result.truncated).all()):
+    ...         result = recorder.step(torch.tensor([2, 2]))
     >>> recorder.episodes, recorder.rows
     (2, 12)
     """

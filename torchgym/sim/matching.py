@@ -98,14 +98,15 @@ def take(
         tick: [N] int64; learner l is the ((l - tick) mod L)-th.
     """
     execute_one, learners = EXECUTIONS[structure.execution], structure.num_learners
-    order = torch.arange(learners, device=tick.device)
 
-    def picked(values: Tensor, turn: Tensor) -> Tensor:
-        """[N, S, L] in another order of the learners."""
-        return values if learners == 1 else values.gather(-1, (turn % learners).unsqueeze(1).expand(values.shape))
+    def rotated(values: Tensor, by: Tensor) -> Tensor:
+        """[N, S, L] with learner l + by in the place of learner l."""
+        if learners == 1:
+            return values
+        place = (torch.arange(learners, device=by.device) + by.unsqueeze(-1)) % learners
+        return values.gather(-1, place.unsqueeze(1).expand(values.shape))
 
-    turn = order + tick.unsqueeze(-1)
-    shares_in_turn, limits_in_turn = picked(shares, turn), picked(limit, turn)
+    shares_in_turn, limits_in_turn = rotated(shares, tick), rotated(limit, tick)
     executions = []
     for at in range(learners):
         book, execution = execute_one(structure, book, shares_in_turn[..., at], limits_in_turn[..., at], mid_x2)
@@ -114,9 +115,8 @@ def take(
     for execution in executions[1:]:
         fills = fills + execution.fills
         last_price = torch.where(execution.filled != 0, execution.last_price, last_price)
-    back = order - tick.unsqueeze(-1)
     filled, paid, remainder = (
-        picked(torch.stack([getattr(execution, name) for execution in executions], -1), back)
+        rotated(torch.stack([getattr(execution, name) for execution in executions], -1), -tick)
         for name in ("filled", "paid", "remainder")
     )
     return book, Execution(filled, paid, last_price, fills, remainder, limit)

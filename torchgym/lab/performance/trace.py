@@ -80,7 +80,7 @@ def trace(
     for name, count, least in (("price_rows", price_rows, 1), ("time_columns", time_columns, 2)):
         if count < least:
             raise ValueError(f"{name} must be at least {least}, got {count}")
-    market = Market(config.replace(ticks_per_action=1), 1, seed=seed, device=device)
+    market = Market(config.replace(ticks_per_action=1), 1, seed=seed, device=device, compile=False)
     result = market.reset()
     rows = config.max_ticks + 1
     moments = torch.linspace(0, rows - 1, min(time_columns, rows), dtype=torch.float64, device="cpu")
