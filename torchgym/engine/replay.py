@@ -111,7 +111,8 @@ class Replay:
             for bound in here:
                 bound()
         finally:
-            wait(waiting)  # also when this one was interrupted: they write where the next step will
+            if waiting:
+                wait(waiting)  # also when this one was interrupted: they write where the next step will
         for other in waiting:
             other.result()
         self._at = 1 - self._at
@@ -188,13 +189,14 @@ class Replay:
 
 
 def chunks(num_envs: int, slots: int, threads: int) -> list[slice]:
-    """Rows of each call: as few as fit the limits of a chunk, of nearly equal size, one for each thread at least.
+    """Rows of each call: as few as fit the limits of a chunk, of nearly equal size, as many calls for each thread.
 
     Args:
         slots: of all books of one market.
     """
     largest = min(CHUNK, max(1, CHUNK_SLOTS // slots))
-    count = max(-(-num_envs // largest), 1 if num_envs <= ALONE else threads)
+    count, sharing = -(-num_envs // largest), 1 if num_envs <= ALONE else threads
+    count = min(-(-count // sharing) * sharing, num_envs)
     return [slice(num_envs * at // count, num_envs * (at + 1) // count) for at in range(count)]
 
 
