@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,8 @@ from torchgym.config import paths, structure, with_numbers
 from torchgym.config.numbers import find
 from torchgym.engine import program as programs
 from torchgym.engine import replay, stepper
-from torchgym.engine.program import Bound, NotRecordable
+from torchgym.engine.program import NotRecordable, Runs
+from torchgym.engine.program import program as module
 from torchgym.numerics.trees import clone
 from torchgym.readout import rewards
 
@@ -292,58 +290,39 @@ def test_presets_that_differ_in_numbers_alone_share_a_structure() -> None:
     assert structure(preset("default")) == structure(preset("calm")) == structure(preset("volatile"))
 
 
-def workers() -> list[threading.Thread]:
-    """Threads that step chunks."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("torchgym_")]
+def test_an_interrupted_step_has_not_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python hears of the interrupt when the kernels have run, before the state they made becomes the present."""
+    market, plain = (opened(CONFIG, 5, seed=4, compile=on) for on in (True, False))
+    market.step(), plain.step()
+    run = Runs.__call__
+
+    def interrupt(self: Runs) -> None:
+        run(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runs, "__call__", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            market.step(torch.full((5,), 2))
+    assert market._stepper.replay is not None and not market._stepper.replay.fresh
+    assert differences(seen(market.observe()), seen(plain.observe())) == []
+    assert differences(seen(market.step()), seen(plain.step())) == []
+    assert differences(market.state, plain.state) == []
 
 
-def test_dropped_markets_leave_no_threads() -> None:
-    before, count = workers(), torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        for _ in range(3):
-            market = opened(CONFIG, 5, seed=4, compile=True)
-            market.step()
-        torch.set_num_threads(3)
-        market.step()  # on new threads
-        new = [thread for thread in workers() if thread not in before]
-        del market
-        gc.collect()
-        for thread in new:
-            thread.join(60.0)
-    finally:
-        torch.set_num_threads(count)
-    assert new and not [thread for thread in new if thread.is_alive()]
-
-
-def test_an_interrupted_step_waits_for_its_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or they would write where the next step does. The interrupted one has not happened."""
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_share_a_batch_whatever_kind_torch_has(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     count = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(threads)
     try:
-        market, plain = (opened(CONFIG, 5, seed=4, compile=on) for on in (True, False))
-        market.step(), plain.step()
-        here, interrupted, run = threading.current_thread(), threading.Event(), Bound.__call__
-        finished: list[bool] = []
-
-        def interrupt(self: Bound) -> None:
-            if threading.current_thread() is here:
-                interrupted.set()
-                raise KeyboardInterrupt
-            assert interrupted.wait(60.0)
-            time.sleep(0.2)
-            run(self)
-            finished.append(True)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Bound, "__call__", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                market.step(torch.full((5,), 2))
-            assert finished  # all that the other thread had to do
-        assert market._stepper.replay is not None and not market._stepper.replay.fresh
-        assert differences(seen(market.observe()), seen(plain.observe())) == []
-        assert differences(seen(market.step()), seen(plain.step())) == []
-        assert differences(market.state, plain.state) == []
+        twins = [opened(CONFIG, 9, seed=4, compile=True) for _ in range(2)]
+        assert module._team() is not None
+        twins[0].step()
+        monkeypatch.setattr(module, "_team", lambda: None)  # as where torch's threads are of another kind
+        twins[1].step()
+        assert all(twin._stepper.replay._threads == threads for twin in twins)
+        for action in random_actions(CONFIG, 3, 9):
+            assert differences(*(seen(twin.step(action)) for twin in twins)) == []
     finally:
         torch.set_num_threads(count)
 
@@ -356,7 +335,7 @@ from torchgym.config import paths, structure, with_numbers
 from torchgym.config.numbers import find
 from torchgym.files import hexdigest
 from torchgym.engine import replay, stepper
-from torchgym.engine.program import Bound
+from torchgym.engine.program import Runs
 from torchgym.numerics.trees import leaves
 from markets import random_actions, toy
 
@@ -409,7 +388,7 @@ both(lambda: (market.reset(), step(first))[1])
 """
 
 _INSIDE_A_STEP = """
-parent, begun, go_on, run = os.getpid(), threading.Event(), threading.Event(), Bound.__call__
+parent, begun, go_on, run = os.getpid(), threading.Event(), threading.Event(), Runs.__call__
 
 def pause(self):
     if os.getpid() == parent:
@@ -418,7 +397,7 @@ def pause(self):
     run(self)
 
 action = next(actions)
-Bound.__call__ = pause
+Runs.__call__ = pause
 stepping = threading.Thread(target=market.step, args=(action,))
 stepping.start()
 begun.wait()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-import weakref
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torchgym.engine import program as programs
-from torchgym.engine.program import Bound, NotRecordable, Program, Traced
+from torchgym.engine.program import Bound, NotRecordable, Program, Runs, Traced
 from torchgym.numerics.trees import clone, leaves, rows, unflatten
 from torchgym.readout import features
 from torchgym.readout.packed import Packed
@@ -33,7 +30,6 @@ SOON = 4.0  # seconds that tracing usually takes at most
 
 _known: dict[str, Program] = {}  # of this process, by fingerprint
 _failed: dict[str, tuple[type[RuntimeError], str]] = {}  # why there is none; what failed once is not tried again
-_alive: weakref.WeakSet[Replay] = weakref.WeakSet()
 
 
 class NotMade(Exception):
@@ -85,9 +81,7 @@ class Replay:
         self._at = 0  # which set of buffers holds the present
         self._fresh = False  # whether what was told last belongs to the present
         self._threads = 0
-        self._work: tuple[list[list[Bound]], ...] = ()
-        self._pool: ThreadPoolExecutor | None = None  # made by the first step that needs it, and for as many threads
-        _alive.add(self)
+        self._work: tuple[Runs, ...] = ()
 
     @property
     def replay(self) -> Replay:
@@ -105,16 +99,7 @@ class Replay:
         if self._threads != min(torch.get_num_threads(), len(self._chunks)):
             self._share_out()
         self._fresh = False  # until all of it is told
-        here, *there = self._work[self._at]
-        waiting = [self._submit(bounds) for bounds in there]
-        try:
-            for bound in here:
-                bound()
-        finally:
-            if waiting:
-                wait(waiting)  # also when this one was interrupted: they write where the next step will
-        for other in waiting:
-            other.result()
+        self._work[self._at]()
         self._at = 1 - self._at
         self._fresh = True
         return self._states[self._at], self.packed()
@@ -137,7 +122,7 @@ class Replay:
 
     def packed(self) -> Packed:
         """What the last decision told, and the openings since; fresh tensors."""
-        # Copied by numpy, in this thread: torch would wake threads of its own, which then compete with those of the chunks.
+        # Copied by numpy, whose calls cost less.
         observation, floats, integers = (torch.from_numpy(array.copy()) for array in self._packed_arrays)
         return Packed(observation, floats, integers)
 
@@ -161,11 +146,6 @@ class Replay:
         for mine, others in zip(self._arrays[self._at], other._arrays[other._at], strict=True):
             mine[to] = others[at]
 
-    def _submit(self, bounds: Sequence[Bound]) -> Future[None]:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads - 1, "torchgym")
-        return self._pool.submit(_run, bounds)
-
     def _share_out(self) -> None:
         """Bind the program to every chunk, and give each thread a run of chunks and scratch memory of its own."""
         self._threads = count = min(torch.get_num_threads(), len(self._chunks))
@@ -175,10 +155,14 @@ class Replay:
             self._chunks[len(self._chunks) * t // count : len(self._chunks) * (t + 1) // count] for t in range(count)
         ]
         self._work = tuple(
-            [[self._bind(source, chunk, scratch[t]) for chunk in share] for t, share in enumerate(shares)]
+            Runs(
+                [
+                    [self._bind(source, chunk, own) for chunk in share]
+                    for share, own in zip(shares, scratch, strict=True)
+                ]
+            )
             for source in (0, 1)
         )
-        self._pool = None
 
     def _bind(self, source: int, chunk: slice, scratch: Sequence[Tensor]) -> Bound:
         """From one set of buffers to the other, in the rows of one chunk."""
@@ -276,18 +260,3 @@ def trace_step(static: Static, params: Params, state: MarketState, *, dynamic: b
     example = [*flat_state, *flat_params, static.plan.tick, rest]
     shared = len(example) - 2
     return programs.trace(function, example, batched=[at != shared for at in range(len(example))] if dynamic else None)
-
-
-def _run(bounds: Sequence[Callable[[], None]]) -> None:
-    for bound in bounds:
-        bound()
-
-
-def _after_fork() -> None:
-    """In a forked child: the threads of the parent are not there, so the next step makes its own."""
-    for replay in _alive:
-        replay._pool = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

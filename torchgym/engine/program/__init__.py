@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from torchgym.engine.program.build import EXAMPLES, FUSION, Traced, build, trace
 from torchgym.engine.program.errors import NotRecordable, reason
-from torchgym.engine.program.program import Bound, Program
+from torchgym.engine.program.program import Bound, Program, Runs
 from torchgym.engine.program.progress import reporting, say
 from torchgym.engine.program.sources import fingerprint
 from torchgym.engine.program.store import cache_folder, find, obtain, private_folder
@@ -25,6 +25,7 @@ __all__ = [
     "Bound",
     "NotRecordable",
     "Program",
+    "Runs",
     "Traced",
     "build",
     "cache_folder",

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchgym.engine.program.errors import NotRecordable
-from torchgym.engine.program.program import BATCH, Call, Linear, Place, Program, Span, at_rows, extent
+from torchgym.engine.program.program import BATCH, ENTRIES, Call, Linear, Place, Program, Span, at_rows, extent
 
 EXAMPLES = (3, 5)  # rows of the runs that a program of any number of rows is recorded from
 # What several reductions over orders read is materialised instead of computed again in each of them.
@@ -118,11 +118,30 @@ def _compile(traced: Traced) -> Any:
         return compiled[-1]
 
     # A cached result would not pass by `keep`.
-    with config.patch(OPTIONS), functorch.patch(enable_autograd_cache=False):
+    with config.patch(OPTIONS), functorch.patch(enable_autograd_cache=False), _entries_added():
         compile_fx(traced.graph, example, inner_compile=keep)
     if len(compiled) != 1:
         raise NotRecordable(f"the compiler made {len(compiled)} graphs, not one")
     return compiled[0]
+
+
+@contextmanager
+def _entries_added() -> Iterator[None]:
+    """While it lasts, a kernel is compiled together with its `ENTRIES`."""
+    from torch._inductor.async_compile import AsyncCompile
+
+    compiler: Any = AsyncCompile
+    original = compiler.cpp_pybinding
+
+    def compiling(self: AsyncCompile, types: list[str], source: str) -> Any:
+        arguments = (f"({kind})(intptr_t)arguments[{at}]" for at, kind in enumerate(types))
+        return original(self, types, source + ENTRIES.format(arguments=", ".join(arguments)))
+
+    compiler.cpp_pybinding = compiling
+    try:
+        yield
+    finally:
+        compiler.cpp_pybinding = original
 
 
 class _NoOperations(TorchDispatchMode):

@@ -6,13 +6,29 @@ import ctypes
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+# What a kernel's library has beside it: `call` takes the kernel's arguments in one array, since passing hundreds of them one by
+# one costs Python more than a small kernel runs, and `run` makes all calls of a share, then those of the next share that no other
+# thread has begun.
+ENTRIES = """
+struct Launch {{ void (*call)(void**); void** arguments; }};
+struct Share {{ Launch* launches; int64_t count; }};
+struct Work {{ Share* shares; int64_t count; int64_t next; }};
+extern "C" void call(void** arguments) {{ kernel({arguments}); }}
+extern "C" void run(Work* work) {{
+    for (int64_t at; (at = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED)) < work->count;) {{
+        const Share share = work->shares[at];
+        for (int64_t one = 0; one < share.count; ++one) share.launches[one].call(share.launches[one].arguments);
+    }}
+}}
+"""
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 _MOST = 1 << 40  # bytes of all memories together, for each row of a run; and elements along a dimension
@@ -70,7 +86,7 @@ class Program:
         sizes: bytes of each memory that is no input.
         outputs: where each result ends up.
         calls: in order.
-        kernels: shared libraries that export `kernel`, by `Call.kernel`.
+        kernels: shared libraries with the `entries` of a kernel, by `Call.kernel`.
 
     Raises:
         ValueError: for a number that leads out of a memory, or to no kernel.
@@ -113,12 +129,17 @@ class Program:
                     raise ValueError(f"a kernel takes the number {argument}, which is not that of the rows")
 
     @functools.cached_property
-    def functions(self) -> tuple[Callable[..., None], ...]:
-        """The kernels, loaded."""
-        functions = tuple(ctypes.CDLL(str(path)).kernel for path in self.kernels)
-        for function in functions:
-            function.restype = None
-        return functions
+    def libraries(self) -> tuple[ctypes.CDLL, ...]:
+        """The kernels, loaded.
+
+        Raises:
+            OSError: when one cannot be loaded.
+            AttributeError: when one lacks an entry.
+        """
+        libraries = tuple(ctypes.CDLL(str(path)) for path in self.kernels)
+        for library in libraries:
+            library.call.restype = library.run.restype = None
+        return libraries
 
     def passed_through(self, output: int) -> int | None:
         """The input that an output simply is, or None."""
@@ -175,13 +196,11 @@ class Program:
         copies = [(tensor, source) for tensor, source in copies if tensor.data_ptr() != source.data_ptr()]
         addresses = [piece.data_ptr() for piece in memory]
 
-        def value(argument: Span | Linear) -> Any:
-            if isinstance(argument, Linear):
-                return ctypes.c_int64(argument.at(rows))
-            return _pointer(addresses[argument.memory] + argument.offset)
+        def value(argument: Span | Linear) -> int:
+            return argument.at(rows) if isinstance(argument, Linear) else addresses[argument.memory] + argument.offset
 
-        launches = [functools.partial(self.functions[call.kernel], *map(value, call.arguments)) for call in self.calls]
-        return Bound(launches, copies, memory)
+        launches = [(call.kernel, [value(argument) for argument in call.arguments]) for call in self.calls]
+        return Bound(self, launches, copies, memory)
 
     def _fills(self, place: Place) -> bool:
         """Whether it is the whole of a memory that is no input, in order."""
@@ -197,25 +216,85 @@ class Program:
         return in_order and self.sizes[own] == (Linear(count, 0) if batched else Linear(0, count))
 
 
+@dataclass(frozen=True)
 class Bound:
-    """A program on fixed memory. Calling it runs it; other Python threads go on meanwhile."""
+    """A program on fixed memory.
 
-    def __init__(
-        self,
-        launches: Sequence[Callable[[], None]],
-        copies: Sequence[tuple[Tensor, Tensor]],
-        memory: Sequence[Tensor],
-    ) -> None:
-        self._launches = tuple(launches)
-        self._copies = tuple(copies)
-        self._memory = tuple(memory)  # what the addresses point to must live as long as they
+    Args:
+        program: what runs.
+        launches: for each call the kernel and its arguments.
+        copies: what is copied after them, to and from.
+        memory: what the arguments point to, which must live as long as they.
+    """
+
+    program: Program
+    launches: Sequence[tuple[int, Sequence[int]]]
+    copies: Sequence[tuple[Tensor, Tensor]]
+    memory: Sequence[Tensor]
 
     def __call__(self) -> None:
         """Run it."""
-        for launch in self._launches:
-            launch()
+        Runs([[self]])()
+
+
+class _Launch(ctypes.Structure):
+    _fields_ = [("call", ctypes.c_void_p), ("arguments", ctypes.c_void_p)]
+
+
+class _Share(ctypes.Structure):
+    _fields_ = [("launches", ctypes.c_void_p), ("count", ctypes.c_int64)]
+
+
+class _Work(ctypes.Structure):
+    _fields_ = [("shares", ctypes.c_void_p), ("count", ctypes.c_int64), ("next", ctypes.c_int64)]
+
+
+class Runs:
+    """Runs of one program in shares, which threads take from one another; all runs of a share are made by one thread, in order.
+
+    The threads are torch's own, so that they wait for no others: those are kept ready for some milliseconds after each of torch's
+    operations, and would keep a processor from any further thread. Other Python threads go on meanwhile.
+    """
+
+    def __init__(self, shares: Sequence[Sequence[Bound]]) -> None:
+        self._kept: list[Any] = [shares]  # what the addresses point to
+        self._copies = [copy for share in shares for bound in share for copy in bound.copies]
+        made = [
+            self._array(_Launch, [launch for bound in share for launch in self._launches(bound)]) for share in shares
+        ]
+        self._work = _Work(*self._array(_Share, made), 0)
+        run, work = shares[0][0].program.libraries[0].run, ctypes.byref(self._work)
+        team = _team() if len(shares) > 1 else None
+        self._run = functools.partial(team, run, work, len(shares), 0) if team else functools.partial(run, work)
+
+    def _launches(self, bound: Bound) -> Iterator[tuple[int | None, int]]:
+        for kernel, arguments in bound.launches:
+            call = ctypes.cast(bound.program.libraries[kernel].call, ctypes.c_void_p)
+            yield call.value, self._array(ctypes.c_void_p, arguments)[0]
+
+    def _array(self, kind: Any, values: Sequence[Any]) -> tuple[int, int]:
+        """Address and length of an array that lives as long as this object."""
+        array = (kind * len(values))(*values)
+        self._kept.append(array)
+        return ctypes.addressof(array), len(values)
+
+    def __call__(self) -> None:
+        """Make all runs."""
+        self._work.next = 0
+        self._run()
         for target, source in self._copies:
             target.copy_(source)
+
+
+@functools.cache
+def _team() -> Any | None:
+    """`GOMP_parallel` of the library that torch's threads belong to; None where torch was built with another kind of threads."""
+    try:
+        function = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    function.restype = None
+    return function
 
 
 def at_rows(shape: Sequence[int], rows: int) -> tuple[int, ...]:
@@ -245,11 +324,6 @@ def _check_span(sizes: Sequence[int], memory: int, offset: int, length: int) -> 
     """Whether these bytes lie inside a memory."""
     if not 0 <= memory < len(sizes) or min(offset, length) < 0 or offset + length > sizes[memory]:
         raise ValueError(f"{length} bytes from byte {offset} on are not in memory {memory}")
-
-
-def _pointer(address: int) -> Any:
-    """An argument that ctypes passes on as it is: half the cost of a `c_void_p`, and a call takes hundreds."""
-    return ctypes.byref(ctypes.c_char.from_address(address))
 
 
 def _bytes(tensor: Tensor) -> Tensor:

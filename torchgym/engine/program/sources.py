@@ -17,7 +17,7 @@ from torchgym.engine.program.build import OPTIONS
 from torchgym.files import hexdigest
 from torchgym.version import __version__
 
-FORMAT = 3  # of programs on disk
+FORMAT = 4  # of programs on disk
 _PACKAGE = Path(__file__).resolve().parents[2]
 _IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+(\.*)([\w.]*)[ \t]+import[ \t]*(\([^)]*\)|.*)|import[ \t]+(.*))", re.MULTILINE

@@ -151,7 +151,7 @@ def _read(folder: Path, name: str) -> Program | None:
         if (document["format"], document["name"]) != (FORMAT, name):
             raise _Damaged("it is another program")
         program = from_document(document, lambda digest: _checked_kernel(place, digest))
-        _ = program.functions
+        _ = program.libraries
     except (OSError, ValueError, TypeError, LookupError, AttributeError, MemoryError) as error:
         raise _Damaged(reason(error)) from error
     with suppress(OSError):
