@@ -84,7 +84,7 @@ def measured(case: Case, markets: int, args: Args) -> dict[str, object]:
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "2" if case == "threads" else "1", "OMP_WAIT_POLICY": "PASSIVE"},
+            env={**os.environ, "OMP_NUM_THREADS": "2" if case == "threads" else "1"},
         )
         if done.returncode:
             raise SystemExit(f"{case} failed:\n{done.stderr[-3000:]}")

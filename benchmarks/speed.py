@@ -8,15 +8,11 @@ Rows are added to a CSV file, a picture is drawn of the cases in which markets a
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-# Before torch is loaded: its idle threads would else spin for milliseconds on the processors that the markets' threads need.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import tyro
 from cases import CASES, bench

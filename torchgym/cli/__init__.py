@@ -35,8 +35,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 2 after an error that the arguments caused, reported in one line; 130 where Ctrl-C ended it; 141 where nobody reads the
         output. `audit` and `ladder` return 1 where a requirement is not met, so that scripts can notice it.
     """
-    # Before torch is loaded: its idle threads would else spin for milliseconds on the processors that the markets' threads need.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import rich  # noqa: F401
         import tyro  # noqa: F401
