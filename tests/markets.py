@@ -30,6 +30,7 @@ EVERYTHING = toy(
     num_sectors=2,
     ticks_per_action=2,
     execution="auction",
+    priority="time",
     mark="liquidation",
     action="sized",
     scaling="relative",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +29,8 @@ from torchgym.sim.state import MarketState
 
 f32, f64 = np.float32, np.float64
 Real = Any  # a numpy float32 or float64 scalar
-Levels = list[tuple[int, int, int]]  # (level, place, shares), better levels being lower numbers
+Level = tuple[int, int]  # distance from trading, and less than nothing by the order's age: lower ones trade first
+Levels = list[tuple[Level, int, int]]  # (level, place, shares)
 
 
 def one_by_one(function: Callable[[Tensor], Tensor]) -> Callable[[Real], Real]:
@@ -56,11 +57,18 @@ def sign(x: Any) -> int:
 
 @dataclass
 class Order:
-    """A limit order: whole points, shares (positive buys), and the tick at whose end it is gone."""
+    """A limit order: whole points, shares (positive buys), the tick at whose end it is gone, the tick it took its place at."""
 
     price: int
     size: int
     expiry: int
+    since: int = 0
+
+    def keeps_place(self, old: Order | None) -> bool:
+        """Whether the order that was there before stood at the same price and side, with no fewer shares."""
+        return (
+            old is not None and old.price == self.price and self.size * old.size > 0 and abs(self.size) <= abs(old.size)
+        )
 
 
 def pro_rata(sizes: list[int], share: int) -> list[int]:
@@ -88,8 +96,12 @@ def take(queue: Levels, wanted: int) -> dict[int, int]:
     return given
 
 
-def walk(band: int, book: dict[int, Order], shares: int, limit: int, mid_x2: int) -> SimpleNamespace:
+def walk(
+    band: int, book: dict[int, Order], shares: int, limit: int, mid_x2: int, now: int | None = None
+) -> SimpleNamespace:
     """A market-like order against the resting ones, each at its own limit, within the order's limit and the band.
+
+    Of one price older orders trade first, if there is a `now`.
 
     Returns filled (signed), paid (positive when bought), last_price (0 without a fill), and what each place gave.
     """
@@ -98,7 +110,7 @@ def walk(band: int, book: dict[int, Order], shares: int, limit: int, mid_x2: int
     for place, order in book.items():
         distance = (order.price - base) * side
         if order.size * side < 0 and order.price * side <= limit * side and distance <= band:
-            queue.append((distance, place, abs(order.size)))
+            queue.append(((distance, -age(order.since, now)), place, abs(order.size)))
     given = {place: shares for place, shares in take(queue, abs(shares)).items() if shares > 0}
     prices = [book[place].price * side for place in given]
     return SimpleNamespace(
@@ -109,11 +121,18 @@ def walk(band: int, book: dict[int, Order], shares: int, limit: int, mid_x2: int
     )
 
 
-def auction(band: int, orders: list[tuple[int, int]], mid_x2: int, coin: int) -> tuple[int, int, list[int]]:
+def age(since: int, now: int | None) -> int:
+    """Ticks, up to 64; nothing without a `now`."""
+    return 0 if now is None else min(now - since, 64)
+
+
+def auction(
+    band: int, orders: list[tuple[int, int]], mid_x2: int, coin: int, ages: list[int]
+) -> tuple[int, int, list[int]]:
     """Price, volume and signed fills of (limit, size) orders: every price of the band is tried.
 
     The largest volume wins, then the smallest imbalance, then the nearest to the mid (rounded up if the coin is 1). A limit
-    keener than the band is cut to it; one further from trading than the band waits.
+    keener than the band is cut to it; one further from trading than the band waits. Of one price older orders trade first.
     """
     base = mid_x2 // 2
     lowest, highest = base - band, base + band
@@ -133,9 +152,11 @@ def auction(band: int, orders: list[tuple[int, int]], mid_x2: int, coin: int) ->
     fills = [0] * len(orders)
     if volume == 0:
         return mid, 0, fills
-    for place, cut in take([(-limit, place, size) for limit, place, size in bids if limit >= price], volume).items():
+    buyers = [((-limit, -ages[place]), place, size) for limit, place, size in bids if limit >= price]
+    sellers = [((limit, -ages[place]), place, size) for limit, place, size in asks if limit <= price]
+    for place, cut in take(buyers, volume).items():
         fills[place] = cut
-    for place, cut in take([(limit, place, size) for limit, place, size in asks if limit <= price], volume).items():
+    for place, cut in take(sellers, volume).items():
         fills[place] = -cut
     return price, volume, fills
 
@@ -486,7 +507,7 @@ def learn(config: MarketConfig, maker: SimpleNamespace, signals: SimpleNamespace
         maker.expected[k] = blend(maker.expected[k], newest_weight(half_life), es)
 
 
-def quote(config: MarketConfig, symbol: SimpleNamespace, singles: int, delta: Real) -> None:
+def quote(config: MarketConfig, symbol: SimpleNamespace, singles: int, delta: Real, now: int) -> None:
     """Cancel and replace every maker's bid and ask; orders that a maker would now trade against are pulled before."""
     family, maker, count = config.population.maker, symbol.maker, config.population.maker.count
     bids, asks = [], []
@@ -502,8 +523,8 @@ def quote(config: MarketConfig, symbol: SimpleNamespace, singles: int, delta: Re
         asks.append(ask)
         buys = int(np.ceil(maker.size[i] * (1.0 - max(load, f64(0))) - 1e-3))
         sells = int(np.ceil(maker.size[i] * (1.0 + min(load, f64(0))) - 1e-3))
-        post(symbol.book, singles + i, Order(bid, buys, 2**40))
-        post(symbol.book, singles + count + i, Order(ask, -sells, 2**40))
+        post(symbol.book, singles + i, Order(bid, buys, 2**40, now))
+        post(symbol.book, singles + count + i, Order(ask, -sells, 2**40, now))
     for place in range(singles):
         order = symbol.book.get(place)
         if order and (order.price >= min(asks) if order.size > 0 else order.price <= max(bids)):
@@ -512,9 +533,9 @@ def quote(config: MarketConfig, symbol: SimpleNamespace, singles: int, delta: Re
 
 def post(book: dict[int, Order], place: int, order: Order) -> None:
     """Replace what was at this place; a price below one point, or no shares, is no order."""
-    book.pop(place, None)
+    old = book.pop(place, None)
     if order.price >= 1 and order.size != 0:
-        book[place] = order
+        book[place] = replace(order, since=old.since) if old and order.keeps_place(old) else order
 
 
 # --- value and news ------------------------------------------------------------------------------------------------------
@@ -711,7 +732,7 @@ class Market:
             heard = self.surprise(symbol, views[s], done[s])
             learn(config, symbol.maker, views[s], heard, symbol.value.public_move)
             symbol.book = {place: order for place, order in symbol.book.items() if order.expiry > now}
-            quote(config, symbol, len(self.families), views[s].maker_half_spread)
+            quote(config, symbol, len(self.families), views[s].maker_half_spread, self.date(now) or 0)
             measure(config, symbol, done[s])
         self.account.fees += fees
         self.account.learner_cash -= fees
@@ -719,6 +740,10 @@ class Market:
         self.account.turnover = turnover
         self.mark(now)
         self.tick_number = now
+
+    def date(self, now: int) -> int | None:
+        """The tick, where orders have dates."""
+        return now if self.config.priority == "time" else None
 
     def learner_walks(self, symbol: SimpleNamespace, action: int) -> SimpleNamespace:
         """The learner's order against the standing book; what is left of it waits for the auction."""
@@ -731,7 +756,7 @@ class Market:
             limit = int(np.ceil(f64(mid_x2) * (0.5 * (1.0 - config.collar))))
         quoted = {place: copy(order) for place, order in symbol.book.items() if place >= len(self.families)}
         goes_first = shares if config.execution == "book" else 0
-        walked = walk(config.band, symbol.book, goes_first, limit, mid_x2)
+        walked = walk(config.band, symbol.book, goes_first, limit, mid_x2, self.date(self.tick_number + 1))
         walked.prices = {place: symbol.book[place].price for place in walked.fills}
         for place, fill in walked.fills.items():
             symbol.book[place].size -= fill
@@ -763,17 +788,21 @@ class Market:
         for place, intent in enumerate(intents):
             if intent is not None and int(intent[1]) != 0:
                 price, size, life = intent
-                symbol.book[place] = Order(max(int(price), 1), int(size), now + int(life))
+                post(symbol.book, place, Order(max(int(price), 1), int(size), now + int(life), self.date(now) or 0))
                 done.fresh.add(place)
+        for place, order in done.quoted.items():
+            order.since = order.since if order.keeps_place(symbol.book.get(place)) else self.date(now) or 0
         symbol.book.update(done.quoted)
 
     def hold_auction(self, symbol: SimpleNamespace, done: SimpleNamespace, coin: int) -> None:
         """Everybody meets; the learner's remainder stands last."""
         slots = len(self.families) + 2 * self.config.population.maker.count
         orders = [(symbol.book[i].price, symbol.book[i].size) if i in symbol.book else (1, 0) for i in range(slots)]
+        now = self.date(self.tick_number + 1)
+        ages = [age(symbol.book[i].since, now) if i in symbol.book else 0 for i in range(slots)] + [0]
         orders.append((done.limit, done.remainder))
         done.mid_x2 = symbol.market_data.mids_x2[-1]
-        done.price, done.volume, done.fills = auction(self.config.band, orders, done.mid_x2, coin)
+        done.price, done.volume, done.fills = auction(self.config.band, orders, done.mid_x2, coin, ages)
         for place, fill in enumerate(done.fills[:-1]):
             if fill:
                 symbol.book[place].size -= fill
@@ -861,7 +890,8 @@ def plain(tensor: Tensor) -> Any:
 
 def columns(tree: Any, *place: int) -> SimpleNamespace:
     """A dataclass of tensors [N, ...] at one market, and there perhaps at one symbol."""
-    return SimpleNamespace(**{field.name: plain(getattr(tree, field.name)[place]) for field in fields(tree)})
+    tensors = {field.name: getattr(tree, field.name) for field in fields(tree)}
+    return SimpleNamespace(**{name: plain(leaf[place]) for name, leaf in tensors.items() if leaf is not None})
 
 
 def one_each(lists: SimpleNamespace) -> list[SimpleNamespace]:

@@ -927,8 +927,9 @@ def test_debug_looks_for_crossed_books(guarded: Market, monkeypatch: pytest.Monk
         toy(num_symbols=3, execution="auction", mark="liquidation"),
         toy(num_symbols=4, action="sized", ticks_per_action=2, borrow_ppb=10_000_000),
         toy(num_symbols=2, starting_shares=-50, mark="liquidation", borrow_ppb=1_000_000),
+        toy(num_symbols=2, priority="time", action="sized"),
     ],
-    ids=[*tg.PRESETS, "sealed", "short", "short from the start"],
+    ids=[*tg.PRESETS, "sealed", "short", "short from the start", "older first"],
 )
 def test_every_preset_keeps_the_rules(config: MarketConfig) -> None:
     guarded = opened(config, 2, debug=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -532,6 +533,82 @@ def test_unwinding_is_worth_what_the_walk_brings(markets: Standing) -> None:
 
 
 # --- large numbers -------------------------------------------------------------------------------------------------------
+
+
+def queues(rng: np.random.Generator, books: int, slots: int = 9) -> tuple[Book, Tensor, int]:
+    """Random books of one symbol, crossed or not, of few prices and ages, so that many orders share both; and the tick."""
+    shape, tick = (books, 1, slots), 100
+    price = MID + rng.integers(-4, 5, shape)
+    size = rng.integers(-6, 7, shape)
+    age = rng.choice([0, 0, 1, 2, 3, 63, 64, 65, 80], shape)
+    price, size, since = (torch.from_numpy(numbers.astype(np.int64)) for numbers in (price, size, tick - age))
+    return Book(price, size, torch.full_like(size, tick), since), torch.full((books,), tick), tick
+
+
+@pytest.mark.parametrize("books", [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_older_orders_first_as_a_matcher_with_lists_has_it(books: int) -> None:
+    """Price, then age, then pro rata: every fill of the auction and of the walk, against tests/reference.py."""
+    rng = np.random.default_rng(books)
+    book, ticks, now = queues(rng, books)
+    slots = book.size.shape[-1]
+    remainder, limit, coin, mid_x2, shares = (
+        torch.from_numpy(rng.integers(*bounds, (books, 1)))
+        for bounds in ((-9, 10), (MID - 4, MID + 5), (0, 2), (2 * MID - 2, 2 * MID + 3), (-20, 21))
+    )
+    age = matching.ages(book, ticks)
+    own = [numbers.unsqueeze(-1) for numbers in (remainder, limit)]
+    _, auction = matching.clear(with_slots(slots), book, *own, mid_x2, coin, age)
+    standing = dataclasses.replace(
+        book, size=book.size.abs() * torch.sign(MID - book.price)
+    )  # as a book is after an auction
+    after, walked = matching.execute(STRUCTURE, standing, shares, limit, torch.full_like(mid_x2, 2 * MID), age)
+    assert torch.equal(after.size, standing.size - walked.fills)
+    orders, quotes = (
+        torch.stack([one.price, one.size, one.expiry, one.since], -1)[:, 0].tolist() for one in (book, standing)
+    )
+    ages = torch.where(book.size != 0, torch.clamp(now - book.since, max=64), 0)[:, 0].tolist()
+    one = zip(*(numbers[:, 0].tolist() for numbers in (remainder, limit, coin, mid_x2, shares)), strict=True)
+    fills, taken = auction.fills[:, 0].tolist(), walked.fills[:, 0].tolist()
+    older = 0
+    for row, (rest, worst, toss, mid, wanted) in enumerate(one):
+        limits = [*((price, size) for price, size, _, _ in orders[row]), (worst, rest)]
+        assert reference.auction(BAND, limits, mid, toss, [*ages[row], 0])[2] == fills[row], row
+        older += reference.auction(BAND, limits, mid, toss, [0] * (slots + 1))[2] != fills[row]
+        resting = {at: reference.Order(*order) for at, order in enumerate(quotes[row]) if order[1] != 0}
+        given = reference.walk(BAND, resting, wanted, worst, 2 * MID, now).fills
+        assert [given.get(at, 0) for at in range(slots)] == taken[row], row
+    assert older > books / 50  # or ages would have made no difference
+
+
+def test_an_order_keeps_its_place_while_it_does_not_grow() -> None:
+    before, ticks, now = queues(np.random.default_rng(0), 500)
+    rng = np.random.default_rng(1)
+    new = {"price": rng.integers(-1, 2, before.size.shape), "size": rng.integers(-2, 3, before.size.shape)}
+    changed = {name: getattr(before, name) + torch.from_numpy(by) for name, by in new.items()}
+    book = matching.dated(dataclasses.replace(before, since=None, **changed), before, ticks)
+    columns = [before.price, before.size, book.price, book.size, before.since, book.since]
+    kept = 0
+    for price, size, new_price, new_size, since, dated in zip(*(x.flatten().tolist() for x in columns), strict=True):
+        smaller = 0 < new_size <= size or size <= new_size < 0
+        assert dated == (since if price == new_price and smaller else now)
+        kept += dated == since != now
+    assert kept > 200
+
+
+def test_who_is_in_front_is_never_filled_later() -> None:
+    """Of two orders alike but for their age, whatever else is in the book, the older one gets no fewer shares."""
+    book, ticks, _ = queues(np.random.default_rng(2), 5_000)
+    twins = {name: getattr(book, name).clone() for name in ("price", "size", "since")}
+    twins["price"][..., 1], twins["size"][..., 1] = twins["price"][..., 0], twins["size"][..., 0]
+    twins["since"][..., 0], twins["since"][..., 1] = 80, 90
+    book = dataclasses.replace(book, **twins)
+    nothing, mid_x2 = torch.zeros_like(book.size[..., :1]), torch.full_like(book.size[..., 0], 2 * MID)
+    age = matching.ages(book, ticks)
+    slots = book.size.shape[-1]
+    _, auction = matching.clear(with_slots(slots), book, nothing, nothing + MID, mid_x2, nothing[..., 0], age)
+    front, behind = auction.fills[..., 0].abs(), auction.fills[..., 1].abs()
+    assert (front >= behind).all() and ((front > 0) & (behind == 0)).any()
+    assert ((behind == 0) | (front == book.size[..., 0].abs())).all()
 
 
 def partition(rng: np.random.Generator, total: int, parts: int) -> list[int]:

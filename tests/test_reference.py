@@ -146,6 +146,17 @@ def test_default_traders(action: str, execution: str, mark: str, symbols: int) -
     finish(run(warm_pair("default", symbols, 1, action=action, execution=execution, mark=mark), 30))
 
 
+@pytest.mark.parametrize(("name", "symbols", "execution"), [("toy", 2, "book"), ("default", 1, "auction")])
+def test_older_orders_first(name: str, symbols: int, execution: str) -> None:
+    """From the opening on, so that every place in the queue is one that the market itself gave."""
+    config = preset(name, num_symbols=symbols, priority="time", execution=execution, action="sized")
+    pair = open_pair(config, 1, seed=3)
+    finish(run(pair, config.warmup_ticks + 30))
+    since = pair.state.book.since
+    assert since is not None and since.max() == 30 and since[pair.state.book.size != 0].unique().numel() > 0
+    assert ((since < 28) & (pair.state.book.size != 0)).any()  # some have stood for a while
+
+
 @pytest.mark.parametrize("name", sorted(set(PRESETS) - {"toy", "default"}))
 def test_other_presets(name: str) -> None:
     finish(run(open_pair(preset(name), 1, seed=7), 40))

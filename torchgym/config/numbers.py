@@ -182,6 +182,7 @@ class Structure:
     warmup_ticks: int
     band: int
     execution: str
+    priority: str
     mark: str
     action: str
     features: str
@@ -234,7 +235,7 @@ def structure(config: Any) -> Structure:
             families[name] = slice(begin, begin + family.count)
             begin += family.count
     families["maker"] = slice(begin, begin + config.population.maker.count)
-    names = (*config.STRUCTURE, "execution", "mark", "action", "features", "scaling", "information")
+    names = (*config.STRUCTURE, "execution", "priority", "mark", "action", "features", "scaling", "information")
     return Structure(
         **{name: getattr(config, name) for name in names},
         rewards=tuple(sorted(config.reward)) if isinstance(config.reward, Mapping) else (config.reward,),

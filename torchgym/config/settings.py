@@ -99,6 +99,8 @@ class MarketConfig:
     collar: Annotated[float, Within(0.0, 0.5)] = 0.01  # the learner never pays further than this from the mid
     # "book": the learner's order meets the standing book first; "auction": sealed bid.
     execution: Literal["book", "auction"] = "book"
+    # Orders of one price, where not all of them trade: shared by size alone, or older ones first.
+    priority: Literal["pro_rata", "time"] = "pro_rata"
     mark: Literal["mid", "liquidation"] = "mid"  # equity is marked at the mid, or at what walking the book would bring
     # Equity (points x shares) at or below which the learner is ruined.
     maintenance: Annotated[int, Within(-_MAX_CASH, _MAX_CASH)] = 0

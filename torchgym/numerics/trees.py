@@ -1,6 +1,7 @@
 """Trees of tensors: nested dataclasses and dicts whose leaves are tensors that begin with the batch.
 
-A field of another kind is passed on as it is: names, sizes, and other things that are the same for the whole batch.
+A field of another kind is passed on as it is: names, sizes, and other things that are the same for the whole batch. A field that
+is None has no leaves.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def _children(tree: object) -> list[tuple[str, Any]]:
     if isinstance(tree, dict):
         return list(tree.items())
     fields = dataclasses.fields(cast(Any, tree))
-    return [(entry.name, getattr(tree, entry.name)) for entry in fields if not entry.metadata.get("static")]
+    children = ((entry.name, getattr(tree, entry.name)) for entry in fields if not entry.metadata.get("static"))
+    return [(name, child) for name, child in children if child is not None]
 
 
 def _child(tree: object, key: str) -> Any:

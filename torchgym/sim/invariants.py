@@ -80,6 +80,8 @@ def standing(structure: Structure, params: Params, state: MarketState) -> dict[s
         "realised profit and basis explain the learners' cash": own.cash
         == cash + endowment + own.realized - own.basis.sum(-2),
     }
+    if book.since is not None:
+        rules["orders took their places in the past"] = book.since <= clock.tick[:, None, None]
     if structure.mark == "mid":
         worth = (own.shares * market_data.mids_x2[..., -1:]).sum(-2)
         rules["equity is cash and shares at the mid"] = own.equity_x2 == 2 * own.cash + worth

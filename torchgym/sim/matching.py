@@ -19,19 +19,23 @@ from torchgym.config import Structure
 from torchgym.sim.state import Auction, Book, Execution
 
 _FAR = 1.0e6  # beyond every band
+_OLD = 64  # ticks; orders older than that are of one age
 
 
-def execute(structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor) -> tuple[Book, Execution]:
+def execute(
+    structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor, age: Tensor | None = None
+) -> tuple[Book, Execution]:
     """The learner's order against the resting orders it saw, level by level, each fill at the resting order's own limit.
 
-    Levels better than the last one reached fill whole; that one is shared pro rata by cumulative floors. What the book
-    within the limit (and the band) cannot fill is left as `remainder`.
+    Levels better than the last one reached fill whole; that one is shared pro rata by cumulative floors, among the oldest that
+    it reaches. What the book within the limit (and the band) cannot fill is left as `remainder`.
 
     Args:
         book: the standing book, [N, S, K].
         shares: [N, S] int64, positive buys; 0 does nothing.
         limit: [N, S] int64 points, the worst price accepted.
         mid_x2: [N, S] int64 half points.
+        age: [N, S, K] float32 ticks, from `ages`; None gives no priority to age.
 
     Returns:
         The book without the shares taken, and the execution; its entries of a learner are [N, S].
@@ -57,7 +61,7 @@ def execute(structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid
     worst = torch.where(climb <= level, climb, -_FAR).amax(-1, keepdim=True)
 
     filled = (whole + need).to(torch.int64) * side
-    fills = (better + _pro_rata(marginal, need, available)).to(torch.int64) * -side
+    fills = (better + _shared(marginal, need, available, age)).to(torch.int64) * -side
     execution = Execution(
         filled=filled.squeeze(-1),
         paid=-(fills * book.price).sum(-1),
@@ -69,7 +73,9 @@ def execute(structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid
     return replace(book, size=book.size - fills), execution
 
 
-def defer(structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor) -> tuple[Book, Execution]:
+def defer(
+    structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor, age: Tensor | None = None
+) -> tuple[Book, Execution]:
     """The sealed-auction variant: nothing is executed now, the whole order goes to the auction."""
     nothing = torch.zeros_like(shares)
     execution = Execution(
@@ -106,10 +112,10 @@ def take(
         place = (torch.arange(learners, device=by.device) + by.unsqueeze(-1)) % learners
         return values.gather(-1, place.unsqueeze(1).expand(values.shape))
 
-    shares_in_turn, limits_in_turn = rotated(shares, tick), rotated(limit, tick)
+    shares_in_turn, limits_in_turn, age = rotated(shares, tick), rotated(limit, tick), ages(book, tick)
     executions = []
     for at in range(learners):
-        book, execution = execute_one(structure, book, shares_in_turn[..., at], limits_in_turn[..., at], mid_x2)
+        book, execution = execute_one(structure, book, shares_in_turn[..., at], limits_in_turn[..., at], mid_x2, age)
         executions.append(execution)
     fills, last_price = executions[0].fills, executions[0].last_price
     for execution in executions[1:]:
@@ -123,13 +129,20 @@ def take(
 
 
 def clear(
-    structure: Structure, book: Book, remainder: Tensor, limit: Tensor, mid_x2: Tensor, coin: Tensor
+    structure: Structure,
+    book: Book,
+    remainder: Tensor,
+    limit: Tensor,
+    mid_x2: Tensor,
+    coin: Tensor,
+    age: Tensor | None = None,
 ) -> tuple[Book, Auction]:
     """Call auction: one price per symbol that trades the most shares, every limit respected.
 
     Among the prices with the largest volume the smallest imbalance wins, then the nearest to the mid; a mid between two
     points is rounded by the coin. Orders better than the worst price that still trades fill whole, on either side; at that
-    price the shares are cut pro rata by cumulative floors, so shares bought equal shares sold exactly.
+    price the shares are cut pro rata by cumulative floors, among the oldest that trade there, so shares bought equal shares sold
+    exactly.
 
     The excess of bids over asks falls with the price: an order lowers it by its shares right after one price, its step, which
     is the limit of a bid and the point before the limit of an ask. Bisection finds the last price u with excess >= 0. Up to u
@@ -142,14 +155,17 @@ def clear(
         limit: [N, S, L] int64 points of these orders.
         mid_x2: [N, S] int64 half points.
         coin: [N, S] int64, 0 or 1.
+        age: [N, S, K] float32 ticks, from `ages`; None gives no priority to age. The learners' orders have none.
 
     Returns:
         The uncrossed book, limits keener than the band cut to it; and the auction (fills of the K slots and the learners).
 
     Invariants: fills sum to zero; no other price trades more; nobody trades beyond a limit; best bid < best ask afterwards.
 
-    Source: Budish, Cramton and Shim (2015), section VII; exchange rules for opening auctions.
+    Source: Budish, Cramton and Shim (2015), section VII, orders of earlier auctions first; exchange rules for opening auctions.
     """
+    if age is not None:
+        age = torch.cat([age, torch.zeros_like(remainder, dtype=torch.float32)], dim=-1)
     base = (mid_x2 >> 1).unsqueeze(-1)
     step, bids, asks = _steps(structure, book, remainder=remainder, limit=limit, base=base)
 
@@ -159,7 +175,7 @@ def clear(
     low = torch.full_like(step[..., :1], -structure.band - 1.0)
     low = _stored(torch.clamp(_last(enough, low=low, span=2 * structure.band + 1), max=float(structure.band)))
     mid = ((mid_x2 & 1) * coin).to(torch.float32).unsqueeze(-1)
-    price, volume, fills = _trade(step, bids, asks, low=low, mid=mid)
+    price, volume, fills = _trade(step, bids, asks, low=low, mid=mid, age=age)
     auction = Auction(
         price=(base + price.to(torch.int64)).squeeze(-1),
         volume=volume.to(torch.int64).squeeze(-1),
@@ -188,12 +204,15 @@ def _steps(
     return _stored(torch.clamp(step, first, last)), _stored(bids), _stored(asks)
 
 
-def _trade(step: Tensor, bids: Tensor, asks: Tensor, *, low: Tensor, mid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _trade(
+    step: Tensor, bids: Tensor, asks: Tensor, *, low: Tensor, mid: Tensor, age: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Price (an offset from the base) and volume, [N, S, 1], and fills [N, S, K + L], all float32.
 
     Args:
         low: [N, S, 1], the last level with an excess >= 0: u of `clear`.
         mid: [N, S, 1], 0 or 1.
+        age: [N, S, K + L], or None.
     """
     asks_low = -(asks * (step < low)).sum(-1, keepdim=True)
     asks_at = -(asks * (step == low)).sum(-1, keepdim=True)
@@ -215,7 +234,7 @@ def _trade(step: Tensor, bids: Tensor, asks: Tensor, *, low: Tensor, mid: Tensor
     longer = _stored(torch.where(upper, -1.0, 1.0))
     marginal = torch.clamp((bids + asks) * longer, min=0.0) * (step == low)
     share = volume - torch.where(upper, asks_low, bids_high)
-    cut = _pro_rata(marginal, share, torch.where(upper, asks_at, bids_at)) * longer
+    cut = _shared(marginal, share, torch.where(upper, asks_at, bids_at), age) * longer
     return price, volume, torch.where(step == low, cut, torch.where(step > low, bids, asks))
 
 
@@ -228,6 +247,26 @@ def _last(holds: Callable[[Tensor], Tensor], *, low: Tensor, span: int) -> Tenso
         level = low + float(2**power)
         low = torch.where(holds(level), level, low)
     return low
+
+
+def ages(book: Book, tick: Tensor) -> Tensor | None:
+    """How long orders have had their places by the tick [N] int64: [N, S, K] float32, 64 at most; None where age is nothing."""
+    if book.since is None:
+        return None
+    return _stored(torch.clamp(tick[:, None, None] - book.since, max=_OLD).to(torch.float32))
+
+
+def _shared(sizes: Tensor, share: Tensor, total: Tensor, age: Tensor | None) -> Tensor:
+    """Cut `sizes` [N, S, K] down to `share` of `total` [N, S, 1]: older orders whole, those of the last age reached pro rata."""
+    if age is None:
+        return _pro_rata(sizes, share, total)
+
+    def enough(level: Tensor) -> Tensor:
+        return (sizes * (age >= level)).sum(-1, keepdim=True) >= share
+
+    level = _stored(_last(enough, low=torch.zeros_like(share), span=_OLD))
+    older, same = sizes * (age > level), sizes * (age == level)
+    return older + _pro_rata(same, share - older.sum(-1, keepdim=True), same.sum(-1, keepdim=True))
 
 
 def _pro_rata(sizes: Tensor, share: Tensor, total: Tensor) -> Tensor:
@@ -276,6 +315,21 @@ def replace_orders(book: Book, price: Tensor, size: Tensor, expiry: Tensor) -> B
         return torch.cat([torch.where(acts, new, old[..., :count]), old[..., count:]], dim=-1)
 
     return Book(price=put(book.price, price), size=put(book.size, size), expiry=put(book.expiry, expiry))
+
+
+def dated(book: Book, before: Book, tick: Tensor) -> Book:
+    """When orders took their places: they keep them while price and side stand and the size does not grow. tick [N] int64.
+
+    Args:
+        book: with new orders in it.
+        before: the same without; where it has no dates there are none.
+
+    Source: the rules of exchanges for amended orders.
+    """
+    if before.since is None:
+        return book
+    stands = (book.price == before.price) & (book.size * before.size > 0) & (book.size.abs() <= before.size.abs())
+    return replace(book, since=torch.where(stands, before.since, tick[:, None, None]))
 
 
 def expire(book: Book, tick: Tensor) -> Book:

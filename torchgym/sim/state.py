@@ -54,6 +54,9 @@ class Book:
     price: Tensor  # [N, S, K] int64 points
     size: Tensor  # [N, S, K] int64 shares, positive bids, negative asks
     expiry: Tensor  # [N, S, K] int64: gone at the end of this tick
+    since: Tensor | None = (
+        None  # [N, S, K] int64: the tick at which it took its place; None where age gives no priority
+    )
 
 
 @dataclass

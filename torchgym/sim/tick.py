@@ -55,13 +55,13 @@ def tick(
     signals = read_signals(params, state)
 
     shares, limit = actions.orders(structure, params, state, action)
-    book, execution = matching.take(structure, state.book, shares, limit, mid_x2, now)
-    _tell(watch, "execute", state=state, book=book, execution=execution)
+    taken, execution = matching.take(structure, state.book, shares, limit, mid_x2, now)
+    _tell(watch, "execute", state=state, book=taken, execution=execution)
 
     orders, memories = traders.decide(structure, params, state, signals=signals, noise=draws)
-    book = _submit(book, orders, now)
-    book = traders.renew(structure, book, state.book)
-    book, auction = matching.clear(structure, book, execution.remainder, limit, mid_x2, draws.coin)
+    book = matching.dated(traders.renew(structure, _submit(taken, orders, now), state.book), taken, now)
+    age = matching.ages(book, now)
+    book, auction = matching.clear(structure, book, execution.remainder, limit, mid_x2, draws.coin, age)
     _tell(watch, "clear", state=state, book=book, auction=auction)
 
     owned, ledger = accounts.settle(
@@ -91,7 +91,9 @@ def tick(
         mid_x2=mid_x2,
         public_move=value.public_move,
     )
-    book = traders.quote(structure, params, memories, signals, owned.shares, matching.expire(book, now))
+    standing = matching.expire(book, now)
+    book = traders.quote(structure, params, memories, signals, owned.shares, standing)
+    book = matching.dated(book, standing, now)
     _tell(watch, "quote", state=state, book=book)
 
     data = market_data.measure(
@@ -155,7 +157,9 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
     reference = memories["maker"].reference
 
     empty = torch.zeros((*shares.shape[:2], structure.slots), dtype=torch.int64, device=shares.device)
-    book = Book(price=empty + 1, size=empty, expiry=empty.clone())
+    tick = torch.zeros_like(seed) - structure.warmup_ticks
+    since = None if structure.priority == "pro_rata" else empty + tick[:, None, None]
+    book = Book(price=empty + 1, size=empty, expiry=empty.clone(), since=since)
     owned, ledger = accounts.start(structure, params, shares)
     equity_x2 = ledger.equity_x2
     nothing = torch.zeros_like(equity_x2, dtype=torch.float64)
@@ -163,7 +167,7 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
         clock=Clock(
             seed=seed,
             episode=episode,
-            tick=torch.zeros_like(seed) - structure.warmup_ticks,
+            tick=tick,
             last=params.max_ticks[:, 0].clone(),
             key=key,
         ),
@@ -177,7 +181,8 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
             peak_x2=equity_x2.clone(), drawdown=nothing, mean_return=nothing.clone(), mean_square=nothing.clone()
         ),
     )
-    book = traders.quote(structure, params, memories, read_signals(params, state), shares, book)
+    quoted = traders.quote(structure, params, memories, read_signals(params, state), shares, book)
+    book = matching.dated(quoted, book, tick)
     data = market_data.start(params, book, reference, variance)
     mid_x2 = data.mids_x2[..., -1]
     ledger = accounts.appraise(ledger, mid_x2, _liquidation(structure, ledger.shares, book, mid_x2))
