@@ -19,7 +19,7 @@ LAYERS = (
     ("config",),
     ("numerics",),
     ("sim.state",),
-    ("sim.noise", "engine.program"),
+    ("sim.noise", "sim.derived", "engine.program"),
     ("sim.params",),
     (
         "sim.fundamental",
