@@ -1,4 +1,4 @@
-"""The twelve cases: what is measured, how, and the bounds it is held to.
+"""The thirteen cases: what is measured, how, and the bounds it is held to.
 
 All cases of throughput step warmed-up markets with random actions that were drawn beforehand, and do not count the time to
 compile. A step is a whole one: all traders, all features, the reward.
@@ -25,6 +25,7 @@ from torchgym.config import MarketConfig, structure
 from torchgym.engine import Market
 from torchgym.envs.gymnasium import TradingEnv
 from torchgym.numerics.trees import clone
+from torchgym.visual.rendering import KEEP
 
 _COLLECTED = 32  # steps that a collector hands over at once
 _SETTLING = 3  # steps of staggered episodes before the clock runs
@@ -42,8 +43,15 @@ def one_eager(lab: Lab) -> list[Result]:
 
 
 def _one(lab: Lab, compiled: bool) -> list[Result]:
+    env, step = _playing(lab, compiled)
+    (timing,) = lab.time(step)
+    return [result("steps", "steps/s", timing.rates, env.market, timing)]
+
+
+def _playing(lab: Lab, compiled: bool, **how: Any) -> tuple[TradingEnv, Callable[[], None]]:
+    """One market, open, and what takes a step in it; an episode that ends is reset."""
     with lab.opening(1):
-        env = TradingEnv(lab.config, seed=0, device=lab.device, compile=compiled)
+        env = TradingEnv(lab.config, seed=0, device=lab.device, compile=compiled, **how)
         env.reset()
     turn = itertools.cycle(drawn_actions(lab.config, 1).flatten().numpy())
 
@@ -52,8 +60,7 @@ def _one(lab: Lab, compiled: bool) -> list[Result]:
         if terminated or truncated:
             env.reset()
 
-    (timing,) = lab.time(step)
-    return [result("steps", "steps/s", timing.rates, env.market, timing)]
+    return env, step
 
 
 def few(lab: Lab) -> list[Result]:
@@ -144,6 +151,15 @@ def copying(lab: Lab) -> list[Result]:
     ratios = [step / copy for step, copy in zip(stepped.costs, copied.costs, strict=True)]
     ratio = result("step over copy", "copies", ratios, market, stepped, copied)
     return [ratio, cost(copied, market, "copy of the state")]
+
+
+def pictures(lab: Lab) -> list[Result]:
+    """Milliseconds for a step of one market and its frame, `render_mode="rgb_array"`; once the picture shows all it can hold."""
+    env, step = _playing(lab, lab.settings.compile, render_mode="rgb_array")
+    for _ in range(min(KEEP, lab.config.max_ticks // 2)):
+        step()
+    (timing,) = lab.time(lambda: (step(), env.render()))
+    return [result("step and frame", "ms", [1e3 * cost for cost in timing.costs], env.market, timing)]
 
 
 def growing_batches(lab: Lab) -> list[Result]:
@@ -249,6 +265,7 @@ CASES: dict[int, Case] = {
     10: Case("first step", fresh.start, {"cold": at_most(60.0), "warm": at_most(5.0)}),
     11: Case("memory", fresh.memory, {"growth": at_most(1.0)}),
     12: Case("the floor", copying, {"step over copy": at_most(4.0)}),
+    13: Case("pictures", pictures, {"step and frame": at_most(15.0)}, alone=True),
 }
 
 

@@ -1,4 +1,4 @@
-"""How fast markets are on this machine: twelve cases with targets, noise warnings and ratios to the commit measured before.
+"""How fast markets are on this machine: thirteen cases with targets, noise warnings and ratios to the commit measured before.
 
     python benchmarks/speed.py                    # under ten minutes
     python benchmarks/speed.py --cases 4 12

@@ -145,7 +145,7 @@ def test_progress_is_told_by_case() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cases": (4, 13)}, r"cases\[1\] must be an integer <= 12, got 13"),
+        ({"cases": (4, 14)}, r"cases\[1\] must be an integer <= 13, got 14"),
         ({"cases": ()}, "cases must have at least one entry, got none"),
         ({"seconds": 0.0}, r"seconds must be a finite number in \[1e-06, 86400.0\], got 0.0"),
         ({"repeats": 0}, "repeats must be an integer >= 1, got 0"),
@@ -476,7 +476,7 @@ def test_rows_go_to_the_committed_table_unless_another_is_named() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cases", "4", "13"], "cases[1] must be an integer <= 12, got 13"),
+        (["--cases", "4", "14"], "cases[1] must be an integer <= 13, got 14"),
         (["--seconds", "0"], "seconds must be a finite number in [1e-06, 86400.0], got 0.0"),
         (["--preset", "nope"], "unknown preset 'nope': choose one of default"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import types
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -19,8 +20,10 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from markets import opened, toy
 
+import torchgym
 from torchgym.engine import levels
 from torchgym.envs.gymnasium import TradingEnv
+from torchgym.envs.vector import TradingVectorEnv
 from torchgym.visual.rendering import MODES, History, Screen, text
 from torchgym.visual.rendering.history import newcomers
 from torchgym.visual.rendering.text import WIDTH
@@ -284,16 +287,21 @@ def test_the_time_axis_is_not_longer_than_the_episode(max_ticks: int, shown: int
 def test_no_words_of_the_picture_overlap(settings: dict[str, Any], plt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made = played("rgb_array", [2, 0] * 4, max_ticks=8, **settings)
     drawn: list[Any] = []
-    draw = plt.Text.draw
 
-    def remember(words: Any, renderer: Any) -> None:
-        if words.get_visible() and words.get_text().strip():
-            drawn.append(words)
-        draw(words, renderer)
+    def remembering(kind: Any) -> None:
+        draw = kind.draw
+
+        def remember(words: Any, renderer: Any) -> None:
+            if words.get_visible() and words.get_text().strip():
+                drawn.append(words)
+            draw(words, renderer)
+
+        monkeypatch.setattr(kind, "draw", remember)
 
     picture = importlib.import_module("torchgym.visual.rendering.picture").Picture(made.config)
     picture.update(made._screen.history, made.market.live)
-    monkeypatch.setattr(plt.Text, "draw", remember)
+    for kind in (plt.Text, type(picture._account)):
+        remembering(kind)
     picture.frame()
     boxes = {words: words.get_window_extent() for words in drawn}
     assert {"asks", "price", "mid", "drawdown", "Tick 8 of 8: time is up"} <= {words.get_text() for words in drawn}
@@ -507,7 +515,134 @@ def test_a_copy_shows_what_happens_to_itself(mode: str, moment: str, way: Any, s
     made.close()
 
 
+class Clip:
+    """Takes what a recorder would have moviepy encode."""
+
+    made: list["Clip"] = []
+
+    def __init__(self, frames: list[Any], fps: int) -> None:
+        self.frames, self.fps = list(frames), fps
+        self.made.append(self)
+
+    def write_videofile(self, path: str, **how: Any) -> None:
+        self.path = path
+
+
+@pytest.fixture
+def clips(monkeypatch: pytest.MonkeyPatch) -> list[Clip]:
+    """The videos that the recorders make, with a stand-in for moviepy, which brings an encoder of many megabytes."""
+    module: Any = types.ModuleType("moviepy.video.io.ImageSequenceClip")
+    module.ImageSequenceClip = Clip
+    for name in ("moviepy", "moviepy.video", "moviepy.video.io"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(Clip, "made", [])
+    return Clip.made
+
+
+def film(single: TradingEnv, seeds: dict[int, int | None], steps: int) -> list[Any]:
+    """Frames of a single market that buys; it is reset after so many steps, with such seeds."""
+    frames = []
+    for step in range(steps + 1):
+        if step in seeds:
+            single.reset(seed=seeds[step])
+        else:
+            single.step(2)
+        frames.append(single.render())
+    return frames
+
+
+@pytest.mark.parametrize(("first_only", "width"), [(True, 960), (False, 1920)])
+def test_gymnasiums_recorder_films_a_batch(first_only: bool, width: int, plt: Any, clips: Any, tmp_path: Any) -> None:
+    made = gymnasium.make_vec(
+        "torchgym/Trading-v0",
+        num_envs=2,
+        vectorization_mode="vector_entry_point",
+        **{"preset": "toy", "max_ticks": 3, "render_mode": "rgb_array"},
+    )
+    recorder = gymnasium.wrappers.vector.RecordVideo(
+        made, str(tmp_path / "new"), record_first_only=first_only, step_trigger=lambda step: False, video_length=5
+    )
+    recorder.start_recording("whole")
+    recorder.reset(seed=3)
+    for _ in range(5):
+        recorder.step(np.array([2, 1]))
+    recorder.close()
+    (clip,) = clips
+    assert (clip.fps, len(clip.frames)) == (20, 6)
+    expected = film(env("rgb_array", max_ticks=3), {0: 3, 4: None}, 5)
+    for frame, alone in zip(clip.frames, expected, strict=True):
+        assert frame.shape == (720, width, 3)
+        np.testing.assert_array_equal(frame[:, :960], alone)
+        assert not frame[:, 960:].any()  # the other market is not drawn
+
+
+def test_stable_baselines3s_recorder_films_a_batch(plt: Any, clips: Any, tmp_path: Any) -> None:
+    vec_env = pytest.importorskip("stable_baselines3.common.vec_env")
+    how: Any = {"preset": "toy", "seed": 3, "max_ticks": 3, "render_mode": "rgb_array"}
+    made, alone = torchgym.SB3VecEnv(num_envs=2, **how), torchgym.SB3VecEnv(num_envs=1, **how)
+    monitored = vec_env.VecMonitor(made)
+    recorder = vec_env.VecVideoRecorder(monitored, str(tmp_path), lambda step: step == 0, video_length=4)
+    recorder.reset()
+    alone.reset()
+    expected = [alone.render()]
+    for _ in range(4):  # the third ends the first episode and opens the second
+        recorder.step(np.array([2, 1]))
+        alone.step(np.array([2]))
+        expected.append(alone.render())
+    (clip,) = clips
+    assert (clip.fps, len(clip.frames)) == (20, 5)
+    np.testing.assert_array_equal(clip.frames[:3], film(env("rgb_array", max_ticks=3), {0: 3}, 2))
+    for frame, other in zip(clip.frames, expected, strict=True):
+        np.testing.assert_array_equal(frame, other)
+    for way in (made.render, lambda: made.render("rgb_array"), lambda: made.env_method("render")[1]):
+        np.testing.assert_array_equal(way(), frame)
+    with pytest.warns(UserWarning, match="has to be the same as the environment render mode"):
+        assert made.render("ansi") is None
+    recorder.close()
+
+
+def test_a_batch_of_stable_baselines3_is_drawn_as_it_was_made_to_be(screen: Any) -> None:
+    pytest.importorskip("stable_baselines3")
+    how: Any = {"preset": "toy", "num_envs": 2, "num_symbols": 2}
+    with pytest.warns(UserWarning, match="no `render_mode` was passed"):
+        assert torchgym.SB3VecEnv(**how).render() is None
+    made = torchgym.SB3VecEnv(**how, render_mode="ansi", render_symbol=1)
+    with pytest.raises(RuntimeError, match="reset"):
+        made.render()
+    made.reset()
+    assert "symbol 1 of 0 to 1" in made.render()
+    made = torchgym.SB3VecEnv(**how, render_mode="human")
+    made.reset()
+    (number,) = screen.get_fignums()
+    made.step(np.array([[2, 1], [1, 1]]))
+    assert made.render() is None and made.render("human") is None
+    assert screen.figure(number).canvas.draws == 2
+    made.close()
+    assert screen.get_fignums() == []
+
+
+def test_a_batch_of_gymnasium_is_drawn_as_it_was_made_to_be(screen: Any) -> None:
+    how: Any = {"preset": "toy", "num_envs": 3}
+    with pytest.warns(UserWarning, match=r"render\(\) draws nothing without a render_mode"):
+        assert TradingVectorEnv(**how).render() is None
+    made = TradingVectorEnv(**how, render_mode="ansi")
+    with pytest.raises(ResetNeeded, match=r"call reset\(\) before render\(\)"):
+        made.render()
+    made.reset(seed=4)
+    assert made.render() == made.call("render") == (made.render()[0], "", "")
+    made = TradingVectorEnv(**how, render_mode="human")
+    made.reset()
+    made.step([2, 1, 1])
+    made.reset(options={"reset_mask": np.array([False, True, False])})  # the first market stands where it stood
+    assert made.render() is None and made.call("render") == (None,) * 3
+    assert [row.tick for row in made._screen.history.rows] == [0, 1]
+    assert len(screen.get_fignums()) == 1
+    made.close()
+    assert screen.get_fignums() == []
+
+
 def test_without_a_mode_nothing_is_kept() -> None:
-    assert played(None)._screen is None
+    assert not played(None)._screen.history.rows
     with pytest.raises(ValueError, match="unknown render_mode 'loud'"):
         Screen(toy(), "loud")

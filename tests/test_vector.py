@@ -74,11 +74,14 @@ SCRIPTS: dict[AutoresetMode, tuple[dict[str, Any], list[Call]]] = {
 
 
 def play(env: VectorEnv, calls: list[Call]) -> list[Any]:
+    """What each call returns and, with a render mode, what the first market looks like afterwards."""
     played = []
     for name, arguments in calls:
         if arguments.get("options"):
             arguments = {**arguments, "options": dict(arguments["options"])}  # SyncVectorEnv takes the mask out of it
         played.append(getattr(env, name)(**arguments))
+        if env.render_mode is not None:
+            played[-1] += env.render()[:1]
     return played
 
 
@@ -107,22 +110,19 @@ def assert_same(one: Any, other: Any, where: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_it_equals_single_environments_side_by_side(mode: AutoresetMode) -> None:
     settings, calls = SCRIPTS[mode]
+    settings = {**settings, "render_mode": "ansi"}
     batch = TradingVectorEnv(FRAGILE, num_envs=3, autoreset_mode=mode, **settings)
     single = SyncVectorEnv([partial(TradingEnv, FRAGILE, **settings)] * 3, autoreset_mode=mode)
     for name in ("observation_space", "single_observation_space", "action_space", "single_action_space"):
         assert getattr(batch, name) == getattr(single, name)
-    assert batch.metadata == {  # it draws nothing, whatever a single one does
-        "render_modes": [],
-        "autoreset_mode": mode,
-        "information": single.metadata["information"],
-    }
-    assert single.metadata["autoreset_mode"] == mode
+    assert batch.metadata == single.metadata
+    assert batch.metadata["autoreset_mode"] == mode
     ours, theirs = play(batch, calls), play(single, calls)
     for index, (call, one, other) in enumerate(zip(calls, ours, theirs, strict=True)):
         assert_same(one, other, f"call {index}, {call[0]}:")
-    ended = [result[2].tolist() for result in ours if len(result) == 5]
+    ended = [result[2].tolist() for result in ours if len(result) == 6]
     assert [True, False, False] in ended, "no row was ruined alone, so the script shows little"
-    assert [False, True, True] in [result[3].tolist() for result in ours if len(result) == 5]
+    assert [False, True, True] in [result[3].tolist() for result in ours if len(result) == 6]
 
 
 @pytest.mark.parametrize("seed", [4, None])
@@ -219,7 +219,7 @@ def test_without_autoreset_an_ended_episode_is_not_stepped() -> None:
             {"autoreset_mode": "Never"},
             "unknown autoreset_mode 'Never': choose one of 'NextStep', 'SameStep', 'Disabled'",
         ),
-        ({"render_mode": "human"}, "render_mode must be None"),
+        ({"render_mode": "paper"}, "unknown render_mode 'paper': choose one of human, rgb_array, ansi, or None"),
         ({"seed": -1}, "got -1"),
     ],
     ids=str,

@@ -22,7 +22,7 @@ from torchgym.readout import features
 from torchgym.readout.entries import account_names
 from torchgym.sim import actions
 from torchgym.sim.actions import Box, Choices
-from torchgym.visual.rendering import MODES, Frame, Screen
+from torchgym.visual.rendering import METADATA, Frame, Screen
 
 Observation = npt.NDArray[np.float64]
 
@@ -71,7 +71,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
     ((54,), 1, [10])
     """
 
-    metadata: dict[str, Any] = {"render_modes": list(MODES), "render_fps": 20}
+    metadata: dict[str, Any] = METADATA
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         self.config = make_config(TradingEnv, config, preset, overrides)
         self.metadata = {**self.metadata, "information": self.config.information}
         self.render_mode = render_mode
-        self._screen = None if render_mode is None else Screen(self.config, render_mode, render_symbol)
+        self._screen = Screen(self.config, render_mode, render_symbol)
         self.include_account = include_account
         self.market = Market(self.config, 1, device=device, compile=compile, debug=debug)
         self.feature_names = observation_names(self.config, include_account)
@@ -118,13 +118,11 @@ class TradingEnv(gymnasium.Env[Any, Any]):
             RuntimeError: when a window is wanted and none can be opened, naming the remedy. After any error nothing has changed.
         """
         given = self._first_seed if seed is None else check_seed(seed)
-        if self._screen is not None:
-            self._screen.open()
+        self._screen.open()
         self._first_seed = None
         result = self.market.reset(seeds=[episode_seed(self, given)])
         self._ended = False
-        if self._screen is not None:
-            self._screen.begin(self.market.live)
+        self._screen.follow(self.market.live)
         observation, _, _, _, info = self._unpacked(self.market.columns.pack(result))
         return observation, info
 
@@ -145,12 +143,10 @@ class TradingEnv(gymnasium.Env[Any, Any]):
                 else "no episode has begun: call reset() before step()"
             )
         chosen = check_action(action, self._action_shape, self.market.scheme.space)
-        if self._screen is not None:
-            self._screen.open()
+        self._screen.open()
         packed = self._unpacked(self.market.advance(torch.from_numpy(chosen.reshape(1, -1)).to(self.market.device)))
         self._ended = packed[2] or packed[3]
-        if self._screen is not None:
-            self._screen.add(self.market.live)
+        self._screen.follow(self.market.live)
         return packed
 
     def render(self) -> Frame | str | None:
@@ -164,17 +160,11 @@ class TradingEnv(gymnasium.Env[Any, Any]):
             gymnasium.error.ResetNeeded: before the first reset.
             ImportError: when a frame is wanted and matplotlib is missing, naming the command that installs it.
         """
-        if self._screen is None:
-            gymnasium.logger.warn('render() draws nothing without a render_mode: TradingEnv(render_mode="rgb_array")')
-            return None
-        if self._ended is None:
-            raise ResetNeeded("no episode has begun: call reset() before render()")
-        return self._screen.render(self.market.live)
+        return rendered(self._screen, self.market)
 
     def close(self) -> None:
         """Close the window, if there is one; may be called again."""
-        if self._screen is not None:
-            self._screen.close()
+        self._screen.close()
 
     def _unpacked(self, packed: Packed) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """What gymnasium's step returns."""
@@ -222,10 +212,19 @@ def make_config(face: type, config: MarketConfig | None, preset: str | None, ove
     return made
 
 
-def refuse_rendering(render_mode: str | None) -> None:
-    """Raises ValueError for any render mode but None, for batches."""
-    if render_mode is not None:
-        raise ValueError(f"render_mode must be None, got {render_mode!r}: a batch draws nothing, TradingEnv does")
+def rendered(screen: Screen, market: Market) -> Frame | str | None:
+    """What gymnasium's `render` says of a market, the first of a batch.
+
+    Raises:
+        gymnasium.error.ResetNeeded: before the first reset.
+        ImportError: when a frame is wanted and matplotlib is missing, naming the command that installs it.
+    """
+    if screen.mode is None:
+        gymnasium.logger.warn('render() draws nothing without a render_mode: give render_mode="rgb_array", for example')
+        return None
+    if not market.opened:
+        raise ResetNeeded("no episode has begun: call reset() before render()")
+    return screen.render(market.live)
 
 
 def labels(config: MarketConfig) -> dict[str, bool]:

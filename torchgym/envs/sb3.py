@@ -24,6 +24,7 @@ from torchgym.envs.gymnasium import (
     observation_names,
     observation_space,
 )
+from torchgym.visual.rendering import METADATA, Frame, Screen
 
 try:
     from stable_baselines3.common.vec_env import VecEnv
@@ -52,6 +53,8 @@ class SB3VecEnv(VecEnv):
         num_envs: N.
         preset: a named configuration instead of `config`.
         seed: market i gets seed + i; None draws a fresh one. `env.seed(s)` gives s + i at the next `reset()`.
+        render_mode: as in `TradingEnv`; only the first market is drawn. `VecVideoRecorder` needs "rgb_array".
+        render_symbol: which of its symbols is shown.
         include_account: append the learner's account to the observation.
         obs_dtype: float32 or float64.
         device: where the markets live; stable-baselines3 itself takes numpy.
@@ -78,6 +81,8 @@ class SB3VecEnv(VecEnv):
         *,
         preset: str | None = None,
         seed: int | None = None,
+        render_mode: str | None = None,
+        render_symbol: int = 0,
         include_account: bool = False,
         obs_dtype: npt.DTypeLike = np.float32,
         device: torch.device | str = "cpu",
@@ -91,11 +96,13 @@ class SB3VecEnv(VecEnv):
             raise ValueError(f"obs_dtype must be float32 or float64, got {self.obs_dtype}")
         self.market = Market(self.config, num_envs, seed=seed, device=device, compile=compile)
         self.feature_names = observation_names(self.config, include_account)
-        self.render_mode = None  # VecEnv asks for it while it is made
+        self.render_mode = render_mode  # VecEnv asks for it while it is made
+        self._screen = Screen(self.config, render_mode, render_symbol)
         space = observation_space(self.config, include_account)
         low, high = space.low.astype(self.obs_dtype), space.high.astype(self.obs_dtype)
         num_envs = self.market.num_envs
         super().__init__(num_envs, spaces.Box(low, high, dtype=self.obs_dtype.type), action_space(self.config))
+        self.metadata = METADATA  # VecEnv has made one without frames per second
         self._action_shape = action_shape(self.config, num_envs)
         self._actions: torch.Tensor | None = None
         self._returns = np.zeros(num_envs)
@@ -108,6 +115,7 @@ class SB3VecEnv(VecEnv):
         Raises:
             ValueError: for a bad seed, or for options: there are none.
         """
+        self._screen.open()
         seeds, options = self._seeds, self._options
         self._reset_seeds()
         self._reset_options()
@@ -118,6 +126,7 @@ class SB3VecEnv(VecEnv):
         self._returns[:] = 0.0
         self._lengths[:] = 0
         self.reset_infos = self._infos(result)
+        self._screen.follow(self.market.live)
         return self._observations(result)
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
@@ -144,6 +153,7 @@ class SB3VecEnv(VecEnv):
         """
         if self._actions is None:
             raise RuntimeError("there are no actions to wait for: call reset() and then step_async()")
+        self._screen.open()
         actions, self._actions = self._actions, None
         result = self.market.step(actions)
         rewards = result.reward.cpu().numpy()
@@ -156,10 +166,34 @@ class SB3VecEnv(VecEnv):
             info["TimeLimit.truncated"] = over and not ruined
         if ended.any():
             observations = self._next_episodes(ended, observations, infos)
+        self._screen.follow(self.market.live)
         return observations, rewards.astype(np.float32), ended, infos
 
+    def render(self, mode: str | None = None) -> Frame | str | None:  # type: ignore[override]
+        """Show the first market as it stands.
+
+        Args:
+            mode: None or `render_mode`; "human" shows the frame of "rgb_array" in a window of OpenCV. stable-baselines3 warns of
+                any other, and of none at all.
+
+        Returns:
+            A frame [720, 960, 3] uint8, a text, or None for a window, which is up to date already.
+
+        Raises:
+            RuntimeError: before the first reset.
+            ImportError: when a frame is wanted and matplotlib is missing, naming the command that installs it.
+        """
+        if self.render_mode is None or mode not in (None, self.render_mode):
+            return super().render(mode)
+        return self._screen.render(self.market.live)
+
+    def get_images(self) -> Sequence[Frame | None]:
+        """The frame of the first market, alone; empty unless `render_mode` is "rgb_array"."""
+        return [self._screen.frame(self.market.live)] if self.render_mode == "rgb_array" else []
+
     def close(self) -> None:
-        """Nothing is held open."""
+        """Close the window, if there is one; may be called again."""
+        self._screen.close()
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
         """The attribute of this object, once per market asked for."""

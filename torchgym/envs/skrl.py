@@ -141,7 +141,7 @@ class SkrlEnv(Wrapper):
         return None
 
     def render(self, *args: Any, **kwargs: Any) -> None:
-        """A batch draws nothing; `TradingEnv` does."""
+        """Draws nothing; `TradingEnv`, `TradingVectorEnv` and `SB3VecEnv` do."""
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -29,9 +29,10 @@ from torchgym.envs.gymnasium import (
     observation_array,
     observation_names,
     observation_space,
-    refuse_rendering,
+    rendered,
 )
 from torchgym.numerics.trees import choose_rows
+from torchgym.visual.rendering import METADATA, Frame, Screen
 
 Mask = npt.NDArray[np.bool_]
 Step = tuple[Observation, npt.NDArray[np.float64], Mask, Mask, dict[str, Any]]
@@ -57,7 +58,8 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
             `options={"reset_mask": ...}`.
         preset: a named configuration instead of `config`.
         seed: environment i's first episode has seed + i, unless the first reset is given seeds.
-        render_mode: there are none; only None is accepted.
+        render_mode: as in `TradingEnv`; only the first market is drawn.
+        render_symbol: which of its symbols is shown.
         include_account: append the learner's account to the observation.
         device: where the markets live.
         compile: "auto" runs uncompiled until another process has compiled the step, True compiles at the first step, False never;
@@ -84,20 +86,19 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         preset: str | None = None,
         seed: int | None = None,
         render_mode: str | None = None,
+        render_symbol: int = 0,
         include_account: bool = False,
         device: torch.device | str = "cpu",
         compile: Compile = "auto",
         debug: bool = False,
         **overrides: Any,
     ) -> None:
-        refuse_rendering(render_mode)
         self.config = make_config(TradingVectorEnv, config, preset, overrides)
         self.autoreset_mode = check_autoreset_mode(autoreset_mode)
-        self.metadata = {
-            "render_modes": [],
-            "autoreset_mode": self.autoreset_mode,
-            "information": self.config.information,
-        }
+        marks = {"autoreset_mode": self.autoreset_mode, "information": self.config.information}
+        self.metadata = {**METADATA, **marks}
+        self.render_mode = render_mode
+        self._screen = Screen(self.config, render_mode, render_symbol)
         self.include_account = include_account
         self.market = Market(self.config, num_envs, device=device, compile=compile, debug=debug)
         self.feature_names = observation_names(self.config, include_account)
@@ -143,9 +144,11 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         if self._ended is None and not chosen.all():
             raise ResetNeeded("no episode has begun: the first reset() must be without a reset_mask")
         seeds = [first if given is None else given for given, first in zip(seeds, self._first_seeds, strict=True)]
+        self._screen.open()
         self._first_seeds = self._no_seeds
         result = self._open(chosen, seeds)
         self._ended = ~chosen if self._ended is None else self._ended & ~chosen
+        self._screen.follow(self.market.live)
         return observation_array(result, self.include_account), self._infos(result, chosen)
 
     def step(self, actions: Any) -> Step:
@@ -169,7 +172,32 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
                 f"the episodes of environments {np.flatnonzero(self._ended).tolist()} have ended: reset them with"
                 " options={'reset_mask': ...} before the next step()"
             )
-        return self._advance(torch.from_numpy(check_action(actions, self._action_shape, self.market.scheme.space)))
+        chosen = torch.from_numpy(check_action(actions, self._action_shape, self.market.scheme.space))
+        self._screen.open()
+        packed = self._advance(chosen)
+        self._screen.follow(self.market.live)
+        return packed
+
+    def render(self) -> tuple[Frame | str, ...] | None:
+        """Show the first market as it stands.
+
+        Returns:
+            One entry per environment, as gymnasium's recorders want it: the frame or text of the first market, and black frames
+            or empty texts for the others. None for a window, and without a mode, which gymnasium warns of.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first reset.
+            ImportError: when a frame is wanted and matplotlib is missing, naming the command that installs it.
+        """
+        first = rendered(self._screen, self.market)
+        if first is None:
+            return None
+        other = "" if isinstance(first, str) else np.zeros_like(first)
+        return first, *[other] * (self.num_envs - 1)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the window, if there is one; `close` calls this."""
+        self._screen.close()
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[Any, ...]:  # type: ignore[override]
@@ -194,6 +222,8 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError(f"{name}() of a single environment cannot be called: call {name}() of the batch")
         if name in ("np_random", "np_random_seed"):
             return tuple(getattr(self, name))
+        if name == "render":
+            return self.render() or (None,) * self.num_envs
         if name in ("observation_space", "action_space"):
             name = f"single_{name}"
         value = getattr(self, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torchgym.visual.rendering.history import KEEP, History, HistoryRow
-from torchgym.visual.rendering.screen import MODES, Frame, Screen
+from torchgym.visual.rendering.screen import METADATA, MODES, Frame, Screen
 from torchgym.visual.rendering.text import text
 
-__all__ = ["KEEP", "MODES", "Frame", "History", "HistoryRow", "Screen", "text"]
+__all__ = ["KEEP", "METADATA", "MODES", "Frame", "History", "HistoryRow", "Screen", "text"]

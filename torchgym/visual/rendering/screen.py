@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from torchgym.visual.rendering.picture import Picture, Window
 
 MODES = ("human", "rgb_array", "ansi")
+METADATA: dict[str, Any] = {"render_modes": list(MODES), "render_fps": 20}  # what gymnasium asks of an environment
 
 Frame = npt.NDArray[np.uint8]
 
 
 class Screen:
-    """Shows one market in one of the modes of gymnasium.
+    """Shows one market, the first of a batch, in one of the modes of gymnasium; without a mode nothing is drawn or kept.
 
     "human" draws into a window whenever something happened; "rgb_array" gives a frame [720, 960, 3] uint8, "ansi" a text, when
     asked. matplotlib is loaded by the first two only, when they first draw. A copy has the same history, and makes a window or a
@@ -29,15 +30,15 @@ class Screen:
 
     Args:
         config: of the market.
-        mode: one of `MODES`.
+        mode: one of `MODES`, or None.
         symbol: which symbol is shown.
 
     Raises:
         ValueError: for an unknown mode or symbol, naming the known ones.
     """
 
-    def __init__(self, config: MarketConfig, mode: str, symbol: int = 0) -> None:
-        if mode not in MODES:
+    def __init__(self, config: MarketConfig, mode: str | None, symbol: int = 0) -> None:
+        if mode is not None and mode not in MODES:
             raise ValueError(f"unknown render_mode {mode!r}: choose one of {', '.join(MODES)}, or None")
         if type(symbol) is not int or not 0 <= symbol < config.num_symbols:
             raise ValueError(f"render_symbol must be an integer from 0 to {config.num_symbols - 1}, got {symbol!r}")
@@ -50,7 +51,7 @@ class Screen:
         return {**self.__dict__, "_picture": None, "_window": None}
 
     def open(self) -> None:
-        """Open the window of "human" mode, unless it is open; nothing in the other modes. To be called before `begin` and `add`.
+        """Open the window of "human" mode, unless it is open; nothing in the other modes. To be called before the market moves.
 
         Raises:
             ImportError: when matplotlib is missing, naming the command that installs it.
@@ -61,31 +62,33 @@ class Screen:
 
             self._window = Window(self.history.config)
 
-    def begin(self, state: MarketState) -> None:
-        """A new episode has been opened."""
-        self.history.begin(state)
-        if self._window is not None:
-            self._window.show(self.history, state)
-
-    def add(self, state: MarketState) -> None:
-        """The learner's decision has been carried out."""
-        self.history.add(state)
+    def follow(self, state: MarketState) -> None:
+        """An episode was opened, or a decision carried out, in some market of the batch; the clock says which, if in this one."""
+        if self.mode is None:
+            return
+        tick, rows = int(state.clock.tick[0]), self.history.rows
+        if not rows or tick == 0 or tick < rows[-1].tick:
+            self.history.begin(state)
+        elif tick > rows[-1].tick:
+            self.history.add(state)
         if self._window is not None:
             self._window.show(self.history, state)
 
     def render(self, state: MarketState) -> str | Frame | None:
-        """The market as it stands, which the last `begin` or `add` was about.
+        """The market as it stands, of which the last `follow` told.
 
         Returns:
-            A text or a frame, the caller's own; None in "human" mode, where the window shows it already.
+            A text or a frame, the caller's own; None in "human" mode, where the window shows it already, and without a mode.
 
         Raises:
             ImportError: when a frame is wanted and matplotlib is missing, naming the command that installs it.
         """
         if self.mode == "ansi":
             return text(self.history, state)
-        if self.mode == "human":
-            return None
+        return self.frame(state) if self.mode == "rgb_array" else None
+
+    def frame(self, state: MarketState) -> Frame:
+        """The market as it stands as a picture; see `render`."""
         if self._picture is None:
             from torchgym.visual.rendering.picture import Picture
 
