@@ -180,7 +180,7 @@ def test_train_evaluate_report_from_one_folder(tmp_path: Path, capsys: pytest.Ca
     assert [int(row["frames"]) for row in rows] == [16, 32, 48, 64, 80, 96]
     assert [bool(row["validation_profit"]) for row in rows] == [False] * 5 + [True]
     first = json.loads((run / "evaluation.json").read_text())
-    assert first["command"] == f"torchgym evaluate {run} --episodes 3"
+    assert first["command"] == f"torchgym evaluate {run} --episodes 3 --no-compile"
     assert main(["evaluate", str(run), "--episodes", "3", "--no-compile"]) == 0
     assert json.loads((run / "evaluation.json").read_text()) == first
     assert main(["report", str(run)]) == 0

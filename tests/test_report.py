@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import copy
-import dataclasses
 import io
 import itertools
 import json
@@ -12,7 +11,9 @@ import re
 import shutil
 import statistics
 import sys
+import types
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +22,19 @@ import pytest
 import torch
 import tyro
 from markets import toy
+from rich.console import Console
 from torch import Tensor
 
 from torchgym import MarketConfig, StepResult
-from torchgym.cli.agents import Report
+from torchgym.cli.agents import Report, _print_table
 from torchgym.files import write_json
-from torchgym.lab.performance import evaluate
+from torchgym.lab.performance import Evaluation, Interval, evaluate
 from torchgym.lab.performance.trace import Trace, trace
-from torchgym.lab.policies import BASELINES, Policy
+from torchgym.lab.policies import BASELINES, Policy, baselines
 from torchgym.training import PPOSettings, start
 from torchgym.visual.palette import LIGHT
 from torchgym.visual.report import median_episode, page, write_report
+from torchgym.visual.report.page import _ENTRIES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -57,12 +60,15 @@ def swinging(config: MarketConfig, seeds: Tensor) -> Policy:
 
 
 @pytest.fixture(scope="module")
-def evaluation() -> dict[str, Any]:
+def measured() -> Evaluation:
     """Of two policies that trade and one that does not; one has a name that nobody should choose."""
     policies = {"hold": BASELINES["hold"].make, HOSTILE: BASELINES["buy_and_hold"].make, "agent": swinging}
-    told = {"agent": HOSTILE}
-    found = evaluate(CONFIG, policies, agent="agent", descriptions=told, episodes=EPISODES)
-    return dict(json.loads(json.dumps(found.to_dict(f"torchgym evaluate '{HOSTILE}'"), allow_nan=False)))
+    return evaluate(CONFIG, policies, agent="agent", descriptions={"agent": HOSTILE}, episodes=EPISODES)
+
+
+@pytest.fixture(scope="module")
+def evaluation(measured: Evaluation) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(measured.to_dict(f"torchgym evaluate '{HOSTILE}'"), allow_nan=False)))
 
 
 @pytest.fixture(scope="module")
@@ -183,9 +189,9 @@ def test_a_price_that_is_not_known_is_not_told(evaluation: dict[str, Any], episo
     def tips(episode: Trace) -> list[str]:
         return [tip for one in figure(page(evaluation, episode), "price")["data"] for tip in one.get("text", [])]
 
-    alone = dataclasses.replace(episode, fill_price=episode.mid)
+    alone = replace(episode, fill_price=episode.mid)
     assert tips(alone) and all(re.fullmatch(r"(buy|sell) \d+ at [\d.]+, then holds −?\d+", tip) for tip in tips(alone))
-    together = dataclasses.replace(episode, fill_price=torch.full_like(episode.mid, torch.nan))
+    together = replace(episode, fill_price=torch.full_like(episode.mid, torch.nan))
     assert all(re.fullmatch(r"(buy|sell) \d+, then holds −?\d+", tip) for tip in tips(together))
     assert len(tips(together)) == len(tips(alone))
 
@@ -198,11 +204,69 @@ def test_a_significant_lead_is_told_in_words_and_shapes(evaluation: dict[str, An
     told = page(other, episode)
     words = " ".join(" ".join(Elements(told).words).split())
     name = first["policy"].replace("_", " ")
-    assert f"It is significantly ahead of {name}. 1 of 2 differences is not significant." in words
+    rest = second["policy"].replace("_", " ")
+    assert f"It is significantly ahead of {name}. It is not significantly different from {rest}." in words
     assert " P " not in words and "p adjusted" in words
     inside, edge = (figure(told, "leads")["data"][-1]["marker"][part] for part in ("color", "line"))
     assert inside[0] == edge["color"][0] != LIGHT.background
     assert inside[1] == LIGHT.background != edge["color"][1]
+
+
+def test_intervals_and_p_values_say_how_they_are_corrected(evaluation: dict[str, Any], episode: Trace) -> None:
+    words = " ".join(" ".join(Elements(page(evaluation, episode)).words).split())
+    assert "not corrected for the number of comparisons; p-values are, by Holm's method" in words
+    assert "95 % interval uncorrected p uncorrected p adjusted Holm" in words
+    alone = " ".join(Elements(page({**evaluation, "comparisons": []}, episode)).words)
+    assert "Holm" not in alone
+
+
+@pytest.mark.parametrize(
+    ("config", "market"),
+    [
+        (CONFIG, "the toy market of 2 symbols"),
+        (MarketConfig(commission_bps=9.0), "the default market"),
+        (
+            MarketConfig().replace(fundamentals=replace(MarketConfig().fundamentals, volatility=9e-4)),
+            "a market of its own",
+        ),
+    ],
+)
+def test_the_title_names_policy_and_market(
+    config: MarketConfig, market: str, evaluation: dict[str, Any], episode: Trace
+) -> None:
+    found = page({**evaluation, "config": config.to_dict()}, episode)
+    for element in ("title", "h1"):
+        assert re.search(rf"<{element}>Agent on {market}.*</{element}>", found)
+
+
+def test_an_episode_with_a_trade_is_shown_and_one_without_told(evaluation: dict[str, Any], episode: Trace) -> None:
+    def told(trades: list[int], filled: Tensor) -> str:
+        other = copy.deepcopy(evaluation)
+        other["policies"]["agent"].update(trades=trades)
+        found = page(other, replace(episode, filled=filled))
+        return " ".join(" ".join(Elements(found).words).split())
+
+    still, second = torch.zeros_like(episode.filled), episode.filled.clone()
+    second[:, 0] = 0
+    assert episode.filled[:, 0].any() and second.any()
+    always, seldom, never = [1] * EPISODES, [0, 0, 3, *[0] * (EPISODES - 3)], [0] * EPISODES
+    assert "not trade" not in told(always, episode.filled)
+    assert "Agent does not trade in this episode. It does not trade in 6 of the 7 episodes." in told(seldom, still)
+    assert "Agent trades in this episode, but not the first symbol, whose price is shown." in told(always, second)
+    words = told(never, still)
+    assert "after all costs. It never trades." in words
+    assert "Agent does not trade in any of the 7 episodes." in words
+    row = {"profit": [5.0, -5.0, 1.0, 0.0], "trades": [1, 2, 1, 0]}
+    assert median_episode({"policies": {"agent": row}}, "agent") == 2
+    assert median_episode({"policies": {"agent": {**row, "trades": [0] * 4}}}, "agent") == 3
+
+
+def test_what_a_pointer_would_show_can_be_read_without_one(elements: Elements, evaluation: dict[str, Any]) -> None:
+    hidden = {attributes["title"] for _, attributes in elements.found if attributes.get("title")} - {"undefined"}
+    words = " ".join(" ".join(elements.words).split())
+    assert "Standard deviation of the returns, scaled to a year." in hidden
+    missing = {meaning for meaning in hidden if meaning.rstrip(".").lower() not in words.lower()}
+    assert missing == set()
 
 
 def test_episodes_are_held_out_from_an_agent_only(evaluation: dict[str, Any], episode: Trace, text: str) -> None:
@@ -234,7 +298,7 @@ def test_a_bare_evaluation_has_a_page_too(evaluation: dict[str, Any]) -> None:
     found = page(bare, trace(single, BASELINES["hold"].make(single, torch.tensor([3])), 3))
     words = " ".join(" ".join(Elements(found).words).split())
     assert "Hold makes 0 per episode after all costs." in words
-    assert "Max drawdown 50.0 %" in words
+    assert "Max drawdown, % 50.0" in words
     assert "Luck" in words and "Weather" in words
     assert 'id="learning"' not in found and 'id="leads"' not in found
 
@@ -288,6 +352,12 @@ def test_episode_and_file_can_be_chosen(folder: Path) -> None:
             lambda folder: (folder / "evaluation.json").write_text("[]"),
             r"evaluation.json is damaged.*torchgym evaluate",
         ),
+        (
+            lambda folder: write_json(
+                folder / "evaluation.json", {**dict.fromkeys(_ENTRIES), "policies": {"agent": {"profit": [1.0]}}}
+            ),
+            r"has no trades; `torchgym evaluate .*` makes it anew",
+        ),
         (lambda folder: write_json(folder / "evaluation.json", {}), r"lacks torchgym, config, .*torchgym evaluate"),
         (lambda folder: (folder / "checkpoint.pt").write_text("frames\nmany\n"), r"checkpoint.pt is damaged"),
         (lambda folder: (folder / "run.json").write_text("{"), r"run.json is damaged"),
@@ -315,6 +385,8 @@ def test_the_command_plays_a_baseline(
     options = tyro.cli(Report, args=[str(folder), "--policy", "hold", "--episode", "1", "--open"])
     assert options.execute() == 0
     assert "report.html" in capsys.readouterr().out
+    again = f"<code>torchgym report {folder} --policy hold --episode 1</code>"
+    assert again in (folder / "report.html").read_text(encoding="utf-8")
     assert shown == [(folder / "report.html").as_uri()]
     assert "Episode 1, seed 20000001, played by hold: 0" in (folder / "report.html").read_text(encoding="utf-8")
 
@@ -327,19 +399,56 @@ def test_the_command_cannot_play_a_policy_it_does_not_know(folder: Path) -> None
         Report(folder=folder).execute()
 
 
-def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("package", ["plotly", "jinja2"])
+def test_without_a_package_it_says_what_to_install(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(name: str, *rest: Any, **more: Any) -> Any:
-        if name == "plotly":
-            raise ModuleNotFoundError("No module named 'plotly'", name="plotly")
+        if name == package:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
         return real(name, *rest, **more)
 
     for name in [name for name in sys.modules if name.startswith("torchgym.visual.report")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r'pip install "torchgym\[report\]"'):
+    with pytest.raises(ImportError, match=rf'^reports need {package}: pip install "torchgym\[report\]"$'):
         __import__("torchgym.visual.report")
+
+
+# --- in a terminal
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize("columns", [200, 80, 70])
+def test_the_table_fits_the_terminal_and_80_columns(columns: int, scale: float) -> None:
+    names = ["agent", *baselines(MarketConfig())]
+    episodes = dict.fromkeys(names, types.SimpleNamespace(traded=torch.zeros(256, 200)))
+    leads = [
+        types.SimpleNamespace(policy=name, lead=-110.6 * scale, low=-130.2 * scale, high=91.3 * scale, p_adjusted=6e-4)
+        for name in names[1:]
+    ]
+    profit = Interval(40.6 * scale, 24.1 * scale, 57.1 * scale)
+    made: Any = types.SimpleNamespace(
+        episodes=episodes, comparisons=leads, seed=20_000_000, interval=lambda policy, metric: profit
+    )
+    shown = io.StringIO()
+    _print_table(Console(file=shown, width=columns), made)
+    lines = [line.rstrip() for line in shown.getvalue().splitlines()]
+    assert max(map(len, lines)) <= min(columns, 80)
+    assert "…" not in [line.strip() for line in lines]
+    words = " ".join(shown.getvalue().split())
+    for told in (*names, *(["+40.6", "-110.6"] if scale == 1.0 else ["+406,000", "-1,106,000"]), "0.0006", "Holm"):
+        assert told in words
+    if (columns, scale) == (80, 1.0):
+        assert all(any(name in line and "+40.6 (+24.1 … +57.1)" in line for line in lines) for name in names)
+
+
+def test_the_table_has_profit_and_lead_of_the_evaluation(measured: Evaluation) -> None:
+    shown = io.StringIO()
+    _print_table(Console(file=shown, width=80), measured)
+    lead = next(one for one in measured.comparisons if one.policy == "hold")
+    line = next(line for line in shown.getvalue().splitlines() if line.split()[:1] == ["hold"])
+    assert line.split() == ["hold", "+0.0", f"{lead.lead:+,.1f}", f"{lead.p_adjusted:.2g}"]  # the intervals are beneath
 
 
 # --- in a browser
@@ -583,3 +692,41 @@ def test_a_finger_on_a_figure_scrolls_the_page(tab: Page) -> None:
         session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         tab.wait_for_timeout(150)
         assert tab.evaluate("scrollY") > before + 50, name
+
+
+@in_modes("light", "phone")
+def test_words_are_those_of_the_readers_pointer(tab: Page, request: pytest.FixtureRequest) -> None:
+    words = tab.evaluate("document.body.innerText").lower()
+    mouse = set(re.findall(r"\b(drag|click|double-click|mouse|hover)\b", words))
+    assert bool(mouse) == ("[light]" in request.node.name)
+    assert ("touch a figure" in words) == ("[phone]" in request.node.name)
+
+
+@in_modes("phone")
+def test_a_finger_finds_its_targets_and_nothing_is_cut_off(tab: Page) -> None:
+    """Targets are 24 pixels high at least (WCAG 2.2, 2.5.8), those of folded parts 44; only tables and code scroll sideways."""
+    heights = "place => [...document.querySelectorAll(place)].map((one) => one.getBoundingClientRect().height)"
+    for place, least in ((".legendtoggle", 24), ("summary", 44)):
+        found = tab.evaluate(heights, place)
+        assert found and min(found) >= least, place
+    tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+    cut = tab.evaluate(
+        """() => [...document.querySelectorAll('main *')]
+          .filter((one) => one instanceof HTMLElement && !one.closest('.wide, pre, .plot'))
+          .filter((one) => one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).display !== 'inline')
+          .map((one) => `${one.tagName} ${one.textContent.slice(0, 40)}`)"""
+    )
+    assert cut == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = false })")
+
+
+@in_modes("phone")
+def test_a_touch_reads_the_values(tab: Page) -> None:
+    for name, tip in (("price", ".hoverlayer .legend"), ("leads", ".hoverlayer .hovertext")):
+        point = tab.locator(f"#{name}-plot .scatterlayer .point").first
+        point.scroll_into_view_if_needed()
+        box = point.bounding_box()
+        assert box is not None
+        tab.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        tab.wait_for_selector(f"#{name}-plot {tip}", timeout=5_000)

@@ -17,6 +17,7 @@ from torchgym.files import write_json
 from torchgym.version import __version__
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from torchgym.config import MarketConfig
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
 EVALUATION = "evaluation.json"
 _TABLE = "evaluation.csv"
 _NUMBERS_PER_DECISION = 10  # that are kept of every episode
-# Columns of the table beside profit and lead: rows of torchgym.lab.performance.METRICS.
-_COLUMNS = ("sharpe", "sortino", "max_drawdown", "hit_rate", "exposure")
-_COSTS = ("fees", "spread", "impact")
+_WIDTH = 80  # columns of the table, in a terminal that has them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +76,10 @@ def evaluate_agent(options: Evaluate) -> None:
         own = output.picked(options, "episodes", "seed", "ticks_per_year", "device", "compile")
         made = evaluate(agent.config, chosen, agent="agent", descriptions=descriptions, progress=progress, **own)
         made.resample(partial(progress, "intervals"))
-    command = output.command_line("evaluate", options, first=[str(folder)], leave_out=("folder", "device", "compile"))
+    command = output.command_line("evaluate", options, first=[str(folder)], leave_out=("folder",))
     write_json(folder / EVALUATION, made.to_dict(command))
     output.write_csv(folder / _TABLE, made.rows())
-    output.make_console().print(_evaluate_table(made))
+    _print_table(output.make_console(), made)
 
 
 def _chosen(config: MarketConfig, names: tuple[str, ...]) -> dict[str, MakePolicy]:
@@ -93,33 +92,42 @@ def _chosen(config: MarketConfig, names: tuple[str, ...]) -> dict[str, MakePolic
     return {name: known[name] for name in names} if names else known
 
 
-def _evaluate_table(made: Evaluation) -> Table:
-    from torchgym.lab.performance import METRICS
+def _print_table(console: Console, made: Evaluation) -> None:
+    """In as many columns as there are, 80 at most; an interval that does not fit stands beneath its mean."""
+    width = min(console.width, _WIDTH)
+    wide, high = (_evaluate_table(made, gap) for gap in " \n")
+    fits = console.measure(wide, options=console.options.update(width=2 * _WIDTH)).maximum <= width
+    console.print(wide if fits else high, width=width)
+
+
+def _evaluate_table(made: Evaluation, gap: str) -> Table:
+    """What a policy earned, and by how much the agent earned more; all other figures are in the CSV and on the page."""
+    from rich import box
 
     count, decisions = next(iter(made.episodes.values())).traded.shape
-    title = f"{count} episodes of {decisions:,} decisions, seeds from {made.seed}; means (95 % intervals), currency"
-    metrics = (METRICS[name].heading for name in _COLUMNS)
-    headings = ("profit", *metrics, *_COSTS, "lead of the agent", "p (Holm)")
-    table = output.make_table(title, "policy", *headings, right=headings)
+    title = f"{count:,} episodes of {decisions:,} decisions, seeds from {made.seed}; currency per episode"
+    numbers = ("profit (95 %)", "agent's lead (95 %)", "p")
+    table = output.make_table(title, "policy", *numbers, right=numbers)
+    table.box, table.caption_justify = box.SIMPLE_HEAD, "left"
+    table.caption = (
+        f"Intervals are uncorrected, p is corrected by Holm's method. More figures: {_TABLE}, torchgym report."
+    )
     leads = {comparison.policy: comparison for comparison in made.comparisons}
-    for policy, episodes in made.episodes.items():
-        profit = made.interval(policy, "profit")
+    for policy in made.episodes:
+        profit, lead = made.interval(policy, "profit"), leads.get(policy)
         assert profit is not None  # every episode has a profit, and there are two at least
-        means = (made.interval(policy, name) for name in _COLUMNS)
-        paid, lead = episodes.attribution(), leads.get(policy)
         table.add_row(
             policy,
-            _interval(profit.mean, profit.low, profit.high),
-            *("–" if mean is None else output.figure(mean.mean) for mean in means),
-            *(output.figure(0.0 - paid[name].mean().item()) for name in _COSTS),
-            "" if lead is None else _interval(lead.lead, lead.low, lead.high),
+            _interval(*profit, gap),
+            "" if lead is None else _interval(lead.lead, lead.low, lead.high, gap),
             "" if lead is None else f"{lead.p_adjusted:.2g}",
         )
     return table
 
 
-def _interval(mean: float, low: float, high: float) -> str:
-    return f"{mean:+.1f} ({low:+.1f} … {high:+.1f})"
+def _interval(mean: float, low: float, high: float, gap: str = " ") -> str:
+    digits = 1 if max(abs(end) for end in (mean, low, high)) < 1000.0 else 0
+    return f"{mean:+,.{digits}f}{gap}({low:+,.{digits}f} … {high:+,.{digits}f})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +136,8 @@ class Report:
 
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")  # Folder of a run that has been evaluated.
     policy: str | None = None  # Policy whose episode is drawn; the default is the agent.
-    episode: int | None = None  # Number of the episode to draw, from 0; the default is the one of median profit.
+    episode: int | None = None
+    """Number of the episode to draw, from 0; the default is the one of median profit among those with a trade."""
     output: Path | None = None  # File to write; the default is report.html in the folder.
     open: bool = False  # Show the page in a browser.
 
@@ -156,7 +165,8 @@ class Report:
                     progress("page", 0, 1)
 
             chosen = output.picked(self, "episode", "output")
-            path = write_report(self.folder, make_policy, policy=name, progress=show, **chosen)
+            command = output.command_line("report", self, first=[str(self.folder)], leave_out=("folder", "open"))
+            path = write_report(self.folder, make_policy, policy=name, command=command, progress=show, **chosen)
             progress("page", 1, 1)
         print(f"written: {path}")
         if self.open:

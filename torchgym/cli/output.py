@@ -166,7 +166,7 @@ def make_table(title: str, *headings: str, right: Sequence[str] = ()) -> Table:
     """A table without rows; the columns of the headings in `right` are aligned at their right ends."""
     from rich.table import Column, Table
 
-    columns = (Column(heading, justify="right" if heading in right else "left") for heading in headings)
+    columns = (Column(head, justify="right" if head in right else "left", overflow="fold") for head in headings)
     return Table(*columns, title=title, title_justify="left")
 
 

@@ -154,7 +154,7 @@ class Evaluation:
             "description": self.descriptions.get(policy, ""),
             "metrics": {name: interval and interval._asdict() for name, interval in intervals.items()},
             "profit": episodes.profit.tolist(),
-            "max_drawdown": metrics["max_drawdown"].tolist(),
+            "trades": (episodes.traded > 0.0).sum(-1).tolist(),  # decisions of each episode in which it traded
             "attribution": _means(episodes.attribution()),
         }
 

@@ -151,6 +151,7 @@ def lead_figure(evaluation: Mapping[str, Any]) -> PageFigure:
         text=[f"{money(row['lead'])}, adjusted p {p_value(row['p_adjusted'])}" for row in rows],
         hovertemplate="%{text}<extra></extra>",
     )
+    ends = [row[end] for row in rows for end in ("low", "lead", "high") if row[end] is not None]
     leads = [f"{money(row['lead'])} over {spoken(row['policy'])}" for row in rows]
     return PageFigure(
         "leads",
@@ -158,7 +159,7 @@ def lead_figure(evaluation: Mapping[str, Any]) -> PageFigure:
         f"Mean lead of {ahead} on the same episodes: {'; '.join(leads)}.",
         f"Mean difference of profit on the same episodes, with its 95{SPACE}% interval. A filled dot: significantly ahead (blue)"
         f" or behind (orange), at an adjusted p below {_SIGNIFICANT}; an open grey dot: the difference is not significant.",
-        figure.update_layout(showlegend=False, xaxis_rangemode="tozero"),
+        figure.update_layout(showlegend=False, xaxis_range=_room([0.0, *ends])),
         height=_height(rows, 60),
     )
 
@@ -277,6 +278,13 @@ def _by_policy(names: Sequence[str], title: str) -> go.Figure:
         automargin=True,
         showgrid=False,
     )
+
+
+def _room(values: Sequence[float]) -> list[float]:
+    """Ends of an axis that shows these, and a little more on both sides."""
+    low, high = min(values), max(values)
+    room = 0.04 * (high - low or 1.0)
+    return [low - room, high + room]
 
 
 def _height(rows: Sequence[Any], room: int) -> int:

@@ -20,6 +20,7 @@
   function paint(figure) {
     const { data, layout } = JSON.parse(figure.spec, recolour);
     layout.template.layout.xaxis.nticks = narrow.matches ? 5 : 8;
+    layout.template.layout.legend.font.size = coarse.matches ? 17 : 13; // rows of 25 pixels, for a finger
     layout.dragmode = coarse.matches ? false : "zoom"; // a finger scrolls the page
     return Plotly.react(figure.place, data, layout, config);
   }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from torchgym.config import MarketConfig
+from torchgym.config import PRESETS, MarketConfig
 from torchgym.files import read_json, replacing
 from torchgym.lab.performance.trace import Trace, trace
 from torchgym.lab.policies import MakePolicy
@@ -38,6 +38,7 @@ def write_report(
     policy: str | None = None,
     episode: int | None = None,
     output: Path | None = None,
+    command: str = "",
     progress: Count = silent,
 ) -> Path:
     """Trace an episode of an evaluation again and write its page.
@@ -46,8 +47,9 @@ def write_report(
         folder: of the run; holds evaluation.json, and checkpoint.pt and run.json where an agent learnt.
         make_policy: of the policy to trace.
         policy: its name in the evaluation; None is the agent, or the first policy where there is none.
-        episode: which one, from 0; None is the one of median profit.
+        episode: which one, from 0; None is the one that `median_episode` chooses.
         output: file to write; None is report.html in the folder.
+        command: that makes the page again, to be shown on it.
         progress: called with the ticks played and the ticks in all: before the episode, after each decision, when it is over.
 
     Returns:
@@ -72,7 +74,7 @@ def write_report(
     checkpoint, training = folder / CHECKPOINT, folder / TRAINING
     curve = read_checkpoint(checkpoint)["curve"] if checkpoint.is_file() else None
     about = read_json(training, _OF_TRAINING) if training.is_file() else None
-    text = page(evaluation, traced, policy=chosen, curve=curve, training=about)
+    text = page(evaluation, traced, policy=chosen, curve=curve, training=about, command=command)
     path = folder / REPORT if output is None else output
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
@@ -81,13 +83,14 @@ def write_report(
 
 
 def median_episode(evaluation: Mapping[str, Any], policy: str) -> int:
-    """The episode whose profit is the median, the lower one of two.
+    """The episode whose profit is the median, the lower one of two, among those in which the policy trades, if there are any.
 
-    >>> median_episode({"policies": {"hold": {"profit": [3.0, -1.0, 2.0, 9.0]}}}, "hold")
-    2
+    >>> median_episode({"policies": {"agent": {"profit": [0.0, 3.0, -1.0, 2.0, 9.0], "trades": [0, 4, 8, 2, 6]}}}, "agent")
+    3
     """
-    profit = evaluation["policies"][policy]["profit"]
-    return sorted(range(len(profit)), key=lambda episode: (profit[episode], episode))[(len(profit) - 1) // 2]
+    profit, trades = (evaluation["policies"][policy][name] for name in ("profit", "trades"))
+    episodes = [episode for episode, count in enumerate(trades) if count] or range(len(profit))
+    return sorted(episodes, key=lambda episode: (profit[episode], episode))[(len(episodes) - 1) // 2]
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
@@ -103,8 +106,10 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
         evaluation = read_json(path, _ENTRIES)
     except ValueError as error:
         raise ValueError(f"{error}; `torchgym evaluate {folder}` makes it anew") from error
-    if not evaluation["policies"]:
-        raise ValueError(f"{path} has no policies; `torchgym evaluate {folder}` makes it anew")
+    policies = evaluation["policies"].values()
+    if not policies or not all("trades" in row for row in policies):
+        lacking = "trades" if policies else "policies"
+        raise ValueError(f"{path} has no {lacking}; `torchgym evaluate {folder}` makes it anew")
     return evaluation
 
 
@@ -115,6 +120,7 @@ def page(
     policy: str | None = None,
     curve: Sequence[Mapping[str, Any]] | None = None,
     training: Mapping[str, Any] | None = None,
+    command: str = "",
 ) -> str:
     """One evaluation as HTML.
 
@@ -124,6 +130,7 @@ def page(
         policy: which policy plays in the trace; None is the agent, or the first policy where there is none.
         curve: the agent's learning curve: rows with frames, training_return and, where the agent was tested, validation_return.
         training: how the agent was trained: command, seed, settings, torchgym; as in run.json.
+        command: that makes the page again.
 
     Returns:
         A document with figures that follow the reader's light or dark theme. The same arguments give the same text.
@@ -147,6 +154,9 @@ def page(
         trace=trace,
         traced=traced,
         training=training,
+        command=command,
+        market=market_name(MarketConfig.from_dict(evaluation["config"])),
+        idle=idle(evaluation, trace, traced),
         names=names,
         palettes={"light": asdict(LIGHT), "dark": asdict(DARK)},
         dark_colours=Markup(json.dumps(figures.dark_colours())),
@@ -185,23 +195,52 @@ def mean_profit(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return row["metrics"].get("profit") or {"mean": fmean(row["profit"])}
 
 
+def market_name(config: MarketConfig) -> str:
+    """The preset whose model of prices and traders it is, whatever the length of its episodes or the costs of trading.
+
+    >>> market_name(PRESETS["calm"]().replace(max_ticks=500)), market_name(MarketConfig().replace(num_symbols=3))
+    ('the calm market', 'the default market of 3 symbols')
+    """
+    parts = [part.name for part in fields(config) if is_dataclass(getattr(config, part.name))]
+    made = {name: preset() for name, preset in PRESETS.items()}
+    same = (name for name in made if all(getattr(made[name], part) == getattr(config, part) for part in parts))
+    name = next(same, "")
+    market = f"the {formats.spoken(name)} market" if name else "a market of its own settings"
+    return market if config.num_symbols == 1 else f"{market} of {config.num_symbols:,} symbols"
+
+
+def idle(evaluation: Mapping[str, Any], trace: Trace, policy: str) -> str:
+    """In which episodes the policy does not trade, the traced one and others; nothing where it trades in all of them."""
+    trades, name = evaluation["policies"][policy]["trades"], formats.capitalised(formats.spoken(policy))
+    still = trades.count(0)
+    if still == len(trades):
+        return f"{name} does not trade in any of the {still:,} episodes."
+    told = []
+    if not trace.filled.any():
+        told.append(f"{name} does not trade in this episode.")
+    elif not trace.filled[:, 0].any():
+        told.append(f"{name} trades in this episode, but not the first symbol, whose price is shown.")
+    if still:
+        told.append(f"It does not trade in {still:,} of the {len(trades):,} episodes.")
+    return " ".join(told)
+
+
 def summary(evaluation: Mapping[str, Any], policy: str) -> str:
     """The result in a sentence or two."""
     profit = mean_profit(evaluation["policies"][policy])
     ends = formats.interval("profit", profit)
     sentence = formats.capitalised(f"{formats.spoken(policy)} makes {formats.money(profit['mean'])} per episode")
     sentence += (f" (95{formats.SPACE}% interval {ends})" if ends else "") + " after all costs."
+    if not any(evaluation["policies"][policy]["trades"]):
+        sentence += " It never trades."
     rows = [row for row in evaluation["comparisons"] if row["against"] == policy]
     clear = [row for row in rows if figures.is_significant(row)]
-    if not clear:
-        return sentence + " It does not differ significantly from any of the other policies." * bool(rows)
     ahead, behind = (_listed([row for row in clear if (row["lead"] > 0.0) == sign]) for sign in (True, False))
     clauses = [f"ahead of {ahead}"] * bool(ahead) + [f"behind {behind}"] * bool(behind)
-    sentence += f" It is significantly {' and '.join(clauses)}."
-    rest = len(rows) - len(clear)
-    if rest:
-        sentence += f" {rest} of {len(rows)} differences {'is' if rest == 1 else 'are'} not significant."
-    return sentence
+    if clauses:
+        sentence += f" It is significantly {' and '.join(clauses)}."
+    rest = _listed([row for row in rows if not figures.is_significant(row)])
+    return sentence + f" It is not significantly different from {rest}." * bool(rest)
 
 
 def _listed(rows: Sequence[Mapping[str, Any]]) -> str:
