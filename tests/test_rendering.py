@@ -272,6 +272,31 @@ def test_the_picture_shows_the_numbers(plt: Any) -> None:
     assert f"{rows[-1].equity:,.2f}" in picture._account.get_text()
 
 
+@pytest.mark.parametrize("right", [False, True])
+@pytest.mark.parametrize("font", [{"size": 8, "family": "monospace"}, {"size": 12, "weight": "bold"}], ids=str)
+def test_characters_look_like_matplotlibs_text(font: dict[str, Any], right: bool, plt: Any) -> None:
+    """As much ink, in the same place, up to a pixel for every few characters: there is no kerning."""
+    kind = importlib.import_module("torchgym.visual.rendering.characters").Characters
+    boxes, inks = [], []
+    for own in (True, False):
+        figure = plt.Figure(figsize=(3, 1), dpi=100)
+        canvas = importlib.import_module("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
+        if own:
+            lines = kind(0.5, 0.8, colour="#102030", right=right, **font)
+            figure.add_artist(lines)
+            lines.set_text("Tick −1,234.5 %")
+        else:
+            side = "right" if right else "left"
+            figure.text(0.5, 0.8, "Tick −1,234.5 %", color="#102030", ha=side, va="top", fontdict=font)
+        canvas.draw()
+        ink = 255 - np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+        rows, columns = np.nonzero(ink.sum(-1))
+        boxes.append((rows.min(), rows.max(), columns.min(), columns.max()))
+        inks.append(ink.sum((0, 1)))
+    np.testing.assert_allclose(*boxes, atol=3)
+    np.testing.assert_allclose(*inks, rtol=0.05)
+
+
 @pytest.mark.parametrize(("max_ticks", "shown"), [(30, 30), (300, 150)])
 def test_the_time_axis_is_not_longer_than_the_episode(max_ticks: int, shown: int, plt: Any) -> None:
     made = played("rgb_array", [1, 2], max_ticks=max_ticks, ticks_per_action=3)

@@ -139,7 +139,7 @@ class Picture:
         return self._move(axes.plot([], [], style, color=colour, **more)[0])
 
     def _characters(self, x: float, y: float, **how: Any) -> Characters:
-        """Lines of monospaced text on the figure."""
+        """Lines of text on the figure."""
         characters = Characters(x, y, **how)
         self.figure.add_artist(characters)
         return characters

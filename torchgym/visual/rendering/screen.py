@@ -63,7 +63,7 @@ class Screen:
             self._window = Window(self.history.config)
 
     def follow(self, state: MarketState) -> None:
-        """An episode was opened, or a decision carried out, in some market of the batch; the clock says which, if in this one."""
+        """Take in what has happened in the batch: in this market a new episode, a decision, or nothing, as its clock says."""
         if self.mode is None:
             return
         tick, rows = int(state.clock.tick[0]), self.history.rows
