@@ -58,7 +58,7 @@ def result(measure: str, unit: str, values: list[float], market: Market, *timing
         values=values,
         config=market.config,
         markets=market.num_envs,
-        compiled=market.compile,
+        compiled=market.compile is True,
         noise=noise(*timings),
     )
 

@@ -1,7 +1,7 @@
 """PPO in one file with nothing hidden, in the manner of CleanRL, on gymnasium's vector interface.
 
     pip install "torchgym[examples]"
-    python examples/cleanrl_ppo.py               # two minutes on one CPU core, after compiling once
+    python examples/cleanrl_ppo.py               # two minutes on one CPU core, once it is compiled
 
 Where an episode ends by time, the value of its last observation still counts: with autoreset in the same step that observation is
 `infos["final_obs"]`, and `dones` cuts the advantage of the next episode off.
@@ -48,8 +48,6 @@ class Args:
     test_episodes: int = 256
     seed: int = 0
     threads: int = 1
-    compile: bool = True
-    """compile the market's step: slow to start, fast to run"""
     log: Path | None = None
     """CSV file for the learning curve"""
 
@@ -77,7 +75,6 @@ def main(args: Args) -> dict[str, float]:
         args.num_envs,
         autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,
         include_account=True,
-        compile=args.compile,
     )
     inputs, choices = envs.single_observation_space.shape[0], envs.single_action_space.n
     actor, critic = layers(inputs, choices, 0.01), layers(inputs, 1, 1.0)
@@ -159,7 +156,7 @@ def main(args: Args) -> dict[str, float]:
 
     policies = {"agent": make_policy, "value_follower": value_follower}
     print(f"testing on {args.test_episodes} held-out episodes", flush=True)
-    found = evaluate(config, policies, agent="agent", episodes=args.test_episodes, compile=args.compile)
+    found = evaluate(config, policies, agent="agent", episodes=args.test_episodes)
     profits = {name: found.interval(name, "profit") for name in policies}
     for name, profit in profits.items():
         print(f"{name:15s} {profit.mean:+7.1f} ({profit.low:+.1f} … {profit.high:+.1f}) currency per held-out episode")

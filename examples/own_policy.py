@@ -1,6 +1,6 @@
 """Measure a trading rule of your own against the baselines, on the same held-out episodes.
 
-    python examples/own_policy.py                    # half a minute on one CPU core, after compiling once
+    python examples/own_policy.py                    # half a minute on one CPU core, once it is compiled
     python examples/own_policy.py --preset volatile --episodes 512
 
 The rule goes with the news: a headline better than neutral makes it buy to the limit, a worse one sell, and it is flat again when
@@ -29,8 +29,6 @@ class Args:
     episodes: int = 256
     threshold: float = 0.2
     """how far a headline's sentiment must be from neutral, 0 to 1"""
-    compile: bool = True
-    """compile the market's step: slow to start, fast to run"""
 
 
 def with_the_news(threshold: float) -> MakePolicy:
@@ -50,9 +48,7 @@ def main(args: Args) -> dict[str, float]:
     torch.set_num_threads(1)  # tensors this small gain nothing from more
     config = tg.preset(args.preset, max_ticks=args.max_ticks)
     policies = {"with the news": with_the_news(args.threshold), **baselines(config)}
-    found = evaluate(
-        config, policies, agent="with the news", episodes=args.episodes, compile=args.compile, progress=show
-    )
+    found = evaluate(config, policies, agent="with the news", episodes=args.episodes, progress=show)
     print(f"{'policy':16s} {'profit':>8s} {'spread':>8s} {'impact':>8s} {'fees':>8s} {'lead':>8s}  p (Holm)")
     leads = {comparison.policy: comparison for comparison in found.comparisons}
     for name, episodes in found.episodes.items():

@@ -65,9 +65,8 @@ def main(args: Args) -> dict[str, float]:
     )
     settings = PPOSettings(total_frames=args.total_steps, num_envs=args.workers * args.num_envs, rollout=args.rollout)
     ppo = PPO(config, settings, seed=args.seed)
-    make_env(
-        config, args.num_envs, args.seed, args.compile
-    ).market.prepare()  # workers on this machine find it compiled
+    # Before the workers start, so that those on this machine find it compiled; the others compile it once for each machine.
+    make_env(config, args.num_envs, args.seed, args.compile).market.prepare()
     makers = [
         partial(make_env, config, args.num_envs, args.seed + worker * args.num_envs, args.compile)
         for worker in range(args.workers)

@@ -45,8 +45,6 @@ class Args:
     """decisions per market between two updates"""
     test_episodes: int = 256
     seed: int = 0
-    compile: bool = True
-    """compile the market's step: slow to start, fast to run"""
 
 
 class SpacedSeeds(gym.vector.VectorWrapper):
@@ -67,7 +65,7 @@ def main(args: Args) -> dict[str, float]:
 
     def make(context: dict[str, Any]) -> gym.vector.VectorEnv:  # runs in the process that plays
         torch.set_num_threads(1)
-        env = tg.TradingVectorEnv(config, context["num_envs"], include_account=True, compile=args.compile)
+        env = tg.TradingVectorEnv(config, context["num_envs"], include_account=True)
         return SpacedSeeds(env)
 
     register_env("torchgym", make)
@@ -121,7 +119,7 @@ def main(args: Args) -> dict[str, float]:
 
         policies = {"agent": make_policy, "value_follower": value_follower}
         print(f"testing on {args.test_episodes} held-out episodes", flush=True)
-        found = evaluate(config, policies, agent="agent", episodes=args.test_episodes, compile=args.compile)
+        found = evaluate(config, policies, agent="agent", episodes=args.test_episodes)
     finally:
         algorithm.stop()
         ray.shutdown()

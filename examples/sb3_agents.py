@@ -34,8 +34,6 @@ class Args:
     test_episodes: int = 256
     seed: int = 0
     threads: int = 1
-    compile: bool = True
-    """compile the market's step: slow to start, fast to run"""
 
 
 def main(args: Args) -> dict[str, float]:
@@ -48,7 +46,7 @@ def main(args: Args) -> dict[str, float]:
         # A hundred currency units of profit are worth 5 points of reward, which suits these algorithms' default step sizes.
         reward={"pnl": 0.05},
     )
-    env = tg.SB3VecEnv(config, args.num_envs, seed=args.seed, include_account=True, compile=args.compile)
+    env = tg.SB3VecEnv(config, args.num_envs, seed=args.seed, include_account=True)
     model = make_model(args, env)
     print(f"training in {args.num_envs} markets", flush=True)
     model.learn(args.total_steps, log_interval=10 if args.algorithm == "ppo" else 200)
@@ -63,7 +61,7 @@ def main(args: Args) -> dict[str, float]:
 
     policies = {"agent": make_policy, "value_follower": value_follower}
     print(f"testing on {args.test_episodes} held-out episodes", flush=True)
-    found = evaluate(config, policies, agent="agent", episodes=args.test_episodes, compile=args.compile)
+    found = evaluate(config, policies, agent="agent", episodes=args.test_episodes)
     profits = {name: found.interval(name, "profit") for name in policies}
     for name, profit in profits.items():
         print(f"{name:15s} {profit.mean:+7.1f} ({profit.low:+.1f} … {profit.high:+.1f}) currency per held-out episode")

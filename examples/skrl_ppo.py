@@ -1,7 +1,7 @@
 """Train skrl's PPO on torch tensors, from the market to the optimiser: nothing passes through numpy.
 
     pip install "torchgym[skrl,examples]"
-    python examples/skrl_ppo.py                  # two minutes on one CPU core, after compiling once
+    python examples/skrl_ppo.py                  # two minutes on one CPU core, once it is compiled
     python examples/skrl_ppo.py --device cuda --num-envs 4096
 
 skrl takes the observation after a reset for the one at which an episode ended. `Bootstrapping` gives it the real one, so that
@@ -40,8 +40,6 @@ class Args:
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
-    compile: bool = True
-    """compile the market's step: slow to start, fast to run"""
 
 
 class Actor(CategoricalMixin, Model):
@@ -93,9 +91,7 @@ def main(args: Args) -> dict[str, float]:
         scaling="relative",
         reward={"pnl": 0.05},  # a hundred currency units of profit are worth 5
     )
-    env = tg.SkrlEnv(
-        config, args.num_envs, seed=args.seed, include_account=True, device=args.device, compile=args.compile
-    )
+    env = tg.SkrlEnv(config, args.num_envs, seed=args.seed, include_account=True, device=args.device)
     spaces: dict[str, Any] = {
         "observation_space": env.observation_space,
         "action_space": env.action_space,
@@ -134,9 +130,7 @@ def main(args: Args) -> dict[str, float]:
 
     policies = {"agent": make_policy, "value_follower": value_follower}
     print(f"testing on {args.test_episodes} held-out episodes", flush=True)
-    found = evaluate(
-        config, policies, agent="agent", episodes=args.test_episodes, device=args.device, compile=args.compile
-    )
+    found = evaluate(config, policies, agent="agent", episodes=args.test_episodes, device=args.device)
     profits = {name: found.interval(name, "profit") for name in policies}
     for name, profit in profits.items():
         print(f"{name:15s} {profit.mean:+7.1f} ({profit.low:+.1f} … {profit.high:+.1f}) currency per held-out episode")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import shlex
@@ -12,13 +11,14 @@ from collections.abc import Callable
 from types import ModuleType
 
 import tyro
+from extras import extras
 from packaging.requirements import Requirement
 from pages import ROOT
 
 from torchgym.cli import main
 
-PLAY = ["--episodes", "2", "--no-compile"]
-FEW = ["--preset", "toy", "--no-compile"]
+PLAY = ["--episodes", "2"]
+FEW = ["--preset", "toy"]
 LEARN = ["--max-ticks", "20", "--validations", "1", "--ppo.total-frames", "32", "--ppo.num-envs", "4"]
 TOY: dict[str, list[str]] = {
     "train": [*FEW, *LEARN, "--ppo.rollout", "4", "--ppo.hidden", "4", "--episodes", "2", "--overwrite"],
@@ -85,12 +85,11 @@ def torchrun(words: list[str]) -> None:
 def pip(words: list[str]) -> None:
     """Nothing is installed: the extras that are asked for must be torchgym's."""
     assert words[0] == "install"
-    extras = set(importlib.metadata.metadata("torchgym").get_all("Provides-Extra") or [])
     asked_for = [
         word.replace(".[", "torchgym[") for word in words[1:] if word not in ("--constraint", "constraints.txt")
     ]
     for asked in map(Requirement, asked_for):
-        assert asked.name != "torchgym" or asked.extras <= extras, f"{asked} asks for an extra that is not there"
+        assert asked.name != "torchgym" or asked.extras <= extras(), f"{asked} asks for an extra that is not there"
 
 
 def make(words: list[str]) -> None:

@@ -15,9 +15,12 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import pytest
+from extras import brought, imported
 from matplotlib.figure import Figure
 from shell import MAY_FAIL, TOY
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from torchgym import PRESETS
 from torchgym.cli import _COMMANDS, main
@@ -28,9 +31,10 @@ from torchgym.engine import Market, stepper
 from torchgym.lab import audit, performance, realism
 from torchgym.training import PPOSettings, Trainer, load_agent
 from torchgym.training.ladder import TASKS, Plan
+from torchgym.version import __version__
 
 SMALL = ["--preset", "toy", "--markets", "2", "--ticks", "400", "--burn-in", "1", "--resamples", "1"]
-QUICK = ["--no-impact", "--no-compile", "--no-nulls"]
+QUICK = ["--no-impact", "--no-nulls"]
 
 
 def test_realism_writes_a_scorecard_and_a_panel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +52,7 @@ def test_realism_writes_a_scorecard_and_a_panel(tmp_path: Path, capsys: pytest.C
 
 
 def test_audit_writes_a_table_and_bars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--preset", "toy", "--episodes", "2", "--ticks", "60", "--no-compile", "--output", str(tmp_path)]
+    arguments = ["--preset", "toy", "--episodes", "2", "--ticks", "60", "--output", str(tmp_path)]
     code = main(["audit", *arguments])
     found = json.loads((tmp_path / "toy" / "audit.json").read_text())
     assert code == (0 if found["passed"] else 1)
@@ -124,8 +128,9 @@ def test_what_is_missing_is_named_at_once_and_nothing_else_is_missed_later(tmp_p
         command: [name for attempt in attempts for name in attempt["named"]] for command, attempts in said.items()
     }
     assert needed["presets"] == needed["evaluate"] == ["rich", "tyro"]
-    assert sorted(needed["report"]) == ["jinja2", "plotly", "rich", "tyro"]
+    assert needed["report"] == ["rich", "tyro", "plotly"]
     assert needed["record"] == ["rich", "tyro", "pyarrow"]
+    assert set().union(*needed.values()) <= imported(brought("torchgym[all]"))
 
 
 def test_figures_without_matplotlib_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +151,7 @@ def test_the_defaults_are_the_librarys() -> None:
     assert (Evaluate().seed, Evaluate().ticks_per_year) == (performance.TEST_SEED, performance.TICKS_PER_YEAR)
 
 
-LEARN = ["--preset", "toy", "--max-ticks", "20", "--no-compile", "--validations", "1"]
+LEARN = ["--preset", "toy", "--max-ticks", "20", "--validations", "1"]
 PPO = ["--ppo.total-frames", "96", "--ppo.num-envs", "4", "--ppo.rollout", "4", "--ppo.hidden", "4"]
 
 
@@ -158,7 +163,22 @@ def test_train_evaluate_report_from_one_folder(tmp_path: Path, capsys: pytest.Ca
     run = tmp_path / "run"
     assert main(["train", str(run), *LEARN, *PPO, "--episodes", "3", "--seed", "2000"]) == 0
     shown = capsys.readouterr().out
-    assert "96 decisions in 4 markets of 20 ticks" in shown
+    assert "96 decisions in 4 markets of 20 ticks" in shown and "were asked for" not in shown
+    heading, *lines = shown.splitlines()[1:8]
+    assert heading.split() == [
+        "decisions",
+        "return",
+        "held-out",
+        "loss",
+        "entropy",
+        "KL",
+        "clipped",
+        "explained",
+        "per",
+        "s",
+    ]
+    assert [line.split()[0] for line in lines] == ["16", "32", "48", "64", "80", "96"]
+    assert {len(line) for line in (heading, *lines)} == {78}
     assert json.loads((run / "run.json").read_text())["settings"]["hidden"] == [4]
     assert "value_follower" in shown
     assert f"torchgym report {run}" in shown
@@ -168,20 +188,35 @@ def test_train_evaluate_report_from_one_folder(tmp_path: Path, capsys: pytest.Ca
         "evaluation.json",
         "learning_curve.csv",
         "learning_curve.png",
+        "log",
         "run.json",
     }
     assert {path.name for path in run.iterdir()} == files
     told = json.loads((run / "run.json").read_text())
     assert told["command"] == f"torchgym train {run} " + " ".join(
         [*LEARN[:2], *LEARN[2:4], *PPO, "--validations", "1"]
-    ) + (" --episodes 3 --seed 2000 --no-compile")
+    ) + (" --episodes 3 --seed 2000")
     with (run / "learning_curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["frames"]) for row in rows] == [16, 32, 48, 64, 80, 96]
     assert [bool(row["validation_profit"]) for row in rows] == [False] * 5 + [True]
+    told = {
+        "loss",
+        "entropy",
+        "kl_approx",
+        "clip_fraction",
+        "explained_variance",
+        "decisions_per_second",
+        "training_return",
+    }
+    assert all(math.isfinite(float(row[name])) for row in rows for name in told)
+    written = EventAccumulator(str(run / "log")).Reload()
+    for name in told:
+        logged = [(event.step, event.value) for event in written.Scalars(name)]
+        assert logged == [(int(row["frames"]), np.float32(row[name])) for row in rows], name
     first = json.loads((run / "evaluation.json").read_text())
-    assert first["command"] == f"torchgym evaluate {run} --episodes 3 --no-compile"
-    assert main(["evaluate", str(run), "--episodes", "3", "--no-compile"]) == 0
+    assert first["command"] == f"torchgym evaluate {run} --episodes 3"
+    assert main(["evaluate", str(run), "--episodes", "3"]) == 0
     assert json.loads((run / "evaluation.json").read_text()) == first
     assert main(["report", str(run)]) == 0
     assert "<html" in (run / "report.html").read_text()[:200]
@@ -191,7 +226,7 @@ def test_train_evaluate_report_from_one_folder(tmp_path: Path, capsys: pytest.Ca
 def test_evaluate_chooses_policies_and_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(tmp_path), *LEARN, *PPO, "--episodes", "0"]) == 0
     assert not (tmp_path / "evaluation.json").exists()
-    chosen = ["--policies", "hold", "random", "--episodes", "2", "--seed", "30000000", "--no-compile"]
+    chosen = ["--policies", "hold", "random", "--episodes", "2", "--seed", "30000000"]
     assert main(["evaluate", str(tmp_path), *chosen]) == 0
     found = json.loads((tmp_path / "evaluation.json").read_text())
     assert (list(found["policies"]), found["seed"]) == (["agent", "hold", "random"], 30_000_000)
@@ -222,9 +257,9 @@ def test_ctrl_c_saves_and_resume_ends_in_the_same_bits(
     assert signal.getsignal(signal.SIGINT) is handler
     told = capsys.readouterr()
     assert "finishing this update, then saving" in told.err
-    assert f"saved at 32 decisions; go on with: torchgym train {parts} --episodes 0 --no-compile --resume\n" in told.out
+    assert f"saved at 32 decisions; go on with: torchgym train {parts} --episodes 0 --resume\n" in told.out
     monkeypatch.setattr(Trainer, "step", plain)
-    assert main(["train", str(parts), "--resume", "--no-compile", "--episodes", "0"]) == 0
+    assert main(["train", str(parts), "--resume", "--episodes", "0"]) == 0
     assert learned(parts) == learned(whole)
 
 
@@ -248,22 +283,45 @@ def test_a_run_is_not_overwritten_unasked(tmp_path: Path, capsys: pytest.Capture
         (["--episodes", "1"], "episodes must be 0 or at least 2, got 1"),
         (["--threads", "0"], "threads must be from 1 to 1,024, got 0"),
         (["--validations", "-1"], "validations must be at least 0, got -1"),
-        (["--logger", "mlflow"], "--logger mlflow needs a package: pip install mlflow"),
+        (["--logger", "mlflow"], '--logger mlflow needs mlflow: pip install "mlflow"'),
     ):
         assert main(["train", str(tmp_path), "--overwrite", "--preset", "toy", *wrong]) == 2
         assert message in capsys.readouterr().err
     assert main(["train", str(tmp_path / "none"), "--resume"]) == 2
     assert "does not exist: `torchgym train` makes one" in capsys.readouterr().err
     assert learned(tmp_path) == before
-    assert main(["evaluate", str(tmp_path), "--episodes", "2", "--policies", "hold", "--no-compile"]) == 0
+    assert main(["evaluate", str(tmp_path), "--episodes", "2", "--policies", "hold"]) == 0
     assert main(["train", str(tmp_path), *LEARN, *PPO, "--episodes", "0", "--overwrite", "--seed", "7"]) == 0
     assert not (tmp_path / "evaluation.json").exists()  # it told of the old agent
     assert learned(tmp_path) != before
 
 
-def test_train_tells_a_logger_of_torchrl(tmp_path: Path) -> None:
-    assert main(["train", str(tmp_path), *LEARN, *PPO, "--episodes", "0", "--logger", "csv"]) == 0
-    assert len((tmp_path / "log" / "scalars" / "training_return.csv").read_text().splitlines()) == 6
+def test_decisions_that_fill_no_update_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    less = ["--ppo.total-frames", "47", "--episodes", "0", "--validations", "0", "--logger", "none"]
+    assert main(["train", str(tmp_path), *LEARN, *PPO, *less]) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("32 decisions in 4 markets")
+    assert second == "47 were asked for: every update takes 4 markets × 4 decisions = 16"
+    assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize(("choice", "expected"), [(None, "auto"), ("auto", "auto"), ("yes", True), ("no", False)])
+@pytest.mark.parametrize("command", [command for command in TOY if command not in ("presets", "report")])
+def test_compile_reaches_the_market(
+    command: str, choice: str | None, expected: object, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(market: Market, *_: Any, **__: Any) -> None:
+        assert market.compile == expected
+        raise Started
+
+    monkeypatch.setenv("TORCHGYM_COMPILE", "auto")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Market, "reset", start)
+    if expected is True:
+        monkeypatch.setattr(Market, "prepare", start)
+    words = [str(learnt)] if command == "evaluate" else []
+    with pytest.raises(Started):
+        main([command, *words, *TOY[command], *(["--compile", choice] if choice else [])])
 
 
 def test_ladder_prints_and_writes(
@@ -271,7 +329,7 @@ def test_ladder_prints_and_writes(
 ) -> None:
     small = {"num_envs": 4, "rollout": 4, "total_frames": 32, "hidden": (4,)}
     monkeypatch.setitem(TASKS, "exact", replace(TASKS["exact"], market={"max_ticks": 20}, settings=small))
-    options = ["--preset", "toy", "--tasks", "exact", "--seeds", "2", "--episodes", "2", "--no-compile"]
+    options = ["--preset", "toy", "--tasks", "exact", "--seeds", "2", "--episodes", "2"]
     code = main(["ladder", *options, "--output", str(tmp_path), "--results", str(tmp_path / "results")])
     assert {path.name for path in (tmp_path / "results").iterdir()} == {"curves.csv", "ladder.csv", "ladder.png"}
     with (tmp_path / "results" / "ladder.csv").open() as file:
@@ -286,11 +344,19 @@ def test_presets_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["presets"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in PRESETS)
-    assert main(["presets", "--preset", "calm"]) == 0
+    assert main(["presets", "calm"]) == 0
     shown = capsys.readouterr().out
     assert "fundamentals.volatility " in shown
     assert "0.00087" in shown
     assert "max_ticks" not in shown  # the same as the default's
+
+
+def test_the_version_is_told_without_any_package(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"torchgym {__version__}\n"
 
 
 def test_without_a_compiler_markets_run_uncompiled(
@@ -302,17 +368,17 @@ def test_without_a_compiler_markets_run_uncompiled(
     monkeypatch.setattr(stepper, "Replay", missing)
     few = [*PPO, "--episodes", "0", "--validations", "0", "--overwrite"]
     told = "uncompiled from now on, with the same numbers: OSError: no such compiler"
-    for options, lines in ((LEARN, 0), ([word for word in LEARN if word != "--no-compile"], 1)):
-        assert main(["train", str(tmp_path), *options, *few]) == 0
+    for choice, lines in (("no", 0), ("yes", 1)):
+        assert main(["train", str(tmp_path), *LEARN, *few, "--compile", choice]) == 0
         assert capsys.readouterr().err.count(told) == lines
 
 
 def test_the_command_that_does_the_same() -> None:
     from torchgym.cli.train import Train
 
-    options = Train(folder=Path("runs/x"), symbols=2, compile=False, ppo=PPOSettings(hidden=(8, 8), gamma=0.9))
+    options = Train(folder=Path("runs/x"), symbols=2, compile="no", ppo=PPOSettings(hidden=(8, 8), gamma=0.9))
     assert command_line("train", options, first=["runs/x"], leave_out=("folder",)) == (
-        "torchgym train runs/x --symbols 2 --ppo.gamma 0.9 --ppo.hidden 8 8 --no-compile"
+        "torchgym train runs/x --symbols 2 --ppo.gamma 0.9 --ppo.hidden 8 8 --compile no"
     )
 
 

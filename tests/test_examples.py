@@ -32,14 +32,14 @@ def test_every_example_is_tested():
 
 def test_own_policy():
     example = load("own_policy")
-    result = example.main(example.Args(preset="toy", max_ticks=40, episodes=4, compile=False))
+    result = example.main(example.Args(preset="toy", max_ticks=40, episodes=4))
     assert list(result)[:2] == ["with the news", "hold"]
     assert result["hold"] == 0.0
-    traded = example.main(example.Args(preset="toy", max_ticks=40, episodes=4, threshold=0.0, compile=False))
+    traded = example.main(example.Args(preset="toy", max_ticks=40, episodes=4, threshold=0.0))
     assert traded["with the news"] != 0.0
 
 
-TOY = {"preset": "toy", "num_envs": 4, "max_ticks": 50, "ticks_per_action": 5, "test_episodes": 3, "compile": False}
+TOY = {"preset": "toy", "num_envs": 4, "max_ticks": 50, "ticks_per_action": 5, "test_episodes": 3}
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
@@ -96,11 +96,7 @@ def test_cleanrl_ppo_learns():
         curves = []
         patch.setattr(example.csv.DictWriter, "writerows", lambda self, rows: curves.append(rows))
         options = {"total_steps": 64 * 10 * 12, "num_steps": 10, "max_ticks": 20, "ticks_per_action": 2, "num_envs": 64}
-        example.main(
-            example.Args(
-                preset="toy", **options, learning_rate=3e-3, test_episodes=2, compile=False, log=Path(os.devnull)
-            )
-        )
+        example.main(example.Args(preset="toy", **options, learning_rate=3e-3, test_episodes=2, log=Path(os.devnull)))
     (curve,) = curves
     assert curve[0]["episode_return"] < -12.0  # near random
     assert curve[-1]["episode_return"] > -8.0
@@ -110,7 +106,7 @@ def ran(name: str, *options: str) -> str:
     """What an example prints in a process of its own, at toy size."""
     toy = ["--preset", "toy", "--max-ticks", "50", "--num-envs", "4", "--rollout", "5", "--test-episodes", "3"]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / f"{name}.py"), *toy, "--no-compile", *options],
+        [sys.executable, str(ROOT / "examples" / f"{name}.py"), *toy, *options],
         capture_output=True,
         text=True,
         check=False,
@@ -122,8 +118,8 @@ def ran(name: str, *options: str) -> str:
 
 def test_ray_collector(tmp_path):
     """Two workers, and the same agent in every run: an update waits for both, in their order."""
-    first = ran("ray_collector", "--total-steps", "120", "--log", str(tmp_path / "curve.csv"))
-    second = ran("ray_collector", "--total-steps", "120")
+    first = ran("ray_collector", "--no-compile", "--total-steps", "120", "--log", str(tmp_path / "curve.csv"))
+    second = ran("ray_collector", "--no-compile", "--total-steps", "120")
     assert re.findall(r"([\d,]+) decisions", first) == ["40", "80", "120"]
     without_times = [re.sub(r"in +\d+ s", "", told) for told in (first, second)]
     assert without_times[0] == without_times[1]

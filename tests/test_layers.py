@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "torchgym"
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 LAYERS = (
-    ("files", "progress", "table", "version", "visual.palette"),
+    ("extras", "files", "progress", "table", "version", "visual.palette"),
     ("config",),
     ("numerics",),
     ("sim.state",),

@@ -153,7 +153,7 @@ def test_a_state_of_other_markets_is_refused() -> None:
 
 def test_ctrl_c_of_torchrun_saves_and_resume_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "torchgym"]
-    train = ["train", str(tmp_path), "--preset", "toy", "--max-ticks", "20", "--no-compile", "--validations", "0"]
+    train = ["train", str(tmp_path), "--preset", "toy", "--max-ticks", "20", "--validations", "0"]
     ppo = ["--ppo.total-frames", "100000", "--ppo.num-envs", "4", "--ppo.rollout", "4", "--ppo.hidden", "4"]
     with subprocess.Popen(
         [*command, *train, *ppo, "--episodes", "0"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import json
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import empyrical
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -23,6 +25,7 @@ from torch import Tensor
 from torchgym import Market, MarketConfig
 from torchgym.cli.markets import Record
 from torchgym.engine import StepResult
+from torchgym.lab.performance import TICKS_PER_YEAR
 from torchgym.lab.policies import BASELINES
 from torchgym.readout import features
 from torchgym.readout.entries import INFO, PATHS, Entry, Moment
@@ -30,6 +33,7 @@ from torchgym.readout.features import FEATURE_SETS, FEATURES
 from torchgym.readout.rewards import REWARDS
 from torchgym.recording import (
     KINDS,
+    Calendar,
     Column,
     EpisodeRecorder,
     columns,
@@ -69,6 +73,16 @@ def act(config: MarketConfig) -> Callable[[StepResult], Tensor]:
     return policy
 
 
+def time_of(tick: int) -> datetime.datetime:
+    """Day by day and minute by minute, as of the default calendar."""
+    now = datetime.datetime(2000, 1, 3, 9, 30)
+    for _ in range(tick):
+        if now.hour == 16:
+            now += datetime.timedelta(days=3 if now.weekday() == 4 else 1, hours=-6, minutes=-30)
+        now += datetime.timedelta(minutes=1)
+    return now
+
+
 def replay(config: MarketConfig, seed: int, episode: int) -> dict[str, np.ndarray]:
     """The columns of one episode, from a market of its own that is stepped tick by tick into plain lists."""
     market, policy = Market(config, 1, seed=seed), act(config)
@@ -79,12 +93,15 @@ def replay(config: MarketConfig, seed: int, episode: int) -> dict[str, np.ndarra
         found.setdefault(name, []).extend(values)
 
     seen = market.reset()
-    over = False
+    over, found_steps = False, -1
     while not over:
+        found_steps += 1
         symbols = range(config.num_symbols)
         over = bool(seen.terminated | seen.truncated)
         put("episode", [episode for _ in symbols])
         put("seed", [seed for _ in symbols])
+        put("step", [found_steps for _ in symbols])
+        put("time", [time_of(seen.info["tick"].item()) for _ in symbols])
         put("symbol", symbols)
         for name, value in (
             ("tick", seen.info["tick"]),
@@ -206,8 +223,9 @@ def test_pandas_polars_and_pyarrow_read_alike(tmp_path: Path) -> None:
     plain, exact = pd.read_parquet(path), pd.read_parquet(path, dtype_backend="pyarrow")
     listed = describe(path)
     assert [column.name for column in listed] == arrow.column_names == polars.columns == list(plain) == list(exact)
-    polar = {"int64": pl.Int64, "float64": pl.Float64, "bool": pl.Boolean}
-    arrows = {"int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
+    polar = {"int64": pl.Int64, "float64": pl.Float64, "bool": pl.Boolean, "timestamp[us]": pl.Datetime("us")}
+    arrows = {"int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_(), "timestamp[us]": pa.timestamp("us")}
+    dtypes = {"timestamp[us]": "datetime64[us]"}
     for column in listed:
         name = column.name
         expected = bits(np.array(arrow[name].to_pylist(), dtype=object))
@@ -220,7 +238,7 @@ def test_pandas_polars_and_pyarrow_read_alike(tmp_path: Path) -> None:
         assert polars.schema[name] == polar[column.dtype]
         assert exact[name].dtype == pd.ArrowDtype(arrows[column.dtype])
         # Without Arrow's types pandas has no integers with gaps.
-        assert plain[name].dtype == ("float64" if column.nullable else column.dtype)
+        assert plain[name].dtype == ("float64" if column.nullable else dtypes.get(column.dtype, column.dtype))
 
 
 def test_the_schema_tells_units_and_meanings(tmp_path: Path) -> None:
@@ -233,7 +251,7 @@ def test_the_schema_tells_units_and_meanings(tmp_path: Path) -> None:
         assert field.metadata[b"kind"].decode() in KINDS
     assert read_config(path) == CROWDED
     about = read_about(path)
-    assert set(about) == {"version", "config", "row", "seed", "episodes", "policy"}
+    assert set(about) == {"version", "config", "row", "origin", "ticks_per_day", "seed", "episodes", "policy"}
     assert (about["version"], about["seed"], about["episodes"], about["policy"]) == (__version__, "4", "2", "hold")
     assert json.loads(about["config"])["max_ticks"] == 12
     group = pq.read_metadata(path).row_group(0)
@@ -301,7 +319,7 @@ def test_a_choice_of_columns(tmp_path: Path) -> None:
     EpisodeRecorder(path, Market(toy()), features=False, market_fields=["volume", "mid", "equity"]).close()
     names = [column.name for column in describe(path)]
     assert names == [
-        *("episode", "seed", "tick", "symbol", "terminated", "truncated"),
+        *("episode", "seed", "tick", "step", "time", "symbol", "terminated", "truncated"),
         *("action", "reward", "reward_pnl", "filled", "turnover"),
         *("position", "equity", "cash", "realized_pnl", "fees", "borrow", "volume", "mid"),
     ]
@@ -526,6 +544,49 @@ def test_episodes_in_which_nothing_was_decided(tmp_path: Path) -> None:
         assert table[column.name].null_count() == (6 if column.nullable else 0), column.name
 
 
+@pytest.mark.parametrize(
+    ("calendar", "expected"),
+    [
+        (Calendar("2024-03-02", 1), {0: "2024-03-04 09:30", 1: "2024-03-04 16:00", 5: "2024-03-08 16:00", 6: "2024-03-11 16:00"}),
+        (Calendar(datetime.date(2024, 3, 1), 13), {1: "2024-03-01 10:00", 13: "2024-03-01 16:00", 14: "2024-03-04 10:00"}),
+        (Calendar(), {5 * 390: "2000-01-07 16:00", 5 * 390 + 1: "2000-01-10 09:31"}),
+    ],
+)  # fmt: skip
+def test_a_calendar_by_hand(calendar: Calendar, expected: dict[int, str]) -> None:
+    found = calendar.times(list(expected))
+    assert found.tolist() == [datetime.datetime.fromisoformat(time) for time in expected.values()]
+    assert (np.diff(calendar.times(range(5_000))) > np.timedelta64(0)).all()
+    assert Calendar().ticks_per_day * 252 == TICKS_PER_YEAR  # what evaluations annualise with
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"origin": "soon"}, "origin must be a date such as 2000-01-03, got 'soon'"),
+        ({"ticks_per_day": 0}, "ticks_per_day must be an integer >= 1, got 0"),
+    ],
+)
+def test_calendars_that_make_no_sense(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Calendar(**values)
+
+
+def test_a_recording_gives_dated_returns(tmp_path: Path) -> None:
+    """As docs/training.md shows it: a series by day that compounds to what the episode earned."""
+    path = tmp_path / "days.parquet"
+    calendar = Calendar("2021-06-01", 5)
+    record(path, toy(max_ticks=40), episodes=2, policy=act(SHORT), calendar=calendar)
+    table = pd.read_parquet(path, columns=["episode", "symbol", "time", "equity"])
+    equity = table.query("episode == 1 and symbol == 0").set_index("time").equity
+    returns = equity.pct_change().add(1).resample("B").prod() - 1
+    assert isinstance(returns.index, pd.DatetimeIndex) and returns.index.tz is None
+    assert [str(day.date()) for day in returns.index[[0, 4, 7]]] == ["2021-06-01", "2021-06-07", "2021-06-10"]
+    assert len(returns) == 8 and returns.abs().min() > 0.0
+    assert empyrical.cum_returns_final(returns) == pytest.approx(equity.iloc[-1] / equity.iloc[0] - 1, rel=1e-12)
+    assert empyrical.aggregate_returns(returns, "monthly").index.tolist() == [(2021, 6)]
+    assert (read_about(path)["origin"], read_about(path)["ticks_per_day"]) == ("2021-06-01", "5")
+
+
 @pytest.mark.parametrize("end", ["close", "discard"])
 def test_a_finished_recorder_takes_no_more_episodes(end: str, tmp_path: Path) -> None:
     path = tmp_path / "episodes.parquet"
@@ -566,7 +627,7 @@ def test_the_command_records_and_says_how_to_read(tmp_path: Path, capsys: pytest
     options = {"preset": "toy", "episodes": 3, "ticks": 6, "ticks_per_action": 2, "symbols": 2, "seed": 8}
     assert Record(**options, policy="random", markets=2, features=False, output=path).execute() == 0
     shown = capsys.readouterr().out
-    assert "3 episodes, 24 rows of 32 columns" in shown
+    assert "3 episodes, 24 rows of 34 columns" in shown
     assert f'pandas.read_parquet("{path}", dtype_backend="pyarrow")' in shown
     assert f'polars.read_parquet("{path}")' in shown
     assert len(pd.read_parquet(path, dtype_backend="pyarrow")) == len(pl.read_parquet(path)) == 24
@@ -576,7 +637,7 @@ def test_the_command_records_and_says_how_to_read(tmp_path: Path, capsys: pytest
         Record(**options, output=path).execute()
     assert Record(**options, output=path, overwrite=True).execute() == 0
     assert pl.read_parquet(path)["action"].unique().drop_nulls().to_list() == [1]
-    assert len(describe(path)) == 32 + 54 + 4
+    assert len(describe(path)) == 34 + 54 + 4
 
 
 def test_the_commands_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """PPO on markets: it learns what can be learned, and stopping anywhere changes nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def weights(run: Run) -> list[float]:
 
 def told(run: Run) -> list[dict[str, float]]:
     """The curve without the clock."""
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in run.curve]
+    clock = ("seconds", "decisions_per_second")
+    return [{name: value for name, value in row.items() if name not in clock} for row in run.curve]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,37 @@ def test_the_seed_decides(whole: Run) -> None:
     other.advance()
     assert weights(again) == weights(whole)
     assert weights(other) != weights(whole)
+
+
+def test_an_update_is_told_in_figures() -> None:
+    """Of one step on all decisions, with the networks that made them; then of many large steps."""
+    run = start(CONFIG, replace(SETTINGS, epochs=1, minibatches=1), compile=False, validations=0)
+    ppo = run.trainer.ppo
+    data = run.trainer._play()
+    shown = data["observation"].flatten(0, 1), data["account"].flatten(0, 1)
+    with torch.no_grad():
+        logits = ppo.agent._logits(*shown)
+        scored = ppo._advantage(data.clone())
+    played = ppo.learn(data, done=0.0)
+    assert played["entropy"] == pytest.approx(
+        torch.distributions.Categorical(logits=logits).entropy().mean().item(), rel=1e-5
+    )
+    assert (abs(played["kl_approx"]) < 1e-6, played["clip_fraction"]) == (True, 0.0)
+    assert list(played) == ["loss", "entropy", "kl_approx", "clip_fraction", "explained_variance"]
+    assert scored["value_target"].var() > 0.0 and played["explained_variance"] < 1.0
+    moved = start(CONFIG, replace(SETTINGS, learning_rate=0.1, epochs=8), compile=False, validations=0)
+    moved.advance(1)
+    row = moved.curve[0]
+    assert row["kl_approx"] > 0.01 and 0.1 < row["clip_fraction"] <= 1.0 and 0.0 < row["entropy"] < played["entropy"]
+    assert row["decisions_per_second"] > 0.0
+
+
+def test_decisions_are_those_of_whole_updates() -> None:
+    assert (SETTINGS.frames, replace(SETTINGS, total_frames=111).frames, replace(SETTINGS, total_frames=5).frames) == (
+        112,
+        84,
+        28,
+    )
 
 
 def test_training_leaves_the_global_generator_alone() -> None:

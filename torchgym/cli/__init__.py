@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from torchgym.cli.output import INTERRUPTED, NO_READER, check_numbers
+from torchgym.extras import needs
+from torchgym.version import __version__
 
 __all__ = ["main"]
 
@@ -35,13 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 2 after an error that the arguments caused, reported in one line; 130 where Ctrl-C ended it; 141 where nobody reads the
         output. `audit` and `ladder` return 1 where a requirement is not met, so that scripts can notice it.
     """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words == ["--version"]:
+        print(f"torchgym {__version__}")
+        return 0
     try:
-        import rich  # noqa: F401
-        import tyro  # noqa: F401
-    except ImportError as error:
-        return _failed(f'{error.name} is missing: pip install "torchgym[cli]"')
-    try:
-        status = _run(list(sys.argv[1:] if argv is None else argv))
+        status = _run(words)
         sys.stdout.flush()  # what is left: whether somebody reads it shows here, not when Python ends
     except BrokenPipeError:  # as in `torchgym --help | head -1`
         # Python would complain, too, when it ends and writes what is left.
@@ -53,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     """Parse the arguments and run the command; an error that they caused is reported in one line."""
     try:
+        with needs("the torchgym command", "torchgym[cli]"):
+            import rich  # noqa: F401
+            import tyro  # noqa: F401
         options = _parse(arguments)
         check_numbers(options)
         status: int = options.execute()
@@ -92,7 +96,8 @@ def _parse(arguments: list[str]) -> Any:
     tyro.extras.subcommand_cli_from_dict(  # says which there are
         {name: kind(name) for name in _COMMANDS},
         prog="torchgym",
-        description="Agent-based stock markets: train and evaluate agents, record and measure the markets.",
+        description="Agent-based stock markets: train and evaluate agents, record and measure the markets. With --version"
+        " alone: which release this is.",
         args=arguments,
         config=(tyro.conf.OmitSubcommandPrefixes,),
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from torchgym.cli import output
+from torchgym.cli.options import COMPILE, CompileOption
 from torchgym.cli.progress import progress_bars, stage
 from torchgym.files import write_json
 from torchgym.version import __version__
@@ -43,7 +44,7 @@ class Evaluate:
     """Seed of the first episode; the other episodes take the seeds after it. Training uses seeds below ten million."""
     ticks_per_year: float = 98_280  # Ticks of a year, for annualised figures: 252 days of 390 minutes.
     device: str = "cpu"  # Device to run on, such as cpu or cuda.
-    compile: bool = True  # Compile the market's step: slow to start, fast to run, the same numbers.
+    compile: CompileOption = "auto"
 
     def execute(self) -> int:
         """Play, write and print; 0."""
@@ -73,8 +74,9 @@ def evaluate_agent(options: Evaluate) -> None:
         descriptions = {name: row.description for name, row in BASELINES.items()}
         layers = " and ".join(map(str, agent.settings.hidden))
         descriptions["agent"] = f"PPO, layers of {layers}, trained with torchgym {saved}"
-        own = output.picked(options, "episodes", "seed", "ticks_per_year", "device", "compile")
-        made = evaluate(agent.config, chosen, agent="agent", descriptions=descriptions, progress=progress, **own)
+        own = output.picked(options, "episodes", "seed", "ticks_per_year", "device")
+        own |= {"compile": COMPILE[options.compile], "progress": progress}
+        made = evaluate(agent.config, chosen, agent="agent", descriptions=descriptions, **own)
         made.resample(partial(progress, "intervals"))
     command = output.command_line("evaluate", options, first=[str(folder)], leave_out=("folder",))
     write_json(folder / EVALUATION, made.to_dict(command))
@@ -191,7 +193,7 @@ class Ladder:
     output: Path = Path("runs/ladder")  # Folder for checkpoints and results; the preset's name is added.
     results: Path | None = None  # Folder for tables and picture; the default is the one above.
     device: str = "cpu"  # Device to run on, such as cpu or cuda.
-    compile: bool = True  # Compile the market's step: slow to start, fast to run, the same numbers.
+    compile: CompileOption = "auto"
     threads: int = 1  # Threads of torch; networks this small gain nothing from more than one.
 
     def execute(self) -> int:
@@ -203,8 +205,8 @@ class Ladder:
 
                 output.check_device(self.device)
                 output.set_threads(self.threads)
-            names = "preset", "tasks", "seeds", "seed", "episodes", "frames", "device", "compile"
-            plan = Plan(**output.picked(self, *names))
+            names = "preset", "tasks", "seeds", "seed", "episodes", "frames", "device"
+            plan = Plan(**output.picked(self, *names), compile=COMPILE[self.compile])
             output.check_memory(f"{self.episodes:,} episodes", self.episodes * output.NUMBERS_PER_MARKET)
             folder = output.make_folder(self.output, self.preset)
             results = self.results or folder

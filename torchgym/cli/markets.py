@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
 
 from torchgym.cli import output
+from torchgym.cli.options import COMPILE, CompileOption
 from torchgym.cli.progress import progress_bars, stage
 from torchgym.config import PRESETS, MarketConfig, preset
 from torchgym.files import write_json
@@ -40,7 +43,7 @@ class Realism:
     nulls: bool = True  # Also run a market of noise traders alone, as a null model.
     resamples: int = 50  # Resamples of the block bootstrap; 0 leaves the intervals out.
     output: Path = Path("runs/realism")  # Folder to write to; the preset's name is added.
-    compile: bool = True  # Compile the market's step: slow to start, fast to run.
+    compile: CompileOption = "auto"
     device: str = "cpu"  # Device to run on, such as cpu or cuda.
 
     def execute(self) -> int:
@@ -58,8 +61,8 @@ class Realism:
             needed = self.markets * self.symbols * ticks * _NUMBERS_PER_TICK
             output.check_memory(f"{self.markets:,} markets of {ticks:,} ticks", needed)
             folder = output.make_folder(self.output, self.preset)
-            names = "markets", "ticks", "burn_in", "seed", "impact", "resamples", "compile", "device"
-            own = output.picked(self, *names)
+            names = "markets", "ticks", "burn_in", "seed", "impact", "resamples", "device"
+            own = output.picked(self, *names) | {"compile": COMPILE[self.compile]}
             card = scorecard(config, name=self.preset, zero_intelligence=empty, progress=progress, **own)
             title = f"{card.name}: {card.markets} markets x {card.ticks:,} ticks, seeds from {card.seed}"
             with stage(progress, "writing"):
@@ -130,7 +133,7 @@ class Cheats:
     seed: int = 5_000_000_000_000  # Seed of the first episode; the other episodes take the seeds after it.
     device: str = "cpu"  # Device to run on, such as cpu or cuda.
     output: Path = Path("runs/audit")  # Folder to write to; the preset's name is added.
-    compile: bool = True  # Compile the market's step: slow to start, fast to run.
+    compile: CompileOption = "auto"
 
     def execute(self) -> int:
         """Play, write and print; 1 where a policy breaks its rule, else 0."""
@@ -143,7 +146,7 @@ class Cheats:
                 output.check_device(self.device)
             output.check_memory(f"{self.episodes:,} episodes", self.episodes * _NUMBERS_PER_AUDITED)
             folder = output.make_folder(self.output, self.preset)
-            own = output.picked(self, "episodes", "ticks", "seed", "device", "compile")
+            own = output.picked(self, "episodes", "ticks", "seed", "device") | {"compile": COMPILE[self.compile]}
             made = audit(config, progress=progress, **own)
             title = f"{self.preset}: {made.episodes} episodes of {made.ticks:,} ticks, seeds from {made.seed}"
             with stage(progress, "writing"):
@@ -182,18 +185,23 @@ class Record:
     markets: int = 64
     """Largest number of markets that play at once; with a scripted policy the file is the same for any number."""
     features: bool = True  # Also record what the learner saw: 54 columns and more, most of the file.
+    origin: str = (
+        "2000-01-03"  # First trading day of every episode, for the column time; weekdays follow, without holidays.
+    )
+    ticks_per_day: int = 390  # Ticks of a trading day, from 09:30 to 16:00: 390 are minutes, 1 is a day a tick.
     output: Path | None = None
     """File to write; the default is runs/record/NAME.parquet, NAME being the preset or the run's folder."""
     overwrite: bool = False  # Replace the file if it exists.
-    compile: bool = False  # Compile the market's step: slow to start, fast to run.
+    compile: CompileOption = "auto"
     device: str = "cpu"  # Device to run on, such as cpu or cuda.
 
     def execute(self) -> int:
         """Play, write and print; 0."""
         with progress_bars() as progress:
             with stage(progress, "loading"):
-                from torchgym.recording import record
+                from torchgym.recording import Calendar, record
 
+                calendar = Calendar(self.origin, self.ticks_per_day)
                 output.check_device(self.device)
                 config, make_policy, about = _scripted(self) if self.run is None else _trained(self, self.run)
             name = self.preset if self.run is None else self.run.resolve().name
@@ -207,9 +215,11 @@ class Record:
                 config,
                 make_policy=make_policy,
                 num_envs=self.markets,
+                calendar=calendar,
                 about=about,
+                compile=COMPILE[self.compile],
                 progress=progress,
-                **output.picked(self, "episodes", "seed", "features", "overwrite", "compile", "device"),
+                **output.picked(self, "episodes", "seed", "features", "overwrite", "device"),
             )
         ruined = f", {made.ruined:,} of them ended by ruin" if made.ruined else ""
         size = f"{made.size / 1e6:,.1f} MB"
@@ -249,7 +259,7 @@ def _trained(options: Record, folder: Path) -> tuple[MarketConfig, MakePolicy, d
 class Presets:
     """List the named markets, or show in what one of them differs from the default."""
 
-    preset: str | None = None  # Market to show; without it, all are listed.
+    preset: Annotated[str | None, tyro.conf.Positional] = None  # Market to show; without it, all are listed.
 
     def execute(self) -> int:
         """Print; 0."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,8 +18,10 @@ import tyro
 
 from torchgym.cli import output
 from torchgym.cli.agents import Evaluate, evaluate_agent
+from torchgym.cli.options import COMPILE, CompileOption
 from torchgym.cli.progress import progress_bars, stage
 from torchgym.config import preset
+from torchgym.extras import needs
 from torchgym.files import write_json
 from torchgym.progress import Progress, silent
 from torchgym.training.settings import PPOSettings
@@ -34,6 +37,19 @@ _WRITTEN = (
 _LOG = "log"
 _SAVE_EVERY = 20  # updates
 _FIRST = "opening markets, first update"
+# Columns of what is printed of the learning curve: the name in a row of it, heading, width and format.
+_COLUMNS = (
+    ("frames", "decisions", 11, ",.0f"),
+    ("training_return", "return", 9, ",.1f"),
+    ("validation_return", "held-out", 9, ",.1f"),
+    ("loss", "loss", 8, ".3f"),
+    ("entropy", "entropy", 8, ".3f"),
+    ("kl_approx", "KL", 8, ".4f"),
+    ("clip_fraction", "clipped", 8, ".1%"),
+    ("explained_variance", "explained", 10, ".2f"),
+    ("decisions_per_second", "per s", 7, ",.0f"),
+)
+_ROWS = 10  # that are printed of a training, beside the first
 _ANY_TIME = ("folder", "episodes", "device", "compile", "threads", "logger", "resume", "overwrite")  # go with --resume
 
 
@@ -60,10 +76,10 @@ class Train:
     seed: int = 0
     """Seed of the networks, of random choices and of the first training market; the other markets take the seeds after it."""
     device: str = "cpu"  # Device to run on, such as cpu or cuda.
-    compile: bool = True  # Compile the market's step: slow to start, fast to run, the same numbers.
+    compile: CompileOption = "auto"
     threads: int = 1  # Threads of torch; networks this small gain nothing from more than one.
-    logger: Literal["none", "csv", "tensorboard", "wandb", "mlflow"] = "none"
-    """Logger of TorchRL to write to, beside learning_curve.csv; its package must be installed."""
+    logger: Literal["auto", "none", "tensorboard", "wandb", "mlflow"] = "auto"
+    """Where the learning curve goes beside learning_curve.csv. auto: to TensorBoard, if it is installed, in the folder log."""
     resume: bool = False  # Continue the run in the folder with its settings; other settings are refused.
     overwrite: bool = False  # Start anew even if the folder holds a run.
 
@@ -71,8 +87,9 @@ class Train:
         """Train, write and print; 0, or 130 where Ctrl-C ended it."""
         if self.episodes < 0 or self.episodes == 1:
             raise ValueError(f"episodes must be 0 or at least 2, got {self.episodes}")
-        if self.logger not in ("none", "csv") and importlib.util.find_spec(self.logger) is None:
-            raise ValueError(f"--logger {self.logger} needs a package: pip install {self.logger}")
+        if self.logger not in ("auto", "none"):
+            with needs(f"--logger {self.logger}", self.logger):
+                importlib.import_module(self.logger)
         with ExitStack() as joined:
             _check_sizes(self)
             # Known before torch is loaded, unlike the ranks.
@@ -118,10 +135,16 @@ def _train(options: Train, ranks: Ranks, device: str) -> int:
         settings, config = run.trainer.settings, run.trainer.config
         processes = f", shared by {ranks.count} processes" if ranks.count > 1 else ""
         print(
-            f"{settings.updates * settings.frames_per_update:,} decisions in {settings.num_envs} markets of"
+            f"{settings.frames:,} decisions in {settings.num_envs} markets of"
             f" {config.max_ticks:,} ticks, {config.ticks_per_action} per decision,"
-            f" on {options.device}{processes}; {run.trainer.frames:,} are done"
+            f" on {options.device}{processes}; {run.trainer.frames:,} are done",
+            flush=True,
         )
+        if settings.frames != settings.total_frames:
+            print(
+                f"{settings.total_frames:,} were asked for: every update takes {settings.num_envs} markets"
+                f" × {settings.rollout} decisions = {settings.frames_per_update:,}"
+            )
     if _learn(run, options, ranks):
         return 0
     if ranks.first:
@@ -150,7 +173,7 @@ def _begun(options: Train, ranks: Ranks, device: str) -> Run:
         num_symbols=options.symbols,
         **output.picked(options, "max_ticks", "ticks_per_action", "information", "reward"),
     )
-    own = output.picked(options, "seed", "compile", "validations")
+    own = output.picked(options, "seed", "validations") | {"compile": COMPILE[options.compile]}
     run = start(config, options.ppo, device=device, ranks=ranks, **own)
     if ranks.first:
         for name in _WRITTEN:  # of a run that was here before: nothing of it may be taken for this one's
@@ -172,28 +195,35 @@ def _resumed(options: Train, ranks: Ranks, device: str) -> Run:
         raise ValueError(
             f"{', '.join(decided)}: the run to go on with has decided that; leave it out, or begin a new run"
         )
-    return resume(options.folder, device=device, compile=options.compile, ranks=ranks)
+    return resume(options.folder, device=device, compile=COMPILE[options.compile], ranks=ranks)
 
 
 def _learn(run: Run, options: Train, ranks: Ranks) -> bool:
     """Whether training came to its end without Ctrl-C; what has been learned is on disk either way."""
-    log, settings = _logger(options, ranks), run.trainer.settings
-    total = settings.updates * settings.frames_per_update
-    with output.interruptible(quiet=not ranks.first) as pressed, _progress(ranks.first) as progress:
+    settings, began = run.trainer.settings, run.trainer.update
+    shown = {began + 1, *(-(-settings.updates * part // _ROWS) for part in range(1, _ROWS + 1))}
+    with (
+        _logger(options, ranks) as log,
+        output.interruptible(quiet=not ranks.first) as pressed,
+        _progress(ranks.first) as progress,
+    ):
         if run.trainer.update < settings.updates:
             progress(_FIRST, 0, 1)
 
         def report(run: Run) -> None:
             progress(_FIRST, 1, 1)
-            progress("decisions", run.trainer.frames, total)
+            progress("decisions", run.trainer.frames, settings.frames)
             # Before the last good checkpoint is replaced.
             if not all(bool(parameter.isfinite().all()) for parameter in run.trainer.agent.parameters()):
                 raise ValueError(
                     f"the networks are no longer finite after {run.trainer.frames:,} decisions: train with a lower"
                     " --ppo.learning-rate or --ppo.reward-scale"
                 )
-            log(run)
-            if run.trainer.update % _SAVE_EVERY == 0:
+            row, update = run.curve[-1], run.trainer.update
+            log(row)
+            if ranks.first and update in shown:
+                print(_line(row, heading=update == began + 1), flush=True)
+            if update % _SAVE_EVERY == 0:
                 _save(run, options.folder)
 
         complete = run.advance(on_update=report, stop=pressed) and not ranks.any(pressed())
@@ -212,17 +242,31 @@ def _save(run: Run, folder: Path) -> None:
         output.write_figure(folder / "learning_curve.png", learning_curve(run.curve, str(folder)))
 
 
-def _logger(options: Train, ranks: Ranks) -> Callable[[Run], None]:
-    """What hands the newest row of the curve to TorchRL's logger."""
-    if options.logger == "none" or not ranks.first:
-        return lambda run: None
+def _line(row: Mapping[str, float], *, heading: bool) -> str:
+    """One update in figures, under headings where those are wanted; 78 columns."""
+    headings = "".join(f"{head:>{width}}" for _, head, width, _ in _COLUMNS) + "\n"
+    cells = (f"{format(row[name], form) if name in row else '–':>{width}}" for name, _, width, form in _COLUMNS)
+    return (headings if heading else "") + "".join(cells)
+
+
+@contextmanager
+def _logger(options: Train, ranks: Ranks) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """What hands a row of the curve to TorchRL's logger."""
+    kind = options.logger
+    if kind == "auto":
+        kind = "none" if importlib.util.find_spec("tensorboard") is None else "tensorboard"
+    if kind == "none" or not ranks.first:
+        yield silent
+        return
     from torchrl.record.loggers import get_logger
 
-    logger: Any = get_logger(options.logger, logger_name=str(options.folder), experiment_name=_LOG)
+    logger: Any = get_logger(kind, logger_name=str(options.folder), experiment_name=_LOG)
 
-    def log(run: Run) -> None:
-        row = run.curve[-1]
+    def log(row: Mapping[str, float]) -> None:
         for name, value in row.items():
             logger.log_scalar(name, value, step=int(row["frames"]))
 
-    return log
+    try:
+        yield log
+    finally:
+        logger.close()

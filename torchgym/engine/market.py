@@ -95,7 +95,7 @@ class Market(Copied):
         self._openings = Openings(self._static, self.config, self._base)
         self._unopened = "the market has not been opened yet: call reset() first"
         self._resetting = False
-        self.compile = False if debug and compile == "auto" else check_compile(compile)
+        self.compile = compile
 
     @property
     def state(self) -> MarketState:
@@ -147,7 +147,7 @@ class Market(Copied):
         """Whether steps are compiled, now (True), meanwhile ("auto") or not at all. May be switched at any time.
 
         Raises:
-            ValueError: when switched on together with `debug`.
+            ValueError: when switched on together with `debug`, or given what is none of the three.
         """
         if isinstance(self._stepper, Automatic):
             return "auto"
@@ -156,6 +156,7 @@ class Market(Copied):
     @compile.setter
     @one_at_a_time
     def compile(self, on: Compile) -> None:
+        on = False if self.debug and on == "auto" else check_compile(on)
         if on is True and self.debug:
             raise ValueError("compile=True and debug=True contradict each other: the checks look at every phase")
         if on != self.compile:

@@ -11,11 +11,12 @@ the account are those of the whole market, the same in the rows of all its symbo
 
 from __future__ import annotations
 
-try:
-    import pyarrow  # noqa: F401 (asked for here, once for all files of the package)
-except ImportError as missing:
-    raise ImportError('recording needs pyarrow: pip install "torchgym[data]"') from missing
+from torchgym.extras import needs
 
+with needs("recording", "torchgym[data]"):
+    import pyarrow  # noqa: F401 (asked for here, once for all files of the package)
+
+from torchgym.recording.calendar import Calendar
 from torchgym.recording.columns import KINDS, Column, check_pages, columns, describe, read_about, read_config, schema
 from torchgym.recording.file import ROWS_PER_GROUP
 from torchgym.recording.recorder import EpisodeRecorder, Recording, record
@@ -23,6 +24,7 @@ from torchgym.recording.recorder import EpisodeRecorder, Recording, record
 __all__ = [
     "KINDS",
     "ROWS_PER_GROUP",
+    "Calendar",
     "Column",
     "EpisodeRecorder",
     "Recording",

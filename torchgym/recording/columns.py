@@ -41,7 +41,7 @@ class Column:
     """One column of a recording."""
 
     name: str
-    dtype: str  # "int64", "float64" or "bool"
+    dtype: str  # "int64", "float64", "bool" or "timestamp[us]"
     unit: str
     kind: str  # a row of `KINDS`
     description: str
@@ -69,13 +69,17 @@ def columns(
             Position and equity are always there.
 
     >>> [column.name for column in columns(MarketConfig(), features=False, market_fields=["mid"])][:8]
-    ['episode', 'seed', 'tick', 'symbol', 'terminated', 'truncated', 'action', 'reward']
+    ['episode', 'seed', 'tick', 'step', 'time', 'symbol', 'terminated', 'truncated']
     """
     fields = [name for name in dict.fromkeys(chosen_paths(market_fields)) if name not in INFO]
     return (
         Column("episode", "int64", "number", "key", "which episode of the recording, from 0"),
         Column("seed", "int64", "number", "key", "what decides the episode, together with the configuration"),
         Column("tick", "int64", "ticks", "key", "ticks played since the episode began, 0 before the first decision"),
+        Column("step", "int64", "decisions", "key", "decisions made since the episode began"),
+        Column(
+            "time", "timestamp[us]", "date and time", "key", "trading time of the tick, by the recording's calendar"
+        ),
         Column("symbol", "int64", "number", "key", "which symbol of the market, from 0"),
         Column("terminated", "bool", "true/false", "end", "ruined; the episode's last row"),
         Column("truncated", "bool", "true/false", "end", "out of time; the episode's last row"),
@@ -164,9 +168,10 @@ def read_config(path: str | os.PathLike[str]) -> MarketConfig:
 
 
 def read_about(path: str | os.PathLike[str]) -> dict[str, str]:
-    """What the file says of the whole recording: "version" (of torchgym), "config" (as JSON), "row", and what its maker added.
+    """What the file says of the whole recording.
 
-    `record` adds "seed" and "episodes".
+    That is "version" (of torchgym), "config" (as JSON), "row", "origin" and "ticks_per_day" (of the calendar), and what its
+    maker added: "seed" and "episodes" of `record`.
     """
     prefix = PREFIX.encode()
     return {

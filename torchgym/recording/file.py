@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from torchgym.files import part_of, put_in_place
+from torchgym.recording.calendar import Calendar
 
 ROWS_PER_GROUP = 32_768  # some 25 MB of columns before compression
 ORDER = ("episode", "tick", "symbol")  # of the rows
@@ -169,6 +170,8 @@ class Block:
 
     sorter: Sorter  # where their rows go
     features: Sequence[str]  # names of the features of one symbol, none where they are not recorded
+    calendar: Calendar
+    ticks_per_action: int
     numbers: npt.NDArray[np.int64]  # [E], which episodes of the recording these are
     seeds: npt.NDArray[np.int64]  # [N]
     ruined: int = 0
@@ -206,6 +209,8 @@ class Block:
             flat |= dict(zip(self.features, by_feature, strict=True))
         flat["episode"] = np.full(count, self.numbers[index])
         flat["seed"] = np.full(count, self.seeds[index])
+        flat["step"] = flat["tick"] // self.ticks_per_action
+        flat["time"] = self.calendar.times(flat["tick"])
         flat["symbol"] = np.tile(np.arange(symbols), len(acted))
         missing = ~acted.repeat(symbols)
 

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count, check_one_learner
-from torchgym.engine import Market, Seeds, StepResult, check_action, check_seeds, consecutive_seeds
+from torchgym.engine import Compile, Market, Seeds, StepResult, check_action, check_seeds, consecutive_seeds
 from torchgym.lab.policies import MakePolicy, Policy
 from torchgym.progress import Progress, silent
 from torchgym.readout.entries import ACCOUNT
+from torchgym.recording.calendar import Calendar
 from torchgym.recording.columns import columns, schema
 from torchgym.recording.file import ROWS_PER_GROUP, Block, Chunk, ParquetFile, Sorter
 from torchgym.sim import actions
@@ -28,6 +29,7 @@ from torchgym.version import __version__
 # Rows of an episode that are kept before they go to disk: fewer would cost more calls than they save memory.
 _LEAST_ROWS = 64
 NUM_ENVS = 64
+_CALENDAR = Calendar()
 _ROW = (
     "One moment of one symbol in one episode, sorted by episode, tick and symbol: the market and the learner's account when it"
     " was about to decide; then its action and the reward that this brought. The last row of an episode has no decision."
@@ -49,6 +51,7 @@ class EpisodeRecorder:
         market: to be reset and stepped through the recorder only.
         market_fields: which rows of `torchgym.readout.entries.PATHS` to record; None is all of them.
         features: whether to record what the learner saw, 54 columns and more.
+        calendar: which trading time the ticks stand for: the column `time`.
         about: entries for the file's metadata, such as who played; `read_about` gives them back.
         overwrite: whether a file that is there already may be replaced.
         rows_per_group: rows of a group of the file, which is what its readers read at a time.
@@ -76,6 +79,7 @@ class EpisodeRecorder:
         *,
         market_fields: Sequence[str] | None = None,
         features: bool = True,
+        calendar: Calendar = _CALENDAR,
         about: Mapping[str, str] | None = None,
         overwrite: bool = False,
         rows_per_group: int = ROWS_PER_GROUP,
@@ -86,7 +90,10 @@ class EpisodeRecorder:
         self.market = market
         self.columns = columns(config, features=features, market_fields=market_fields)
         settings = json.dumps(config.to_dict(), allow_nan=False)
-        self.schema = schema(self.columns, {**(about or {}), "version": __version__, "config": settings, "row": _ROW})
+        own = {"version": __version__, "config": settings, "row": _ROW}
+        own |= {"origin": str(calendar.origin), "ticks_per_day": str(calendar.ticks_per_day)}
+        self.schema = schema(self.columns, {**(about or {}), **own})
+        self._calendar = calendar
         self.episodes = 0  # begun so far
         self.ruined = 0  # of those that are written
         self.done = False  # whether all episodes that run are known to be over; seen late, when rows go to disk
@@ -127,7 +134,8 @@ class EpisodeRecorder:
         result = self.market.reset(given)
         sorter = Sorter(self._file.path.parent, self.schema, count)
         numbers = np.arange(self.episodes, self.episodes + count)
-        self._block = Block(sorter, self._features, numbers, given.numpy())
+        stepping = self.market.config.ticks_per_action
+        self._block = Block(sorter, self._features, self._calendar, stepping, numbers, given.numpy())
         self.episodes += count
         self.done = False
         self._chunk.rows = 0
@@ -253,11 +261,12 @@ def record(
     num_envs: int = NUM_ENVS,
     market_fields: Sequence[str] | None = None,
     features: bool = True,
+    calendar: Calendar = _CALENDAR,
     about: Mapping[str, str] | None = None,
     overwrite: bool = False,
     rows_per_group: int = ROWS_PER_GROUP,
     device: torch.device | str = "cpu",
-    compile: bool = False,
+    compile: Compile = "auto",
     progress: Progress = silent,
 ) -> Recording:
     """Play whole episodes and write them to a Parquet file: one row per episode, tick and symbol, sorted so.
@@ -277,7 +286,7 @@ def record(
         make_policy: makes a policy for the episodes about to begin, such as `torchgym.lab.policies.BASELINES[name].make`; in
             place of `policy`, where one needs to know the episodes or has a memory.
         num_envs: at most so many markets play at once.
-        compile: run compiled steps. The numbers are the same.
+        compile: how the steps run, as of `Market`; the numbers are the same.
         progress: called with the stage ("ticks", then "sorting" of what was played last), how much of it is done, and how much
             there is: before it begins, and now and then.
 
@@ -297,6 +306,7 @@ def record(
         market,
         market_fields=market_fields,
         features=features,
+        calendar=calendar,
         about=metadata,
         overwrite=overwrite,
         rows_per_group=rows_per_group,

@@ -26,6 +26,12 @@ from torchgym.training.parallel import ALONE, Ranks
 from torchgym.training.settings import PPOSettings
 
 _KEYS = ["observation", "account"]  # what both networks see of a `MarketEnv`
+_TOLD = (
+    "entropy",
+    "kl_approx",
+    "clip_fraction",
+    "explained_variance",
+)  # by TorchRL's loss, beside the losses themselves
 
 
 class Agent(nn.Module):
@@ -140,8 +146,13 @@ class PPO:
             self._advantage = GAE(gamma=settings.gamma, lmbda=settings.gae_lambda, value_network=self.agent.critic)
             self._optimizer = torch.optim.Adam(self._loss.parameters(), lr=settings.learning_rate, eps=1e-5)
 
-    def learn(self, data: TensorDictBase, *, done: float) -> None:
+    def learn(self, data: TensorDictBase, *, done: float) -> dict[str, float]:
         """One update.
+
+        Returns means over its minibatches and over all processes. `loss` is what the optimiser lowers: policy, value and entropy
+        bonus together. `entropy` is the policy's, in nats. `kl_approx` estimates the KL divergence of the policy from that which
+        played: the mean of old less new log-probabilities. `clip_fraction` is the share of decisions whose ratio of probabilities
+        is clipped. `explained_variance` is the value network's, of the returns: 1 at best, 0 for a constant.
 
         Minibatches are drawn from torch's generator; each process draws its own, from its own decisions.
 
@@ -154,13 +165,16 @@ class PPO:
         data["next", "reward"] = data["next", "reward"] * settings.reward_scale
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate * (1.0 - done)
-        count = data.numel()
+        count, told = data.numel(), []
         for _ in range(settings.epochs):
             with torch.no_grad():
                 self._advantage(data)
             flat = data.reshape(-1)
             for rows in torch.randperm(count, device=flat.device).tensor_split(min(settings.minibatches, count)):
-                self._descend(self._loss(flat[rows]))
+                told.append(self._descend(self._loss(flat[rows])))
+        means = torch.stack(told).mean(0)
+        self.ranks.average([means])
+        return dict(zip(("loss", *_TOLD), means.tolist(), strict=True))
 
     def check_alike(self) -> None:
         """A RuntimeError, unless all processes hold the same networks."""
@@ -175,13 +189,14 @@ class PPO:
         self.agent.load_state_dict(state["agent"])
         self._optimizer.load_state_dict(state["optimizer"])
 
-    def _descend(self, losses: TensorDictBase) -> None:
+    def _descend(self, losses: TensorDictBase) -> Tensor:
         loss: Tensor = losses["loss_objective"] + losses["loss_critic"] + losses["loss_entropy"]
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.ranks.average(parameter.grad for parameter in self._loss.parameters() if parameter.grad is not None)
         nn.utils.clip_grad_norm_(self._loss.parameters(), self.settings.max_grad_norm)
         self._optimizer.step()
+        return torch.stack([loss.detach(), *(losses[name].squeeze() for name in _TOLD)])
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs.utils import step_mdp
 
 from torchgym.config import MarketConfig
-from torchgym.engine import Market, consecutive_seeds, read_content, write_content
+from torchgym.engine import Compile, Market, consecutive_seeds, read_content, write_content
 from torchgym.envs.torchrl import MarketEnv
 from torchgym.lab.performance import TRAINING_SEEDS, VALIDATION_SEED, play
 from torchgym.training.parallel import ALONE, Ranks
@@ -54,6 +54,7 @@ class Trainer:
     Args:
         settings: `num_envs` counts the markets of all processes together.
         seed: market i of the training gets seed + i; the networks and all choices follow from it as well.
+        compile: as of `Market`.
 
     Raises:
         ValueError: when the processes cannot share the markets evenly.
@@ -66,7 +67,7 @@ class Trainer:
         *,
         seed: int = 0,
         device: torch.device | str = "cpu",
-        compile: bool = True,
+        compile: Compile = "auto",
         ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
@@ -80,21 +81,21 @@ class Trainer:
         self.env = MarketEnv(config, len(self._share), device=device, seed=seed + self._share.start)
         self.env.market.compile = compile
         self._carried: TensorDictBase | None = None  # what the markets show now
-        self._prepared = False  # whether the market's step is compiled
+        self._prepared = False  # whether the market's step is compiled, where it is to be compiled first
 
     @property
     def frames(self) -> int:
         """Decisions so far, of all processes together."""
         return self.update * self.settings.frames_per_update
 
-    def step(self) -> float:
-        """One update: play, then learn from it. Returns the mean reward of a decision while playing, before scaling."""
+    def step(self) -> Row:
+        """One update: play, then learn from it. Returns `training_return` and what `PPO.learn` tells; see `Run`."""
         with generator(seed_of(self.seed, self.update + 1, self.ranks.rank)):
             data = self._play()
             reward = self.ranks.mean(data["next", "reward"].mean().item())
-            self.ppo.learn(data, done=self.update / self.settings.updates)
+            told = self.ppo.learn(data, done=self.update / self.settings.updates)
         self.update += 1
-        return reward
+        return {"training_return": reward * (self.config.max_ticks // self.config.ticks_per_action), **told}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that later updates depend on, made of tensors and plain values; whole in the first process.
@@ -145,8 +146,9 @@ class Trainer:
 class Run:
     """A trainer and what has been seen of its progress.
 
-    A row of `curve` has: `frames` (decisions so far), `seconds` (spent on them), `training_return` (sum of rewards per episode,
-    estimated from the decisions of this update, with exploration); and where the agent was tried, choosing its likeliest action:
+    A row of `curve` has: `frames` (decisions so far), `seconds` (spent on them, trials included), `decisions_per_second` (playing
+    and learning, in this update), `training_return` (sum of rewards per episode, estimated from the decisions of this update,
+    with exploration), what `PPO.learn` tells of this update, and where the agent was tried, choosing its likeliest action:
     `validation_return`, and `validation_profit` in currency, means per held-out episode.
 
     Raises:
@@ -177,9 +179,9 @@ class Run:
         end = total if updates is None else min(trainer.update + updates, total)
         while trainer.update < end:
             started = time.perf_counter()
-            reward = trainer.step()
-            decisions = trainer.config.max_ticks // trainer.config.ticks_per_action
-            row = {"frames": trainer.frames, "training_return": reward * decisions}
+            told = trainer.step()
+            speed = trainer.settings.frames_per_update / (time.perf_counter() - started)
+            row = {"frames": trainer.frames, "decisions_per_second": speed, **told}
             tried = [update * self.validations // total for update in (trainer.update - 1, trainer.update)]
             if tried[0] < tried[1] and trainer.ranks.first:
                 row |= self._validate()
@@ -231,7 +233,7 @@ def start(
     *,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    compile: bool = True,
+    compile: Compile = "auto",
     validations: int = 10,
     validation_episodes: int = 64,
     ranks: Ranks = ALONE,
@@ -246,7 +248,7 @@ def start(
     return Run(trainer, [], validations, validation_episodes)
 
 
-def resume(folder: Path, *, device: torch.device | str = "cpu", compile: bool = True, ranks: Ranks = ALONE) -> Run:
+def resume(folder: Path, *, device: torch.device | str = "cpu", compile: Compile = "auto", ranks: Ranks = ALONE) -> Run:
     """A run that goes on where its checkpoint stands, in the bits of one that was never interrupted.
 
     Of several processes the first one reads it for all. A ValueError says that there is none, that it is damaged, or that it is

@@ -22,7 +22,7 @@ class PPOSettings:
     """
 
     total_frames: Decisions = 1_024_000
-    """Decisions of the whole training, over all markets."""
+    """Decisions of the whole training, over all markets; rounded down to whole updates of num_envs × rollout."""
     num_envs: Parts = 128
     """Markets played at once."""
     rollout: Parts = 50
@@ -64,3 +64,8 @@ class PPOSettings:
     def updates(self) -> int:
         """How many whole updates fit into `total_frames`, at least one."""
         return max(self.total_frames // self.frames_per_update, 1)
+
+    @property
+    def frames(self) -> int:
+        """Decisions that are made: those of whole updates, where `total_frames` is no multiple of them."""
+        return self.updates * self.frames_per_update

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count, check_one_learner
-from torchgym.engine import Market, StepResult, consecutive_seeds
+from torchgym.engine import Compile, Market, StepResult, consecutive_seeds
 from torchgym.lab.audit.attempts import POLICIES, Attempt, AuditSnapshot
 from torchgym.lab.audit.verdicts import GAIN, Sample, mean_and_error, t_statistic
 from torchgym.lab.policies import Memory
@@ -74,7 +74,7 @@ def audit(
     policies: Sequence[str] | Mapping[str, Attempt] | None = None,
     batch: int = 32,
     device: torch.device | str = "cpu",
-    compile: bool = True,
+    compile: Compile = "auto",
     progress: Progress = silent,
 ) -> Audit:
     """Let scripted traders try to get money for nothing: a row per policy, in order.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count, check_one_learner
-from torchgym.engine import Market, StepResult, consecutive_seeds
+from torchgym.engine import Compile, Market, StepResult, consecutive_seeds
 from torchgym.files import finite
 from torchgym.lab.performance.comparison import Comparison, Interval, mean_interval, paired
 from torchgym.lab.performance.metrics import METRICS, Curves, check_periods, measure
@@ -169,7 +169,7 @@ def evaluate(
     seed: int = TEST_SEED,
     ticks_per_year: float = TICKS_PER_YEAR,
     device: torch.device | str = "cpu",
-    compile: bool = False,
+    compile: Compile = "auto",
     progress: Progress = silent,
 ) -> Evaluation:
     """Let every policy play the same episodes, and measure what came of it.
@@ -195,7 +195,7 @@ def evaluate(
     rate = ticks_per_year / config.ticks_per_action
     check_periods(rate)
     market = Market(config, episodes, seed=seed, device=device, compile=compile)
-    if compile:
+    if market.compile is True:
         progress("preparing", 0, 1)
         market.prepare()
         progress("preparing", 1, 1)

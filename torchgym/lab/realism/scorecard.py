@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from torchgym.config import MarketConfig
-from torchgym.engine import Market
+from torchgym.engine import Compile, Market
 from torchgym.files import finite
 from torchgym.lab.realism import surrogates
 from torchgym.lab.realism.curves import curves
@@ -108,7 +108,7 @@ def scorecard(
     repeats: int = 4,
     resamples: int = RESAMPLES,
     zero_intelligence: MarketConfig | None = None,
-    compile: bool = True,
+    compile: Compile = "auto",
     device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> Scorecard:

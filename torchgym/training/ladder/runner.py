@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchgym.config import preset
 from torchgym.config.validation import Within, check_fields
-from torchgym.engine import Market, consecutive_seeds
+from torchgym.engine import Compile, Market, consecutive_seeds
 from torchgym.files import read_json, write_json
 from torchgym.lab.performance import TEST_SEED, TRAINING_SEEDS, VALIDATION_SEED, play
 from torchgym.lab.policies import BASELINES, MakePolicy
@@ -46,7 +46,7 @@ class Plan:
     episodes: Annotated[int, Within(2, 1_000_000)] = 1_024
     frames: Annotated[int, Within(1, 2**53)] | None = None
     device: str = "cpu"
-    compile: bool = True
+    compile: Compile = "auto"
 
     def __post_init__(self) -> None:
         check_fields(self, Plan)
@@ -126,9 +126,10 @@ class _Work:
             torch.tensor(scores, dtype=torch.float64, device="cpu")
             for scores in (references["scores"], references["hold_scores"], [run["scores"] for run in runs])
         )
-        frames = self.settings.updates * self.settings.frames_per_update
         curves = [run["curve"] for run in runs]
-        return TaskResult(self.name, self.task, references["reference"], reference, hold, agent, curves, frames)
+        return TaskResult(
+            self.name, self.task, references["reference"], reference, hold, agent, curves, self.settings.frames
+        )
 
     def _train(self, training: int) -> dict[str, Any]:
         """Scores and curve of one training."""
