@@ -25,10 +25,26 @@ PYTEST_ARGS ?= -n auto --dist loadfile
 
 PIP_OPTIONS := --disable-pip-version-check $(PIP_EXTRA_ARGS)
 PIP_INSTALL := $(BIN)/python -m pip install $(PIP_OPTIONS) --constraint constraints.txt
+# Two calls of make at once in one clone set it up in turn: whoever comes second waits, and then finds it done. The lock is on
+# this file, and goes with the process that holds it.
+define ALONE
+import fcntl, os, sys
+file = os.open("Makefile", os.O_RDONLY)
+try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except OSError:
+    print("Another make is setting up this clone: waiting until it is done", flush=True)
+    fcntl.flock(file, fcntl.LOCK_EX)
+os.set_inheritable(file, True)
+os.execvp(sys.argv[1], sys.argv[1:])
+endef
+export ALONE
+SET_UP := +@$(PYTHON) -c "$$ALONE" $(MAKE) -s
 # The small tensors of the tests gain nothing from threads inside an operation, and workers would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: help train ladder bench rllib test test-slow test-versions lint docs format install clean distclean
+.PHONY: set-up-train set-up-dev set-up-browser set-up-rllib
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -46,43 +62,43 @@ help: ## show this list
 	@echo "  VERSIONS_ARGS=...    options of tests/versions.py, such as --only 3.12 oldest"
 	@echo "  PYTEST_ARGS=...      options of pytest (default: $(PYTEST_ARGS))"
 
-train: $(VENV)/.stamp-train ## train an agent, measure it against scripted policies, and make a page of it: runs/train/report.html
-	$(BIN)/torchgym train runs/train $(TRAIN_MODE) $(TRAIN_ARGS)
-	$(BIN)/torchgym report runs/train
+train: set-up-train ## train an agent, measure it against scripted policies, and make a page of it: runs/train/report.html
+	$(BIN)/python -m torchgym train runs/train $(TRAIN_MODE) $(TRAIN_ARGS)
+	$(BIN)/python -m torchgym report runs/train
 
-ladder: $(VENV)/.stamp-train ## train on the tasks of the learnability ladder; stopped, it goes on from where it stood
-	$(BIN)/torchgym ladder --results benchmarks/ladder $(LADDER_ARGS); told=$$?; \
+ladder: set-up-train ## train on the tasks of the learnability ladder; stopped, it goes on from where it stood
+	$(BIN)/python -m torchgym ladder --results benchmarks/ladder $(LADDER_ARGS); told=$$?; \
 		if [ -e benchmarks/ladder/ladder.png ]; then mv benchmarks/ladder/ladder.png docs/ladder.png; fi; exit $$told
 
-bench: $(VENV)/.stamp-train ## measure speed, compare it with the commit measured before, add it to benchmarks/results/speed.csv
+bench: set-up-train ## measure speed, compare it with the commit measured before, add it to benchmarks/results/speed.csv
 	$(BIN)/python benchmarks/speed.py $(BENCH_ARGS)
 
-rllib: .venv-rllib/.stamp ## train an agent with RLlib, which wants another gymnasium and so gets an environment of its own
+rllib: set-up-rllib ## train an agent with RLlib, which wants another gymnasium and so gets an environment of its own
 	.venv-rllib/bin/python -W ignore::DeprecationWarning examples/rllib_ppo.py $(RLLIB_ARGS)
 
-test: lint docs $(VENV)/.stamp-browser ## all checks: format, lint, types, documentation, then tests, doctests and examples (not the slow ones)
+test: lint docs set-up-browser ## all checks: format, lint, types, documentation, then tests, doctests and examples (not the slow ones)
 	$(PYTEST) -m "not slow"
 
-test-slow: $(VENV)/.stamp-dev ## the slow tests alone
+test-slow: set-up-dev ## the slow tests alone
 	$(PYTEST) -m slow
 
 test-versions: ## the quick tests on each Python that torch can be had for, and on the oldest versions that are admitted
 	$(PYTHON) tests/versions.py $(VERSIONS_ARGS) --pip-args="$(PIP_EXTRA_ARGS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))" -- $(PYTEST_ARGS)
 
-lint: $(VENV)/.stamp-dev ## format, lint and types, changing nothing
+lint: set-up-dev ## format, lint and types, changing nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-docs: $(VENV)/.stamp-dev ## the documentation as a site in build/site; a warning is an error
+docs: set-up-dev ## the documentation as a site in build/site; a warning is an error
 	$(BIN)/python docs/tools/tables.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-format: $(VENV)/.stamp-dev ## format the code and mend what the linter can
+format: set-up-dev ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-install: $(VENV)/.stamp-dev ## set up .venv with everything a developer needs
+install: set-up-dev ## set up .venv with everything a developer needs
 
 clean: ## remove caches and build output
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -91,8 +107,15 @@ clean: ## remove caches and build output
 distclean: clean ## remove .venv, .venv-rllib and .venv-versions as well
 	rm -rf $(VENV) .venv-rllib .venv-versions
 
+set-up-train set-up-dev set-up-browser:
+	$(SET_UP) $(@:set-up-%=$(VENV)/.stamp-%)
+
+set-up-rllib:
+	$(SET_UP) .venv-rllib/.stamp
+
 $(VENV)/.stamp-venv:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "torchgym needs Python 3.11: make PYTHON=...")'
+	@echo "Setting up $(VENV) with the versions of constraints.txt: some minutes, once"
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
@@ -104,7 +127,7 @@ $(VENV)/.stamp-torch: constraints.txt | $(VENV)/.stamp-venv
 	@touch $@
 
 $(VENV)/.stamp-train: pyproject.toml constraints.txt | $(VENV)/.stamp-torch
-	$(PIP_INSTALL) --editable '.[cli,report]'
+	$(PIP_INSTALL) --editable '.[all]'
 	@touch $@
 
 # The developer's set contains the training set, so it marks both as done.

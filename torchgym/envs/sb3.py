@@ -24,12 +24,11 @@ from torchgym.envs.gymnasium import (
     observation_names,
     observation_space,
 )
+from torchgym.extras import needs
 from torchgym.visual.rendering import METADATA, Frame, Screen
 
-try:
+with needs("SB3VecEnv", "torchgym[sb3]"):
     from stable_baselines3.common.vec_env import VecEnv
-except ImportError as missing:
-    raise ImportError('SB3VecEnv needs stable-baselines3: pip install "torchgym[sb3]"') from missing
 
 Array = npt.NDArray[Any]
 Indices = int | Iterable[int] | None

@@ -12,11 +12,10 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.engine import Compile, Market, StepResult
 from torchgym.envs.gymnasium import ActionSpace, action_space, labels, make_config, observation_names, observation_space
+from torchgym.extras import needs
 
-try:
+with needs("SkrlEnv", "torchgym[skrl]"):
     from skrl.envs.wrappers.torch import Wrapper
-except ImportError as missing:
-    raise ImportError('SkrlEnv needs skrl: pip install "torchgym[skrl]"') from missing
 
 
 class SkrlEnv(Wrapper):

@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torchgym.extras import needs
 from torchgym.visual.palette import LIGHT
 
-try:
+with needs("a figure", "torchgym[plots]"):
     from matplotlib import rc_context
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-except ImportError as missing:
-    raise ImportError('figures need matplotlib: pip install "torchgym[plots]"') from missing
 
 BLUE, ORANGE, GREEN, GREY = LIGHT.price, LIGHT.value, LIGHT.buy, LIGHT.news
 _STYLE: Any = {

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from torchgym.config import MarketConfig
+from torchgym.extras import needs
 from torchgym.readout.depth import depth
 from torchgym.sim.state import MarketState
 from torchgym.visual.palette import LIGHT
 from torchgym.visual.rendering.history import History, HistoryRow
 from torchgym.visual.rendering.text import account, decimals, ending, news_label, value_label
 
-try:
+with needs("a picture", "torchgym[plots]"):
     import matplotlib.pyplot as plt
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -29,10 +30,7 @@ try:
     from matplotlib.patches import Patch
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
     from matplotlib.transforms import ScaledTranslation
-
     from torchgym.visual.rendering.characters import Characters
-except ImportError as missing:
-    raise ImportError('a picture needs matplotlib: pip install "torchgym[plots]"') from missing
 
 _SIZE: dict[str, Any] = {"figsize": (9.6, 7.2), "dpi": 100}  # 960 pixels wide, 720 high
 BOOK_SPAN = 60  # points on each side of the mid that the book shows; four fifths of a book's shares are nearer

@@ -3,11 +3,11 @@
 `write_report(Path("runs/train"), BASELINES["momentum"].make, policy="momentum")` makes the page about one of the policies.
 """
 
-try:
+from torchgym.extras import needs
+
+with needs("a report", "torchgym[report]"):
     import jinja2  # noqa: F401
     import plotly  # noqa: F401 (the files of this package import more of both)
-except ImportError as missing:
-    raise ImportError(f'reports need {missing.name}: pip install "torchgym[report]"') from missing
 
 from torchgym.visual.report.page import chosen_policy, median_episode, page, read_evaluation, write_report
 
