@@ -30,6 +30,7 @@ with needs("a picture", "torchgym[plots]"):
     from matplotlib.patches import Patch
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
     from matplotlib.transforms import ScaledTranslation
+
     from torchgym.visual.rendering.characters import Characters
 
 _SIZE: dict[str, Any] = {"figsize": (9.6, 7.2), "dpi": 100}  # 960 pixels wide, 720 high
