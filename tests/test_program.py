@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torchgym.engine import program as programs
 from torchgym.engine.program import NotRecordable, Program
-from torchgym.engine.program.build import _generalised, _kernels_replaced, _Recording
+from torchgym.engine.program.build import _generalised, _Recording
 from torchgym.engine.program.program import BATCH, Call, Linear, Place, Span
 
 FLOATS, BYTES = torch.float32, torch.uint8
@@ -93,6 +93,23 @@ def test_memory_that_does_not_fit(
 def test_what_cannot_be_recorded_is_refused(function: Callable[..., list[Tensor]], why: str) -> None:
     with pytest.raises(NotRecordable, match=why):
         programs.build(programs.trace(function, [torch.randn(4, 3)]))
+
+
+def test_instructions_that_the_processor_lacks_are_compiled_and_not_run(
+    example: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it has them, and so the program can be tried afterwards."""
+    if not programs.AVX2.runs_here:
+        pytest.skip("needs AVX2")
+    traced = programs.trace(arithmetic, example)
+    with monkeypatch.context() as patch:
+        patch.setattr("ctypes.CDLL", None)  # nothing is loaded
+        foreign = programs.build(traced, dataclasses.replace(programs.AVX2, flags=("no such thing",)))
+    ordinary = programs.build(traced, programs.AVX2)
+    assert dataclasses.replace(foreign, kernels=ordinary.kernels) == ordinary
+    outputs = blank(foreign)
+    foreign.bind(example, outputs, foreign.scratch())()
+    assert agree(outputs, arithmetic(*example))
 
 
 # --- any number of rows
@@ -228,16 +245,6 @@ def test_a_number_out_of_bounds_makes_no_program(parts: dict[str, Any], why: str
     Program(**{**sane, "sizes": (fixed(16), Linear(8 << 20, 0))})  # large for one row, and no matter
     with pytest.raises(ValueError, match=why):
         Program(**{**sane, **parts})
-
-
-@pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError, NotRecordable])
-def test_a_recording_that_fails_puts_the_kernels_back(failure: type[BaseException]) -> None:
-    kernel = SimpleNamespace(__self__=SimpleNamespace(__file__="library.so"))
-    scope = {"cpp_fused_add": kernel}
-    with pytest.raises(failure), _kernels_replaced(SimpleNamespace(__globals__=scope), []):
-        assert scope["cpp_fused_add"] is not kernel
-        raise failure
-    assert scope == {"cpp_fused_add": kernel}
 
 
 def test_a_compiler_that_moved_a_name_is_an_ordinary_error(monkeypatch: pytest.MonkeyPatch) -> None:

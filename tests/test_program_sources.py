@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from torchgym.engine import program as programs
-from torchgym.engine.program import sources
+from torchgym.engine.program import isa, sources
 
 PACKAGE = Path(programs.__file__).resolve().parents[2]
 STEP, REPLAY = "torchgym.readout.step", "torchgym.engine.replay"
@@ -78,7 +79,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the package, whose code counts instead of the real one."""
     copy = tmp_path / "torchgym"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(sources, "_PACKAGE", copy)
+    monkeypatch.setattr(sources, "PACKAGE", copy)
     monkeypatch.setattr(sources, "_LOADED", float("inf"))
     sources._code.cache_clear()
     return copy
@@ -140,11 +141,44 @@ def test_programs_are_told_apart() -> None:
         lambda patch: patch.setattr(sources, "__version__", "0.0"),
         lambda patch: patch.setattr(sources, "FORMAT", 0),
         lambda patch: patch.setitem(sources.OPTIONS, "cpp.threads", 2),
-        lambda patch: patch.setattr("platform.machine", lambda: "another"),
-        lambda patch: patch.setattr("platform.libc_ver", lambda: ("glibc", "0")),
+        lambda patch: patch.setattr("sys.platform", "plan9"),
+        lambda patch: patch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "ZVECTOR"),
     ],
 )
 def test_what_else_counts(change: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     before = programs.fingerprint(REPLAY)
     change(monkeypatch)
     assert programs.fingerprint(REPLAY) != before
+
+
+def test_builds_of_torch_and_versions_of_python_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels use neither."""
+    before = programs.fingerprint(REPLAY)
+    monkeypatch.setattr("torch.__version__", f"{torch.__version__.partition('+')[0]}+another")
+    monkeypatch.setattr("sys.version_info", (3, 99, 0))
+    assert programs.fingerprint(REPLAY) == before
+
+
+@pytest.mark.parametrize(
+    ("capability", "lacking", "expected"),
+    [
+        ("AVX512", "", "avx512"),
+        ("AVX2", "", "avx2"),
+        ("AVX512", "avx512cd", "avx2"),
+        ("AVX512", "fma", ""),
+        ("DEFAULT", "", ""),
+    ],
+)
+def test_the_instructions_are_what_the_processor_has(
+    capability: str, lacking: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isa, "_cpuinfo", lambda: frozenset({*programs.AVX512.flags, "aes"} - {lacking}))
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("sys.platform", "linux")
+    found = isa.here()
+    assert found.name == expected or (not expected and found.march is None and "aes" in found.name.split())
+    assert programs.fingerprint(REPLAY) == programs.fingerprint(REPLAY, isa=found)
+
+
+def test_programs_of_other_instructions_have_other_names() -> None:
+    assert len({programs.fingerprint(REPLAY, isa=one) for one in (programs.AVX2, programs.AVX512, isa.Isa("x"))}) == 3

@@ -386,7 +386,7 @@ def test_a_compilation_that_fails_leaves_nothing(
     assert programs.obtain(NAME, lambda kept: program).kernels[0].parent == filled / NAME
 
 
-@pytest.mark.parametrize("room", [0, 1_000, 40_000])
+@pytest.mark.parametrize("room", [0, 1_000, 10_000])
 def test_a_full_disk_costs_nothing_else(room: int, filled: Path, program: Program, capsys: Any) -> None:
     """A damaged program cannot be replaced, and stays until it can."""
     os.truncate(filled / NAME / "program.json", 9)
@@ -577,3 +577,67 @@ def test_the_cache_lies_where_the_system_has_it(
     monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
     monkeypatch.setattr(os, "getcwd", lambda: "/here")
     assert programs.cache_folder() == Path(expected)
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, healthy: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The programs of a wheel, both of them; the cache is not there yet."""
+    monkeypatch.setattr(store, "PACKAGED", tmp_path / "package" / "programs")
+    store._say_once.cache_clear()
+    return shutil.copytree(healthy, store.PACKAGED)
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))}
+
+
+def test_what_a_wheel_brought_is_used_and_left_alone(
+    packaged: Path, cache: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHGYM_CACHE_BYTES", "1")
+    before, place = times(packaged), packaged / NAME
+    for found in (programs.find(NAME), load(NAME)):
+        assert found is not None and {path.parent for path in found.kernels} == {place}
+        assert computed(found) == computed(program)
+    assert not cache.exists()
+    with pytest.raises(Missing):
+        load("e" * 32)
+    programs.obtain("d" * 32, lambda kept: program)  # one more evicts from the cache alone
+    assert times(packaged) == before
+
+
+@pytest.mark.parametrize("damage", [partial(cut, "program.json", 9), partial(supplant, nothing, "program.json")])
+def test_a_damaged_one_is_made_again_in_the_cache(
+    damage: Damage, packaged: Path, cache: Path, program: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(packaged / NAME)
+    before = times(packaged)
+    for _ in range(2):
+        kept = programs.obtain(NAME, lambda kept: program)
+        assert {path.parent for path in kept.kernels} == {cache / NAME}
+    assert times(packaged) == before
+    assert capsys.readouterr().err.count("the compiled step that came with torchgym is not used: ") == 1
+
+
+@pytest.mark.parametrize("what", [".", NAME, f"{NAME}/program.json", f"{NAME}/*.so"])
+def test_a_package_that_others_may_write_is_not_trusted(
+    what: str, packaged: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = packaged if what == "." else sorted(packaged.glob(what))[0]
+    path.chmod(path.stat().st_mode | 0o020)
+    assert programs.find(NAME) is None
+    assert f"is not used: {path} can be written by other users" in capsys.readouterr().err
+
+
+def test_what_this_machine_cannot_load_is_not_there(
+    packaged: Path, cache: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library may ask for a newer one of the system."""
+
+    def refuse(path: str) -> Any:
+        raise OSError("version `GLIBC_9.99' not found")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ctypes.CDLL", refuse)
+        assert programs.find(NAME) is None
+    assert programs.find(NAME) is not None

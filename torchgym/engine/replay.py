@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torchgym.engine import program as programs
-from torchgym.engine.program import Bound, NotRecordable, Program, Runs, Traced
+from torchgym.engine.program import Bound, Isa, NotRecordable, Program, Runs, Traced
 from torchgym.numerics.trees import clone, leaves, rows, unflatten
 from torchgym.readout import features
 from torchgym.readout.packed import Packed
@@ -192,14 +192,13 @@ def program(static: Static, params: Params, state: MarketState, *, compile: bool
     What torchgym itself does is known by its source. Rows that a user added to a table are functions from anywhere, which may
     call others, so a step with one is always traced, and its program known by the operations that came out.
     """
-    structure, alone = static.structure, state.clock.tick.shape[0] == 1
+    alone = state.clock.tick.shape[0] == 1
     traced = None
     if has_added_rows(static):
         with programs.reporting("tracing the step, to know its program", "still tracing the step", after=SOON):
             traced = trace_step(static, params, state, dynamic=not alone)
     what = () if traced is None else (traced.code,)
-    shown = features.names(structure)  # a set of one name may show other features tomorrow
-    name = programs.fingerprint(__name__, structure, shown, alone, *what)
+    name = program_name(static, *what, alone=alone)
 
     def make(kept: str) -> Program:
         begin = time.monotonic()
@@ -224,6 +223,18 @@ def program(static: Static, params: Params, state: MarketState, *, compile: bool
             _failed[name] = kind, programs.reason(error)
             raise
     return _known[name]
+
+
+def program_name(static: Static, *what: object, alone: bool, isa: Isa | None = None) -> str:
+    """The name of the program of a step.
+
+    Args:
+        what: it does, where code of torchgym's does not say that.
+        alone: of a single market.
+        isa: what the program is made of; None is what this processor has.
+    """
+    shown = features.names(static.structure)  # a set of one name may show other features tomorrow
+    return programs.fingerprint(__name__, static.structure, shown, alone, *what, isa=isa)
 
 
 def has_added_rows(static: Static) -> bool:

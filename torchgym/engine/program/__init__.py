@@ -14,15 +14,19 @@ from __future__ import annotations
 
 from torchgym.engine.program.build import EXAMPLES, FUSION, Traced, build, trace
 from torchgym.engine.program.errors import NotRecordable, reason
+from torchgym.engine.program.isa import AVX2, AVX512, Isa
 from torchgym.engine.program.program import Bound, Program, Runs
 from torchgym.engine.program.progress import reporting, say
 from torchgym.engine.program.sources import fingerprint
-from torchgym.engine.program.store import cache_folder, find, obtain, private_folder
+from torchgym.engine.program.store import cache_folder, find, obtain, private_folder, turn, write
 
 __all__ = [
+    "AVX2",
+    "AVX512",
     "EXAMPLES",
     "FUSION",
     "Bound",
+    "Isa",
     "NotRecordable",
     "Program",
     "Runs",
@@ -37,4 +41,6 @@ __all__ = [
     "reporting",
     "say",
     "trace",
+    "turn",
+    "write",
 ]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import copy
+import ctypes
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchgym.engine.program.errors import NotRecordable
+from torchgym.engine.program.isa import Isa, here
 from torchgym.engine.program.program import BATCH, ENTRIES, Call, Linear, Place, Program, Span, at_rows, extent
+from torchgym.files import hexdigest
 
 EXAMPLES = (3, 5)  # rows of the runs that a program of any number of rows is recorded from
 # What several reductions over orders read is materialised instead of computed again in each of them.
@@ -22,13 +26,17 @@ FUSION: dict[str, Any] = {
     "realize_reads_threshold": 2,
     "max_pointwise_cat_inputs": 1,
 }
-# One thread in a kernel, since threads share a batch by its chunks; nothing around the kernels that would be thrown away.
+# One thread in a kernel, since threads share a batch by its chunks; nothing that would be thrown away: assertions around the
+# kernels, line numbers in them, headers made ready for other kernels, a graph kept for the next process.
 OPTIONS: dict[str, Any] = {
     **FUSION,
     "cpp.threads": 1,
     "cpp_wrapper": False,
     "size_asserts": False,
     "alignment_asserts": False,
+    "aot_inductor.enable_line_tables": False,
+    "cpp_cache_precompile_headers": False,
+    "fx_graph_cache": False,
 }
 
 
@@ -62,86 +70,143 @@ def trace(
     Raises:
         NotRecordable: when the function reads tensors beside its arguments.
     """
+    from torch._dispatch.python import enable_python_dispatcher
+    from torch._inductor.decomposition import select_decomp_table
+    from torch._subclasses import FakeTensorMode
+    from torch._subclasses.functional_tensor import dispatch_functionalize
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
-    class Module(torch.nn.Module):
-        def forward(self, *tensors: Tensor) -> list[Tensor]:
-            return list(function(*tensors))
+    shapes = ShapeEnv()  # gives lengths that are equal in the example one symbol
+    mode = FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True)
 
-    shapes = None
-    if batched is not None:
-        rows = torch.export.Dim("rows", min=2)
-        shapes = (tuple({0: rows} if own else None for own in batched),)
-    with torch.no_grad():
-        exported = torch.export.export(Module(), tuple(example), dynamic_shapes=shapes, strict=False)
-    if exported.constants or exported.state_dict:
-        names = ", ".join([*exported.constants, *exported.state_dict])
+    def stand_in(tensor: Tensor, own: bool) -> Tensor:
+        lengths = [DimDynamic.DUCK if own and at == 0 else DimDynamic.STATIC for at in range(tensor.ndim)]
+        context: Any = StatelessSymbolicContext(dynamic_sizes=lengths)
+        return mode.from_tensor(tensor, symbolic_context=context)
+
+    inputs = list(map(stand_in, example, batched or [False] * len(example)))
+    with torch.no_grad(), mode, mock.patch("torch.compiler._is_compiling_flag", True), enable_python_dispatcher():
+        functional: Any = dispatch_functionalize(lambda *tensors: list(function(*tensors)))
+        graph = make_fx(functional, decomposition_table=select_decomp_table(), tracing_mode="real")(*inputs)
+    constants = [node.target for node in graph.graph.nodes if node.op == "get_attr"]
+    if constants:
+        names = ", ".join(map(str, constants))
         raise NotRecordable(f"it has tensors for constants ({names}): use Python numbers, or torch.full with a device")
-    graph = exported.module(check_guards=False) if batched is None else exported.graph_module
-    assert isinstance(graph, torch.fx.GraphModule)
+    if shapes.guards:
+        raise NotRecordable(f"it asks for the number of rows: {shapes.guards[0].expr}")
     return Traced(graph, list(example), None if batched is None else tuple(batched))
 
 
-def build(traced: Traced) -> Program:
-    """Compile a traced function into a program; takes from seconds to a minute.
+def build(traced: Traced, isa: Isa | None = None) -> Program:
+    """Compile a traced function into a program; takes from seconds to half a minute.
+
+    Args:
+        isa: what it is made of; None is what this processor has. A program that cannot run here is recorded without running it,
+            so its results are not compared with those of the compiled function.
 
     Raises:
         NotRecordable: see there.
     """
+    isa = isa or here()
     with torch.no_grad():
-        compiled = _compile(traced)
+        compiled = _compile(traced, isa)
         recordings = []
         for rows in EXAMPLES if traced.batched else (None,):
             inputs = [
                 (tensor[:rows] if own else tensor).clone()
                 for tensor, own in zip(traced.example, traced.batched or [False] * len(traced.example), strict=True)
             ]
-            recordings.append((*_record(compiled, inputs), inputs, rows))
+            recordings.append((*_record(compiled, inputs, run=isa.runs_here), inputs, rows))
         program = _generalised(*((recording, rows) for recording, _, _, rows in recordings))
-        for _, expected, inputs, rows in recordings:
-            _check(program, inputs, expected, rows)
+        if isa.runs_here:
+            for _, expected, inputs, rows in recordings:
+                _check(program, inputs, expected, rows)
     return program
 
 
-def _compile(traced: Traced) -> Any:
-    """The compiler's own result: an object whose `current_callable` takes a list of inputs."""
-    from torch._functorch import config as functorch
-    from torch._inductor import config
-    from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+class _Kernel:
+    """A kernel in place of torch's own: a library without a way in from Python, since nothing but ctypes calls it.
 
-    compiled: list[Any] = []
-    example: list[Any] = traced.example
-    if traced.batched:
-        example = [node.meta["val"] for node in traced.graph.graph.nodes if node.op == "placeholder"]
+    Args:
+        types: of its arguments, in C++.
+        source: C++, as torch's compiler wrote it.
+    """
 
-    def keep(*arguments: Any, **options: Any) -> Any:
-        compiled.append(compile_fx_inner(*arguments, **options))
-        return compiled[-1]
-
-    # A cached result would not pass by `keep`.
-    with config.patch(OPTIONS), functorch.patch(enable_autograd_cache=False), _entries_added():
-        compile_fx(traced.graph, example, inner_compile=keep)
-    if len(compiled) != 1:
-        raise NotRecordable(f"the compiler made {len(compiled)} graphs, not one")
-    return compiled[0]
-
-
-@contextmanager
-def _entries_added() -> Iterator[None]:
-    """While it lasts, a kernel is compiled together with its `ENTRIES`."""
-    from torch._inductor.async_compile import AsyncCompile
-
-    compiler: Any = AsyncCompile
-    original = compiler.cpp_pybinding
-
-    def compiling(self: AsyncCompile, types: list[str], source: str) -> Any:
+    def __init__(self, types: Sequence[str], source: str) -> None:
         arguments = (f"({kind})(intptr_t)arguments[{at}]" for at, kind in enumerate(types))
-        return original(self, types, source + ENTRIES.format(arguments=", ".join(arguments)))
+        self._source = source + ENTRIES.format(arguments=", ".join(arguments))
+        self.path = Path()
+        self.launched: list[tuple[_Kernel, tuple[Any, ...]]] = []
+        self.run = True
 
-    compiler.cpp_pybinding = compiling
-    try:
-        yield
-    finally:
-        compiler.cpp_pybinding = original
+    def compile(self, vectors: Any) -> None:
+        """Make the library.
+
+        Args:
+            vectors: torch's name for what it is made of.
+        """
+        from torch._inductor.cpp_builder import CppBuilder, CppTorchOptions
+        from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+        options = CppTorchOptions(vec_isa=vectors)
+        command = CppBuilder("kernel", "kernel.cpp", options).get_command_line()
+        folder = Path(cache_dir()) / "torchgym" / hexdigest([self._source.encode(), command.encode()])
+        folder.mkdir(parents=True, exist_ok=True)
+        source = folder / "kernel.cpp"
+        source.write_text(self._source)
+        builder = CppBuilder("kernel", str(source), options, str(folder))
+        builder.build()
+        self.path = Path(builder.get_target_file_path())
+
+    def __call__(self, *arguments: Any) -> None:
+        """Launch it, if that is wanted, and note it."""
+        if not all(isinstance(item, (Tensor, int)) for item in arguments):
+            raise NotRecordable("a kernel takes something other than tensors and whole numbers")
+        self.launched.append((self, arguments))
+        if self.run:
+            kernel = ctypes.CDLL(str(self.path)).kernel
+            kernel.restype = None
+            kernel(*(ctypes.c_int64(a) if isinstance(a, int) else ctypes.c_void_p(a.data_ptr()) for a in arguments))
+
+
+def _compile(traced: Traced, isa: Isa) -> Any:
+    """The compiler's own result: an object whose `current_callable` takes a list of inputs, and calls `_Kernel`s."""
+    from torch._guards import TracingContext, detect_fake_mode, tracing
+    from torch._inductor import config, cpu_vec_isa
+    from torch._inductor.async_compile import AsyncCompile
+    from torch._inductor.compile_fx import compile_fx_inner
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.fx_passes.joint_graph import joint_graph_passes
+    from torch._inductor.virtualized import V
+
+    get_cpp_compiler()  # before all else, so that it does not take long to find that there is none
+    graph = torch.fx.GraphModule(traced.graph, copy.deepcopy(traced.graph.graph))  # the passes change it
+    inputs = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
+    vectors = isa.vectors()
+    # The width of vectors is asked for, since otherwise an environment variable would decide.
+    chosen = {"cpp.simdlen": vectors.bit_width(), "cpp.march": isa.march} if isa.march else {}
+    mode = detect_fake_mode(inputs)
+    with (
+        config.patch({**OPTIONS, **chosen}),
+        mock.patch.object(AsyncCompile, "cpp_pybinding", lambda own, *kernel: _Kernel(*kernel)),
+        mock.patch.object(cpu_vec_isa, "valid_vec_isa_list", lambda: [vectors] if vectors else []),
+        V.set_fake_mode(mode),
+        tracing(TracingContext(mode)),
+    ):
+        joint_graph_passes(graph)
+        outputs = next(node for node in graph.graph.nodes if node.op == "output")
+        outputs.meta["user_visible_output_idxs"] = list(range(len(outputs.args[0])))
+        compiled = compile_fx_inner(graph, inputs, is_inference=True)
+        for kernel in _kernels(compiled):
+            kernel.compile(vectors)
+    return compiled
+
+
+def _kernels(compiled: Any) -> list[_Kernel]:
+    """What the compiled function launches. A module that was loaded before brings its kernels with it."""
+    call = compiled.current_callable
+    return [value for value in getattr(call, "__func__", call).__globals__.values() if isinstance(value, _Kernel)]
 
 
 class _NoOperations(TorchDispatchMode):
@@ -162,15 +227,17 @@ class _Recording:
     kernels: tuple[Path, ...]
 
 
-def _record(compiled: Any, inputs: Sequence[Tensor]) -> tuple[_Recording, list[Tensor]]:
-    """One call, in which every kernel runs and its arguments are noted; also what came out."""
+def _record(compiled: Any, inputs: Sequence[Tensor], *, run: bool) -> tuple[_Recording, list[Tensor]]:
+    """One call, in which the arguments of every kernel are noted; also what came out, where the kernels run."""
     if getattr(compiled, "constants", None):
         raise NotRecordable(f"the compiled function has constants: {', '.join(compiled.constants)}")
-    launched: list[tuple[Any, tuple[Any, ...]]] = []
-    with _kernels_replaced(compiled.current_callable, launched), _NoOperations():
+    if not _kernels(compiled):
+        raise NotRecordable("the compiled function has no kernels where they are looked for")
+    launched: list[tuple[_Kernel, tuple[Any, ...]]] = []
+    for kernel in _kernels(compiled):
+        kernel.launched, kernel.run = launched, run
+    with _NoOperations():
         outputs = compiled.current_callable(list(inputs))
-    if not all(isinstance(item, (Tensor, int)) for _, arguments in launched for item in arguments):
-        raise NotRecordable("a kernel takes something other than tensors and whole numbers")
 
     memory = {tensor.untyped_storage().data_ptr(): index for index, tensor in enumerate(inputs)}
     sizes: list[int] = []
@@ -195,7 +262,7 @@ def _record(compiled: Any, inputs: Sequence[Tensor]) -> tuple[_Recording, list[T
         sizes=tuple(sizes),
         outputs=places,
         calls=calls,
-        kernels=tuple(Path(kernel.__self__.__file__) for kernel in kernels),
+        kernels=tuple(kernel.path for kernel in kernels),
     )
     return recording, outputs
 
@@ -247,28 +314,6 @@ def _generalised(*recordings: tuple[_Recording, int | None]) -> Program:
         ),
         kernels=first.kernels,
     )
-
-
-@contextmanager
-def _kernels_replaced(run: Any, launched: list[tuple[Any, tuple[Any, ...]]]) -> Iterator[None]:
-    """While it lasts, the kernels that `run` launches write themselves down."""
-    scope = getattr(run, "__func__", run).__globals__
-    kernels = {name: value for name, value in scope.items() if name.startswith("cpp_fused")}
-    if not kernels or not all(hasattr(getattr(kernel, "__self__", None), "__file__") for kernel in kernels.values()):
-        raise NotRecordable("the compiled function has no kernels where they are looked for")
-
-    def noting(kernel: Any) -> Callable[..., None]:
-        def launch(*arguments: Any) -> None:
-            launched.append((kernel, arguments))
-            kernel(*arguments)
-
-        return launch
-
-    scope.update({name: noting(kernel) for name, kernel in kernels.items()})
-    try:
-        yield
-    finally:
-        scope.update(kernels)
 
 
 def _check(program: Program, inputs: Sequence[Tensor], expected: Sequence[Tensor], rows: int | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 import re
 import sys
 import time
@@ -14,23 +13,27 @@ from pathlib import Path
 import torch
 
 from torchgym.engine.program.build import OPTIONS
+from torchgym.engine.program.isa import Isa, here
 from torchgym.files import hexdigest
 from torchgym.version import __version__
 
-FORMAT = 4  # of programs on disk
-_PACKAGE = Path(__file__).resolve().parents[2]
+FORMAT = 5  # of programs on disk
+PACKAGE = Path(__file__).resolve().parents[2]
 _IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+(\.*)([\w.]*)[ \t]+import[ \t]*(\([^)]*\)|.*)|import[ \t]+(.*))", re.MULTILINE
 )
 _LOADED = time.time()  # when this process had loaded the code
 
 
-def fingerprint(module: str, *about: object) -> str:
-    """Name of a program: a hash of what it is about, of the code that makes it, of torch, the compiler's options, the processor.
+def fingerprint(module: str, *about: object, isa: Isa | None = None) -> str:
+    """Name of a program: a hash of what it is about, the code that makes it, torch's release, the compiler's options, the ISA.
+
+    The kernels use neither Python nor torch when they run, so the version of Python and the build of a release do not count.
 
     Args:
         module: the part of torchgym that makes it, as `torchgym.engine.replay`; it counts with all that it imports of torchgym.
         about: whatever else decides the program, by its `repr`.
+        isa: what it is made of; None is what this processor has.
 
     Returns:
         32 hexadecimal digits.
@@ -38,12 +41,13 @@ def fingerprint(module: str, *about: object) -> str:
     Raises:
         OSError: when the code cannot be read.
     """
-    fixed = (FORMAT, __version__, torch.__version__, sorted(OPTIONS.items()), sys.version_info[:2], _machine())
-    parts = (*fixed, _code(module, _PACKAGE), *about)
+    release = torch.__version__.partition("+")[0]
+    fixed = (FORMAT, __version__, release, sorted(OPTIONS.items()), sys.platform, isa or here())
+    parts = (*fixed, _code(module, PACKAGE), *about)
     return hexdigest(repr(part).encode() + b"\0" for part in parts)[:32]
 
 
-def sources(module: str, package: Path = _PACKAGE) -> dict[str, Path]:
+def sources(module: str, package: Path = PACKAGE) -> dict[str, Path]:
     """Files of a module and of all that it imports of its package, in functions too, by name of the module.
 
     Args:
@@ -91,12 +95,3 @@ def _imports(name: str, modules: Mapping[str, Path]) -> Iterator[str]:
         origin = ".".join([*above, *filter(None, [module])])
         for part in re.findall(r"\w+", re.sub(r"#.*|\bas\s+\w+", "", imported)):
             yield f"{origin}.{part}" if f"{origin}.{part}" in modules else origin
-
-
-def _machine() -> str:
-    """What the machine code is made for: a kernel may not run on a processor that lacks an instruction."""
-    about = [platform.machine(), *platform.libc_ver(), torch.backends.cpu.get_cpu_capability()]
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        about += [line for line in cpuinfo.read_text().splitlines() if line.startswith(("flags", "Features"))][:1]
-    return " ".join(about)

@@ -1,5 +1,6 @@
-"""Programs on disk: in the user's cache folder, one folder each, named by everything that decides their contents.
+"""Programs on disk: one folder each, named by everything that decides their contents, in the package and in the user's cache.
 
+What a wheel brought lies in a folder of the package, which is searched first and never written. The rest is about the cache.
 A folder holds `program.json`, with a digest of itself, and the libraries of the kernels, each named by the digest of its content.
 Nothing in it is ever changed: a folder is written under another name, and renamed when it is whole; a damaged one is renamed
 away first. A process that has loaded a library thus keeps what it has loaded, even when the folder is deleted.
@@ -7,6 +8,7 @@ away first. A process that has loaded a library thus keeps what it has loaded, e
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -24,15 +26,16 @@ from torchgym.engine.program.document import from_document, to_document
 from torchgym.engine.program.errors import reason
 from torchgym.engine.program.program import Program
 from torchgym.engine.program.progress import reporting, say
-from torchgym.engine.program.sources import FORMAT
+from torchgym.engine.program.sources import FORMAT, PACKAGE
 from torchgym.files import hexdigest, read_json, write_json
 
+PACKAGED = PACKAGE / "programs"  # what a wheel brought
 _DESCRIPTION = "program.json"
 _BYTES = 512 << 20  # of all programs, unless TORCHGYM_CACHE_BYTES says otherwise
 _LARGEST = 256 << 20  # bytes of a file that is read
 _PATIENCE = 600.0  # seconds that one process waits for another that compiles the same
 _STALE = 86_400.0  # seconds after which a temporary name belongs to a process that has died
-_PROGRAM, _TEMPORARY = re.compile(r"[0-9a-f]{32}"), re.compile(r"\.[0-9a-f]{32}\.(lock|\w{8})")
+_PROGRAM, _TEMPORARY = re.compile(r"[0-9a-f]{32}"), re.compile(r"\.[0-9a-f]{32}\.(lock|turn|\w{8})")
 
 
 class NotKept(Exception):
@@ -61,7 +64,7 @@ def cache_folder() -> Path:
 
 
 def obtain(name: str, make: Callable[[str], Program]) -> Program:
-    """The program of this name: from the cache folder, else made now and kept there.
+    """The program of this name: from the package or the cache folder, else made now and kept in the latter.
 
     Processes that want the same program at the same time make it once. A damaged one is made again and replaced, so that later
     processes load it. Where nothing can be kept, or what is there cannot be trusted, the program is made and used all the same.
@@ -73,6 +76,8 @@ def obtain(name: str, make: Callable[[str], Program]) -> Program:
     Raises:
         Exception: whatever `make` raises; nothing is left behind then.
     """
+    if program := _packaged(name):
+        return program
     try:
         limit, folder = _limit(), private_folder()
         with suppress(_Damaged):
@@ -94,11 +99,36 @@ def obtain(name: str, make: Callable[[str], Program]) -> Program:
 
 
 def find(name: str) -> Program | None:
-    """The program of this name from the cache folder; None where there is none that can be trusted."""
+    """The program of this name from the package or the cache folder; None where there is none that can be trusted."""
     try:
-        return _read(private_folder(), name)
+        return _packaged(name) or _read(private_folder(), name)
     except (NotKept, _Damaged):
         return None
+
+
+def _packaged(name: str) -> Program | None:
+    """The program of this name that a wheel brought; one that cannot be trusted or loaded is none, and one line says why."""
+    place = PACKAGED / name
+    try:
+        if not place.exists():
+            return None
+        _check_private(PACKAGED, PACKAGED.stat())
+        return _read(PACKAGED, name, used=False)
+    except (OSError, NotKept, _Damaged) as why:
+        _say_once(f"the compiled step that came with torchgym is not used: {why}")
+        return None
+
+
+_say_once = functools.cache(say)
+
+
+def turn(name: str) -> Turn:
+    """The right to start a process that makes this program; such a process may still wait for one that makes it by itself.
+
+    Raises:
+        NotKept: where there is no cache folder that processes could share.
+    """
+    return Turn(private_folder() / f".{name}.turn")
 
 
 def _limit() -> int:
@@ -136,8 +166,12 @@ def _check_private(path: Path, status: os.stat_result) -> None:
         )
 
 
-def _read(folder: Path, name: str) -> Program | None:
-    """The program of this name, its bytes compared with digests and its numbers with bounds; None where there is none."""
+def _read(folder: Path, name: str, *, used: bool = True) -> Program | None:
+    """The program of this name, its bytes compared with digests and its numbers with bounds; None where there is none.
+
+    Args:
+        used: note that it was used now.
+    """
     place = folder / name
     try:
         status = place.lstat()
@@ -154,8 +188,9 @@ def _read(folder: Path, name: str) -> Program | None:
         _ = program.libraries
     except (OSError, ValueError, TypeError, LookupError, AttributeError, MemoryError) as error:
         raise _Damaged(reason(error)) from error
-    with suppress(OSError):
-        os.utime(place / _DESCRIPTION)  # when it was used last
+    if used:
+        with suppress(OSError):
+            os.utime(place / _DESCRIPTION)  # when it was used last
     return program
 
 
@@ -178,42 +213,78 @@ def _checked_kernel(place: Path, digest: object) -> Path:
     return path
 
 
+class Turn:
+    """The right to make one program, which one process has at a time and loses when it ends, however that happens.
+
+    Args:
+        path: of a file that stands for it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(path, thread_local=False)  # taken and given back by whichever thread steps
+
+    def take(self, timeout: float = 0.0) -> bool:
+        """Whether it is this process's turn; where files cannot be locked it always is.
+
+        Args:
+            timeout: seconds to wait for it.
+        """
+        try:
+            self._lock.acquire(timeout=timeout, poll_interval=0.2)
+        except Timeout:
+            return False
+        except (OSError, NotImplementedError):
+            pass
+        return True
+
+    def give_back(self) -> None:
+        """Let others have it; nothing where it was not taken."""
+        if self._lock.is_locked:
+            with suppress(OSError):
+                self._path.unlink()  # a process that waits for this file, and one that makes a new one, find the program
+            self._lock.release()
+
+
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """While it lasts no other process is here with this path, unless it has waited for too long or files cannot be locked."""
-    lock = FileLock(path)
-    with suppress(OSError, NotImplementedError):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            what = "waiting for another process that compiles the same step"
-            with reporting(what, f"still {what}"):
-                lock.acquire(timeout=_PATIENCE, poll_interval=0.2)
+    turn = Turn(path)
+    if not turn.take():
+        what = "waiting for another process that compiles the same step"
+        with reporting(what, f"still {what}"):
+            turn.take(_PATIENCE)
     try:
         yield
     finally:
-        if lock.is_locked:
-            with suppress(OSError):
-                path.unlink()  # a process that waits for this file, and one that makes a new one, find the program
-            lock.release()
+        turn.give_back()
 
 
 def _keep(program: Program, folder: Path, name: str, limit: int) -> Program:
     """Write a program, whole or not at all; as it lies there then, or the given one where it cannot be kept."""
     try:
-        with _temporary(folder, name) as temporary:
-            new = temporary / "new"
-            new.mkdir(mode=0o700)
-            digests = [_copy_kernel(kernel, new) for kernel in program.kernels]
-            write_json(new / _DESCRIPTION, {"format": FORMAT, "name": name, **to_document(program, digests)})
-            (new / _DESCRIPTION).chmod(0o600)
-            with suppress(FileNotFoundError):
-                (folder / name).rename(temporary / "old")
-            new.rename(folder / name)
+        write(program, folder, name)
         _evict(folder, limit)
         return _read(folder, name) or program
     except (OSError, _Damaged, NotKept):  # the disk is full, or another process was first
         return program
+
+
+def write(program: Program, folder: Path, name: str) -> None:
+    """Write a program to a folder of its own in this folder, whole or not at all.
+
+    Raises:
+        OSError: when that fails.
+    """
+    with _temporary(folder, name) as temporary:
+        new = temporary / "new"
+        new.mkdir(mode=0o700)
+        digests = [_copy_kernel(kernel, new) for kernel in program.kernels]
+        write_json(new / _DESCRIPTION, {"format": FORMAT, "name": name, **to_document(program, digests)})
+        (new / _DESCRIPTION).chmod(0o600)
+        with suppress(FileNotFoundError):
+            (folder / name).rename(temporary / "old")
+        new.rename(folder / name)
 
 
 def _copy_kernel(kernel: Path, to: Path) -> str:
