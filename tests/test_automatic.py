@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kernels import answers, started
 from markets import differences, random_actions, seen, toy
 
 import torchgym as tg
@@ -132,6 +133,43 @@ def test_nothing_is_left_of_a_program_that_ends_early(end: str, later: float, ca
 
     wait_until(gone, 15.0)
     assert list(cache.iterdir()) == []
+
+
+TOGETHER = """
+import sys
+from torchgym import Market, preset
+from torchgym.engine import background, stepper
+if __name__ == "__main__":
+    stepper.SOON, background.LATEST = 0.0, 0.5
+    market = Market(preset("toy"), 2, seed=0)
+    market.reset()
+    market.step(), market.step()
+    print("makes" if market._stepper._making.process else "waits", flush=True)
+    sys.stdin.readline()
+    while market._stepper.replay is None:
+        market.step()
+    print("makes" if market._stepper._making.process else "waited", flush=True)
+"""
+
+
+def test_processes_that_start_together_start_one_that_compiles(cache: Path) -> None:
+    """And when the one that started it is killed, another one takes over."""
+    first = started(TOGETHER, cache)
+    assert first.stdout is not None and first.stdout.readline() == "makes\n"
+    others = [started(TOGETHER, cache) for _ in range(3)]
+    for other in others:
+        assert other.stdout is not None and other.stdout.readline() == "waits\n"
+    first.kill()
+    first.communicate()
+    for other in others:
+        assert other.stdin is not None
+        other.stdin.write("\n")
+        other.stdin.flush()
+    ends = answers(others)
+    assert sorted(text for _, text, _ in ends) == ["makes\n", "waited\n", "waited\n"], ends
+    for _, _, errors in ends:
+        assert [line.split(" ")[1] for line in errors.splitlines()] == ["steps", "compiled"], errors
+    assert len(list(cache.iterdir())) == 1, list(cache.iterdir())
 
 
 def test_a_failure_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ and leaves nothing behind but the program in the cache folder.
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import shutil
@@ -30,19 +31,70 @@ from torchgym.readout.step import Static
 from torchgym.sim.params import make_params
 
 PATIENCE = 3.0  # seconds that a process which is told to end gets to clean up
+SOONEST, LATEST = 0.5, 5.0  # seconds between looks at what another process makes
 _running: dict[str, Making] = {}  # of this process, by the program's name
 
 
 class Making:
-    """A process that makes one program; see `start`."""
+    """A program on its way: one process of all those that want it has another process make it; see `start`."""
 
     def __init__(self, config: MarketConfig, num_envs: int, name: str) -> None:
         self._begun = time.monotonic()
+        self._request = json.dumps({"config": config.to_dict(), "num_envs": num_envs}) + "\n"
         self._name = name
         self._error: str | None = None
+        self._folder: str | None = None
+        self._ended = False
+        self._turn = programs.turn(name)
+        self._look_at, self._pause = self._begun, SOONEST
+        self.process: subprocess.Popen[str] | None = None
+        self._look()
+        if self.process is not None:
+            say(
+                "steps run uncompiled while another process compiles them, which takes about a minute; the numbers are the same"
+            )
+        elif not self._ended:
+            say(
+                "steps run uncompiled until a process that compiles them is done, within about a minute; the numbers are the same"
+            )
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended; one that is not this process's own is looked at ever more rarely."""
+        if self._ended:
+            return True
+        if self.process is None:
+            if time.monotonic() >= self._look_at:
+                self._look()
+        elif self.process.poll() is not None:
+            assert self.process.stdout is not None
+            said = self.process.stdout.read().strip().splitlines()
+            if self.process.returncode:
+                self._error = said[-1] if said else f"the compiling process ended with {self.process.returncode}"
+            self._end()
+        return self._ended
+
+    @property
+    def error(self) -> str | None:
+        """Why there is no program, in one line; None where there is one."""
+        return self._error if self.done else None
+
+    def _look(self) -> None:
+        """See whether another process has made it, or is about to; where none is, begin."""
+        # The turn first: who has it keeps the program before the turn is given back, so none is missed between the two.
+        alone = self._turn.take()
+        if programs.find(self._name) is not None:
+            self._end()
+        elif alone:
+            self._spawn()
+        else:
+            self._look_at = time.monotonic() + self._pause
+            self._pause = min(LATEST, 1.5 * self._pause)
+
+    def _spawn(self) -> None:
         # Where the compiler works. In the cache folder and named as the store's temporary folders are: should both processes be
         # killed, a later one deletes it.
-        self._folder = tempfile.mkdtemp(prefix=f".{name}.", dir=programs.private_folder())
+        self._folder = tempfile.mkdtemp(prefix=f".{self._name}.", dir=programs.private_folder())
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", __name__],
@@ -54,52 +106,42 @@ class Making:
                 text=True,
             )
             assert self.process.stdin is not None
-            self.process.stdin.write(json.dumps({"config": config.to_dict(), "num_envs": num_envs}) + "\n")
+            self.process.stdin.write(self._request)
             self.process.stdin.flush()
         except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._clear()
             raise
 
-    @property
-    def done(self) -> bool:
-        """Whether it has ended."""
-        if self.process.poll() is None:
-            return False
-        if _running.get(self._name) is self:
-            assert self.process.stdout is not None
-            said = self.process.stdout.read().strip().splitlines()
-            if self.process.returncode:
-                self._error = said[-1] if said else f"the compiling process ended with {self.process.returncode}"
-                say(f"steps stay uncompiled, with the same numbers: {self._error}")
-            else:
-                say(f"compiled in {time.monotonic() - self._begun:.0f} s; steps are fast from now on")
-            self._clear()
-        return True
-
-    @property
-    def error(self) -> str | None:
-        """Why there is no program, in one line; None where there is one."""
-        return self._error if self.done else None
+    def _end(self) -> None:
+        if self._error is None:
+            say(f"compiled in {time.monotonic() - self._begun:.0f} s; steps are fast from now on")
+        else:
+            say(f"steps stay uncompiled, with the same numbers: {self._error}")
+        self._clear()
 
     def stop(self) -> None:
         """End it, and wait for it."""
-        with suppress(OSError):
-            assert self.process.stdin is not None
-            self.process.stdin.close()  # it ends by itself when its input does
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(PATIENCE)
-        if self.process.poll() is None:
-            _kill_group(self.process.pid)
-            self.process.wait()
+        if self.process is not None:
+            with suppress(OSError):
+                assert self.process.stdin is not None
+                self.process.stdin.close()  # it ends by itself when its input does
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(PATIENCE)
+            if self.process.poll() is None:
+                _kill_group(self.process.pid)
+                self.process.wait()
         self._clear()
 
     def _clear(self) -> None:
+        self._ended = True
         _running.pop(self._name, None)
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self.process.stdin, self.process.stdout) if self.process is not None else ():
             with suppress(OSError):
                 assert pipe is not None
                 pipe.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._turn.give_back()
 
 
 def start(config: MarketConfig, num_envs: int, name: str) -> Making:
@@ -114,9 +156,6 @@ def start(config: MarketConfig, num_envs: int, name: str) -> Making:
     """
     if name not in _running:
         _running[name] = Making(config, num_envs, name)
-        say(
-            "steps run uncompiled while another process compiles them, which takes about a minute; the numbers are the same"
-        )
     return _running[name]
 
 
@@ -146,13 +185,16 @@ def _main() -> int:
     try:
         request = json.loads(sys.stdin.readline())
         threading.Thread(target=_end_with_parent, daemon=True).start()
+        gc.disable()  # it would take a twentieth of the time, and all memory is given back soon
         if hasattr(os, "nice"):
             os.nice(10)
         config, cpu = MarketConfig.from_dict(request["config"]), torch.device("cpu")
         static, params = Static.of(structure(config), cpu), make_params(config, request["num_envs"], cpu)
         program(static, params, Openings(static, config, params).blank())
     except KeyboardInterrupt:
-        shutil.rmtree(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]), ignore_errors=True)
+        folder = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.with_suffix(".turn").unlink(missing_ok=True)  # which the other process leaves when it is killed
         return 1
     except Exception as error:  # a compiler may fail in any way
         sys.stdout.write(f"{reason(error)}\n")
