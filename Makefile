@@ -21,6 +21,7 @@ LADDER_ARGS ?=
 BENCH_ARGS ?=
 RLLIB_ARGS ?=
 VERSIONS_ARGS ?=
+WHEEL_ARGS ?=
 PYTEST_ARGS ?= -n auto --dist loadfile
 
 PIP_OPTIONS := --disable-pip-version-check $(PIP_EXTRA_ARGS)
@@ -43,7 +44,7 @@ SET_UP := +@$(PYTHON) -c "$$ALONE" $(MAKE) -s
 # The small tensors of the tests gain nothing from threads inside an operation, and workers would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: help train ladder bench rllib test test-slow test-versions lint docs format install clean distclean
+.PHONY: help train ladder bench rllib test test-slow test-versions lint docs format wheel install clean distclean
 .PHONY: set-up-train set-up-dev set-up-browser set-up-rllib
 .DEFAULT_GOAL := help
 
@@ -60,6 +61,7 @@ help: ## show this list
 	@echo "  BENCH_ARGS=...       options of benchmarks/speed.py, such as --cases 4 12"
 	@echo "  RLLIB_ARGS=...       options of examples/rllib_ppo.py, such as --num-env-runners 2"
 	@echo "  VERSIONS_ARGS=...    options of tests/versions.py, such as --only 3.12 oldest"
+	@echo "  WHEEL_ARGS=...       options of torchgym.engine.ahead, such as --only default-1 --isa avx2"
 	@echo "  PYTEST_ARGS=...      options of pytest (default: $(PYTEST_ARGS))"
 
 train: set-up-train ## train an agent, measure it against scripted policies, and make a page of it: runs/train/report.html

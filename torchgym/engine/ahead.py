@@ -1,0 +1,75 @@
+"""Programs made ahead of time, for a wheel to carry: `python -m torchgym.engine.ahead FOLDER`; see `make wheel`.
+
+They are made here without a look at the programs of this machine, and also for processors that this machine's is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from torchgym.config import MarketConfig, preset, structure
+from torchgym.engine import program as programs
+from torchgym.engine.opening import Openings
+from torchgym.engine.replay import program_name, trace_step
+from torchgym.readout.step import Static
+from torchgym.sim.params import make_params
+
+# The structures that a wheel carries, by a name for the command line. Whatever has the structure of one is served by it.
+COMMON: Mapping[str, MarketConfig] = {
+    f"{name}-{symbols}": preset(name, num_symbols=symbols) for name in ("default", "toy") for symbols in (1, 2)
+}
+ISAS = {isa.name: isa for isa in (programs.AVX2, programs.AVX512)}
+
+
+def make(
+    config: MarketConfig, folder: Path, isas: Sequence[programs.Isa], markets: Sequence[int] = (1, 2)
+) -> list[str]:
+    """Write the programs of one structure.
+
+    Args:
+        folder: where each gets a folder of its own.
+        isas: what they are made of. One that this processor lacks is compiled, and not run.
+        markets: 1 is for a single market, 2 for any number.
+
+    Returns:
+        Their names.
+
+    Raises:
+        NotRecordable: when the compiler makes something that cannot be replayed.
+        OSError: when a program cannot be written.
+    """
+    cpu, names = torch.device("cpu"), []
+    for num_envs in markets:
+        static, params = Static.of(structure(config), cpu), make_params(config, num_envs, cpu)
+        traced = trace_step(static, params, Openings(static, config, params).blank(), dynamic=num_envs > 1)
+        for isa in isas:
+            names.append(program_name(static, alone=num_envs == 1, isa=isa))
+            programs.write(programs.build(traced, isa), folder, names[-1])
+    return names
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(description="Make the programs of common structures, for a wheel to carry.")
+    parser.add_argument("folder", type=Path, help="folder to write them to")
+    parser.add_argument("--only", nargs="*", choices=COMMON, default=list(COMMON), help="these structures")
+    parser.add_argument("--isa", nargs="*", choices=ISAS, default=list(ISAS), help="these instruction sets")
+    parser.add_argument(
+        "--markets", nargs="*", type=int, choices=(1, 2), default=[1, 2], help="a single one, any number"
+    )
+    chosen = parser.parse_args()
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    for name in chosen.only:
+        begin = time.monotonic()
+        made = make(COMMON[name], chosen.folder, [ISAS[isa] for isa in chosen.isa], chosen.markets)
+        sys.stdout.write(f"{name}: {len(made)} programs in {time.monotonic() - begin:.0f} s\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())
