@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ def trace(
         return mode.from_tensor(tensor, symbolic_context=context)
 
     inputs = list(map(stand_in, example, batched or [False] * len(example)))
-    with torch.no_grad(), mode, mock.patch("torch.compiler._is_compiling_flag", True), enable_python_dispatcher():
+    symbols = enable_python_dispatcher() if batched else nullcontext()
+    with torch.no_grad(), mode, mock.patch("torch.compiler._is_compiling_flag", True), symbols:
         functional: Any = dispatch_functionalize(lambda *tensors: list(function(*tensors)))
         graph = make_fx(functional, decomposition_table=select_decomp_table(), tracing_mode="real")(*inputs)
     constants = [node.target for node in graph.graph.nodes if node.op == "get_attr"]
