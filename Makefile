@@ -100,6 +100,11 @@ format: set-up-dev ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+wheel: set-up-train ## a wheel for this platform in dist, with the compiled steps of common markets inside
+	rm -rf build/programs
+	$(BIN)/python -m torchgym.engine.ahead build/programs $(WHEEL_ARGS)
+	TORCHGYM_PROGRAMS=$(CURDIR)/build/programs $(BIN)/python -m pip wheel $(PIP_OPTIONS) --no-deps --wheel-dir dist .
+
 install: set-up-dev ## set up .venv with everything a developer needs
 
 clean: ## remove caches and build output

@@ -72,6 +72,23 @@ def test_a_setting_that_is_impossible_is_a_value_error(name: str) -> None:
         FACES[name].make(config=tg.MarketConfig())
 
 
+@pytest.mark.parametrize("mode", [True, False, "auto", "soon"])
+@EVERY
+def test_compile_means_the_same_everywhere(name: str, mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHGYM_COMPILE", raising=False)
+    if mode == "soon":
+        with pytest.raises(ValueError, match="compile must be True, False or 'auto', got 'soon'"):
+            FACES[name].make(compile=mode)
+        return
+    env = FACES[name].make(compile=mode)
+    market = vars(env).get("market", vars(env).get("_market"))
+    assert market.compile is mode if isinstance(mode, bool) else market.compile == "auto"
+    if name != "PyVecTradingEnv":
+        assert (
+            env.as_gymnasium().market if name == "PyTradingEnv" else pickle.loads(pickle.dumps(market))
+        ).compile == mode
+
+
 # Infos
 
 

@@ -14,7 +14,8 @@ from torchrl.envs import GymEnv
 from torchrl.envs.utils import check_env_specs
 
 import torchgym as tg
-from torchgym.envs.gymnasium import TradingEnv, check_action
+from torchgym.envs.gymnasium import TradingEnv
+from torchgym.envs.spaces import check_action
 from torchgym.readout.rewards import weights
 from torchgym.sim.actions import Choices
 
@@ -185,6 +186,29 @@ def test_bad_arguments_are_named(settings: dict[str, Any], complaint: str) -> No
         TradingEnv(**settings)
 
 
+@pytest.mark.parametrize(
+    ("make", "action"),
+    [(toy, 1), (partial(tg.TradingVectorEnv, preset="toy", num_envs=2), [1, 2])],
+    ids=["one market", "batch"],
+)
+def test_observations_are_of_the_dtype_that_is_asked_for(make: Any, action: Any) -> None:
+    exact, rounded = make(), make(dtype="float32")
+    for one, other in ((exact.reset(seed=2), rounded.reset(seed=2)), (exact.step(action), rounded.step(action))):
+        assert (one[0].dtype, other[0].dtype) == (np.float64, np.float32)
+        np.testing.assert_array_equal(one[0].astype(np.float32), other[0])
+        assert other[0] in rounded.observation_space
+    for wrong in ("float16", int, "far", 7):
+        with pytest.raises(ValueError, match="dtype must be float32 or float64, got"):
+            make(dtype=wrong)
+
+
+def test_options_that_nobody_knows_are_refused() -> None:
+    for env in (toy(), tg.TradingVectorEnv(preset="toy")):
+        env.reset(seed=1, options={})
+        with pytest.raises(ValueError, match=r"reset options must .*, got \{'tick': 3\}"):
+            env.reset(options={"tick": 3})
+
+
 def test_settings_change_the_configuration_given() -> None:
     env = TradingEnv(tg.preset("toy"), max_ticks=4, num_symbols=2, compile=True)
     assert env.config == tg.preset("toy", max_ticks=4, num_symbols=2)
@@ -201,7 +225,7 @@ def test_torchrl_makes_it_by_its_name(settings: dict[str, Any]) -> None:
     made.set_seed(7)
     data = made.rollout(6, break_when_any_done=False)
     assert data["next", "truncated"].flatten().tolist() == [False, False, False, True, False, False]
-    env = toy(max_ticks=4, **settings)
+    env = toy(task="Trading", max_ticks=4, **settings)
     env.reset(seed=7)  # as `set_seed` does at once
     observation, _ = env.reset()
     for step, action in enumerate(data["action"].tolist()):
@@ -235,7 +259,7 @@ def test_it_runs_in_workers_of_gymnasium() -> None:
 @pytest.mark.parametrize("mode", ["sync", "vector_entry_point", None])
 def test_make_vec_makes_the_same_markets_in_every_way(mode: str | None) -> None:
     made = gymnasium.make_vec("torchgym/Trading-v0", num_envs=2, vectorization_mode=mode, preset="toy")
-    alone = toy(max_ticks=200)
+    alone = toy(task="Trading", max_ticks=200)
     np.testing.assert_array_equal(made.reset(seed=3)[0][1], alone.reset(seed=4)[0])
     np.testing.assert_array_equal(made.step(np.array([0, 2]))[0][1], alone.step(2)[0])
     made.close()

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
@@ -125,7 +127,9 @@ def test_time_up_is_told_from_ruin():
 
 
 def test_episodes_are_told_as_vec_monitor_tells_them():
-    env, monitored = uneven(), VecMonitor(uneven())
+    env = uneven()
+    with pytest.warns(UserWarning, match="already wrapped with a `Monitor`"):
+        monitored = VecMonitor(uneven())
     ended = 0
     for action in ([1, 0], [2, 1], [1, 1], [1, 1], [0, 0]):
         infos, expected = env.step(np.array(action))[3], monitored.step(np.array(action))[3]
@@ -225,8 +229,7 @@ def test_attributes_and_methods_answer_for_the_markets_asked_for():
     assert env.get_attr("num_envs") == [3, 3, 3]
     assert env.get_attr("render_mode", indices=1) == [None]
     assert env.env_method("get_attr", "num_envs", indices=[0, 2]) == [[3, 3, 3]] * 2
-    assert env.env_is_wrapped(Monitor, indices=[0, 1]) == [False, False]
-    assert not env.has_attr("action_masks")
+    assert env.env_is_wrapped(TimeLimit, indices=[0, 1]) == [False, False]
     env.set_attr("label", "x")
     assert env.get_attr("label", indices=[2]) == ["x"]
     with pytest.raises(ValueError, match="one for all markets"):
@@ -243,8 +246,18 @@ def test_a_missing_library_is_named_with_its_command(monkeypatch):
         importlib.import_module("torchgym.envs.sb3")
 
 
+def test_evaluation_needs_no_monitor():
+    """`evaluate_policy` warns where none tells it of episodes, and warnings are errors here."""
+    env = tg.SB3VecEnv(TOY, 2, seed=0)
+    assert env.env_is_wrapped(Monitor) == [True, True]
+    model = PPO("MlpPolicy", env, n_steps=16, batch_size=32, device="cpu")
+    rewards, lengths = evaluate_policy(model, env, n_eval_episodes=4, return_episode_rewards=True)
+    assert lengths == [20] * 4
+    assert len(rewards) == 4
+
+
 def test_ppo_learns_through_the_usual_wrappers():
-    env = VecNormalize(VecMonitor(VecCheckNan(tg.SB3VecEnv(TOY, 4, include_account=True), raise_exception=True)))
+    env = VecNormalize(VecCheckNan(tg.SB3VecEnv(TOY, 4, include_account=True), raise_exception=True))
     model = PPO("MlpPolicy", env, n_steps=24, batch_size=32, n_epochs=1, seed=3, device="cpu")
     before = [parameter.clone() for parameter in model.policy.parameters()]
     model.learn(192)
@@ -259,7 +272,7 @@ def test_its_own_vector_environments_run_single_markets(workers):
     env = make_vec_env(
         "torchgym:torchgym/Trading-v0", 2, env_kwargs={"preset": "toy", "max_ticks": 3}, seed=3, vec_env_cls=workers
     )
-    alone = [tg.TradingEnv(preset="toy", max_ticks=3) for _ in range(2)]
+    alone = [tg.TradingEnv(task="Trading", preset="toy", max_ticks=3) for _ in range(2)]
     firsts = [one.reset(seed=3 + row)[0] for row, one in enumerate(alone)]
     assert np.array_equal(env.reset(), np.stack(firsts))
     for action in ([2, 0], [1, 1], [0, 2]):

@@ -344,7 +344,8 @@ def test_one_action_for_several_symbols_is_refused():
         ({"info_keys": "equity"}, "sequence of names"),
         ({"num_envs": 0}, "num_envs"),
         ({"config": "toy"}, "MarketConfig"),
-        ({"compile": {"fullgraph": True}}, "compile=True"),
+        ({"compile": {"fullgraph": True}}, "compile must be True, False or 'auto', got {'fullgraph': True}"),
+        ({"compile": None}, "compile must be True, False or 'auto', got None"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, message):
@@ -475,7 +476,8 @@ def test_compile_switches_the_market_and_eager_switches_back():
     assert env.market.compile
     assert not env.eager().market.compile
     assert env.compile().market.compile
-    assert not tg.MarketEnv(tg.preset("toy"), compile=False).market.compile
+    with pytest.raises(ValueError, match="options of its own"):
+        env.compile(fullgraph=True)
 
 
 @pytest.mark.slow

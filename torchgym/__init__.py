@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from torchgym.config import PRESETS, MarketConfig, preset
+from torchgym.config import PRESETS, TASKS, MarketConfig, preset, task
 from torchgym.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _LAZY = {
 
 __all__ = [
     "PRESETS",
+    "TASKS",
     "Market",
     "MarketConfig",
     "MarketEnv",
@@ -40,14 +41,18 @@ __all__ = [
     "TradingEnv",
     "TradingVectorEnv",
     "preset",
+    "task",
 ]
 
 
-gymnasium.register(
-    id="torchgym/Trading-v0",
-    entry_point="torchgym.envs.gymnasium:TradingEnv",
-    vector_entry_point="torchgym.envs.vector:TradingVectorEnv",
-)
+# Without `max_episode_steps`: gymnasium would cut episodes there, whatever the settings. Environments tell it once they are made.
+for _name in TASKS:
+    gymnasium.register(
+        id=f"torchgym/{_name}-v0",
+        entry_point="torchgym.envs.gymnasium:TradingEnv",
+        vector_entry_point="torchgym.envs.vector:TradingVectorEnv",
+        kwargs={"task": _name},
+    )
 
 
 def __getattr__(name: str) -> Any:

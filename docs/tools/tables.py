@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from torchgym.config import FAMILIES, PRESETS, MarketConfig, Population
+from torchgym.config import FAMILIES, PRESETS, TASKS, MarketConfig, Population
 from torchgym.lab.performance import METRICS
 from torchgym.lab.policies import BASELINES
 from torchgym.readout.entries import ACCOUNT, info_entries
@@ -103,6 +103,13 @@ def presets() -> Rows:
         yield (f"`{name}`", told(make))
 
 
+def tasks() -> Rows:
+    yield ("id", "task", "settings", "account in sight", "dtype")
+    for name, row in TASKS.items():
+        listed = ", ".join(f"`{setting}={value!r}`" for setting, value in row.settings.items())
+        yield (f"`torchgym/{name}-v0`", row.meaning, listed, "yes" if row.include_account else "no", row.dtype)
+
+
 def families() -> Rows:
     yield ("name", "traders a symbol", "who they are")
     counts = {name: family.count for name, family in Population().families.items()}
@@ -120,6 +127,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "baselines": baselines,
     "metrics": metrics,
     "presets": presets,
+    "tasks": tasks,
     "families": families,
 }
 

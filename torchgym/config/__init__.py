@@ -1,4 +1,4 @@
-"""What a market is made of: frozen, validated settings and the named presets.
+"""What a market is made of: frozen, validated settings, the named presets and the tasks.
 
 Numbers here are plain Python values. In a market they become tensors, which may differ from market to market
 (`torchgym.sim.params.Params`); everything else is the structure that is compiled.
@@ -29,10 +29,12 @@ from torchgym.config.population import (
 )
 from torchgym.config.presets import PRESETS, preset
 from torchgym.config.settings import MarketConfig
+from torchgym.config.tasks import TASKS, Task, task
 
 __all__ = [
     "FAMILIES",
     "PRESETS",
+    "TASKS",
     "Activity",
     "Family",
     "Fundamentals",
@@ -49,11 +51,13 @@ __all__ = [
     "Setting",
     "StopTraders",
     "Structure",
+    "Task",
     "TrendFollowers",
     "ValueTraders",
     "all_numbers",
     "paths",
     "preset",
     "structure",
+    "task",
     "with_numbers",
 ]

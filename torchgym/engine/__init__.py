@@ -5,7 +5,7 @@ from __future__ import annotations
 from torchgym.engine.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
 from torchgym.engine.checkpoint import CHECKPOINT_VERSION, read_content, write_content
 from torchgym.engine.market import Market
-from torchgym.engine.stepper import Compile
+from torchgym.engine.stepper import Compile, check_compile
 from torchgym.readout.depth import depth, levels
 from torchgym.readout.packed import Columns, Packed, StepResult, info_layout
 
@@ -18,6 +18,7 @@ __all__ = [
     "Seeds",
     "StepResult",
     "check_action",
+    "check_compile",
     "check_mask",
     "check_seeds",
     "consecutive_seeds",

@@ -298,6 +298,20 @@ class Market(Copied):
             return self._standing(state)
 
     @one_at_a_time
+    def action_mask(self) -> Tensor:
+        """Which choices do what they say now: bool [N, S, C], with several learners [N, L, S, C].
+
+        False where the position limit cuts the order of a choice to zero shares; a choice that orders nothing stays True. A pure
+        function of positions and limits, computed when it is asked for: no step is slower for it.
+
+        Raises:
+            ValueError: for an action scheme of numbers, which has no masks.
+            RuntimeError: before the first reset.
+        """
+        mask = actions.allowed(self.structure, self._params, self.live).transpose(1, 2)
+        return mask.squeeze(1) if self.structure.num_learners == 1 else mask
+
+    @one_at_a_time
     def read(self, *names: str) -> dict[str, Tensor]:
         """Entries of the present, rows of `torchgym.readout.entries.PATHS`: [N, S] or, where they are not per symbol, [N].
 

@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium import spaces
 
 from torchgym.config import MarketConfig
 from torchgym.engine import Compile, Market, StepResult
-from torchgym.envs.gymnasium import (
+from torchgym.envs.arguments import asked, check_options, check_seed
+from torchgym.envs.spaces import (
     action_shape,
     action_space,
     check_action,
-    check_seed,
+    flat_masks,
     labels,
-    make_config,
     observation_array,
     observation_names,
     observation_space,
@@ -28,6 +27,7 @@ from torchgym.extras import needs
 from torchgym.visual.rendering import METADATA, Frame, Screen
 
 with needs("SB3VecEnv", "torchgym[sb3]"):
+    from stable_baselines3.common.monitor import Monitor
     from stable_baselines3.common.vec_env import VecEnv
 
 Array = npt.NDArray[Any]
@@ -42,7 +42,8 @@ class SB3VecEnv(VecEnv):
     episode's return, its length in steps and the seconds since the environment was made, just as `VecMonitor` gives them. At
     every step `"TimeLimit.truncated"` tells running out of time from ruin. The rest of an info is that of `TradingEnv`.
 
-    The markets share everything but their state: `get_attr` and `env_method` ask this object, once, and repeat the answer.
+    The markets share everything but their state: `get_attr` and `env_method` ask this object, once, and repeat the answer; of
+    `action_masks`, which sb3-contrib's MaskablePPO asks for, each market gets its own.
 
     stable-baselines3 computes the value of each last observation one by one, and all markets run out of time in the same step:
     above some hundred markets that step takes long.
@@ -51,10 +52,12 @@ class SB3VecEnv(VecEnv):
         config: what kind of market; the default is a liquid stock.
         num_envs: N.
         preset: a named configuration instead of `config`.
+        task: a row of `torchgym.config.TASKS`: its settings and account hold where no argument says otherwise. With a `config`
+            it changes nothing.
         seed: market i gets seed + i; None draws a fresh one. `env.seed(s)` gives s + i at the next `reset()`.
         render_mode: as in `TradingEnv`; only the first market is drawn. `VecVideoRecorder` needs "rgb_array".
         render_symbol: which of its symbols is shown.
-        include_account: append the learner's account to the observation.
+        include_account: append the learner's account to the observation; None is as the task has it, else False.
         obs_dtype: float32 or float64.
         device: where the markets live; stable-baselines3 itself takes numpy.
         compile: "auto" runs uncompiled until another process has compiled the step, True compiles at the first step, False never;
@@ -79,28 +82,33 @@ class SB3VecEnv(VecEnv):
         num_envs: int = 1,
         *,
         preset: str | None = None,
+        task: str | None = None,
         seed: int | None = None,
         render_mode: str | None = None,
         render_symbol: int = 0,
-        include_account: bool = False,
+        include_account: bool | None = None,
         obs_dtype: npt.DTypeLike = np.float32,
         device: torch.device | str = "cpu",
         compile: Compile = "auto",
         **overrides: Any,
     ) -> None:
-        self.config = make_config(SB3VecEnv, config, preset, overrides)
-        self.include_account = include_account
-        self.obs_dtype = np.dtype(obs_dtype)
-        if self.obs_dtype not in (np.float32, np.float64):
-            raise ValueError(f"obs_dtype must be float32 or float64, got {self.obs_dtype}")
+        self._seen = asked(
+            SB3VecEnv,
+            config,
+            preset=preset,
+            task=task,
+            include_account=include_account,
+            dtype=obs_dtype,
+            overrides=overrides,
+        )
+        self.config, self.include_account = self._seen.config, self._seen.include_account
+        self.obs_dtype = self._seen.dtype
         self.market = Market(self.config, num_envs, seed=seed, device=device, compile=compile)
-        self.feature_names = observation_names(self.config, include_account)
+        self.feature_names = observation_names(self._seen)
         self.render_mode = render_mode  # VecEnv asks for it while it is made
         self._screen = Screen(self.config, render_mode, render_symbol)
-        space = observation_space(self.config, include_account)
-        low, high = space.low.astype(self.obs_dtype), space.high.astype(self.obs_dtype)
         num_envs = self.market.num_envs
-        super().__init__(num_envs, spaces.Box(low, high, dtype=self.obs_dtype.type), action_space(self.config))
+        super().__init__(num_envs, observation_space(self._seen), action_space(self.config))
         self.metadata = METADATA  # VecEnv has made one without frames per second
         self._action_shape = action_shape(self.config, num_envs)
         self._actions: torch.Tensor | None = None
@@ -118,8 +126,8 @@ class SB3VecEnv(VecEnv):
         seeds, options = self._seeds, self._options
         self._reset_seeds()
         self._reset_options()
-        if any(options):
-            raise ValueError(f"reset options must be empty, got {options}: the market has none")
+        for given in options:
+            check_options(given)
         result = self.market.reset([seed for seed in seeds if seed is not None] or None)
         self._actions = None
         self._returns[:] = 0.0
@@ -211,12 +219,20 @@ class SB3VecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """What the method of this object returns, called once, and given once per market asked for."""
-        return [getattr(self, method_name)(*method_args, **method_kwargs)] * len(self._rows(indices))
+        """What the method of this object returns, called once, and given once per market asked for.
+
+        Of `action_masks` each market gets its own row.
+        """
+        answer = getattr(self, method_name)(*method_args, **method_kwargs)
+        return [answer[row] if method_name == "action_masks" else answer for row in self._rows(indices)]
+
+    def action_masks(self) -> Array:
+        """Which choices make sense now, bool [N, C], with several symbols [N, S * C]; see `TradingEnv.action_masks`."""
+        return flat_masks(self.market)
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: Indices = None) -> list[bool]:
-        """False for each market asked for: there are no single environments inside that could be wrapped."""
-        return [False] * len(self._rows(indices))
+        """Whether infos tell episodes as a `Monitor` does: True for that class; there are no other wrappers inside."""
+        return [wrapper_class is Monitor] * len(self._rows(indices))
 
     def _next_episodes(self, ended: Array, observations: Array, infos: list[dict[str, Any]]) -> Array:
         """Open them, and tell the infos how the last ones ended; the observations to go on from."""
@@ -232,7 +248,7 @@ class SB3VecEnv(VecEnv):
         return np.where(ended[:, None], self._observations(opened), observations)
 
     def _observations(self, result: StepResult) -> Array:
-        return observation_array(result, self.include_account).astype(self.obs_dtype)
+        return observation_array(result, self._seen)
 
     def _infos(self, result: StepResult) -> list[dict[str, Any]]:
         columns = [value.tolist() if value.dim() == 1 else list(value.cpu().numpy()) for value in result.info.values()]

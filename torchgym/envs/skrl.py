@@ -11,7 +11,8 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.engine import Compile, Market, StepResult
-from torchgym.envs.gymnasium import ActionSpace, action_space, labels, make_config, observation_names, observation_space
+from torchgym.envs.arguments import asked
+from torchgym.envs.spaces import ActionSpace, action_space, labels, observation_names, observation_space
 from torchgym.extras import needs
 
 with needs("SkrlEnv", "torchgym[skrl]"):
@@ -35,8 +36,10 @@ class SkrlEnv(Wrapper):
         config: what kind of market; the default is a liquid stock.
         num_envs: N.
         preset: a named configuration instead of `config`.
+        task: a row of `torchgym.config.TASKS`: its settings and account hold where no argument says otherwise. With a `config`
+            it changes nothing.
         seed: market i gets seed + i; None draws a fresh one.
-        include_account: append the learner's account to the observation.
+        include_account: append the learner's account to the observation; None is as the task has it, else False.
         device: where the markets live.
         compile: "auto" runs uncompiled until another process has compiled the step, True compiles at the first step, False never;
             the numbers are the same.
@@ -60,21 +63,27 @@ class SkrlEnv(Wrapper):
         num_envs: int = 1,
         *,
         preset: str | None = None,
+        task: str | None = None,
         seed: int | None = None,
-        include_account: bool = False,
+        include_account: bool | None = None,
         device: torch.device | str = "cpu",
         compile: Compile = "auto",
         **overrides: Any,
     ) -> None:
-        self.config = make_config(SkrlEnv, config, preset, overrides)
-        self.include_account = include_account
+        seen = asked(
+            SkrlEnv,
+            config,
+            preset=preset,
+            task=task,
+            include_account=include_account,
+            dtype=np.float32,
+            overrides=overrides,
+        )
+        self.config, self.include_account = seen.config, seen.include_account
         self.market = Market(self.config, num_envs, seed=seed, device=device, compile=compile)
         super().__init__(self.market)
-        self.feature_names = observation_names(self.config, include_account)
-        space = observation_space(self.config, include_account)
-        self._observation_space = spaces.Box(
-            space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32
-        )
+        self.feature_names = observation_names(seen)
+        self._observation_space = observation_space(seen)
         self._action_space = action_space(self.config)
         self._returns = torch.zeros(self.market.num_envs, dtype=torch.float64, device=self.market.device)
         self._first_equity = torch.zeros_like(self._returns)

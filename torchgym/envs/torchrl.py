@@ -8,19 +8,30 @@ from typing import Any
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import Bounded, Categorical, Composite, MultiCategorical, Unbounded
+from torchrl.data import Binary, Bounded, Categorical, Composite, MultiCategorical, Unbounded
 from torchrl.envs import EnvBase
 
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_one_learner
-from torchgym.engine import Market, StepResult, consecutive_seeds, info_layout
+from torchgym.engine import Compile, Market, StepResult, check_compile, consecutive_seeds, info_layout
 from torchgym.numerics.trees import leaves
 from torchgym.readout import features
 from torchgym.readout.entries import account_names
+from torchgym.sim import actions
 from torchgym.sim.actions import Box
 
 
-class MarketEnv(EnvBase):
+class _KeepsCompile(type(EnvBase)):  # type: ignore[misc]
+    """Gives `compile` to the market: the metaclass of EnvBase would keep it for TorchRL's own bookkeeping of a step."""
+
+    def __call__(cls, *arguments: Any, compile: Compile = "auto", **options: Any) -> Any:
+        chosen = check_compile(compile)
+        env = super().__call__(*arguments, **options)
+        env.market.compile = chosen
+        return env
+
+
+class MarketEnv(EnvBase, metaclass=_KeepsCompile):
     """N markets, stepped together.
 
     | key | shape | dtype | |
@@ -34,6 +45,7 @@ class MarketEnv(EnvBase):
     | `"done"` | [N, 1] | bool | either |
     | `("info", key)` | [N, 1], or [N, S] per symbol | float64, int64 | one for each of `info_keys`, in full precision |
     | `("info", "privileged")` | [N, 1] | bool | always true; there only with `information="privileged"` |
+    | `"action_mask"` | [N, C], or [N, S·C] | bool | false where a limit cuts the choice to nothing; only if asked for |
 
     The last entry marks data that were collected with the exact value in sight, wherever they are taken. Every tensor is fresh.
 
@@ -42,10 +54,6 @@ class MarketEnv(EnvBase):
 
     Resets follow TorchRL's `"_reset"` mask and steps its `"_step"` mask; markets outside the mask keep every bit. The observation
     of the last step of an episode stays in `("next", "observation")`.
-
-    Steps run uncompiled until another process has compiled them; `eager()` keeps them uncompiled.
-    `compile=True`, which TorchRL takes for every environment, runs each step of the market as one compiled graph, with the same
-    numbers in every bit; see the method `compile`.
 
     `set_seed(seed)` gives market i the seed `seed + i` at its next reset, whole or partial; what runs goes on. `reset(seed=seed)`
     opens the first episodes of these seeds at once. Each worker of a `ParallelEnv` makes its own markets: without seeds they
@@ -58,6 +66,8 @@ class MarketEnv(EnvBase):
         seed: market i gets seed + i; None draws a fresh one.
         dtype: of observations, account and rewards: float32 or float64.
         info_keys: entries of `StepResult.info` to give along, such as "equity"; see `info_layout`.
+        action_mask: give the entry `"action_mask"`, which TorchRL's transform `ActionMask` reads; see `Market.action_mask`.
+        compile: as in `Market`, of the market's step; not of TorchRL's bookkeeping around it.
 
     Raises:
         ValueError: for an impossible argument; in `step`, for an action that is not in the specification, naming it. No market
@@ -71,7 +81,7 @@ class MarketEnv(EnvBase):
 
     batch_locked = True
 
-    # No argument `compile` here: the metaclass of EnvBase takes it out and calls `self.compile()` once the object is made.
+    # No argument `compile` here: the metaclass takes it.
     def __init__(
         self,
         config: MarketConfig | None = None,
@@ -81,6 +91,7 @@ class MarketEnv(EnvBase):
         seed: int | None = None,
         dtype: torch.dtype = torch.float32,
         info_keys: Sequence[str] = (),
+        action_mask: bool = False,
     ) -> None:
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
@@ -93,6 +104,7 @@ class MarketEnv(EnvBase):
         self.num_envs = num_envs
         self.dtype = dtype
         self.info_keys = _known_keys(market.config, info_keys)
+        self.action_mask = action_mask
         self.observation_spec = self._observation_spec()
         self.action_spec = self._action_spec()
         self.reward_spec = Unbounded((num_envs, 1), dtype=dtype, device=self.device)
@@ -175,6 +187,8 @@ class MarketEnv(EnvBase):
             info["privileged"] = torch.ones_like(terminated)
         if info:
             entries["info"] = info
+        if self.action_mask:
+            entries["action_mask"] = self.market.action_mask().flatten(1)
         return TensorDict(entries, batch_size=self.batch_size, device=self.device)
 
     def _observation_spec(self) -> Composite:
@@ -199,6 +213,9 @@ class MarketEnv(EnvBase):
         }
         if info:
             specs["info"] = Composite(info, shape=self.batch_size, device=self.device)
+        if self.action_mask:
+            width = self.config.num_symbols * actions.choices(self.config).count
+            specs["action_mask"] = Binary(width, (self.num_envs, width), dtype=torch.bool, device=self.device)
         return Composite(specs, shape=self.batch_size, device=self.device)
 
     def _action_spec(self) -> Categorical | MultiCategorical | Bounded:

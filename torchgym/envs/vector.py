@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -17,21 +18,29 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.engine import Compile, Market, StepResult
-from torchgym.envs.gymnasium import (
+from torchgym.envs.arguments import (
+    asked,
+    check_max_episode_steps,
+    check_options,
+    check_seed,
+    episode_seed,
+    with_length,
+)
+from torchgym.envs.gymnasium import rendered
+from torchgym.envs.spaces import (
     Observation,
     action_shape,
     action_space,
     check_action,
-    check_seed,
-    episode_seed,
+    flat_masks,
+    info_masks,
     labels,
-    make_config,
     observation_array,
     observation_names,
     observation_space,
-    rendered,
 )
 from torchgym.numerics.trees import choose_rows
+from torchgym.sim.actions import choices
 from torchgym.visual.rendering import METADATA, Frame, Screen
 
 Mask = npt.NDArray[np.bool_]
@@ -39,15 +48,15 @@ Step = tuple[Observation, npt.NDArray[np.float64], Mask, Mask, dict[str, Any]]
 
 
 class TradingVectorEnv(VectorEnv[Any, Any, Any]):
-    """N markets with a learner each, stepped as one batch; `torchgym/Trading-v0` of `gymnasium.make_vec`.
+    """N markets with a learner each, stepped as one batch; what `gymnasium.make_vec` makes of `torchgym/Trading-v0`.
 
     Every number, flag, info and mask equals that of gymnasium's SyncVectorEnv over N `TradingEnv`s with the same seeds, in each
-    autoreset mode, at the cost of one batch. Observations are float64 [N, F], rewards float64 [N], infos arrays [N] or [N, S]
+    autoreset mode, at the cost of one batch. Observations are [N, F] of `dtype`, rewards float64 [N], infos arrays [N] or [N, S]
     with a mask `_<key>`; what they hold is told at `TradingEnv`.
 
     Two things are stricter than in SyncVectorEnv: an action is checked in every row, ended ones too, and nothing has moved when
     one is refused; `options` is left as it was given. `call`, `get_attr` and `set_attr` answer for all environments at once:
-    they share their attributes.
+    they share their attributes, and of `action_masks` each has its own.
 
     Args:
         config: what kind of market; the default is a liquid stock.
@@ -57,10 +66,15 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
             observation and info being `final_obs` and `final_info`; "Disabled": the caller resets them, by
             `options={"reset_mask": ...}`.
         preset: a named configuration instead of `config`.
+        task: a row of `torchgym.config.TASKS`: its settings, account and dtype hold where no argument says otherwise. With a
+            `config` it changes nothing.
         seed: environment i's first episode has seed + i, unless the first reset is given seeds.
         render_mode: as in `TradingEnv`; only the first market is drawn.
         render_symbol: which of its symbols is shown.
-        include_account: append the learner's account to the observation.
+        include_account: append the learner's account to the observation; None is as the task has it, else False.
+        dtype: of observations, float32 or float64; None is as the task has it, else float64.
+        action_mask: give `action_mask` along in infos; see `action_masks`. Costs 0.1 ms a step.
+        max_episode_steps: gymnasium gives it along where a specification has it; the steps that episodes have, or None.
         device: where the markets live.
         compile: "auto" runs uncompiled until another process has compiled the step, True compiles at the first step, False never;
             the numbers are the same.
@@ -84,27 +98,44 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         preset: str | None = None,
+        task: str | None = None,
         seed: int | None = None,
         render_mode: str | None = None,
         render_symbol: int = 0,
-        include_account: bool = False,
+        include_account: bool | None = None,
+        dtype: npt.DTypeLike | None = None,
+        action_mask: bool = False,
+        max_episode_steps: int | None = None,
         device: torch.device | str = "cpu",
         compile: Compile = "auto",
         debug: bool = False,
         **overrides: Any,
     ) -> None:
-        self.config = make_config(TradingVectorEnv, config, preset, overrides)
+        self._seen = asked(
+            TradingVectorEnv,
+            config,
+            preset=preset,
+            task=task,
+            include_account=include_account,
+            dtype=dtype,
+            overrides=overrides,
+        )
+        check_max_episode_steps(max_episode_steps, self._seen)
+        self._spec: EnvSpec | None = None
+        self.config, self.include_account, self.dtype = self._seen.config, self._seen.include_account, self._seen.dtype
         self.autoreset_mode = check_autoreset_mode(autoreset_mode)
         marks = {"autoreset_mode": self.autoreset_mode, "information": self.config.information}
         self.metadata = {**METADATA, **marks}
         self.render_mode = render_mode
         self._screen = Screen(self.config, render_mode, render_symbol)
-        self.include_account = include_account
+        self.action_mask = action_mask
+        if action_mask:
+            choices(self.config)
         self.market = Market(self.config, num_envs, device=device, compile=compile, debug=debug)
-        self.feature_names = observation_names(self.config, include_account)
+        self.feature_names = observation_names(self._seen)
 
         self.num_envs = num_envs = self.market.num_envs
-        self.single_observation_space = observation_space(self.config, include_account)
+        self.single_observation_space = observation_space(self._seen)
         self.single_action_space = action_space(self.config)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -136,7 +167,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
 
         Raises:
             TypeError: when the mask is no numpy array of bools.
-            ValueError: for a mask of another shape, one without any True, or bad seeds.
+            ValueError: for a mask of another shape, one without any True, bad seeds, or unknown options.
             gymnasium.error.ResetNeeded: when the first reset leaves some out.
         """
         chosen = self._reset_mask(options)
@@ -149,7 +180,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         result = self._open(chosen, seeds)
         self._ended = ~chosen if self._ended is None else self._ended & ~chosen
         self._screen.follow(self.market.live)
-        return observation_array(result, self.include_account), self._infos(result, chosen)
+        return observation_array(result, self._seen), self._infos(result, chosen)
 
     def step(self, actions: Any) -> Step:
         """Trade in every market, and let `ticks_per_action` ticks pass.
@@ -209,6 +240,19 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         """What each environment's generator was seeded with."""
         return tuple(env.np_random_seed for env in self._generators)
 
+    @property
+    def spec(self) -> EnvSpec | None:
+        """As of `TradingEnv`: `max_episode_steps` are the steps of an episode, whatever the settings."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = with_length(spec, self._seen)
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Which choices make sense now, [N, C], with several symbols [N, S * C]; see `TradingEnv.action_masks`."""
+        return flat_masks(self.market)
+
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The attribute of every environment or, when it can be called, what that returns.
 
@@ -224,6 +268,8 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
             return tuple(getattr(self, name))
         if name == "render":
             return self.render() or (None,) * self.num_envs
+        if name == "action_masks":
+            return tuple(self.action_masks(*args, **kwargs))
         if name in ("observation_space", "action_space"):
             name = f"single_{name}"
         value = getattr(self, name)
@@ -255,7 +301,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         setattr(self, name, listed[0])
 
     def _plain_step(self, actions: Tensor) -> Step:
-        return self._out(self.market.step(actions))
+        return self._out(self._step(actions))
 
     def _next_step(self, actions: Tensor) -> Step:
         """Ended rows open an episode instead of stepping."""
@@ -265,19 +311,19 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
             return self._plain_step(actions)
         if ended.all():
             return self._out(self._open(ended, self._no_seeds))
-        stepped = self.market.step(actions)  # the ended rows too, which are opened anew right after
+        stepped = self._step(actions)  # the ended rows too, which are opened anew right after
         return self._out(choose_rows(self._rows(ended), self._open(ended, self._no_seeds), stepped))
 
     def _same_step(self, actions: Tensor) -> Step:
         """Rows that end open an episode at once; their last observation and info go along."""
-        last = self.market.step(actions)
+        last = self._step(actions)
         ended = (last.terminated | last.truncated).cpu().numpy()
         if not ended.any():
             return self._out(last)
         opened = choose_rows(self._rows(ended), self._open(ended, self._no_seeds), last)
         shown = replace(opened, reward=last.reward, terminated=last.terminated, truncated=last.truncated)
         observations, rewards, terminations, truncations, infos = self._out(shown)
-        last_observations = observation_array(last, self.include_account)
+        last_observations = observation_array(last, self._seen)
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row in np.flatnonzero(ended):
             final_obs[row] = last_observations[row].copy()  # who keeps a row does not keep the batch
@@ -293,12 +339,21 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         drawn = np.zeros(self.num_envs, dtype=np.int64)
         for row in np.flatnonzero(chosen):
             drawn[row] = episode_seed(self._generators[row], seeds[row])
-        return self.market.reset(torch.from_numpy(drawn), torch.from_numpy(chosen))
+        return self._told(self.market.reset(torch.from_numpy(drawn), torch.from_numpy(chosen)))
+
+    def _step(self, actions: Tensor) -> StepResult:
+        return self._told(self.market.step(actions))
+
+    def _told(self, result: StepResult) -> StepResult:
+        """What the market just showed, with the masks where they are wanted."""
+        return (
+            replace(result, info=result.info | {"action_mask": info_masks(self.market)}) if self.action_mask else result
+        )
 
     def _out(self, result: StepResult) -> Step:
         terminations, truncations = result.terminated.cpu().numpy(), result.truncated.cpu().numpy()
         self._ended = terminations | truncations
-        observations, infos = observation_array(result, self.include_account), self._infos(result, self._all)
+        observations, infos = observation_array(result, self._seen), self._infos(result, self._all)
         return observations, result.reward.cpu().numpy(), terminations, truncations, infos
 
     def _infos(self, result: StepResult, chosen: Mask) -> dict[str, Any]:
@@ -312,6 +367,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _reset_mask(self, options: dict[str, Any] | None) -> Mask:
         """[N] bool, all True when none is given."""
+        check_options(options, known=("reset_mask",))
         if options is None or "reset_mask" not in options:
             return self._all
         mask = options["reset_mask"]  # left in place: gymnasium's wrappers read it after us

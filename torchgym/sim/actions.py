@@ -155,6 +155,19 @@ def scheme(config: MarketConfig | Structure) -> ActionScheme:
     return ACTIONS.find(config.action)
 
 
+def choices(config: MarketConfig | Structure) -> Choices:
+    """The space of a scheme of choices, which alone has masks.
+
+    Raises:
+        ValueError: for a scheme of numbers in a box.
+    """
+    space = scheme(config).space
+    if isinstance(space, Box):
+        known = ", ".join(name for name, row in ACTIONS.items() if isinstance(row.space, Choices))
+        raise ValueError(f"action={config.action!r} takes numbers, which have no masks: choose one of {known}")
+    return space
+
+
 def rest(config: MarketConfig | Structure, num_envs: int, device: torch.device) -> Tensor:
     """The action of learners who have no decision to take, [N, L * S]."""
     space = scheme(config).space
@@ -166,6 +179,30 @@ def hold(config: MarketConfig | Structure, num_envs: int, device: torch.device) 
     """The choice that never trades, or `rest` where the scheme has none, [N, L * S]."""
     space, action = scheme(config).space, rest(config, num_envs, device)
     return action.fill_(space.hold) if isinstance(space, Choices) and space.hold is not None else action
+
+
+def _within_limit(params: Params, held: Tensor, wanted: Tensor) -> Tensor:
+    """The shares to trade of those wanted, so that positions stay within the limit."""
+    bound = params.position_limit
+    return torch.clamp(held + wanted, -bound, bound) - held
+
+
+def allowed(structure: Structure, params: Params, state: MarketState) -> Tensor:
+    """Which choices do what they say: bool [N, S, L, C], False where the position limit cuts an order to zero shares.
+
+    A choice that orders nothing stays True, and so does one of which the limit leaves a part.
+
+    Raises:
+        ValueError: for a scheme whose space is a box.
+    """
+    own, held, space = scheme(structure), state.ledger.shares, choices(structure)
+
+    def makes_sense(choice: Tensor) -> Tensor:
+        wanted = own.wanted(params, choice.expand(held.shape), held)
+        return (wanted == 0) | (_within_limit(params, held, wanted) != 0)
+
+    each = torch.arange(space.count, dtype=space.dtype, device=held.device)
+    return torch.vmap(makes_sense, out_dims=-1)(each)
 
 
 def orders(structure: Structure, params: Params, state: MarketState, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,8 +219,7 @@ def orders(structure: Structure, params: Params, state: MarketState, action: Ten
     chosen = action.unflatten(1, (structure.num_learners, structure.num_symbols)).transpose(1, 2)
     wanted = own.wanted(params, chosen, held)
     check_made(f"ACTIONS[{structure.action!r}]", wanted, held.shape, torch.int64)
-    bound = params.position_limit
-    shares = torch.clamp(held + torch.where(own.space.resting(chosen), 0, wanted), -bound, bound) - held
+    shares = _within_limit(params, held, torch.where(own.space.resting(chosen), 0, wanted))
     mid = state.market_data.mids_x2[..., -1].to(torch.float64)
     up = torch.floor(mid * params.collar_up).unsqueeze(-1)
     down = torch.ceil(mid * params.collar_down).unsqueeze(-1)

@@ -1,0 +1,145 @@
+"""What the faces of numpy are asked for: arguments that they share, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
+
+from torchgym.config import TASKS, MarketConfig, task
+from torchgym.config import preset as named_preset
+from torchgym.config.validation import check_one_learner
+from torchgym.engine import check_seeds
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A market, and how a face shows it."""
+
+    config: MarketConfig
+    include_account: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def steps(self) -> int:
+        """Decisions in an episode."""
+        return self.config.max_ticks // self.config.ticks_per_action
+
+
+def asked(
+    face: type,
+    config: MarketConfig | None,
+    *,
+    preset: str | None,
+    task: str | None,
+    include_account: bool | None,
+    dtype: npt.DTypeLike | None,
+    overrides: dict[str, Any],
+) -> Asked:
+    """What a face's arguments mean. A configuration that is given is taken as it is: a task adds nothing to it.
+
+    Args:
+        face: the class that is being made, for the error message.
+        config: as given.
+        preset: as given.
+        task: as given.
+        include_account: as given; None is as the task has it, else False.
+        dtype: as given, of observations; None is as the task has it, else float64.
+        overrides: all other keywords given; settings, if they are right.
+
+    Raises:
+        TypeError: for a keyword that is no setting, as Python itself words it: TorchRL's GymEnv and stable-baselines3 read that.
+        ValueError: when `config` is no MarketConfig or comes with a preset; for impossible settings, an unknown task or preset,
+            another dtype; for several learners.
+    """
+    row = None if task is None else TASKS.find(task)
+    made = _config(face, config, preset, task, overrides)
+    if config is not None:
+        row = None
+    if include_account is None:
+        include_account = row is not None and row.include_account
+    if dtype is None:
+        dtype = "float64" if row is None else row.dtype
+    return Asked(made, include_account, _check_dtype(dtype))
+
+
+def _config(
+    face: type, config: MarketConfig | None, preset: str | None, task_name: str | None, overrides: dict[str, Any]
+) -> MarketConfig:
+    settings = [field.name for field in dataclasses.fields(MarketConfig)]
+    for name in overrides:
+        if name not in settings:
+            arguments = [known for known in inspect.signature(face).parameters if known != "overrides"]
+            raise TypeError(
+                f"{face.__name__}.__init__() got an unexpected keyword argument {name!r}: its arguments are"
+                f" {', '.join(arguments)}; settings are {', '.join(settings)}"
+            )
+    if config is not None and preset is not None:
+        raise ValueError(
+            f"config and preset={preset!r} contradict each other: give one, and change its settings by name"
+        )
+    if config is not None and not isinstance(config, MarketConfig):
+        raise ValueError(f"config must be a MarketConfig, got {config!r}: a named one is preset=...")
+    if config is not None:
+        made = config.replace(**overrides)
+    elif task_name is not None:
+        made = task(task_name, "default" if preset is None else preset, **overrides)
+    else:
+        made = named_preset("default" if preset is None else preset, **overrides)
+    check_one_learner(face.__name__, made)
+    return made
+
+
+def _check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(np.void)
+    if found.type not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
+    return found
+
+
+def check_max_episode_steps(steps: int | None, seen: Asked) -> None:
+    """Raises ValueError for another number of steps than the episodes have; None is any."""
+    if steps not in (None, seen.steps):
+        ticks = seen.config.ticks_per_action
+        raise ValueError(
+            f"max_episode_steps = {steps}, and max_ticks = {seen.config.max_ticks} with ticks_per_action = {ticks} makes"
+            f" {seen.steps}: give max_ticks={steps} * {ticks} instead"
+        )
+
+
+def check_options(options: dict[str, Any] | None, known: tuple[str, ...] = ()) -> None:
+    """Raises ValueError for options of `reset` that a face does not know."""
+    unknown = {name: value for name, value in (options or {}).items() if name not in known}
+    if unknown:
+        wanted, why = (
+            (f"be {', '.join(known)}", "there are no others") if known else ("be empty", "the market has none")
+        )
+        raise ValueError(f"reset options must {wanted}, got {unknown}: {why}")
+
+
+def with_length(spec: EnvSpec | None, seen: Asked) -> EnvSpec | None:
+    """The specification that gymnasium gives a made environment, with the length of its episodes.
+
+    The environment itself ends them. A number in gymnasium's registry would wrap a `TimeLimit` around it, which ends episodes
+    there whatever `max_ticks` the caller gives.
+    """
+    return None if spec is None else dataclasses.replace(spec, max_episode_steps=seen.steps)
+
+
+def check_seed(seed: Any) -> int:
+    """The seed as a Python int; raises ValueError when it is not an integer from 0 to 2**63 - 1."""
+    return int(check_seeds([seed], 1)[0])
+
+
+def episode_seed(env: gymnasium.Env[Any, Any], seed: int | None) -> int:
+    """The core seed of the next episode of `env`, whose generator is seeded or, without a seed, asked for the next number."""
+    gymnasium.Env.reset(env, seed=seed)
+    return int(env.np_random.integers(2**63)) if seed is None else seed
