@@ -426,7 +426,7 @@ def test_what_comes_back_is_the_callers_own() -> None:
 def test_it_is_what_make_vec_makes() -> None:
     made = gymnasium.make_vec("torchgym/Trading-v0", num_envs=2, preset="toy", num_symbols=2, autoreset_mode="SameStep")
     assert isinstance(made, TradingVectorEnv)
-    assert made.config == tg.preset("toy", num_symbols=2)
+    assert made.config == tg.task("Trading", "toy", num_symbols=2)
     assert made.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     assert made.spec is not None and made.spec.id == "torchgym/Trading-v0"
     assert len(made.feature_names) == made.single_observation_space.shape[0]
