@@ -6,23 +6,32 @@ They are made here without a look at the programs of this machine, and also for 
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from torchgym.config import MarketConfig, preset, structure
+from torchgym.config import TASKS, MarketConfig, preset, structure, task
 from torchgym.engine import program as programs
 from torchgym.engine.opening import Openings
 from torchgym.engine.replay import program_name, trace_step
 from torchgym.readout.step import Static
 from torchgym.sim.params import make_params
 
-# The structures that a wheel carries, by a name for the command line. Whatever has the structure of one is served by it.
+# The structures that a wheel carries, by a name for the command line: as presets are, and as each task has them. Whatever has
+# the structure of one is served by it.
+_FORMS: Mapping[str, Callable[..., MarketConfig]] = {
+    "": preset,
+    **{f"-{name}": functools.partial(task, name) for name in TASKS},
+}
 COMMON: Mapping[str, MarketConfig] = {
-    f"{name}-{symbols}": preset(name, num_symbols=symbols) for name in ("default", "toy") for symbols in (1, 2)
+    f"{name}-{symbols}{suffix}": form(name, num_symbols=symbols)
+    for name in ("default", "toy")
+    for symbols in (1, 2)
+    for suffix, form in _FORMS.items()
 }
 ISAS = {isa.name: isa for isa in (programs.AVX2, programs.AVX512)}
 
