@@ -59,6 +59,8 @@ class MarketEnv(EnvBase, metaclass=_KeepsCompile):
     opens the first episodes of these seeds at once. Each worker of a `ParallelEnv` makes its own markets: without seeds they
     differ, with `seed` each of them begins with the first episode of its seeds.
 
+    `MarketEnv(..., compile="auto")` is that of `Market`: it means the market's step, not TorchRL's bookkeeping around it.
+
     Args:
         config: what kind of market; the default is a liquid stock.
         num_envs: N, how many markets.
@@ -67,7 +69,6 @@ class MarketEnv(EnvBase, metaclass=_KeepsCompile):
         dtype: of observations, account and rewards: float32 or float64.
         info_keys: entries of `StepResult.info` to give along, such as "equity"; see `info_layout`.
         action_mask: give the entry `"action_mask"`, which TorchRL's transform `ActionMask` reads; see `Market.action_mask`.
-        compile: as in `Market`, of the market's step; not of TorchRL's bookkeeping around it.
 
     Raises:
         ValueError: for an impossible argument; in `step`, for an action that is not in the specification, naming it. No market
