@@ -501,9 +501,9 @@ def test_trading_at_the_mid_is_found_out(monkeypatch: pytest.MonkeyPatch) -> Non
     honest = matching.execute
 
     def generous(
-        config: MarketConfig, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor
+        config: MarketConfig, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor, age: Tensor | None
     ) -> tuple[Book, Execution]:
-        book, execution = honest(config, book, shares, limit, mid_x2)
+        book, execution = honest(config, book, shares, limit, mid_x2, age)
         return book, dataclasses.replace(execution, paid=execution.filled * mid_x2 >> 1)
 
     names = ["round_trip_buy_first", "round_trip_sell_first", "tiny_orders"]

@@ -67,7 +67,8 @@ def training(folder: Path) -> Any:
     run.save(folder)
     resumed = resume(folder, compile=False)
     resumed.advance()
-    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in resumed.curve]
+    timed = ("seconds", "decisions_per_second")
+    rows = [{name: value for name, value in row.items() if name not in timed} for row in resumed.curve]
     return rows, [part.tolist() for part in (*resumed.trainer.agent.parameters(), *load_agent(folder).parameters())]
 
 

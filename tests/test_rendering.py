@@ -606,8 +606,7 @@ def test_stable_baselines3s_recorder_films_a_batch(plt: Any, clips: Any, tmp_pat
     vec_env = pytest.importorskip("stable_baselines3.common.vec_env")
     how: Any = {"preset": "toy", "seed": 3, "max_ticks": 3, "render_mode": "rgb_array"}
     made, alone = torchgym.SB3VecEnv(num_envs=2, **how), torchgym.SB3VecEnv(num_envs=1, **how)
-    monitored = vec_env.VecMonitor(made)
-    recorder = vec_env.VecVideoRecorder(monitored, str(tmp_path), lambda step: step == 0, video_length=4)
+    recorder = vec_env.VecVideoRecorder(made, str(tmp_path), lambda step: step == 0, video_length=4)
     recorder.reset()
     alone.reset()
     expected = [alone.render()]

@@ -411,7 +411,7 @@ def test_without_a_package_it_says_what_to_install(package: str, monkeypatch: py
     for name in [name for name in sys.modules if name.startswith("torchgym.visual.report")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=rf'^reports need {package}: pip install "torchgym\[report\]"$'):
+    with pytest.raises(ImportError, match=rf'^a report needs {package}: pip install "torchgym\[report\]"$'):
         __import__("torchgym.visual.report")
 
 

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
+from torchgym.config.validation import shown
 from torchgym.engine import background
 from torchgym.engine.program import FUSION, NotRecordable, reason, say
 from torchgym.engine.replay import NotMade, Replay, has_added_rows, trace_step
@@ -212,10 +214,10 @@ def check_compile(value: object) -> Compile:
     Raises:
         ValueError: for anything but True, False and "auto", or a variable that is none of "auto", "0" and "1".
     """
-    if isinstance(value, bool):
-        return value
-    if value != "auto":
-        raise ValueError(f"compile must be True, False or 'auto', got {value!r}")
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if not isinstance(value, str) or value != "auto":
+        raise ValueError(f"compile must be True, False or 'auto', got {shown(value)}")
     chosen = os.environ.get("TORCHGYM_COMPILE") or "auto"
     if chosen not in ("auto", "0", "1"):
         raise ValueError(f"TORCHGYM_COMPILE must be auto, 0 or 1, got {chosen!r}")

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 
-from torchgym.config.validation import Within, check_fields
+from torchgym.config.validation import Within, check_fields, shown
 
 _OPEN = np.timedelta64(9 * 60 + 30, "m")  # after midnight
 _SESSION = int(np.timedelta64(390, "m") // np.timedelta64(1, "us"))  # from 09:30 to 16:00
@@ -39,11 +39,12 @@ class Calendar:
 
     def __post_init__(self) -> None:
         check_fields(self, Calendar)
+        given: object = self.origin
         try:
-            first = datetime.date.fromisoformat(str(self.origin))
-        except ValueError:
-            raise ValueError(f"origin must be a date such as 2000-01-03, got {self.origin!r}") from None
-        object.__setattr__(self, "origin", first)
+            first = given if type(given) is datetime.date else datetime.date.fromisoformat(given)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise ValueError(f"origin must be a date such as 2000-01-03, got {shown(given)}") from None
+        object.__setattr__(self, "origin", first.isoformat())
 
     def times(self, ticks: npt.ArrayLike) -> npt.NDArray[np.datetime64]:
         """The moments of these ticks, counted from 0 in each episode: datetime64[us] of their shape."""

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchgym.engine.program.errors import NotRecordable
 from torchgym.engine.program.isa import Isa, here
 from torchgym.engine.program.program import BATCH, ENTRIES, Call, Linear, Place, Program, Span, at_rows, extent
-from torchgym.files import hexdigest
+from torchgym.files import hexdigest, replacing
 
 EXAMPLES = (3, 5)  # rows of the runs that a program of any number of rows is recorded from
 # What several reductions over orders read is materialised instead of computed again in each of them.
@@ -156,7 +156,8 @@ class _Kernel:
         folder = Path(cache_dir()) / "torchgym" / hexdigest([self._source.encode(), command.encode()])
         folder.mkdir(parents=True, exist_ok=True)
         source = folder / "kernel.cpp"
-        source.write_text(self._source)
+        with replacing(source) as part:
+            part.write_text(self._source)
         builder = CppBuilder("kernel", str(source), options, str(folder))
         builder.build()
         self.path = Path(builder.get_target_file_path())

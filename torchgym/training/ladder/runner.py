@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchgym.config import preset
 from torchgym.config.validation import Within, check_fields
-from torchgym.engine import Compile, Market, consecutive_seeds
+from torchgym.engine import Compile, Market, check_compile, consecutive_seeds
 from torchgym.files import read_json, write_json
 from torchgym.lab.performance import TEST_SEED, TRAINING_SEEDS, VALIDATION_SEED, play
 from torchgym.lab.policies import BASELINES, MakePolicy
@@ -50,6 +50,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_fields(self, Plan)
+        object.__setattr__(self, "compile", check_compile(self.compile))
         preset(self.preset)
         try:
             TASKS.check(self.tasks)
