@@ -147,6 +147,15 @@ def test_spaces_sample_with_the_masks_of_infos(symbols: int) -> None:
         np.testing.assert_array_equal(moved, np.atleast_1d(action) - 1)  # each order is filled, at least in part
 
 
+def test_the_space_of_a_batch_samples_with_its_masks() -> None:
+    env = tg.TradingVectorEnv(TIGHT, num_envs=3, action_mask=True)
+    _, infos = env.reset(seed=0)
+    for _ in range(20):
+        chosen = env.action_space.sample(tuple(infos["action_mask"]))
+        assert infos["action_mask"][np.arange(3), chosen].all()
+        *_, infos = env.step(chosen)
+
+
 def test_masks_change_nothing_else() -> None:
     plain, masked = (tg.TradingEnv(TIGHT, action_mask=told) for told in (False, True))
     plain.reset(seed=3)

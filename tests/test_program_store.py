@@ -629,6 +629,16 @@ def test_a_package_that_others_may_write_is_not_trusted(
     assert f"is not used: {path} can be written by other users" in capsys.readouterr().err
 
 
+def test_a_package_is_trusted_as_far_as_its_code(packaged: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is installed where a group shares all files."""
+    for path in (packaged.parent, packaged, *packaged.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o020)
+    monkeypatch.setattr(store, "PACKAGE", packaged.parent)
+    assert programs.find(NAME) is not None
+    packaged.parent.chmod(0o755)
+    assert programs.find(NAME) is None
+
+
 def test_what_this_machine_cannot_load_is_not_there(
     packaged: Path, cache: Path, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:

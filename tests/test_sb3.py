@@ -43,7 +43,7 @@ def test_it_is_a_vec_env_with_the_spaces_of_the_market():
     assert env.observation_space.shape == (54,)
     assert env.observation_space.dtype == np.float32
     assert env.action_space == spaces.Discrete(3)
-    account = tg.SB3VecEnv(TOY, include_account=True, obs_dtype=np.float64, num_symbols=2, action="target")
+    account = tg.SB3VecEnv(TOY, include_account=True, dtype=np.float64, num_symbols=2, action="target")
     assert account.observation_space.shape == (2 * 54 + 5,)
     assert account.observation_space.dtype == np.float64
     assert account.action_space == spaces.MultiDiscrete([5, 5])
@@ -55,7 +55,7 @@ def test_it_is_a_vec_env_with_the_spaces_of_the_market():
 
 
 def test_it_shows_what_the_market_does():
-    env = tg.SB3VecEnv(TOY, 2, seed=4, include_account=True, obs_dtype=np.float64)
+    env = tg.SB3VecEnv(TOY, 2, seed=4, include_account=True, dtype=np.float64)
     market = tg.Market(TOY, 2, seed=4)
     truth, observations = market.reset(), env.reset()
     assert np.array_equal(observations, torch.cat([truth.observation, truth.account], 1).numpy())
@@ -213,7 +213,7 @@ def test_waiting_for_nothing_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"obs_dtype": np.float16}, "float32 or float64"),
+        ({"dtype": np.float16}, "float32 or float64"),
         ({"num_envs": 0}, "num_envs"),
         ({"config": "toy"}, "preset="),
         ({"config": TOY, "preset": "toy"}, "contradict"),

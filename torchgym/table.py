@@ -51,7 +51,7 @@ class Table(dict[str, Row], Generic[Row]):
         Raises:
             ValueError: where one is not, naming all that are missing and listing those that are there.
         """
-        unknown = ", ".join(repr(name) for name in names if name not in self)
+        unknown = ", ".join(repr(name) for name in names if not isinstance(name, str) or name not in self)
         if unknown:
             raise ValueError(f"unknown {self.kind} {unknown}: choose from {', '.join(self)}")
 

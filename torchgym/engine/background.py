@@ -33,6 +33,7 @@ from torchgym.sim.params import make_params
 PATIENCE = 3.0  # seconds that a process which is told to end gets to clean up
 SOONEST, LATEST = 0.5, 5.0  # seconds between looks at what another process makes
 _running: dict[str, Making] = {}  # of this process, by the program's name
+_of_parents: list[Making] = []  # of the processes that this one was forked from
 
 
 class Making:
@@ -86,7 +87,7 @@ class Making:
         if programs.find(self._name) is not None:
             self._end()
         elif alone:
-            self._spawn()
+            self._spawn()  # gives the turn back where it fails
         else:
             self._look_at = time.monotonic() + self._pause
             self._pause = min(LATEST, 1.5 * self._pause)
@@ -94,8 +95,8 @@ class Making:
     def _spawn(self) -> None:
         # Where the compiler works. In the cache folder and named as the store's temporary folders are: should both processes be
         # killed, a later one deletes it.
-        self._folder = tempfile.mkdtemp(prefix=f".{self._name}.", dir=programs.private_folder())
         try:
+            self._folder = tempfile.mkdtemp(prefix=f".{self._name}.", dir=programs.private_folder())
             self.process = subprocess.Popen(
                 [sys.executable, "-m", __name__],
                 stdin=subprocess.PIPE,
@@ -194,7 +195,10 @@ def _main() -> int:
     except KeyboardInterrupt:
         folder = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
         shutil.rmtree(folder, ignore_errors=True)
-        folder.with_suffix(".turn").unlink(missing_ok=True)  # which the other process leaves when it is killed
+        with suppress(Exception):
+            turn = programs.turn(folder.name.split(".")[1])
+            if turn.take():  # the other process was killed, and nobody has taken over yet
+                turn.give_back()
         return 1
     except Exception as error:  # a compiler may fail in any way
         sys.stdout.write(f"{reason(error)}\n")
@@ -203,7 +207,8 @@ def _main() -> int:
 
 
 def _after_fork() -> None:
-    """In a forked child: the processes are the parent's."""
+    """In a forked child: the processes, their folders and turns are the parent's. A market there makes a stepper of its own."""
+    _of_parents.extend(_running.values())  # kept, since a lock that is thrown away is given back
     _running.clear()
 
 

@@ -100,8 +100,8 @@ def _check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
         found = np.dtype(dtype)
     except TypeError:
         found = np.dtype(np.void)
-    if found.type not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
+    if found not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype must be numpy's float32 or float64, in this machine's byte order, got {dtype!r}")
     return found
 
 

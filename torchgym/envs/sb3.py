@@ -37,7 +37,7 @@ Indices = int | Iterable[int] | None
 class SB3VecEnv(VecEnv):
     """N markets with a learner each, stepped as one batch, for `PPO(policy, env)` and its kin.
 
-    Observations [N, F] of `obs_dtype`, rewards [N] float32, dones [N] bool; all of them the caller's own. A market whose episode
+    Observations [N, F] of `dtype`, rewards [N] float32, dones [N] bool; all of them the caller's own. A market whose episode
     ends opens its next one in the same step: `infos[i]["terminal_observation"]` is the last observation, `["episode"]` the
     episode's return, its length in steps and the seconds since the environment was made, just as `VecMonitor` gives them. At
     every step `"TimeLimit.truncated"` tells running out of time from ruin. The rest of an info is that of `TradingEnv`.
@@ -58,7 +58,7 @@ class SB3VecEnv(VecEnv):
         render_mode: as in `TradingEnv`; only the first market is drawn. `VecVideoRecorder` needs "rgb_array".
         render_symbol: which of its symbols is shown.
         include_account: append the learner's account to the observation; None is as the task has it, else False.
-        obs_dtype: float32 or float64.
+        dtype: float32 or float64.
         device: where the markets live; stable-baselines3 itself takes numpy.
         compile: "auto" runs uncompiled until another process has compiled the step, True compiles at the first step, False never;
             the numbers are the same.
@@ -87,7 +87,7 @@ class SB3VecEnv(VecEnv):
         render_mode: str | None = None,
         render_symbol: int = 0,
         include_account: bool | None = None,
-        obs_dtype: npt.DTypeLike = np.float32,
+        dtype: npt.DTypeLike = np.float32,
         device: torch.device | str = "cpu",
         compile: Compile = "auto",
         **overrides: Any,
@@ -98,11 +98,11 @@ class SB3VecEnv(VecEnv):
             preset=preset,
             task=task,
             include_account=include_account,
-            dtype=obs_dtype,
+            dtype=dtype,
             overrides=overrides,
         )
         self.config, self.include_account = self._seen.config, self._seen.include_account
-        self.obs_dtype = self._seen.dtype
+        self.dtype = self._seen.dtype
         self.market = Market(self.config, num_envs, seed=seed, device=device, compile=compile)
         self.feature_names = observation_names(self._seen)
         self.render_mode = render_mode  # VecEnv asks for it while it is made

@@ -100,7 +100,7 @@ class SkrlEnv(Wrapper):
 
     @property
     def action_space(self) -> ActionSpace:
-        """Of one market; see `torchgym.envs.gymnasium.action_space`."""
+        """Of one market; see `torchgym.envs.spaces.action_space`."""
         return self._action_space
 
     def reset(self) -> tuple[Tensor, dict[str, Any]]:

@@ -99,6 +99,6 @@ def flat_masks(market: Market) -> npt.NDArray[np.bool_]:
 
 
 def info_masks(market: Market) -> Tensor:
-    """`Market.action_mask` as the spaces' `sample` takes it: int8 [N, C], with several symbols [N, S, C]."""
+    """`Market.action_mask` for the spaces' `sample`: int8 [N, C], with several symbols [N, S, C]. Of several it takes a tuple."""
     mask = market.action_mask()
     return (mask.squeeze(1) if market.config.num_symbols == 1 else mask).to(torch.int8)

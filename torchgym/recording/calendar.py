@@ -41,7 +41,9 @@ class Calendar:
         check_fields(self, Calendar)
         given: object = self.origin
         try:
-            first = given if type(given) is datetime.date else datetime.date.fromisoformat(given)  # type: ignore[arg-type]
+            if isinstance(given, datetime.datetime):
+                given = given.date()
+            first = given if isinstance(given, datetime.date) else datetime.date.fromisoformat(given)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             raise ValueError(f"origin must be a date such as 2000-01-03, got {shown(given)}") from None
         object.__setattr__(self, "origin", first.isoformat())

@@ -76,7 +76,7 @@ def execute(
 def defer(
     structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor, age: Tensor | None = None
 ) -> tuple[Book, Execution]:
-    """The sealed-auction variant: nothing is executed now, the whole order goes to the auction."""
+    """The sealed-auction variant: nothing is executed now, whatever its age; the whole order goes to the auction."""
     nothing = torch.zeros_like(shares)
     execution = Execution(
         filled=nothing,
@@ -250,7 +250,7 @@ def _last(holds: Callable[[Tensor], Tensor], *, low: Tensor, span: int) -> Tenso
 
 
 def ages(book: Book, tick: Tensor) -> Tensor | None:
-    """How long orders have had their places by the tick [N] int64: [N, S, K] float32, 64 at most; None where age is nothing."""
+    """How long orders have had their places by the tick [N] int64: [N, S, K] float32, 64 at most; None without time priority."""
     if book.since is None:
         return None
     return _stored(torch.clamp(tick[:, None, None] - book.since, max=_OLD).to(torch.float32))

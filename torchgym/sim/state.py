@@ -54,9 +54,8 @@ class Book:
     price: Tensor  # [N, S, K] int64 points
     size: Tensor  # [N, S, K] int64 shares, positive bids, negative asks
     expiry: Tensor  # [N, S, K] int64: gone at the end of this tick
-    since: Tensor | None = (
-        None  # [N, S, K] int64: the tick at which it took its place; None where age gives no priority
-    )
+    # [N, S, K] int64: the tick at which it took its place; None without time priority.
+    since: Tensor | None = None
 
 
 @dataclass

@@ -22,7 +22,7 @@ class PPOSettings:
     """
 
     total_frames: Decisions = 1_024_000
-    """Decisions of the whole training, over all markets; rounded down to whole updates of num_envs × rollout."""
+    """Decisions of the whole training, over all markets; rounded down to whole updates of num_envs × rollout, at least one."""
     num_envs: Parts = 128
     """Markets played at once."""
     rollout: Parts = 50

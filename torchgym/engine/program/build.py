@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,15 +154,21 @@ class _Kernel:
         from torch._inductor.runtime.cache_dir_utils import cache_dir
 
         options = CppTorchOptions(vec_isa=vectors)
-        command = CppBuilder("kernel", "kernel.cpp", options).get_command_line()
-        folder = Path(cache_dir()) / "torchgym" / hexdigest([self._source.encode(), command.encode()])
-        folder.mkdir(parents=True, exist_ok=True)
-        source = folder / "kernel.cpp"
-        with replacing(source) as part:
-            part.write_text(self._source)
-        builder = CppBuilder("kernel", str(source), options, str(folder))
-        builder.build()
-        self.path = Path(builder.get_target_file_path())
+        trial = CppBuilder("kernel", "kernel.cpp", options)
+        command, library = trial.get_command_line(), Path(trial.get_target_file_path()).name
+        place = Path(cache_dir()) / "torchgym" / hexdigest([self._source.encode(), command.encode()])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists():  # another program may have the same kernel
+            folder = tempfile.mkdtemp(dir=place.parent)
+            source = Path(folder) / "kernel.cpp"
+            with replacing(source) as part:
+                part.write_text(self._source)
+            builder = CppBuilder("kernel", str(source), options, folder)
+            builder.build()
+            with suppress(OSError):  # another process was first
+                Path(folder).rename(place)
+            shutil.rmtree(folder, ignore_errors=True)
+        self.path = place / library
 
     def __call__(self, *arguments: Any) -> None:
         """Launch it, if that is wanted, and note it."""
@@ -241,6 +249,8 @@ def _record(compiled: Any, inputs: Sequence[Tensor], *, run: bool) -> tuple[_Rec
         kernel.launched, kernel.run = launched, run
     with _NoOperations():
         outputs = compiled.current_callable(list(inputs))
+    for kernel in _kernels(compiled):
+        kernel.launched = []  # torch keeps the module that keeps them
 
     memory = {tensor.untyped_storage().data_ptr(): index for index, tensor in enumerate(inputs)}
     sizes: list[int] = []

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import itertools
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 # What a kernel's library has beside it: `call` takes the kernel's arguments in one array, since passing hundreds of them one by
-# one costs Python more than a small kernel runs, and `run` makes all calls of a share, then those of the next share that no other
-# thread has begun.
+# one costs Python more than a small kernel runs. `run` makes all calls of a share, the chunks of one thread, then those of the next
+# share that no other thread has begun.
 ENTRIES = """
 struct Launch {{ void (*call)(void**); void** arguments; }};
 struct Share {{ Launch* launches; int64_t count; }};
@@ -86,7 +87,7 @@ class Program:
         sizes: bytes of each memory that is no input.
         outputs: where each result ends up.
         calls: in order.
-        kernels: shared libraries with the `entries` of a kernel, by `Call.kernel`.
+        kernels: shared libraries with a kernel and its `ENTRIES`, by `Call.kernel`.
 
     Raises:
         ValueError: for a number that leads out of a memory, or to no kernel.
@@ -253,7 +254,8 @@ class Runs:
     """Runs of one program in shares, which threads take from one another; all runs of a share are made by one thread, in order.
 
     The threads are torch's own, so that they wait for no others: those are kept ready for some milliseconds after each of torch's
-    operations, and would keep a processor from any further thread. Other Python threads go on meanwhile.
+    operations, and would keep a processor from any further thread. Other Python threads go on meanwhile. Where torch has another
+    kind of threads than OpenMP's of Linux, and in a forked child, which they do not follow, one thread makes all runs.
     """
 
     def __init__(self, shares: Sequence[Sequence[Bound]]) -> None:
@@ -264,7 +266,7 @@ class Runs:
         ]
         self._work = _Work(*self._array(_Share, made), 0)
         run, work = shares[0][0].program.libraries[0].run, ctypes.byref(self._work)
-        team = _team() if len(shares) > 1 else None
+        team = _team() if len(shares) > 1 and not _forked else None
         self._run = functools.partial(team, run, work, len(shares), 0) if team else functools.partial(run, work)
 
     def _launches(self, bound: Bound) -> Iterator[tuple[int | None, int]]:
@@ -284,6 +286,19 @@ class Runs:
         self._run()
         for target, source in self._copies:
             target.copy_(source)
+
+
+_forked = False  # whether this process is a child of one that may have had threads
+
+
+def _after_fork() -> None:
+    """In a forked child: the team's threads stayed with the parent, and waiting for them never ends."""
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @functools.cache

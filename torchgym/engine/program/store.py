@@ -158,9 +158,13 @@ def _check_private(path: Path, status: os.stat_result) -> None:
     """Whether nobody but the user, and root, can have put there what this process would run. Not asked on Windows."""
     if not hasattr(os, "geteuid"):
         return
-    if status.st_uid not in (0, os.geteuid()):
+    owners, others = {0, os.geteuid()}, stat.S_IWGRP | stat.S_IWOTH
+    if path.is_relative_to(PACKAGED):  # whoever can write the code that runs here needs no program for it
+        code = PACKAGE.stat()
+        owners, others = owners | {code.st_uid}, others & ~code.st_mode
+    if status.st_uid not in owners:
         raise NotKept(f"{path} belongs to another user; TORCHGYM_CACHE_DIR names another folder")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if status.st_mode & others:
         raise NotKept(
             f"{path} can be written by other users; chmod -R go-w {path} forbids it, if you trust what is there"
         )
