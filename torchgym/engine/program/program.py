@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# What a kernel's library has beside it. `call` takes the kernel's arguments in one array, since passing hundreds of them one by
-# one costs Python more than a small kernel runs. `run` makes all calls of a share, the chunks of one thread, then those of the next
-# share that no other thread has begun.
+# What a kernel's library has beside it. `call` takes the kernel's arguments in one array: passing hundreds of them one by one
+# costs Python more than a small kernel runs. `run` makes all calls of a share, which are the chunks of one thread, then those
+# of the next share that no other thread has begun.
 ENTRIES = """
 struct Launch {{ void (*call)(void**); void** arguments; }};
 struct Share {{ Launch* launches; int64_t count; }};

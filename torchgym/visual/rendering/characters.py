@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist, allow_rasterization
-from matplotlib.backends.backend_agg import RendererAgg
-from matplotlib.font_manager import FontProperties
-from matplotlib.transforms import Bbox
+
+from torchgym.extras import needs
+
+with needs("a picture", "torchgym[plots]"):
+    from matplotlib.artist import Artist, allow_rasterization
+    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.transforms import Bbox
 
 Pixels = npt.NDArray[np.uint8]
 
