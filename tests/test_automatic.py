@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -48,6 +50,28 @@ def wait_until(true: Callable[[], bool], seconds: float) -> None:
     while not true():
         assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.05)
+
+
+def test_a_processor_is_left_to_the_process_that_compiles(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each operation on several threads would wait for the one whose processor it works on."""
+    market = Market(CONFIG, 3, seed=4)
+    market.reset()
+    own, threads = automatic(market), []
+    step = own._now.step
+
+    def counting(*given: Any) -> Any:
+        threads.append(torch.get_num_threads())
+        return step(*given)
+
+    monkeypatch.setattr(own._now, "step", counting)
+    own._making = cast(Any, SimpleNamespace(done=False))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        market.step()
+        assert (threads, torch.get_num_threads()) == ([2], 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_story_across_the_change_is_that_of_uncompiled_steps(

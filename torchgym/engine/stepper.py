@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -186,7 +187,8 @@ class Automatic:
             self._settled = True
             say(f"steps stay uncompiled, with the same numbers: {reason(error)}")
         begin = time.perf_counter()
-        result = self._now.step(params, state, action)
+        with _one_thread_less() if self._making is not None and not self._settled else nullcontext():
+            result = self._now.step(params, state, action)
         self._spent += time.perf_counter() - begin
         return result
 
@@ -206,6 +208,17 @@ class Automatic:
                 self._name = str(missing)
         elif self._spent > SOON:
             self._making = background.start(self._config, min(2, state.clock.tick.shape[0]), self._name)
+
+
+@contextmanager
+def _one_thread_less() -> Iterator[None]:
+    """While it lasts, torch leaves a processor to the process that compiles: a team of threads waits for its slowest one."""
+    count = torch.get_num_threads()
+    torch.set_num_threads(max(1, count - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
 
 
 def check_compile(value: object) -> Compile:
