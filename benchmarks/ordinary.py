@@ -21,7 +21,7 @@ import tyro
 from rows import add, tell
 
 RESULTS = Path(__file__).parent / "results" / "ordinary.csv"
-COLUMNS = ("threads", "case", "cache", "first_step", "first_ten_seconds", "after", "command")
+COLUMNS = ("threads", "case", "programs", "cache", "first_step", "first_ten_seconds", "after", "command")
 
 # As they stand in the tutorials of these libraries, but for the number of steps, which is without end.
 CASES = {
@@ -124,6 +124,8 @@ class Args:
     """which lines"""
     seconds: float = 70.0
     """from the first step on; the last ten of them are the speed after a minute"""
+    programs: str = "none"
+    """what the installed torchgym brings, for the table: none, or those of a wheel"""
     warm: bool = False
     """keep the programs of runs before"""
     cleanrl: Path | None = None
@@ -135,7 +137,12 @@ def main(args: Args) -> None:
     """Run each line, and tell."""
     for case in args.cases:
         with tempfile.TemporaryDirectory(prefix="torchgym-ordinary-") as folder:
-            row = {"case": case, "cache": "as before" if args.warm else "empty", **measure(args, case, Path(folder))}
+            row = {
+                "case": case,
+                "programs": args.programs,
+                "cache": "as before" if args.warm else "empty",
+                **measure(args, case, Path(folder)),
+            }
         add(args.csv, COLUMNS, {"threads": "default", "command": "python " + " ".join(sys.argv), **row})
         tell(
             f"{case}: first step after {row['first_step']:.1f} s; steps/s in the first ten seconds"
