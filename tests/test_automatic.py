@@ -54,6 +54,7 @@ def wait_until(true: Callable[[], bool], seconds: float) -> None:
 
 def test_a_processor_is_left_to_the_process_that_compiles(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or each operation on several threads would wait for the one whose processor it works on."""
+    monkeypatch.setattr(stepper, "SOON", 1e9)  # no process is started here
     market = Market(CONFIG, 3, seed=4)
     market.reset()
     own, threads = automatic(market), []
