@@ -12,14 +12,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import torch
-
-from torchgym.config import TASKS, MarketConfig, preset, structure, task
+from torchgym.config import TASKS, MarketConfig, preset, task
 from torchgym.engine import program as programs
-from torchgym.engine.opening import Openings
+from torchgym.engine.opening import example
 from torchgym.engine.replay import program_name, trace_step
-from torchgym.readout.step import Static
-from torchgym.sim.params import make_params
 
 # The structures that a wheel carries, by a name for the command line: as presets are, and as each task has them. Whatever has
 # the structure of one is served by it.
@@ -53,10 +49,10 @@ def make(
         NotRecordable: when the compiler makes something that cannot be replayed.
         OSError: when a program cannot be written.
     """
-    cpu, names = torch.device("cpu"), []
+    names = []
     for num_envs in markets:
-        static, params = Static.of(structure(config), cpu), make_params(config, num_envs, cpu)
-        traced = trace_step(static, params, Openings(static, config, params).blank(), dynamic=num_envs > 1)
+        static, params, state = example(config, num_envs)
+        traced = trace_step(static, params, state, dynamic=num_envs > 1)
         for isa in isas:
             names.append(program_name(static, alone=num_envs == 1, isa=isa))
             programs.write(programs.build(traced, isa), folder, names[-1])

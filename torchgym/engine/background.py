@@ -20,15 +20,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
-from torchgym.config import MarketConfig, structure
+from torchgym.config import MarketConfig
 from torchgym.engine import program as programs
-from torchgym.engine.opening import Openings
+from torchgym.engine.opening import example
 from torchgym.engine.program import reason, say
 from torchgym.engine.replay import program
-from torchgym.readout.step import Static
-from torchgym.sim.params import make_params
 
 PATIENCE = 3.0  # seconds that a process which is told to end gets to clean up
 SOONEST, LATEST = 0.5, 5.0  # seconds between looks at what another process makes
@@ -189,9 +185,7 @@ def _main() -> int:
         gc.disable()  # it would take a twentieth of the time, and all memory is given back soon
         if hasattr(os, "nice"):
             os.nice(10)
-        config, cpu = MarketConfig.from_dict(request["config"]), torch.device("cpu")
-        static, params = Static.of(structure(config), cpu), make_params(config, request["num_envs"], cpu)
-        program(static, params, Openings(static, config, params).blank())
+        program(*example(MarketConfig.from_dict(request["config"]), request["num_envs"]))
     except KeyboardInterrupt:
         folder = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import MarketConfig, structure
 from torchgym.engine.program import reason, say
 from torchgym.engine.replay import Replay
 from torchgym.numerics import random
@@ -21,7 +21,7 @@ from torchgym.readout.packed import Packed
 from torchgym.readout.step import Static
 from torchgym.sim import actions
 from torchgym.sim import tick as ticking
-from torchgym.sim.params import Params, draw_params
+from torchgym.sim.params import Params, draw_params, make_params
 from torchgym.sim.state import MarketState
 
 Step = Callable[[Params, MarketState, Tensor], tuple[MarketState, Packed]]
@@ -118,6 +118,13 @@ class EpisodePool:
         self._warm.load(params, state)
         self._static.columns.without_events(self._warm.packed_now)
         self._ready = {episode: row for row, episode in enumerate(episodes)}
+
+
+def example(config: MarketConfig, num_envs: int) -> tuple[Static, Params, MarketState]:
+    """Markets on the CPU that have not been warmed up, as a compiler is shown them."""
+    device = torch.device("cpu")
+    static, params = Static.of(structure(config), device), make_params(config, num_envs, device)
+    return static, params, Openings(static, config, params).blank()
 
 
 class Openings:
