@@ -18,8 +18,8 @@ from torchgym.engine import check_seeds
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """A market, and how a face shows it."""
+class Form:
+    """A market, and the form in which a face shows it."""
 
     config: MarketConfig
     include_account: bool
@@ -40,7 +40,7 @@ def asked(
     include_account: bool | None,
     dtype: npt.DTypeLike | None,
     overrides: dict[str, Any],
-) -> Asked:
+) -> Form:
     """What a face's arguments mean. A configuration that is given is taken as it is: a task adds nothing to it.
 
     Args:
@@ -65,7 +65,7 @@ def asked(
         include_account = row is not None and row.include_account
     if dtype is None:
         dtype = "float64" if row is None else row.dtype
-    return Asked(made, include_account, _check_dtype(dtype))
+    return Form(made, include_account, _check_dtype(dtype))
 
 
 def _config(
@@ -105,13 +105,13 @@ def _check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     return found
 
 
-def check_max_episode_steps(steps: int | None, seen: Asked) -> None:
+def check_max_episode_steps(steps: int | None, form: Form) -> None:
     """Raises ValueError for another number of steps than the episodes have; None is any."""
-    if steps not in (None, seen.steps):
-        ticks = seen.config.ticks_per_action
+    if steps not in (None, form.steps):
+        ticks = form.config.ticks_per_action
         raise ValueError(
-            f"max_episode_steps = {steps}, and max_ticks = {seen.config.max_ticks} with ticks_per_action = {ticks} makes"
-            f" {seen.steps}: give max_ticks={steps} * {ticks} instead"
+            f"max_episode_steps = {steps}, and max_ticks = {form.config.max_ticks} with ticks_per_action = {ticks} makes"
+            f" {form.steps}: give max_ticks={steps} * {ticks} instead"
         )
 
 
@@ -125,13 +125,13 @@ def check_options(options: dict[str, Any] | None, known: tuple[str, ...] = ()) -
         raise ValueError(f"reset options must {wanted}, got {unknown}: {why}")
 
 
-def with_length(spec: EnvSpec | None, seen: Asked) -> EnvSpec | None:
+def with_length(spec: EnvSpec | None, form: Form) -> EnvSpec | None:
     """The specification that gymnasium gives a made environment, with the length of its episodes.
 
     The environment itself ends them. A number in gymnasium's registry would wrap a `TimeLimit` around it, which ends episodes
     there whatever `max_ticks` the caller gives.
     """
-    return None if spec is None else dataclasses.replace(spec, max_episode_steps=seen.steps)
+    return None if spec is None else dataclasses.replace(spec, max_episode_steps=form.steps)
 
 
 def check_seed(seed: Any) -> int:

@@ -97,7 +97,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         debug: bool = False,
         **overrides: Any,
     ) -> None:
-        self._seen = asked(
+        self._form = asked(
             TradingEnv,
             config,
             preset=preset,
@@ -107,7 +107,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
             overrides=overrides,
         )
         self._spec: EnvSpec | None = None
-        self.config, self.include_account, self.dtype = self._seen.config, self._seen.include_account, self._seen.dtype
+        self.config, self.include_account, self.dtype = self._form.config, self._form.include_account, self._form.dtype
         self.metadata = {**self.metadata, "information": self.config.information}
         self.render_mode = render_mode
         self._screen = Screen(self.config, render_mode, render_symbol)
@@ -115,8 +115,8 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         if action_mask:
             choices(self.config)
         self.market = Market(self.config, 1, device=device, compile=compile, debug=debug)
-        self.feature_names = observation_names(self._seen)
-        self.observation_space = observation_space(self._seen)
+        self.feature_names = observation_names(self._form)
+        self.observation_space = observation_space(self._form)
         self.action_space = action_space(self.config)
         self._action_shape = action_shape(self.config)
         self._first_seed = None if seed is None else check_seed(seed)
@@ -199,7 +199,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
-        self._spec = with_length(spec, self._seen)
+        self._spec = with_length(spec, self._form)
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Which choices make sense now, as sb3-contrib's MaskablePPO asks: [C], with several symbols [S * C].

@@ -92,7 +92,7 @@ class SB3VecEnv(VecEnv):
         compile: Compile = "auto",
         **overrides: Any,
     ) -> None:
-        self._seen = asked(
+        self._form = asked(
             SB3VecEnv,
             config,
             preset=preset,
@@ -101,14 +101,14 @@ class SB3VecEnv(VecEnv):
             dtype=dtype,
             overrides=overrides,
         )
-        self.config, self.include_account = self._seen.config, self._seen.include_account
-        self.dtype = self._seen.dtype
+        self.config, self.include_account = self._form.config, self._form.include_account
+        self.dtype = self._form.dtype
         self.market = Market(self.config, num_envs, seed=seed, device=device, compile=compile)
-        self.feature_names = observation_names(self._seen)
+        self.feature_names = observation_names(self._form)
         self.render_mode = render_mode  # VecEnv asks for it while it is made
         self._screen = Screen(self.config, render_mode, render_symbol)
         num_envs = self.market.num_envs
-        super().__init__(num_envs, observation_space(self._seen), action_space(self.config))
+        super().__init__(num_envs, observation_space(self._form), action_space(self.config))
         self.metadata = METADATA  # VecEnv has made one without frames per second
         self._action_shape = action_shape(self.config, num_envs)
         self._actions: torch.Tensor | None = None
@@ -248,7 +248,7 @@ class SB3VecEnv(VecEnv):
         return np.where(ended[:, None], self._observations(opened), observations)
 
     def _observations(self, result: StepResult) -> Array:
-        return observation_array(result, self._seen)
+        return observation_array(result, self._form)
 
     def _infos(self, result: StepResult) -> list[dict[str, Any]]:
         columns = [value.tolist() if value.dim() == 1 else list(value.cpu().numpy()) for value in result.info.values()]

@@ -70,7 +70,7 @@ class SkrlEnv(Wrapper):
         compile: Compile = "auto",
         **overrides: Any,
     ) -> None:
-        seen = asked(
+        form = asked(
             SkrlEnv,
             config,
             preset=preset,
@@ -79,11 +79,11 @@ class SkrlEnv(Wrapper):
             dtype=np.float32,
             overrides=overrides,
         )
-        self.config, self.include_account = seen.config, seen.include_account
+        self.config, self.include_account = form.config, form.include_account
         self.market = Market(self.config, num_envs, seed=seed, device=device, compile=compile)
         super().__init__(self.market)
-        self.feature_names = observation_names(seen)
-        self._observation_space = observation_space(seen)
+        self.feature_names = observation_names(form)
+        self._observation_space = observation_space(form)
         self._action_space = action_space(self.config)
         self._returns = torch.zeros(self.market.num_envs, dtype=torch.float64, device=self.market.device)
         self._first_equity = torch.zeros_like(self._returns)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.engine import Market, StepResult
-from torchgym.envs.arguments import Asked
+from torchgym.envs.arguments import Form
 from torchgym.readout import features
 from torchgym.readout.entries import account_names
 from torchgym.sim import actions
@@ -27,25 +27,25 @@ def labels(config: MarketConfig) -> dict[str, bool]:
     return {"privileged": True} if config.information == "privileged" else {}
 
 
-def observation_names(seen: Asked) -> list[str]:
+def observation_names(form: Form) -> list[str]:
     """Names of the numbers of one observation, in order."""
-    return features.names(seen.config) + (account_names(seen.config) if seen.include_account else [])
+    return features.names(form.config) + (account_names(form.config) if form.include_account else [])
 
 
-def observation_space(seen: Asked) -> spaces.Box:
+def observation_space(form: Form) -> spaces.Box:
     """Box [F] of the dtype, with finite bounds where a feature has them."""
-    low, high = features.bounds(seen.config)
-    if seen.include_account:
-        held = np.ones(seen.config.num_symbols)
+    low, high = features.bounds(form.config)
+    if form.include_account:
+        held = np.ones(form.config.num_symbols)
         low = np.concatenate([low, -held, [-np.inf, -np.inf, 0.0]])
         high = np.concatenate([high, held, [np.inf, np.inf, 1.0]])
-    return spaces.Box(low.astype(seen.dtype), high.astype(seen.dtype), dtype=seen.dtype.type)
+    return spaces.Box(low.astype(form.dtype), high.astype(form.dtype), dtype=form.dtype.type)
 
 
-def observation_array(result: StepResult, seen: Asked) -> Observation:
+def observation_array(result: StepResult, form: Form) -> Observation:
     """[N, F] of the dtype: the market's features and, if wanted, the learner's account."""
-    shown = torch.cat([result.observation, result.account], -1) if seen.include_account else result.observation
-    return shown.cpu().numpy().astype(seen.dtype, copy=False)
+    shown = torch.cat([result.observation, result.account], -1) if form.include_account else result.observation
+    return shown.cpu().numpy().astype(form.dtype, copy=False)
 
 
 def action_space(config: MarketConfig) -> ActionSpace:

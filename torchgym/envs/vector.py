@@ -111,7 +111,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         debug: bool = False,
         **overrides: Any,
     ) -> None:
-        self._seen = asked(
+        self._form = asked(
             TradingVectorEnv,
             config,
             preset=preset,
@@ -120,9 +120,9 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
             dtype=dtype,
             overrides=overrides,
         )
-        check_max_episode_steps(max_episode_steps, self._seen)
+        check_max_episode_steps(max_episode_steps, self._form)
         self._spec: EnvSpec | None = None
-        self.config, self.include_account, self.dtype = self._seen.config, self._seen.include_account, self._seen.dtype
+        self.config, self.include_account, self.dtype = self._form.config, self._form.include_account, self._form.dtype
         self.autoreset_mode = check_autoreset_mode(autoreset_mode)
         marks = {"autoreset_mode": self.autoreset_mode, "information": self.config.information}
         self.metadata = {**METADATA, **marks}
@@ -132,10 +132,10 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         if action_mask:
             choices(self.config)
         self.market = Market(self.config, num_envs, device=device, compile=compile, debug=debug)
-        self.feature_names = observation_names(self._seen)
+        self.feature_names = observation_names(self._form)
 
         self.num_envs = num_envs = self.market.num_envs
-        self.single_observation_space = observation_space(self._seen)
+        self.single_observation_space = observation_space(self._form)
         self.single_action_space = action_space(self.config)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -180,7 +180,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         result = self._open(chosen, seeds)
         self._ended = ~chosen if self._ended is None else self._ended & ~chosen
         self._screen.follow(self.market.live)
-        return observation_array(result, self._seen), self._infos(result, chosen)
+        return observation_array(result, self._form), self._infos(result, chosen)
 
     def step(self, actions: Any) -> Step:
         """Trade in every market, and let `ticks_per_action` ticks pass.
@@ -247,7 +247,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
-        self._spec = with_length(spec, self._seen)
+        self._spec = with_length(spec, self._form)
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Which choices make sense now, [N, C], with several symbols [N, S * C]; see `TradingEnv.action_masks`."""
@@ -323,7 +323,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         opened = choose_rows(self._rows(ended), self._open(ended, self._no_seeds), last)
         shown = replace(opened, reward=last.reward, terminated=last.terminated, truncated=last.truncated)
         observations, rewards, terminations, truncations, infos = self._out(shown)
-        last_observations = observation_array(last, self._seen)
+        last_observations = observation_array(last, self._form)
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row in np.flatnonzero(ended):
             final_obs[row] = last_observations[row].copy()  # who keeps a row does not keep the batch
@@ -353,7 +353,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
     def _out(self, result: StepResult) -> Step:
         terminations, truncations = result.terminated.cpu().numpy(), result.truncated.cpu().numpy()
         self._ended = terminations | truncations
-        observations, infos = observation_array(result, self._seen), self._infos(result, self._all)
+        observations, infos = observation_array(result, self._form), self._infos(result, self._all)
         return observations, result.reward.cpu().numpy(), terminations, truncations, infos
 
     def _infos(self, result: StepResult, chosen: Mask) -> dict[str, Any]:
