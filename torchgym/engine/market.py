@@ -16,7 +16,7 @@ from torchgym.engine.copies import Copied
 from torchgym.engine.opening import Openings
 from torchgym.engine.running import record_path
 from torchgym.engine.sharing import one_at_a_time
-from torchgym.engine.stepper import Automatic, Compile, Compiled, Stepper, Uncompiled, check_compile
+from torchgym.engine.stepper import Automatic, Compile, Compiled, Stepper, Uncompiled, chosen_compile
 from torchgym.numerics.trees import choose_rows, clone
 from torchgym.readout import features, rewards
 from torchgym.readout.packed import Packed, StepResult, observe
@@ -156,7 +156,7 @@ class Market(Copied):
     @compile.setter
     @one_at_a_time
     def compile(self, on: Compile) -> None:
-        on = False if self.debug and on == "auto" else check_compile(on)
+        on = False if self.debug and on == "auto" else chosen_compile(on)
         if on is True and self.debug:
             raise ValueError("compile=True and debug=True contradict each other: the checks look at every phase")
         if on != self.compile:

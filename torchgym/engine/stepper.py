@@ -222,15 +222,27 @@ def _one_thread_less() -> Iterator[None]:
 
 
 def check_compile(value: object) -> Compile:
-    """Whether and how to compile; where "auto" is given, the environment variable TORCHGYM_COMPILE may say 0 or 1.
+    """Whether and how to compile, as a plain value.
 
     Raises:
-        ValueError: for anything but True, False and "auto", or a variable that is none of "auto", "0" and "1".
+        ValueError: for anything but True, False and "auto".
     """
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if not isinstance(value, str) or value != "auto":
         raise ValueError(f"compile must be True, False or 'auto', got {shown(value)}")
+    return "auto"
+
+
+def chosen_compile(value: object) -> Compile:
+    """The same; where "auto" is given, the environment variable TORCHGYM_COMPILE may say 0 or 1.
+
+    Raises:
+        ValueError: as `check_compile`, or for a variable that is none of "auto", "0" and "1".
+    """
+    checked = check_compile(value)
+    if checked != "auto":
+        return checked
     chosen = os.environ.get("TORCHGYM_COMPILE") or "auto"
     if chosen not in ("auto", "0", "1"):
         raise ValueError(f"TORCHGYM_COMPILE must be auto, 0 or 1, got {chosen!r}")
