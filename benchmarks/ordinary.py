@@ -23,6 +23,7 @@ from rows import add, tell
 RESULTS = Path(__file__).parent / "results" / "ordinary.csv"
 COLUMNS = ("threads", "case", "programs", "cache", "first_step", "first_ten_seconds", "after", "command")
 
+CLEANRL_FILES = Path(__file__).parents[1] / "examples" / "cleanrl_files.py"
 # As they stand in the tutorials of these libraries, but for the number of steps, which is without end.
 CASES = {
     "gymnasium": """
@@ -77,10 +78,11 @@ import torchgym
 path = os.path.join(os.environ["CLEANRL"], "cleanrl", "{name}.py")
 sys.path.insert(0, os.environ["CLEANRL"])
 os.chdir(tempfile.mkdtemp())
-sys.argv = [path, "--env-id", "torchgym/Trading-v0", "--total-timesteps", "1000000000"]
-runpy.run_path(path, run_name="__main__")
+sys.argv = [{before}path, "--env-id", "torchgym/Trading-v0", "--total-timesteps", "1000000000"]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
-        for name in ("ppo", "dqn", "c51")
+        # These two are of the time of gymnasium 0.29.
+        for name, before in (("ppo", ""), *((name, f"{str(CLEANRL_FILES.resolve())!r}, ") for name in ("dqn", "c51")))
     },
 }
 

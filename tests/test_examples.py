@@ -26,7 +26,10 @@ def load(name: str) -> ModuleType:
 
 
 def test_every_example_is_tested():
-    tested = {"cleanrl_ppo", "own_policy", "ray_collector", "rllib_ppo", "sb3_agents", "skrl_ppo", "sklearn_episodes"}
+    tested = {
+        *("cleanrl_files", "cleanrl_ppo", "own_policy", "ray_collector"),
+        *("rllib_ppo", "sb3_agents", "skrl_ppo", "sklearn_episodes"),
+    }
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == tested
 
 
@@ -100,6 +103,50 @@ def test_cleanrl_ppo_learns():
     (curve,) = curves
     assert curve[0]["episode_return"] < -12.0  # near random
     assert curve[-1]["episode_return"] > -8.0
+
+
+def test_cleanrl_files(tmp_path):
+    """What CleanRL's dqn.py and c51.py read of a step: the last observation in the step that ends an episode."""
+    file = tmp_path / "cleanrl" / "dqn.py"
+    file.parent.mkdir()
+    (tmp_path / "cleanrl_utils.py").write_text("ID = '--env-id'\n")
+    file.write_text("""
+import sys
+import gymnasium as gym
+import numpy as np
+from cleanrl_utils import ID
+
+assert __name__ == "__main__" and sys.argv[1] == ID, sys.argv
+
+def make_env():
+    return gym.wrappers.RecordEpisodeStatistics(gym.make(sys.argv[2], preset="toy", max_ticks=5, compile=False))
+
+envs, alone = gym.vector.SyncVectorEnv([make_env]), make_env()
+obs, _ = envs.reset(seed=1)
+assert np.array_equal(obs[0], alone.reset(seed=1)[0])
+for step in range(1, 16):
+    next_obs, rewards, terminations, truncations, infos = envs.step(np.array([2]))
+    last, reward, _, truncated, _ = alone.step(2)
+    assert truncations[0] == truncated == ("final_observation" in infos) == (step % 5 == 0)
+    assert np.isclose(rewards[0], reward)
+    if "final_info" in infos:
+        for info in infos["final_info"]:
+            print(f"{step=}, length={info['episode']['l']}")
+    real_next_obs = next_obs.copy()
+    for idx, trunc in enumerate(truncations):
+        if trunc:
+            real_next_obs[idx] = infos["final_observation"][idx]
+    assert np.array_equal(real_next_obs[0], last)
+    if truncated:
+        last, _ = alone.reset()
+    assert np.array_equal(next_obs[0], last)
+""")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "cleanrl_files.py"), str(file), "--env-id", "torchgym/Trading-v0"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == [f"{step=}, length=5" for step in (5, 10, 15)], done.stderr
 
 
 def ran(name: str, *options: str) -> str:
