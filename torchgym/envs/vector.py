@@ -111,6 +111,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         debug: bool = False,
         **overrides: Any,
     ) -> None:
+        self.closed = True  # or gymnasium 1.1 would close what these arguments may never make
         self._form = asked(
             TradingVectorEnv,
             config,
@@ -151,6 +152,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         self._first_seeds = self._no_seeds if seed is None else self._seeds(seed)
         self._all = np.ones(num_envs, dtype=np.bool_)
         self._ended: Mask | None = None  # None until the first reset
+        self.closed = False
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
