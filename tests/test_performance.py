@@ -97,7 +97,8 @@ def test_equals_empyrical(name: str, periods: int) -> None:
 
 def test_the_drawdown_path_equals_empyricals() -> None:
     equity = random_curves(100)
-    same(metrics.drawdown(equity)[1:], -empyrical.stats.drawdown_series(metrics.returns(equity).numpy()), atol=1e-12)
+    expected = -empyrical.stats.drawdown_series(metrics.returns(equity).numpy())
+    same(metrics.drawdown(equity)[1:], expected[-100:], atol=1e-12)  # older versions put the beginning in front
 
 
 # --- by hand
