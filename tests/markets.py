@@ -14,7 +14,8 @@ from torchgym import Market, MarketConfig, preset
 from torchgym.engine import StepResult, stepper
 from torchgym.engine.opening import begin
 from torchgym.numerics.trees import leaves
-from torchgym.sim.actions import Choices, scheme
+from torchgym.sim import actions
+from torchgym.sim.actions import Choices
 
 _WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
@@ -58,10 +59,12 @@ def random_actions(config: MarketConfig, num_ticks: int, num_envs: int, *, seed:
     """[T, N, S], with several learners [T, N, L, S], every action of the scheme alike."""
     generator = torch.Generator().manual_seed(seed)
     learners = (config.num_learners,) if config.num_learners > 1 else ()
-    shape, space = (num_ticks, num_envs, *learners, config.num_symbols), scheme(config).space
+    space = actions.space(config)
+    shape = (num_ticks, num_envs, *learners, space.width(config.num_symbols))
     if isinstance(space, Choices):
         return torch.randint(0, space.count, shape, generator=generator)
-    return space.low + torch.rand(shape, generator=generator, dtype=torch.float64) * (space.high - space.low)
+    low, high = space.bounds(config.num_symbols)
+    return low + torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low)
 
 
 def same_bits(first: Tensor, second: Tensor) -> bool:

@@ -663,12 +663,43 @@ def blend(mean: Real, weight: float, new: Real) -> Real:
 # --- the learner ---------------------------------------------------------------------------------------------------------
 
 
-def wanted_shares(config: MarketConfig, action: int | float, held: int) -> int:
-    """What an action of the configured scheme asks for, before the position limit."""
+def wanted_shares(
+    config: MarketConfig, action: list[int] | list[float], symbols: list[SimpleNamespace], equity_x2: int
+) -> list[int]:
+    """What an action of the configured scheme asks for in each symbol, before the position limit."""
+    if config.action in ("weights", "signed_weights"):
+        return weighted(action, symbols, equity_x2)
+    return [wanted_in(config, one, symbol) for one, symbol in zip(action, symbols, strict=True)]
+
+
+def weighted(action: list[float], symbols: list[SimpleNamespace], equity_x2: int) -> list[int]:
+    """Shares that bring each symbol's part of the equity to its weight over the sum of all."""
+    cash, *weights = [f64(number) for number in action]
+    total = f64(abs(weights[0]))
+    for weight in weights[1:]:
+        total = total + abs(weight)
+    total = cash + total
+    wanted = []
+    for weight, symbol in zip(weights, symbols, strict=True):
+        part = weight / total if total > 0 else f64(0.0)
+        exact = part * f64(equity_x2) / f64(symbol.market_data.mids_x2[-1])
+        wanted.append(towards(exact, symbol.learner_shares))
+    return wanted
+
+
+def towards(exact: Real, held: int) -> int:
+    """Shares to trade to hold so many, rounded towards those held."""
+    return int(np.floor(exact) if exact > held else np.ceil(exact)) - held
+
+
+def wanted_in(config: MarketConfig, action: int | float, symbol: SimpleNamespace) -> int:
+    """What the action for one symbol asks for there."""
+    held, order = symbol.learner_shares, config.order_size
     if config.action == "position":
-        target = f64(action) * f64(config.position_limit)
-        return int(np.floor(target) if target > held else np.ceil(target)) - held
-    order = config.order_size
+        return towards(f64(action) * f64(config.position_limit), held)
+    if config.action == "participation":
+        volumes = symbol.market_data.volumes
+        return int(np.trunc(f64(action) * (f64(sum(volumes)) * f64(1.0 / len(volumes)))))
     if config.action == "discrete":
         return {0: -order, 1: 0, 2: order}[action]
     if config.action == "sized":
@@ -712,11 +743,12 @@ class Market:
             symbol.basis = config.starting_shares * config.list_price
         self.account.equity_x2 = self.equity_x2()
 
-    def tick(self, action: list[int], draws: SimpleNamespace) -> None:
-        """Advance by one tick: action [S], this tick's random numbers."""
+    def tick(self, action: list[int] | list[float], draws: SimpleNamespace) -> None:
+        """Advance by one tick: action [W], this tick's random numbers."""
         config, now = self.config, self.tick_number + 1
         views = [read_signals(config, symbol) for symbol in self.symbols]
-        done = [self.learner_walks(symbol, action[s]) for s, symbol in enumerate(self.symbols)]
+        asked = wanted_shares(config, action, self.symbols, self.account.equity_x2)
+        done = [self.learner_walks(*one) for one in zip(self.symbols, asked, strict=True)]
         for signals, symbol in zip(views, self.symbols, strict=True):
             for family, me in zip(self.families, symbol.traders, strict=True):
                 if family == "rotator":
@@ -745,11 +777,11 @@ class Market:
         """The tick, where orders have dates."""
         return now if self.config.priority == "time" else None
 
-    def learner_walks(self, symbol: SimpleNamespace, action: int) -> SimpleNamespace:
+    def learner_walks(self, symbol: SimpleNamespace, asked: int) -> SimpleNamespace:
         """The learner's order against the standing book; what is left of it waits for the auction."""
         config, mid_x2, held = self.config, symbol.market_data.mids_x2[-1], symbol.learner_shares
         bound = config.position_limit
-        shares = min(max(held + wanted_shares(config, action, held), -bound), bound) - held
+        shares = min(max(held + asked, -bound), bound) - held
         if shares > 0:
             limit = int(np.floor(f64(mid_x2) * (0.5 * (1.0 + config.collar))))
         else:

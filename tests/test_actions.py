@@ -14,29 +14,38 @@ from markets import toy
 
 from torchgym import Market, MarketConfig
 from torchgym.config import structure
-from torchgym.sim.actions import ACTIONS, REST, ActionScheme, Box, Choices, orders, scheme
+from torchgym.lab.policies import _known
+from torchgym.sim.actions import ACTIONS, REST, ActionScheme, Box, Choices, orders, scheme, space
 from torchgym.sim.params import plain_params
 
 CHOICES = [name for name, row in ACTIONS.items() if isinstance(row.space, Choices)]
 
 
 def choices_of(name: str) -> Choices:
-    space = ACTIONS[name].space
-    assert isinstance(space, Choices)
-    return space
+    found = ACTIONS[name].space
+    assert isinstance(found, Choices)
+    return found
 
 
 def ask_for(
-    config: MarketConfig, actions: list[int] | list[float], held: list[int], mid_x2: int = 20_000
+    config: MarketConfig,
+    actions: list[int] | list[float] | list[list[float]],
+    held: list[int],
+    mid_x2: int = 20_000,
+    equity_x2: int = 2 * 100 * 10_000,
+    volumes: tuple[int, ...] = (40,) * 9,
 ) -> tuple[Any, Any]:
-    """Shares and limits of one market per action."""
+    """Shares and limits of one market per action; the equity, if not given, is that of a hundred shares at the mid."""
+    count = len(held)
     state = SimpleNamespace(
-        ledger=SimpleNamespace(shares=torch.tensor(held)[:, None, None]),
-        market_data=SimpleNamespace(mids_x2=torch.full((len(held), 1, 2), mid_x2)),
+        ledger=SimpleNamespace(shares=torch.tensor(held)[:, None, None], equity_x2=torch.full((count, 1), equity_x2)),
+        market_data=SimpleNamespace(
+            mids_x2=torch.full((count, 1, 2), mid_x2), volumes=torch.tensor(volumes).expand(count, 1, -1)
+        ),
     )
     params = plain_params(config, torch.device("cpu"))
-    action = torch.tensor(actions, dtype=scheme(config).space.dtype)
-    shares, limit = orders(structure(config), params, state, action.unsqueeze(-1))  # type: ignore[arg-type]
+    action = torch.tensor(actions, dtype=space(config).dtype).reshape(count, -1)
+    shares, limit = orders(structure(config), params, state, action)  # type: ignore[arg-type]
     assert shares.dtype == limit.dtype == torch.int64
     return shares.flatten().tolist(), limit.flatten().tolist()
 
@@ -99,8 +108,7 @@ def test_where_nobody_decides_nothing_is_traded(name: str) -> None:
     assert market.step().info["position"].tolist() == [[30], [30]]
     single = Market(config.replace(ticks_per_action=1), 2, seed=0)
     single.reset(), single.step(), [single.step() for _ in range(4)]
-    space = scheme(config).space
-    ends = torch.tensor(space.bounds[::-1], dtype=space.dtype)
+    ends = torch.stack(space(config).bounds(1)[::-1])
     first, whole = single.step(ends), market.step(ends)
     assert torch.equal(first.info["position"], whole.info["position"])
     assert whole.info["position"].tolist() != [[30], [30]]
@@ -123,6 +131,60 @@ def test_positions_are_rounded_towards_the_present_one() -> None:
     assert ask_for(config, [-1.0, -0.5, 0.0, 0.25, 1.0], [0] * 5)[0] == [-50, -25, 0, 12, 50]
     assert ask_for(config, [0.25, 0.25, 0.25], [50, 13, 12])[0] == [-37, 0, 0]  # 12.5 shares
     assert ask_for(config, [math.nan] * 3, [-50, 7, 0])[0] == [0, 0, 0]
+
+
+def test_several_bounds_are_those_of_each_number() -> None:
+    box = Box((0.0, -2.0), (1.0, 3.0), cash=True)
+    assert (box.each, box.width(2)) == (2, 5)
+    assert [end.tolist() for end in box.bounds(2)] == [[0.0, 0.0, -2.0, 0.0, -2.0], [1.0, 1.0, 3.0, 1.0, 3.0]]
+    assert Box(-1.0, 1.0).bounds(2)[0].tolist() == [-1.0, -1.0]
+    for low, high in (((), ()), ((0.0, 1.0), 1.0)):
+        with pytest.raises(ValueError, match="as many lower bounds as upper ones"):
+            Box(low, high)  # type: ignore[arg-type]
+
+
+def test_weights_are_parts_of_the_sum_of_their_sizes() -> None:
+    """The equity is worth a hundred shares: what a weight over the sum of all says is so many shares."""
+    config = MarketConfig(action="weights", position_limit=200)
+    given = [[0.5, 0.5], [0.0, 1.0], [0.0, 0.3], [1.0, 0.0], [0.0, 0.0], [0.6, 0.2], [1.0, 0.5]]
+    assert ask_for(config, given, [0] * 7)[0] == [50, 100, 100, 0, 0, 25, 33]
+    assert ask_for(config, given, [40] * 7)[0] == [10, 60, 60, -40, -40, -15, -6]  # 33.3 from above is 34
+    assert ask_for(config, [[math.nan] * 2] * 2, [-3, 7])[0] == [0, 0]
+    short = config.replace(action="signed_weights")
+    assert ask_for(short, [[0.5, -0.5], [0.0, -1.0], [1.0, 0.5], [0.0, 0.0]], [0] * 4)[0] == [-50, -100, 33, 0]
+
+
+def test_what_the_limit_leaves_of_a_weight_stays_in_cash() -> None:
+    config = MarketConfig(action="signed_weights", position_limit=30)
+    assert ask_for(config, [[0.0, 1.0], [0.0, -1.0], [0.8, 0.2]], [0] * 3)[0] == [30, -30, 20]
+
+
+def test_weights_follow_price_and_equity() -> None:
+    config = MarketConfig(action="weights", position_limit=200)
+    assert ask_for(config, [[0.5, 0.5]], [0], mid_x2=40_000)[0] == [25]
+    assert ask_for(config, [[0.5, 0.5]], [0], equity_x2=1_000_000)[0] == [25]
+    assert ask_for(config, [[0.0, 1.0]], [7], equity_x2=0)[0] == [-7]
+
+
+def test_weights_of_several_symbols_share_the_equity() -> None:
+    market = Market(toy(action="signed_weights", num_symbols=2, position_limit=100_000), 1, seed=0)
+    before = market.reset()
+    action = torch.tensor([[0.2, 0.5, -0.3]], dtype=torch.float64)
+    known = _known(market.config, before)
+    wanted = scheme(market.config).wanted(known, action.unsqueeze(-1)).flatten()
+    worth = (wanted * known.mid_x2.flatten()).tolist()
+    equity = known.equity_x2.item()
+    assert worth == pytest.approx([0.5 * equity, -0.3 * equity], abs=known.mid_x2.max().item())
+    assert sum(map(abs, worth)) <= 0.8 * equity
+
+
+def test_participation_is_a_part_of_what_was_traded_lately() -> None:
+    config = MarketConfig(action="participation")
+    traded = (0, 0, 0, 0, 0, 0, 0, 0, 369)  # 41 per tick
+    assert ask_for(config, [-1.0, -0.5, 0.0, 0.3, 1.0], [0] * 5, volumes=traded)[0] == [-41, -20, 0, 12, 41]
+    assert ask_for(config, [1.0, -1.0], [40, 40], volumes=traded)[0] == [10, -41]  # the limit is fifty
+    assert ask_for(config, [1.0, math.nan], [3, 3], volumes=(0,) * 9)[0] == [0, 0]
+    assert ask_for(config, [29 / 41, -1 / 41], [0, 0], volumes=traded)[0] == [29, -1]
 
 
 @pytest.mark.parametrize("action", [0.25, -0.77, 1.0])

@@ -23,7 +23,7 @@ from torchgym.readout.features import FEATURE_SETS, FEATURES, FeatureContext, fe
 from torchgym.readout.rewards import REWARDS, Reward
 from torchgym.recording.columns import columns
 from torchgym.sim import noise
-from torchgym.sim.actions import ACTIONS, ActionScheme, Choices
+from torchgym.sim.actions import ACTIONS, ActionScheme, Choices, Known
 from torchgym.sim.invariants import total_cash, total_shares
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
@@ -70,8 +70,8 @@ def lean(context: FeatureContext) -> Tensor:
     return (bids - asks) * 0.5
 
 
-def twice(params: Params, action: Tensor, held: Tensor) -> Tensor:
-    return (action - 1) * (2 * params.order_size)
+def twice(known: Known, action: Tensor) -> Tensor:
+    return (action - 1) * (2 * known.params.order_size)
 
 
 TABLES: tuple[Table[Any], ...] = (FAMILIES, TRADERS, REWARDS, FEATURES, FEATURE_SETS, ACTIONS)
@@ -314,7 +314,7 @@ def test_recordings_describe_added_rows() -> None:
 # --- what a row makes -----------------------------------------------------------------------------------------------------
 
 
-def halves(params: Params, action: Tensor, held: Tensor) -> Tensor:
+def halves(known: Known, action: Tensor) -> Tensor:
     return (action - 1) * 0.5
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import torchgym as tg
 from torchgym.engine import StepResult
+from torchgym.lab import policies
 from torchgym.lab.audit.attempts import AuditSnapshot
 from torchgym.lab.audit.playing import columns
 from torchgym.lab.policies import (
@@ -27,8 +28,7 @@ from torchgym.lab.policies import (
     value_gap,
 )
 from torchgym.readout.features import names
-from torchgym.sim.actions import ACTIONS, scheme
-from torchgym.sim.params import plain_params
+from torchgym.sim.actions import ACTIONS, scheme, space
 
 SEEDS = torch.arange(3)
 
@@ -47,13 +47,10 @@ def holding(found: StepResult, shares: list[int]) -> StepResult:
     return replace(found, info={**found.info, "position": torch.tensor(shares).unsqueeze(-1)})
 
 
-def traded(config: tg.MarketConfig, action: Tensor, held: Tensor) -> list[int]:
+def traded(config: tg.MarketConfig, found: StepResult, action: Tensor) -> list[int]:
     """Shares that the market would try to trade."""
-    limit = config.position_limit
-    asked, one = (
-        scheme(config).wanted(plain_params(config, action.device), action[..., None], held[..., None]),
-        held[..., None],
-    )
+    limit, known = config.position_limit, policies._known(config, found)
+    asked, one = scheme(config).wanted(known, action.to(space(config).dtype).unsqueeze(-1)), known.held
     return (torch.clamp(one + asked, -limit, limit) - one).flatten().tolist()
 
 
@@ -67,7 +64,7 @@ def test_every_baseline_plays_every_scheme(name: str, scheme_name: str, scaling:
     found = market.reset()
     for _ in range(3):
         action = policy(found)
-        assert action.shape == (3, 2)
+        assert action.shape == (3, space(config).width(2))
         found = market.step(action)  # it refuses what is no choice
 
 
@@ -75,11 +72,11 @@ def test_every_baseline_plays_every_scheme(name: str, scheme_name: str, scaling:
 def test_toward_reaches_the_target_and_stays(scheme_name: str) -> None:
     config = toy(action=scheme_name, order_size=100, position_limit=500)
     found = seen(config, 4)
-    target = torch.tensor([[500], [-500], [0], [250]])
+    target = torch.tensor([[500], [0 if scheme_name == "weights" else -500], [0], [250]])  # weights are never short
     held = torch.zeros_like(target)
-    for _ in range(12):
-        action = toward(config, holding(found, held.flatten().tolist()), target)
-        held = held + torch.tensor(traded(config, action, held)).unsqueeze(-1)
+    for _ in range(100):
+        now = holding(found, held.flatten().tolist())
+        held = held + torch.tensor(traded(config, now, toward(config, now, target))).unsqueeze(-1)
     left = (held - target).abs().flatten().tolist()
     assert left[:3] == [0, 0, 0]
     assert left[3] <= 50  # half an order where orders come whole
@@ -87,13 +84,14 @@ def test_toward_reaches_the_target_and_stays(scheme_name: str) -> None:
 
 @pytest.mark.parametrize("limit", [49, 50, 1_000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_position_can_be_had_in_either_precision(limit: int, dtype: torch.dtype) -> None:
-    config = toy(action="position", order_size=10, position_limit=limit)
+@pytest.mark.parametrize("name", ["position", "signed_weights"])
+def test_every_position_can_be_had_in_either_precision(name: str, limit: int, dtype: torch.dtype) -> None:
+    config = toy(action=name, order_size=20, position_limit=limit)  # the equity is worth 2,000 shares
     target = torch.arange(-limit, limit + 1).unsqueeze(-1)
+    found = seen(config, len(target))
     for held in (-limit, -1, 0, 7, limit):
-        now = torch.full_like(target, held)
-        action = toward(config, holding(seen(config, len(target)), now.flatten().tolist()), target).to(dtype)
-        reached = now.flatten() + torch.tensor(traded(config, action, now))
+        now = holding(found, [held] * len(target))
+        reached = held + torch.tensor(traded(config, now, toward(config, now, target).to(dtype)))
         assert torch.equal(reached, target.flatten())
 
 

@@ -126,7 +126,7 @@ def finish(steps: Iterator[Tensor]) -> None:
         pass
 
 
-SCHEMES = ("discrete", "sized", "target", "position")
+SCHEMES = ("discrete", "sized", "target", "position", "signed_weights", "participation")
 TERMS = [(execution, mark) for execution in ("book", "auction") for mark in ("mid", "liquidation")]
 
 
@@ -134,13 +134,19 @@ TERMS = [(execution, mark) for execution in ("book", "auction") for mark in ("mi
 @pytest.mark.parametrize(("execution", "mark"), TERMS)
 @pytest.mark.parametrize("action", SCHEMES)
 def test_few_traders(action: str, execution: str, mark: str, symbols: int) -> None:
-    terms = {"action": action, "execution": execution, "mark": mark, "position_limit": 25}
+    terms = {
+        "action": action,
+        "execution": execution,
+        "mark": mark,
+        "position_limit": 600 if "weights" in action else 25,
+    }
     finish(run(warm_pair("toy", symbols, 1, **terms), 30))
 
 
 @pytest.mark.parametrize("symbols", [1, 3])
 @pytest.mark.parametrize(
-    ("action", "execution", "mark"), [("target", "book", "liquidation"), ("sized", "auction", "mid")]
+    ("action", "execution", "mark"),
+    [("target", "book", "liquidation"), ("sized", "auction", "mid"), ("weights", "book", "mid")],
 )
 def test_default_traders(action: str, execution: str, mark: str, symbols: int) -> None:
     finish(run(warm_pair("default", symbols, 1, action=action, execution=execution, mark=mark), 30))

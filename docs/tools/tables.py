@@ -21,7 +21,7 @@ from torchgym.lab.policies import BASELINES
 from torchgym.readout.entries import ACCOUNT, info_entries
 from torchgym.readout.features import FEATURE_SETS, FEATURES
 from torchgym.readout.rewards import REWARDS
-from torchgym.sim.actions import ACTIONS, Choices
+from torchgym.sim.actions import ACTIONS, Box, Choices
 
 DOCS = Path(__file__).resolve().parents[1]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end table -->)", flags=re.DOTALL)
@@ -81,8 +81,14 @@ def actions() -> Rows:
         if isinstance(space, Choices):
             kind, hold = f"{space.count} choices", "none" if space.hold is None else str(space.hold)
         else:
-            kind, hold = f"a number from {space.low:g} to {space.high:g}", "the present position"
+            kind, hold = _box(space), "what asks for the present position"
         yield (f"`{name}`", kind, hold, told(scheme.wanted))
+
+
+def _box(space: Box) -> str:
+    each = " and ".join(f"from {low:g} to {high:g}" for low, high in zip(space.low, space.high, strict=True))
+    numbers = "a number" if space.each == 1 else f"{space.each} numbers"
+    return f"{'for cash a number from 0 to 1, and ' * space.cash}{numbers} {each} per symbol"
 
 
 def baselines() -> Rows:

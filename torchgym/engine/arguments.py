@@ -67,28 +67,30 @@ def check_mask(mask: Tensor | None, count: int, device: torch.device) -> Tensor:
 
 
 def check_action(config: MarketConfig, action: Tensor, count: int, device: torch.device) -> Tensor:
-    """[count, L * S] of the action scheme's dtype, from actions per market, learner and, where they differ, symbol.
+    """[count, L * W] of the action scheme's dtype, from actions per market, learner and, where they differ, number or symbol.
 
     Raises:
         ValueError: for another shape or dtype, or an action that the scheme does not have.
     """
-    space, symbols = actions.scheme(config).space, config.num_symbols
-    learners = (config.num_learners,) if config.num_learners > 1 else ()
-    shapes = ((count, *learners), (count, *learners, symbols))
+    space = actions.space(config)
+    width, learners = space.width(config.num_symbols), (config.num_learners,) if config.num_learners > 1 else ()
+    each, shared = (count, *learners, width), (count, *learners)
+    shapes = (shared, each) if width == config.num_symbols else (each,)
     if not isinstance(action, Tensor):
         raise ValueError(f"action must be a torch.Tensor, got {type(action).__name__}")
     if tuple(action.shape) not in shapes:
-        raise ValueError(f"action must have shape {shapes[0]} or {shapes[1]}, got {tuple(action.shape)}")
+        raise ValueError(f"action must have shape {' or '.join(map(str, shapes))}, got {tuple(action.shape)}")
     if action.dtype not in (_INTEGERS if isinstance(space, Choices) else _REALS):
         kind = "an integer" if isinstance(space, Choices) else "a floating"
         raise ValueError(f"action must be of {kind} dtype, got {action.dtype}")
     action = action.to(device=device, dtype=space.dtype)
-    low, high = space.bounds
-    right = (action >= low) & (action <= high)  # not a number is neither
+    full = action.unsqueeze(-1).expand(each) if action.shape == shared else action
+    low, high = (end.to(device) for end in space.bounds(config.num_symbols))
+    right = (full >= low) & (full <= high)  # not a number is neither
     if not bool(right.all()):
-        market = int((~right).reshape(count, -1).any(-1).nonzero()[0])
+        market, *_, at = (~right).nonzero()[0].tolist()
         raise ValueError(
-            f"action of market {market} is {action[market].tolist()}, must be {low:g} to {high:g} ({config.action!r} actions)"
+            f"action of market {market} is {action[market].tolist()}, must be {low[at]:g} to {high[at]:g} ({config.action!r}"
+            " actions)"
         )
-    each = action.unsqueeze(-1).expand(shapes[1]) if action.shape == shapes[0] else action
-    return each.reshape(count, -1).contiguous()
+    return full.reshape(count, -1).contiguous()

@@ -242,8 +242,9 @@ class Market(Copied):
         """One decision: the order goes in at the first of `ticks_per_action` ticks.
 
         Args:
-            action: [N] (the same in every symbol) or [N, S], of the action scheme: int64 choices ("discrete": 0 sells, 1 holds,
-                2 buys) or, of a box, floating numbers. With several learners [N, L] or [N, L, S]. None holds.
+            action: [N, W] of the action scheme: int64 choices ("discrete": 0 sells, 1 holds, 2 buys) or, of a box, floating
+                numbers. W is the number of symbols, unless the box has several numbers per symbol, or one for cash; [N] is
+                the same in every symbol. With several learners [N, L, W] or [N, L]. None holds.
             mask: [N] bool, which markets move; None is all. The others keep every bit and are shown as `observe` shows them.
 
         Returns:
@@ -273,7 +274,7 @@ class Market(Copied):
         """One decision without checks and names, for faces that have checked: what `step` tells, in three fresh tensors.
 
         Args:
-            action: [N, L * S], of the action scheme and its dtype.
+            action: [N, L * W], of the action scheme and its dtype.
 
         Raises:
             RuntimeError: before the first reset.

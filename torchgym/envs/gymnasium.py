@@ -15,10 +15,9 @@ from torchgym.config import MarketConfig
 from torchgym.engine import Compile, Market, Packed
 from torchgym.envs.arguments import asked, check_options, check_seed, episode_seed, with_length
 from torchgym.envs.spaces import (
+    ActionArrays,
     Observation,
-    action_shape,
     action_space,
-    check_action,
     flat_masks,
     info_masks,
     labels,
@@ -118,7 +117,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
         self.feature_names = observation_names(self._form)
         self.observation_space = observation_space(self._form)
         self.action_space = action_space(self.config)
-        self._action_shape = action_shape(self.config)
+        self._actions_of = ActionArrays(self.config)
         self._first_seed = None if seed is None else check_seed(seed)
         self._ended: bool | None = None  # None until the first reset
 
@@ -165,7 +164,7 @@ class TradingEnv(gymnasium.Env[Any, Any]):
                 if self._ended
                 else "no episode has begun: call reset() before step()"
             )
-        chosen = check_action(action, self._action_shape, self.market.scheme.space)
+        chosen = self._actions_of.checked(action)
         self._screen.open()
         packed = self._unpacked(self.market.advance(torch.from_numpy(chosen.reshape(1, -1)).to(self.market.device)))
         self._ended = packed[2] or packed[3]

@@ -14,9 +14,8 @@ from torchgym.config import MarketConfig
 from torchgym.engine import Compile, Market, StepResult
 from torchgym.envs.arguments import asked, check_options, check_seed
 from torchgym.envs.spaces import (
-    action_shape,
+    ActionArrays,
     action_space,
-    check_action,
     flat_masks,
     labels,
     observation_array,
@@ -110,7 +109,7 @@ class SB3VecEnv(VecEnv):
         num_envs = self.market.num_envs
         super().__init__(num_envs, observation_space(self._form), action_space(self.config))
         self.metadata = METADATA  # VecEnv has made one without frames per second
-        self._action_shape = action_shape(self.config, num_envs)
+        self._actions_of = ActionArrays(self.config, num_envs)
         self._actions: torch.Tensor | None = None
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, dtype=np.int64)
@@ -150,7 +149,7 @@ class SB3VecEnv(VecEnv):
         Raises:
             ValueError: for actions outside the action space, naming one.
         """
-        self._actions = torch.from_numpy(check_action(actions, self._action_shape, self.market.scheme.space))
+        self._actions = torch.from_numpy(self._actions_of.checked(actions))
 
     def step_wait(self) -> tuple[Array, Array, Array, list[dict[str, Any]]]:
         """Trade, let `ticks_per_action` ticks pass, and open the next episode where one has ended.

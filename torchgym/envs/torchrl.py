@@ -36,7 +36,7 @@ class MarketEnv(EnvBase, metaclass=_KeepsCompile):
 
     | key | shape | dtype | |
     |---|---|---|---|
-    | `"action"` | [N], or [N, S] with several symbols | int64 | a choice of the scheme; of a box numbers [N, S], `dtype` |
+    | `"action"` | [N], or [N, S] with several symbols | int64 | a choice of the scheme; of a box numbers [N, W], `dtype` |
     | `"observation"` | [N, S·F] | `dtype` | what `torchgym.readout.features.observe` shows; bounded when `scaling="relative"` |
     | `"account"` | [N, S + 3] | `dtype` | the learner's position, cash, equity, time left |
     | `"reward"` | [N, 1] | `dtype` | over all ticks of the decision |
@@ -220,10 +220,11 @@ class MarketEnv(EnvBase, metaclass=_KeepsCompile):
         return Composite(specs, shape=self.batch_size, device=self.device)
 
     def _action_spec(self) -> Categorical | MultiCategorical | Bounded:
-        space, symbols = self.market.scheme.space, self.config.num_symbols
-        shape = (self.num_envs, symbols)
+        space, symbols = actions.space(self.config), self.config.num_symbols
+        shape = (self.num_envs, space.width(symbols))
         if isinstance(space, Box):
-            return Bounded(space.low, space.high, shape=shape, dtype=self.dtype, device=self.device)
+            low, high = (end.to(self.device, self.dtype).expand(shape) for end in space.bounds(symbols))
+            return Bounded(low, high, shape=shape, dtype=self.dtype, device=self.device)
         if symbols == 1:
             return Categorical(space.count, shape=self.batch_size, dtype=torch.int64, device=self.device)
         return MultiCategorical([space.count] * symbols, shape=shape, dtype=torch.int64, device=self.device)

@@ -28,10 +28,9 @@ from torchgym.envs.arguments import (
 )
 from torchgym.envs.gymnasium import rendered
 from torchgym.envs.spaces import (
+    ActionArrays,
     Observation,
-    action_shape,
     action_space,
-    check_action,
     flat_masks,
     info_masks,
     labels,
@@ -140,7 +139,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_action_space = action_space(self.config)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._action_shape = action_shape(self.config, num_envs)
+        self._actions_of = ActionArrays(self.config, num_envs)
 
         self._advance: Callable[[Tensor], Step] = {
             AutoresetMode.NEXT_STEP: self._next_step,
@@ -188,7 +187,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         """Trade in every market, and let `ticks_per_action` ticks pass.
 
         Args:
-            actions: [N] integers, with several symbols [N, S]; numbers [N, S] where the action scheme has a box.
+            actions: [N] integers, with several symbols [N, S]; numbers [N, W] where the action scheme has a box.
 
         Returns:
             Observations, rewards, terminations (ruined), truncations (out of time), infos; all of them the caller's own.
@@ -205,7 +204,7 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
                 f"the episodes of environments {np.flatnonzero(self._ended).tolist()} have ended: reset them with"
                 " options={'reset_mask': ...} before the next step()"
             )
-        chosen = torch.from_numpy(check_action(actions, self._action_shape, self.market.scheme.space))
+        chosen = torch.from_numpy(self._actions_of.checked(actions))
         self._screen.open()
         packed = self._advance(chosen)
         self._screen.follow(self.market.live)

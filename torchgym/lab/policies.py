@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -197,23 +197,35 @@ def toward(config: MarketConfig, result: StepResult, target: int | Tensor) -> Te
     Raises:
         ValueError: for a box that cannot say.
     """
-    scheme, held = actions.scheme(config), result.info["position"]
-    space = scheme.space
+    scheme, space, held = actions.scheme(config), actions.space(config), result.info["position"]
+    known = _known(config, result)
     if not isinstance(space, actions.Choices):
         if scheme.toward is None:
-            raise ValueError(f"ACTIONS[{config.action!r}] has no toward(params, target), which scripted policies need")
+            raise ValueError(f"ACTIONS[{config.action!r}] has no toward(known, target), which scripted policies need")
         wanted = torch.as_tensor(target, device=held.device).expand(held.shape).unsqueeze(-1)
-        action = scheme.toward(plain_params(config, held.device), wanted).squeeze(-1)
-        return action.to(torch.float64).clamp(space.low, space.high)
+        action = scheme.toward(known, wanted).squeeze(-1).to(torch.float64)
+        low, high = (end.to(held.device) for end in space.bounds(config.num_symbols))
+        return torch.minimum(torch.maximum(action, low), high)
     choices = torch.arange(space.count, device=held.device).expand(*held.shape, -1)
     now = held.unsqueeze(-1).expand(choices.shape)
     bound = config.position_limit
-    reached = torch.clamp(now + scheme.wanted(plain_params(config, held.device), choices, now), -bound, bound)
+    reached = torch.clamp(now + scheme.wanted(replace(known, held=now), choices), -bound, bound)
     aim = target.unsqueeze(-1) if isinstance(target, Tensor) else target
     distance, traded = (reached - aim).abs(), (reached - now).abs()
     # Whole shares of distance come first, then those traded, at most 2 × bound of them, then whether it is the hold.
     hold = actions.REST if space.hold is None else space.hold
     return torch.argmin((distance * (4 * bound + 1) + traded) * 2 + (choices != hold), dim=-1)
+
+
+def _known(config: MarketConfig, result: StepResult) -> actions.Known:
+    """What the schemes may look at, from what the learner was told."""
+    info, params = result.info, plain_params(config, result.reward.device)
+
+    def whole(amounts: Tensor) -> Tensor:
+        return torch.round(amounts / (0.5 * config.point_size)).to(torch.int64)
+
+    held, equity_x2 = info["position"].unsqueeze(-1), whole(info["equity"]).unsqueeze(-1)
+    return actions.Known(params, held, equity_x2, whole(info["mid"]), info["recent_volume"])
 
 
 def value_gap(config: MarketConfig, result: StepResult) -> Tensor:
@@ -229,14 +241,15 @@ def value_follower(config: MarketConfig, seeds: Tensor, *, clear_gap: float = CL
 
 def _random(config: MarketConfig, seeds: Tensor) -> Policy:
     """All actions are equally likely; the random numbers depend on the episode's seed and the tick, not on the batch."""
-    space = actions.scheme(config).space
+    space, symbols = actions.space(config), config.num_symbols
+    low, high = (end.to(seeds.device) for end in space.bounds(symbols))
     key = random.make_key(seeds, torch.zeros_like(seeds))
-    counter = random.counters(_RANDOM_STREAM, config.num_symbols, seeds.device)
+    counter = random.counters(_RANDOM_STREAM, space.width(symbols), seeds.device)
 
     def act(result: StepResult) -> Tensor:
         uniform = random.uniform(random.bits(key, result.info["tick"], counter))
         if isinstance(space, actions.Box):
-            return space.low + uniform.to(torch.float64) * (space.high - space.low)
+            return low + uniform.to(torch.float64) * (high - low)
         return torch.floor(uniform * space.count).to(torch.int64).clamp(max=space.count - 1)
 
     return act

@@ -14,6 +14,7 @@ from torch import Tensor
 from torchgym.config import MarketConfig, Structure
 from torchgym.readout import rewards
 from torchgym.readout.rewards import REWARDS
+from torchgym.sim import actions
 from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
 from torchgym.table import Table
@@ -111,6 +112,7 @@ def _own_shares(formula: Formula, meaning: str, *, event: bool = False) -> Entry
     return Entry(formula, "shares", meaning, torch.int64, per_symbol=True, per_learner=True, event=event)
 
 
+_MID = _price(lambda m: m.currency_of_x2(m.state.market_data.mids_x2[..., -1]), "halfway between the best bid and ask")
 _POSITION = _own_shares(lambda m: m.state.ledger.shares, "what the learner holds of the symbol, negative when short")
 _EQUITY = _own(
     lambda m: m.currency_of_x2(m.state.ledger.equity_x2), "currency", "cash and marked positions in all symbols"
@@ -168,6 +170,13 @@ INFO: Table[Entry] = Table(
         "filled": _own_shares(
             lambda m: m.events.filled, "what the learner traded of the symbol, positive when it bought", event=True
         ),
+        "mid": _MID,
+        "recent_volume": Entry(
+            lambda m: actions.recent_volume(m.state.market_data.volumes),
+            "shares",
+            "shares traded per tick, the mean over the last nine",
+            per_symbol=True,
+        ),
     },
 )
 
@@ -175,9 +184,7 @@ INFO: Table[Entry] = Table(
 PATHS: Table[Entry] = Table(
     "entry of a path",
     {
-        "mid": _price(
-            lambda m: m.currency_of_x2(m.state.market_data.mids_x2[..., -1]), "halfway between the best bid and ask"
-        ),
+        "mid": _MID,
         "close": _price(lambda m: m.currency(m.state.market_data.close), "last price traded at"),
         "bid": _price(lambda m: m.currency(m.state.market_data.bid), "best bid"),
         "ask": _price(lambda m: m.currency(m.state.market_data.ask), "best ask"),

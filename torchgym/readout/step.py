@@ -37,7 +37,7 @@ def step(
 ) -> tuple[MarketState, Packed]:
     """The ticks of one decision, and what learners get to see of them: a pure function.
 
-    The orders go in at the first tick; learners rest at the others. `action` is [N, L * S], see `torchgym.sim.actions.orders`.
+    The orders go in at the first tick; learners rest at the others. `action` is [N, L * W], see `torchgym.sim.actions.orders`.
     """
     structure = static.structure
 
@@ -49,7 +49,7 @@ def step(
         return replace(state, reward=memory), Events(reward, terms, state.ledger.filled, state.ledger.turnover)
 
     state, events = one(state, action)
-    rest = torch.full_like(action, actions.scheme(structure).space.rest)
+    rest = torch.full_like(action, actions.space(structure).rest)
     for _ in range(structure.ticks_per_action - 1):
         state, more = one(state, rest)
         events = Events(

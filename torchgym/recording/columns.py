@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from torchgym.config import MarketConfig
 from torchgym.files import hexdigest
@@ -71,7 +72,7 @@ def columns(
     >>> [column.name for column in columns(MarketConfig(), features=False, market_fields=["mid"])][:8]
     ['episode', 'seed', 'tick', 'step', 'time', 'symbol', 'terminated', 'truncated']
     """
-    fields = [name for name in dict.fromkeys(chosen_paths(market_fields)) if name not in INFO]
+    fields = [name for name in dict.fromkeys(chosen_paths(market_fields)) if not PATHS[name].per_learner]
     return (
         Column("episode", "int64", "number", "key", "which episode of the recording, from 0"),
         Column("seed", "int64", "number", "key", "what decides the episode, together with the configuration"),
@@ -84,7 +85,11 @@ def columns(
         Column("terminated", "bool", "true/false", "end", "ruined; the episode's last row"),
         Column("truncated", "bool", "true/false", "end", "out of time; the episode's last row"),
         *_decision(config),
-        *(_of_entry(name, INFO[name], "account") for name in _symbols_first(INFO, event=False) if name != "tick"),
+        *(
+            _of_entry(name, INFO[name], "account")
+            for name in _symbols_first(INFO, event=False)
+            if INFO[name].per_learner
+        ),
         *(_seen(config) if features else ()),
         *(_of_entry(name, PATHS[name], "hidden" if PATHS[name].hidden else "market") for name in fields),
     )
@@ -119,16 +124,17 @@ def _symbols_first(rows: Mapping[str, Entry], *, event: bool) -> list[str]:
 
 def _decision(config: MarketConfig) -> Iterator[Column]:
     """The choice, and what `Market.step` returns for it, over all its ticks."""
-    space = actions.scheme(config).space
+    space = actions.space(config)
     if isinstance(space, Choices):
         none = f"; {space.rest} where none was chosen" if space.hold is None else ""
         choices = f"0 to {space.count - 1} of the {config.action!r} actions{none}"
         yield Column("action", "int64", "choice", "decision", choices)
     else:
-        numbers = (
-            f"{space.low:g} to {space.high:g} of the {config.action!r} actions; not a number where none was chosen"
-        )
-        yield Column("action", "float64", "number", "decision", numbers)
+        low, high = space.bounds(1)
+        given = actions.by_name(config, torch.stack(space.bounds(config.num_symbols)))
+        for at, name in enumerate(given):
+            bounds = f"{low[at]:g} to {high[at]:g} of the {config.action!r} actions; not a number where none was chosen"
+            yield Column(name, "float64", "number", "decision", bounds)
     terms = rewards.weights(config)
     units = {REWARDS[term].unit for term in terms}
     unit = units.pop() if len(units) == 1 else "mixed"

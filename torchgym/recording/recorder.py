@@ -155,7 +155,7 @@ class EpisodeRecorder:
         chosen = rest if action is None else check_action(market.config, action, market.num_envs, market.device)
         result = market.step(None if action is None else chosen)
         events = {name: result.info[name] for name in self._names("decision") if name in result.info}
-        self._chunk.put({"action": chosen, "reward": result.reward, **events})
+        self._chunk.put({**actions.by_name(market.config, chosen), "reward": result.reward, **events})
         self._chunk.rows += 1
         if self._chunk.rows == self._chunk.length:
             with self._or_discard():

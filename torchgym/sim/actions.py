@@ -41,10 +41,13 @@ class Choices:
         if self.hold is not None and not 0 <= self.hold < self.count:
             raise ValueError(f"hold must be a choice from 0 to {self.count - 1}, or None, got {self.hold}")
 
-    @property
-    def bounds(self) -> tuple[int, int]:
-        """The first and the last choice."""
-        return 0, self.count - 1
+    def width(self, symbols: int) -> int:
+        """How many choices one learner makes, W."""
+        return symbols
+
+    def bounds(self, symbols: int) -> tuple[Tensor, Tensor]:
+        """The first and the last choice, [W] int64 each."""
+        return torch.zeros(symbols, dtype=self.dtype), torch.full((symbols,), self.count - 1, dtype=self.dtype)
 
     def resting(self, action: Tensor) -> Tensor:
         """Where no decision was taken, bool."""
@@ -53,25 +56,46 @@ class Choices:
 
 @dataclass(frozen=True)
 class Box:
-    """A space: a number between two bounds per symbol, float64.
+    """A space: numbers between two bounds, float64: as many per symbol as bounds are given, and one for cash in front if wanted.
+
+    A bound that is one number is that of one number per symbol.
 
     Raises:
         ValueError: at construction, for bounds that are not finite or out of order.
     """
 
-    low: float
-    high: float
+    low: tuple[float, ...] | float
+    high: tuple[float, ...] | float
+    cash: bool = False  # whether a number from 0 to 1 stands before those of the symbols
     rest = math.nan
     dtype = torch.float64
 
     def __post_init__(self) -> None:
-        if not -math.inf < self.low < self.high < math.inf:
-            raise ValueError(f"a box has finite bounds, low < high, got {self.low} and {self.high}")
+        low, high = (end if isinstance(end, tuple) else (end,) for end in (self.low, self.high))
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+        if not low or len(low) != len(high):
+            raise ValueError(f"a box has as many lower bounds as upper ones, got {low} and {high}")
+        for one, other in zip(low, high, strict=True):
+            if not -math.inf < one < other < math.inf:
+                raise ValueError(f"a box has finite bounds, low < high, got {one} and {other}")
 
     @property
-    def bounds(self) -> tuple[float, float]:
-        """The least and the largest number."""
-        return self.low, self.high
+    def each(self) -> int:
+        """How many numbers there are per symbol."""
+        return len(self.low)  # type: ignore[arg-type]
+
+    def width(self, symbols: int) -> int:
+        """How many numbers one learner gives, W: that for cash, if there is one, and `each` of every symbol."""
+        return self.cash + symbols * self.each
+
+    def bounds(self, symbols: int) -> tuple[Tensor, Tensor]:
+        """The least and the largest numbers, [W] float64 each."""
+        low, high = (
+            torch.tensor([first] * self.cash + list(end) * symbols, dtype=self.dtype)  # type: ignore[arg-type]
+            for first, end in ((0.0, self.low), (1.0, self.high))
+        )
+        return low, high
 
     def resting(self, action: Tensor) -> Tensor:
         """Where no decision was taken, bool."""
@@ -79,59 +103,136 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What a scheme may look at: the terms, what the learner owns, and what everybody sees at the end of the last tick."""
+
+    params: Params
+    held: Tensor  # [N, S, L] int64 shares
+    equity_x2: Tensor  # [N, L] int64, twice the marked equity in points x shares
+    mid_x2: Tensor  # [N, S] int64 half points
+    volume: Tensor  # [N, S] float64: shares traded per tick, the mean over the last nine
+
+    @staticmethod
+    def of(params: Params, state: MarketState) -> Known:
+        """At the end of a tick."""
+        data, own = state.market_data, state.ledger
+        return Known(params, own.shares, own.equity_x2, data.mids_x2[..., -1], recent_volume(data.volumes))
+
+
+def recent_volume(volumes: Tensor) -> Tensor:
+    """Shares per tick, [N, S] float64, from those of the last ticks [N, S, T]."""
+    return volumes.sum(-1).to(torch.float64) * (1.0 / volumes.shape[-1])
+
+
+@dataclass(frozen=True)
 class ActionScheme:
     """One row of `ACTIONS`: the space of actions, and what an action asks for.
 
-    `wanted(params, action, held)`: action [N, S, L] of the space, held [N, S, L] int64 shares -> [N, S, L] int64 shares to trade,
-    positive buys, before the position limit. It is also asked where no decision was taken, and what it says then is not used.
-    `toward(params, target)`: of a box, the action whose position is nearest to `target` [N, S, L] int64 shares. Scripted policies
-    need it; of choices they try all.
+    `wanted(known, action)`: action [N, W, L] of the space -> [N, S, L] int64 shares to trade, positive buys, before the position
+    limit. It is also asked where no decision was taken, and what it says then is not used.
+    `toward(known, target)`: of a box, the action [N, W, L] whose position is nearest to `target` [N, S, L] int64 shares. Scripted
+    policies need it; of choices they try all.
     """
 
     space: Choices | Box
-    wanted: Callable[[Params, Tensor, Tensor], Tensor]
-    toward: Callable[[Params, Tensor], Tensor] | None = None
+    wanted: Callable[[Known, Tensor], Tensor]
+    toward: Callable[[Known, Tensor], Tensor] | None = None
 
 
-def _discrete(params: Params, action: Tensor, held: Tensor) -> Tensor:
+def _discrete(known: Known, action: Tensor) -> Tensor:
     """0 sells one standard order, 1 holds, 2 buys one."""
-    return (action - 1) * params.order_size
+    return (action - 1) * known.params.order_size
 
 
-def _sized(params: Params, action: Tensor, held: Tensor) -> Tensor:
+def _sized(known: Known, action: Tensor) -> Tensor:
     """0 to 6: sell three, one, a tenth of a standard order (at least a share), hold, buy the same sizes."""
-    size = params.order_size
+    size = known.params.order_size
     tenth = torch.div(size, 10, rounding_mode="floor").clamp(min=1)
     distance = (action - 3).abs()
     shares = torch.where(distance == 1, tenth, torch.where(distance == 2, size, 3 * size))
     return torch.sign(action - 3) * shares
 
 
-def _target(params: Params, action: Tensor, held: Tensor) -> Tensor:
+def _target(known: Known, action: Tensor) -> Tensor:
     """0 to 4: move towards -1, -1/2, 0, 1/2, 1 position limits by at most one standard order."""
+    params = known.params
     target = torch.div((action - 2) * params.position_limit, 2, rounding_mode="trunc")
-    return torch.clamp(target - held, -params.order_size, params.order_size)
+    return torch.clamp(target - known.held, -params.order_size, params.order_size)
 
 
-def _percent(params: Params, action: Tensor, held: Tensor) -> Tensor:
+def _percent(known: Known, action: Tensor) -> Tensor:
     """0 to 200: trade action - 100 hundredths of a standard order, cut towards zero; order_size = 100 makes them shares."""
-    return torch.div((action - 100) * params.order_size, 100, rounding_mode="trunc")
+    return torch.div((action - 100) * known.params.order_size, 100, rounding_mode="trunc")
 
 
-def _position(params: Params, action: Tensor, held: Tensor) -> Tensor:
+def _position(known: Known, action: Tensor) -> Tensor:
     """-1 to 1: the position to have, as a part of the limit, rounded towards the one held, so that a repeated action rests.
 
     What float32 rounds away counts as nothing: 29 / 50 of a limit of 50 is 29 shares in either precision.
     """
-    exact = action * params.position_limit
+    limit = known.params.position_limit
+    return _trade_to(known.held, action * limit, limit)
+
+
+def _toward_position(known: Known, target: Tensor) -> Tensor:
+    return target.to(torch.float64) / known.params.position_limit
+
+
+def _weights(known: Known, action: Tensor) -> Tensor:
+    """Parts of the equity to have in cash, first, and in each symbol, negative short, brought to cash + sum of sizes = 1.
+
+    All zero is all cash. Shares are counted at the mid and rounded towards those held, so that a weight repeated at the same
+    prices rests. Where a symbol's position limit is reached, what is left stays in cash.
+
+    Source: the weights of portfolio environments, Jiang, Xu and Liang (2017), A deep reinforcement learning framework for the
+    financial portfolio management problem; with short positions counted by their size.
+    """
+    total = action[:, :1] + _sum(action[:, 1:].abs(), 1)
+    parts = action[:, 1:] / torch.where(total > 0.0, total, 1.0)
+    exact = parts * known.equity_x2.unsqueeze(1).to(torch.float64) / known.mid_x2.unsqueeze(-1).to(torch.float64)
+    return _trade_to(known.held, exact, 2.0 * exact.abs())  # a weight and the sum are rounded
+
+
+def _toward_weights(known: Known, target: Tensor) -> Tensor:
+    worth = target.to(torch.float64) * known.mid_x2.unsqueeze(-1)
+    parts = worth / known.equity_x2.unsqueeze(1).clamp(min=1)
+    return torch.cat([(1.0 - _sum(parts.abs(), 1)).clamp(min=0.0), parts], 1)
+
+
+def _participation(known: Known, action: Tensor) -> Tensor:
+    """Shares to buy, or to sell below 0, as a part of the shares per tick that were traded lately; cut towards zero.
+
+    What float32 rounds away counts as nothing.
+    """
+    volume = known.volume.unsqueeze(-1)
+    return _whole(torch.trunc(_mended(action * volume, volume)), action)
+
+
+def _toward_participation(known: Known, target: Tensor) -> Tensor:
+    return (target - known.held).to(torch.float64) / known.volume.unsqueeze(-1).clamp(min=1.0)
+
+
+def _trade_to(held: Tensor, exact: Tensor, scale: Tensor) -> Tensor:
+    """Shares to trade to hold `exact`, rounded towards those held; what float32 loses of the scale counts as nothing."""
+    target = _mended(exact, scale)
+    return _whole(torch.where(target > held, torch.floor(target), torch.ceil(target)), exact) - held
+
+
+def _mended(exact: Tensor, scale: Tensor) -> Tensor:
+    """A whole number where it is missed by no more than float32 loses of the scale."""
     nearest = torch.round(exact)
-    target = torch.where((exact - nearest).abs() <= _FLOAT32_ROUNDING * params.position_limit, nearest, exact)
-    whole = torch.where(target > held, torch.floor(target), torch.ceil(target))
-    return torch.where(torch.isnan(action), 0.0, whole).to(torch.int64) - held
+    return torch.where((exact - nearest).abs() <= _FLOAT32_ROUNDING * scale, nearest, exact)
 
 
-def _toward_position(params: Params, target: Tensor) -> Tensor:
-    return target.to(torch.float64) / params.position_limit
+def _whole(shares: Tensor, asked: Tensor) -> Tensor:
+    """As int64; 0 where nothing was asked."""
+    return torch.where(torch.isnan(asked), 0.0, shares).to(torch.int64)
+
+
+def _sum(values: Tensor, axis: int) -> Tensor:
+    """One after another, so that the rounding is the same for every batch and processor; the axis stays."""
+    first, *others = values.split(1, axis)
+    return sum(others, start=first)
 
 
 ACTIONS: Table[ActionScheme] = Table(
@@ -142,6 +243,9 @@ ACTIONS: Table[ActionScheme] = Table(
         "target": ActionScheme(Choices(5, hold=None), _target),
         "percent": ActionScheme(Choices(201, hold=100), _percent),
         "position": ActionScheme(Box(-1.0, 1.0), _position, _toward_position),
+        "weights": ActionScheme(Box(0.0, 1.0, cash=True), _weights, _toward_weights),
+        "signed_weights": ActionScheme(Box(-1.0, 1.0, cash=True), _weights, _toward_weights),
+        "participation": ActionScheme(Box(-1.0, 1.0), _participation, _toward_participation),
     },
 )
 
@@ -155,30 +259,49 @@ def scheme(config: MarketConfig | Structure) -> ActionScheme:
     return ACTIONS.find(config.action)
 
 
+def space(config: MarketConfig | Structure) -> Choices | Box:
+    """The space of the configured scheme."""
+    return scheme(config).space
+
+
 def choices(config: MarketConfig | Structure) -> Choices:
     """The space of a scheme of choices, which alone has masks.
 
     Raises:
         ValueError: for a scheme of numbers in a box.
     """
-    space = scheme(config).space
-    if isinstance(space, Box):
+    found = space(config)
+    if isinstance(found, Box):
         known = ", ".join(name for name, row in ACTIONS.items() if isinstance(row.space, Choices))
         raise ValueError(f"action={config.action!r} takes numbers, which have no masks: choose one of {known}")
-    return space
+    return found
+
+
+def by_name(config: MarketConfig | Structure, action: Tensor) -> dict[str, Tensor]:
+    """The numbers of single learners [N, W] as columns: "action" [N, S]; of several per symbol "action_1" and so on.
+
+    A number for cash is "action_cash" [N].
+    """
+    own = space(config)
+    if isinstance(own, Choices):
+        return {"action": action}
+    front = {"action_cash": action[:, 0]} if own.cash else {}
+    each = action[:, own.cash :].unflatten(1, (config.num_symbols, own.each))
+    names = ["action"] if own.each == 1 else [f"action_{at + 1}" for at in range(own.each)]
+    return {**front, **dict(zip(names, each.unbind(-1), strict=True))}
 
 
 def rest(config: MarketConfig | Structure, num_envs: int, device: torch.device) -> Tensor:
-    """The action of learners who have no decision to take, [N, L * S]."""
-    space = scheme(config).space
-    shape = (num_envs, config.num_learners * config.num_symbols)
-    return torch.full(shape, space.rest, dtype=space.dtype, device=device)
+    """The action of learners who have no decision to take, [N, L * W]."""
+    own = space(config)
+    shape = (num_envs, config.num_learners * own.width(config.num_symbols))
+    return torch.full(shape, own.rest, dtype=own.dtype, device=device)
 
 
 def hold(config: MarketConfig | Structure, num_envs: int, device: torch.device) -> Tensor:
     """The choice that never trades, or `rest` where the scheme has none, [N, L * S]."""
-    space, action = scheme(config).space, rest(config, num_envs, device)
-    return action.fill_(space.hold) if isinstance(space, Choices) and space.hold is not None else action
+    own, action = space(config), rest(config, num_envs, device)
+    return action.fill_(own.hold) if isinstance(own, Choices) and own.hold is not None else action
 
 
 def _within_limit(params: Params, held: Tensor, wanted: Tensor) -> Tensor:
@@ -195,13 +318,14 @@ def allowed(structure: Structure, params: Params, state: MarketState) -> Tensor:
     Raises:
         ValueError: for a scheme whose space is a box.
     """
-    own, held, space = scheme(structure), state.ledger.shares, choices(structure)
+    own, held, choice_space = scheme(structure), state.ledger.shares, choices(structure)
+    known = Known.of(params, state)
 
     def makes_sense(choice: Tensor) -> Tensor:
-        wanted = own.wanted(params, choice.expand(held.shape), held)
+        wanted = own.wanted(known, choice.expand(held.shape))
         return (wanted == 0) | (_within_limit(params, held, wanted) != 0)
 
-    each = torch.arange(space.count, dtype=space.dtype, device=held.device)
+    each = torch.arange(choice_space.count, dtype=choice_space.dtype, device=held.device)
     return torch.vmap(makes_sense, out_dims=-1)(each)
 
 
@@ -212,14 +336,17 @@ def orders(structure: Structure, params: Params, state: MarketState, action: Ten
     rounded towards the mid.
 
     Args:
-        action: [N, L * S] of the scheme's space: for each learner one entry per symbol.
+        action: [N, L * W] of the scheme's space: for each learner its W entries.
     """
-    own = scheme(structure)
+    own, choose = scheme(structure), space(structure)
     held = state.ledger.shares
-    chosen = action.unflatten(1, (structure.num_learners, structure.num_symbols)).transpose(1, 2)
-    wanted = own.wanted(params, chosen, held)
+    chosen = action.unflatten(1, (structure.num_learners, choose.width(structure.num_symbols))).transpose(1, 2)
+    wanted = own.wanted(Known.of(params, state), chosen)
     check_made(f"ACTIONS[{structure.action!r}]", wanted, held.shape, torch.int64)
-    shares = _within_limit(params, held, torch.where(own.space.resting(chosen), 0, wanted))
+    resting = choose.resting(chosen)
+    if resting.shape != wanted.shape:  # no decision is none in any symbol
+        resting = resting[:, :1]
+    shares = _within_limit(params, held, torch.where(resting, 0, wanted))
     mid = state.market_data.mids_x2[..., -1].to(torch.float64)
     up = torch.floor(mid * params.collar_up).unsqueeze(-1)
     down = torch.ceil(mid * params.collar_down).unsqueeze(-1)

@@ -43,7 +43,7 @@ def tick(
     Afterwards value and news move, the makers learn and quote anew, and what everybody can see is recorded.
 
     Args:
-        action: [N, L * S], of the configured action scheme; see `torchgym.sim.actions.orders`.
+        action: [N, L * W], of the configured action scheme; see `torchgym.sim.actions.orders`.
         draws: this tick's random numbers.
         watch: called after each phase with its name and products, for checks; None costs nothing.
 
