@@ -113,6 +113,12 @@ def _own_shares(formula: Formula, meaning: str, *, event: bool = False) -> Entry
 
 
 _MID = _price(lambda m: m.currency_of_x2(m.state.market_data.mids_x2[..., -1]), "halfway between the best bid and ask")
+_RECENT_VOLUME = Entry(
+    lambda m: actions.recent_volume(m.state.market_data.volumes),
+    "shares",
+    "shares traded per tick, the mean over the last nine",
+    per_symbol=True,
+)
 _POSITION = _own_shares(lambda m: m.state.ledger.shares, "what the learner holds of the symbol, negative when short")
 _EQUITY = _own(
     lambda m: m.currency_of_x2(m.state.ledger.equity_x2), "currency", "cash and marked positions in all symbols"
@@ -171,12 +177,7 @@ INFO: Table[Entry] = Table(
             lambda m: m.events.filled, "what the learner traded of the symbol, positive when it bought", event=True
         ),
         "mid": _MID,
-        "recent_volume": Entry(
-            lambda m: actions.recent_volume(m.state.market_data.volumes),
-            "shares",
-            "shares traded per tick, the mean over the last nine",
-            per_symbol=True,
-        ),
+        "recent_volume": _RECENT_VOLUME,
     },
 )
 
@@ -189,6 +190,7 @@ PATHS: Table[Entry] = Table(
         "bid": _price(lambda m: m.currency(m.state.market_data.bid), "best bid"),
         "ask": _price(lambda m: m.currency(m.state.market_data.ask), "best ask"),
         "volume": _shares(lambda m: m.state.market_data.volumes[..., -1], "shares traded in the tick"),
+        "recent_volume": _RECENT_VOLUME,
         "fills": _shares(lambda m: m.state.market_data.orders_filled, "orders filled in the tick", "orders"),
         "bid_depth": _shares(
             lambda m: m.state.market_data.bid_depth, "shares resting within 10 points of the best bid"

@@ -88,7 +88,7 @@ def columns(
         *(
             _of_entry(name, INFO[name], "account")
             for name in _symbols_first(INFO, event=False)
-            if INFO[name].per_learner
+            if name != "tick" and (INFO[name].per_learner or name not in PATHS)
         ),
         *(_seen(config) if features else ()),
         *(_of_entry(name, PATHS[name], "hidden" if PATHS[name].hidden else "market") for name in fields),
