@@ -8,9 +8,11 @@ import torch
 
 import torchgym as tg
 from torchgym.engine import read_content, write_content
+from torchgym.sim import actions
 from torchgym.training import PPOSettings, Run, load_agent, read_checkpoint, resume, start
 from torchgym.training.ppo import Agent
 
+BOXES = [name for name, row in actions.ACTIONS.items() if isinstance(row.space, actions.Box)]
 CONFIG = tg.preset("toy", max_ticks=30, ticks_per_action=3, scaling="relative")
 SETTINGS = PPOSettings(total_frames=4 * 4 * 7, num_envs=4, rollout=7, epochs=2, minibatches=2, hidden=(8,))
 
@@ -242,6 +244,72 @@ def test_it_learns_to_let_go_of_what_costs() -> None:
     returns = [row["training_return"] for row in run.curve]
     assert returns[0] < -13.0  # near random
     assert returns[-1] > -7.0
+
+
+def test_it_learns_to_let_go_by_a_number() -> None:
+    config = CONFIG.replace(max_ticks=20, ticks_per_action=2, reward="inventory", starting_shares=50, action="position")
+    settings = PPOSettings(total_frames=64 * 10 * 6, num_envs=64, rollout=10, hidden=(16,), learning_rate=1e-2)
+    run = start(config, replace(settings, inputs=("f_fair_value_dev",)), compile=False, validations=1)
+    run.advance()
+    returns = [row["training_return"] for row in run.curve]
+    assert returns[-1] > 0.7 * returns[0]
+    assert run.curve[-1]["validation_return"] > -1.0  # -10 for holding
+
+
+@pytest.mark.parametrize("symbols", [1, 2])
+@pytest.mark.parametrize("name", BOXES)
+def test_numbers_are_drawn_and_chosen_in_their_box(name: str, symbols: int) -> None:
+    config = CONFIG.replace(action=name, num_symbols=symbols)
+    run = start(config, SETTINGS, compile=False, validations=0)
+    low, high = actions.space(config).bounds(symbols)
+    width = run.trainer.agent.get_parameter("_numbers.log_width")
+    with torch.no_grad():
+        width.fill_(3.0)  # so wide that nearly every draw would miss the box
+    data = run.trainer._play()
+    assert data["action"].shape == (4, 7, len(low)) and data["action"].dtype == torch.float32
+    assert bool(((data["action"] >= low) & (data["action"] <= high)).all() & data["action_log_prob"].isfinite().all())
+    told = run.trainer.ppo.learn(data, done=0.0)
+    assert told["entropy"] == pytest.approx((high - low).log().sum().item(), abs=0.01)  # about that of even chances
+    agent = run.trainer.agent
+    with torch.no_grad():
+        agent._logits.body[-1].weight.mul_(1e6)  # at the ends
+    action = agent.policy(tg.Market(config, 3, seed=0).reset())
+    assert action.shape == (3, len(low)) and action.dtype == torch.float64
+    assert bool(((action >= low) & (action <= high)).all()) and bool(((action == low) | (action == high)).any())
+
+
+def test_a_run_of_numbers_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
+    config = CONFIG.replace(action="signed_weights")
+    whole = start(config, SETTINGS, compile=False, validation_episodes=4)
+    assert whole.advance()
+    first = start(config, SETTINGS, compile=False, validation_episodes=4)
+    assert not first.advance(2)
+    first.save(tmp_path)
+    second = resume(tmp_path, compile=False)
+    assert second.advance()
+    assert weights(second) == weights(whole)
+    assert told(second) == told(whole)
+    second.save(tmp_path)
+    seen = tg.Market(config, 5, seed=3).reset()
+    assert torch.equal(load_agent(tmp_path).policy(seen), whole.trainer.agent.policy(seen))
+
+
+@pytest.mark.slow
+def test_numbers_learn_to_earn_from_the_exact_value() -> None:
+    config = tg.preset(
+        "toy", action="position", information="privileged", scaling="relative", max_ticks=200, ticks_per_action=5
+    )
+    settings = PPOSettings(
+        total_frames=64 * 40 * 15,
+        num_envs=64,
+        rollout=40,
+        hidden=(32,),
+        inputs=("f_fair_value_dev",),
+        learning_rate=3e-3,
+    )
+    run = start(config, settings, compile=False, validations=1)
+    run.advance()
+    assert run.curve[-1]["validation_profit"] > 10.0  # holding earns nothing, and random numbers lose
 
 
 def test_the_learning_rate_falls_to_what_is_left() -> None:

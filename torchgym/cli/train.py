@@ -69,6 +69,7 @@ class Train:
     symbols: int = 1  # Symbols per market.
     information: Literal["public", "privileged", "none"] = "public"
     """What the agent sees of the value: a noisy estimate, the exact value, or nothing."""
+    action: str = "discrete"  # What the agent decides: a name in torchgym.sim.actions.ACTIONS.
     reward: str = "pnl"  # What the agent is rewarded for: a name in torchgym.readout.rewards.REWARDS.
     ppo: PPOSettings = field(default_factory=PPOSettings)  # Settings of the agent and of its training.
     validations: int = 10  # How often the agent is tested on held-out episodes during training; 0 is never.
@@ -171,7 +172,7 @@ def _begun(options: Train, ranks: Ranks, device: str) -> Run:
         options.preset,
         scaling="relative",
         num_symbols=options.symbols,
-        **output.picked(options, "max_ticks", "ticks_per_action", "information", "reward"),
+        **output.picked(options, "max_ticks", "ticks_per_action", "information", "action", "reward"),
     )
     own = output.picked(options, "seed", "validations") | {"compile": COMPILE[options.compile]}
     run = start(config, options.ppo, device=device, ranks=ranks, **own)

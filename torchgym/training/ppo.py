@@ -11,8 +11,8 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import InteractionType, TensorDictModule
 from torch import Tensor, nn
-from torch.distributions import Categorical, Independent
-from torchrl.modules import MLP, ProbabilisticActor, ValueOperator
+from torch.distributions import Categorical, Distribution, Independent
+from torchrl.modules import MLP, ProbabilisticActor, TruncatedNormal, ValueOperator
 from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
@@ -26,6 +26,7 @@ from torchgym.training.parallel import ALONE, Ranks
 from torchgym.training.settings import PPOSettings
 
 _KEYS = ["observation", "account"]  # what both networks see of a `MarketEnv`
+_FIRST_WIDTH = 0.5  # standard deviation of the numbers of a fresh agent, over half the box
 _TOLD = (
     "entropy",
     "kl_approx",
@@ -37,39 +38,48 @@ _TOLD = (
 class Agent(nn.Module):
     """An actor and a critic for one kind of market: a layered network each, over features and the learner's account.
 
-    A fresh agent takes every choice with nearly the same probability. Its weights are drawn from torch's global generator. Inputs
-    that the configured features do not show are a ValueError that lists those that they do; so are actions that are no choices.
+    Choices are drawn from a categorical distribution. Numbers in a box are drawn, each by itself, from a normal distribution that
+    is cut off at the bounds; the network gives its likeliest number, and its width is learnt, the same in every state. A fresh
+    agent takes every choice with nearly the same probability, and numbers around the middle of the box.
+
+    Weights are drawn from torch's global generator. Inputs that the configured features do not show are a ValueError that lists
+    those that they do.
     """
 
     def __init__(self, config: MarketConfig, settings: PPOSettings) -> None:
         super().__init__()
         self.config = config
         self.settings = settings
-        symbols, space = config.num_symbols, actions.scheme(config).space
-        if not isinstance(space, actions.Choices):
-            raise ValueError(f"this agent takes choices, and action={config.action!r} has none: use {_with_choices()}")
-        choices = space.count
+        symbols, space = config.num_symbols, actions.space(config)
         columns, account = _columns(config, settings.inputs), len(account_names(config))
-        shape = (choices,) if symbols == 1 else (symbols, choices)
+        if isinstance(space, actions.Choices):
+            shape = (space.count,) if symbols == 1 else (symbols, space.count)
+        else:
+            shape = (space.width(symbols),)
         self._logits = _Network(columns, account, settings.hidden, shape)
-        with torch.no_grad():  # begin near the uniform policy
+        with torch.no_grad():  # begin near the uniform policy, or the middle of the box
             self._logits.body[-1].weight.mul_(0.01)
             self._logits.body[-1].bias.zero_()
-        self.actor = ProbabilisticActor(
-            TensorDictModule(self._logits, in_keys=_KEYS, out_keys=["logits"]),
-            in_keys=["logits"],
-            distribution_class=Categorical if symbols == 1 else _Choices,
-            distribution_kwargs={"validate_args": False},
-            default_interaction_type=InteractionType.RANDOM,
-            return_log_prob=True,
-        )
+        if isinstance(space, actions.Choices):
+            self._numbers = None
+            self.actor = _actor(
+                self._logits, ["logits"], Categorical if symbols == 1 else _Choices, validate_args=False
+            )
+        else:
+            bounds = tuple(end.to(torch.get_default_dtype()) for end in space.bounds(symbols))
+            self._numbers = _Numbers(self._logits, *bounds)
+            self.actor = _actor(self._numbers, ["loc", "scale"], TruncatedNormal, low=bounds[0], high=bounds[1])
         self.critic = ValueOperator(_Network(columns, account, settings.hidden, (1,)), in_keys=_KEYS)
 
     def policy(self, inputs: StepResult) -> Tensor:
-        """The likeliest choice for each market and symbol, [N, S] int64."""
+        """The likeliest action of each market: a choice per symbol, [N, S] int64, or the numbers of a box, [N, W] float64."""
         dtype = next(self.parameters()).dtype
+        shown = inputs.observation.to(dtype), inputs.account.to(dtype)
         with torch.no_grad():
-            logits = self._logits(inputs.observation.to(dtype), inputs.account.to(dtype))
+            if self._numbers is not None:
+                likeliest: Tensor = self._numbers(*shown)[0]
+                return likeliest.to(torch.float64)
+            logits = self._logits(*shown)
         return logits.argmax(-1).reshape(len(logits), -1)
 
     def make_policy(self, config: MarketConfig, seeds: Tensor) -> Callable[[StepResult], Tensor]:
@@ -93,6 +103,25 @@ class _Network(nn.Module):
         return logits
 
 
+class _Numbers(nn.Module):
+    """Of the outputs [..., W] of a network: the likeliest numbers, in their bounds, and the widths of their distributions."""
+
+    def __init__(self, network: _Network, low: Tensor, high: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.low: Tensor
+        self.high: Tensor
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("high", high, persistent=False)
+        self.log_width = nn.Parameter(torch.full_like(low, math.log(_FIRST_WIDTH)))  # over half the box
+
+    def forward(self, observation: Tensor, account: Tensor) -> tuple[Tensor, Tensor]:
+        half, outputs = 0.5 * (self.high - self.low), self.network(observation, account)
+        likeliest = self.low + half * (1.0 + torch.tanh(outputs))
+        width = half * torch.exp(self.log_width)
+        return torch.minimum(torch.maximum(likeliest, self.low), self.high), width.expand_as(likeliest)
+
+
 class _Choices(Independent):
     """A choice per symbol of logits [..., S, choices], taken apart from each other."""
 
@@ -100,9 +129,18 @@ class _Choices(Independent):
         super().__init__(Categorical(logits=logits, validate_args=validate_args), 1, validate_args=validate_args)
 
 
-def _with_choices() -> str:
-    """Names of the action schemes that have choices."""
-    return ", ".join(repr(name) for name, row in actions.ACTIONS.items() if isinstance(row.space, actions.Choices))
+def _actor(
+    network: nn.Module, parameters: list[str], distribution: type[Distribution], **constants: Any
+) -> ProbabilisticActor:
+    """Draws actions from a distribution whose parameters a network makes, and says how likely they were."""
+    return ProbabilisticActor(
+        TensorDictModule(network, in_keys=_KEYS, out_keys=parameters),
+        in_keys=parameters,
+        distribution_class=distribution,
+        distribution_kwargs=constants,
+        default_interaction_type=InteractionType.RANDOM,
+        return_log_prob=True,
+    )
 
 
 def _columns(config: MarketConfig, inputs: tuple[str, ...]) -> Tensor:
@@ -157,7 +195,7 @@ class PPO:
         Minibatches are drawn from torch's generator; each process draws its own, from its own decisions.
 
         Args:
-            data: decisions [N, T] with the log-probabilities of the choices, as `MarketEnv.rollout` and collectors give them.
+            data: decisions [N, T] with the log-probabilities of their actions, as `MarketEnv.rollout` and collectors give them.
             done: share of the training that lies behind, by which the learning rate has fallen.
         """
         settings = self.settings

@@ -122,7 +122,7 @@ class Trainer:
         self.update = state["update"]
 
     def _play(self) -> TensorDictBase:
-        """Decisions [N, rollout] of the agent as it is, with its choices' log-probabilities."""
+        """Decisions [N, rollout] of the agent as it is, with its actions' log-probabilities."""
         if not self._prepared:
             with self.ranks.one_ahead():  # one process compiles, the others find it done
                 self.env.market.prepare()

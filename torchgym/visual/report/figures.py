@@ -260,7 +260,7 @@ def learning_figure(curve: Sequence[Mapping[str, Any]]) -> PageFigure:
         f"Reward per episode during training, over {number(last['frames'])} decisions;"
         f" {money(last.get('training_return'))} at its end.",
         "Mean sum of rewards per episode during training: with exploration, estimated from the decisions of each update; and in"
-        " validation, where the agent takes its likeliest choice, on episodes that it never trains on.",
+        " validation, where the agent takes its likeliest action, on episodes that it never trains on.",
         figure,
         height=360,
     )
