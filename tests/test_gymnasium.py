@@ -14,10 +14,10 @@ from torchrl.envs import GymEnv
 from torchrl.envs.utils import check_env_specs
 
 import torchgym as tg
+from torchgym import MarketConfig
 from torchgym.envs.gymnasium import TradingEnv
-from torchgym.envs.spaces import check_action
+from torchgym.envs.spaces import ActionArrays
 from torchgym.readout.rewards import weights
-from torchgym.sim.actions import Choices
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "one symbol": {},
@@ -142,7 +142,7 @@ def test_a_bad_action_changes_nothing(opened: TradingEnv, action: Any) -> None:
 
 @pytest.mark.parametrize("action", GOOD_ACTIONS, ids=repr)
 def test_integers_of_any_kind_are_actions(action: Any) -> None:
-    assert check_action(action, (), Choices(3, hold=1)) == 2
+    assert ActionArrays(MarketConfig()).checked(action) == 2
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_integers_of_any_kind_are_actions(action: Any) -> None:
     ids=repr,
 )
 def test_a_bad_action_of_several_symbols_is_named(action: Any, complaint: str) -> None:
-    assert check_action((0, np.int64(2)), (2,), Choices(3, hold=1)).tolist() == [0, 2]
+    assert ActionArrays(MarketConfig(num_symbols=2)).checked((0, np.int64(2))).tolist() == [0, 2]
     with pytest.raises(ValueError, match=complaint):
-        check_action(action, (2,), Choices(3, hold=1))
+        ActionArrays(MarketConfig(num_symbols=2)).checked(action)
 
 
 def test_a_step_needs_a_reset() -> None:
