@@ -29,7 +29,7 @@ from torch import Tensor
 
 import torchgym as tg
 from torchgym.lab.performance import evaluate
-from torchgym.lab.policies import Policy
+from torchgym.lab.policy import Policy
 
 RESULTS = Path(__file__).parent / "results" / "defaults.csv"
 COLUMNS = (

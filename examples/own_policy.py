@@ -17,7 +17,8 @@ from torch import Tensor
 
 import torchgym as tg
 from torchgym.lab.performance import evaluate
-from torchgym.lab.policies import MakePolicy, Memory, Seen, baselines, decided_by
+from torchgym.lab.policies import Memory, Seen, baselines, decided_by
+from torchgym.lab.policy import MakePolicy
 
 
 @dataclass

@@ -27,7 +27,8 @@ from torch import Tensor
 
 import torchgym as tg
 from torchgym.lab.performance import evaluate
-from torchgym.lab.policies import Policy, value_follower
+from torchgym.lab.policies import value_follower
+from torchgym.lab.policy import Policy
 
 
 @dataclass

@@ -20,7 +20,7 @@ CASES = tuple("-".join(map(str, case)) for case in itertools.product(PRESETS, SY
 STEPS = 200
 WRITTEN_AS = {"meta_order": "executor"}  # names that have changed since the digests were written
 
-ADDED = {"mid", "recent_volume"}  # entries of info that are younger than the digests
+ADDED = {"mid", "bid", "ask", "recent_volume"}  # entries of info that are younger than the digests
 
 
 def case_config(case: str) -> MarketConfig:

@@ -25,6 +25,11 @@ def toy(**changes: Any) -> MarketConfig:
     return preset("toy", **changes)
 
 
+def acting(name: str, **changes: Any) -> MarketConfig:
+    """A market of few traders with an action scheme, and with a place a side where that lets orders rest."""
+    return toy(**{"action": name, "quotes": 1 if actions.ACTIONS[name].rests else 0, **changes})
+
+
 # Every option away from its default at once.
 EVERYTHING = toy(
     num_symbols=3,

@@ -18,7 +18,8 @@ from torchgym.lab.policies import _known
 from torchgym.sim.actions import ACTIONS, REST, ActionScheme, Box, Choices, orders, scheme, space
 from torchgym.sim.params import plain_params
 
-CHOICES = [name for name, row in ACTIONS.items() if isinstance(row.space, Choices)]
+# Those that trade at once; what others let rest: tests/test_resting.py.
+CHOICES = [name for name, row in ACTIONS.items() if isinstance(row.space, Choices) and row.rests is None]
 
 
 def choices_of(name: str) -> Choices:
@@ -40,7 +41,10 @@ def ask_for(
     state = SimpleNamespace(
         ledger=SimpleNamespace(shares=torch.tensor(held)[:, None, None], equity_x2=torch.full((count, 1), equity_x2)),
         market_data=SimpleNamespace(
-            mids_x2=torch.full((count, 1, 2), mid_x2), volumes=torch.tensor(volumes).expand(count, 1, -1)
+            mids_x2=torch.full((count, 1, 2), mid_x2),
+            volumes=torch.tensor(volumes).expand(count, 1, -1),
+            bid=torch.full((count, 1), mid_x2 // 2 - 1),
+            ask=torch.full((count, 1), mid_x2 // 2 + 1),
         ),
     )
     params = plain_params(config, torch.device("cpu"))
@@ -99,7 +103,7 @@ def test_holding_and_resting_ask_for_nothing(name: str) -> None:
         assert ask_for(config, [hold] * len(held), held)[0] == [0] * len(held)
 
 
-@pytest.mark.parametrize("name", ACTIONS)
+@pytest.mark.parametrize("name", [name for name, row in ACTIONS.items() if row.rests is None])
 def test_where_nobody_decides_nothing_is_traded(name: str) -> None:
     """In the warm-up, at the later ticks of a decision, and without an action."""
     config = toy(action=name, starting_shares=30, ticks_per_action=5)

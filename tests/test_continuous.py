@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from markets import toy
+from markets import acting
 from stable_baselines3 import SAC, TD3
 from tensordict.nn import NormalParamExtractor, TensorDictModule
 from torch import nn
@@ -16,13 +16,14 @@ from torchrl.objectives import SACLoss, SoftUpdate
 
 import torchgym as tg
 from torchgym import MarketConfig
+from torchgym.sim import actions
 from torchgym.sim.actions import ACTIONS, Box
 
-BOXES = [name for name, row in ACTIONS.items() if isinstance(row.space, Box)]
+BOXES = [name for name in ACTIONS if isinstance(actions.space(acting(name)), Box)]
 
 
 def config(name: str) -> MarketConfig:
-    return toy(action=name, num_symbols=2, scaling="relative", max_ticks=30, ticks_per_action=2)
+    return acting(name, num_symbols=2, scaling="relative", max_ticks=30, ticks_per_action=2)
 
 
 @pytest.mark.parametrize("algorithm", [SAC, TD3])

@@ -17,7 +17,7 @@ from torchgym import Market
 from torchgym.lab.audit import audit
 from torchgym.lab.performance import evaluate
 from torchgym.lab.performance.trace import trace
-from torchgym.lab.policies import BASELINES
+from torchgym.lab.policies import BASELINES, baselines
 from torchgym.lab.realism import scorecard
 from torchgym.numerics.trees import leaves
 from torchgym.recording import record
@@ -73,7 +73,7 @@ def training(folder: Path) -> Any:
 
 
 def evaluation(folder: Path) -> Any:
-    policies = {name: row.make for name, row in BASELINES.items()}
+    policies = baselines(toy())
     return evaluate(toy(max_ticks=20), policies, agent="hold", episodes=4).to_dict("nothing")
 
 

@@ -14,7 +14,8 @@ import torchgym as tg
 from torchgym.engine import StepResult
 from torchgym.lab.performance import METRICS, evaluate, play
 from torchgym.lab.performance.comparison import mean_interval
-from torchgym.lab.policies import BASELINES, Policy, baselines
+from torchgym.lab.policies import BASELINES, baselines
+from torchgym.lab.policy import Policy
 
 CONFIG = toy(max_ticks=60, ticks_per_action=2)
 SEEDS = torch.arange(5, 9)

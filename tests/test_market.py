@@ -343,6 +343,7 @@ def test_paths_are_what_was_seen(one: Market) -> None:
         "bid",
         "ask",
         "volume",
+        "recent_volume",
         "fills",
         "bid_depth",
         "ask_depth",

@@ -19,7 +19,8 @@ from torchgym.sim.actions import ACTIONS, Choices, orders
 
 LIMIT = 25  # two and a half orders
 TIGHT = tg.preset("toy", max_ticks=40, position_limit=LIMIT)
-SCHEMES = {name: row.space for name, row in ACTIONS.items() if isinstance(row.space, Choices)}
+# A choice that lets an order rest also cancels one, so it never does the same as nothing.
+SCHEMES = {name: row.space for name, row in ACTIONS.items() if isinstance(row.space, Choices) and row.rests is None}
 
 
 def at(held: list[int], **settings: Any) -> tg.Market:

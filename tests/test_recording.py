@@ -627,7 +627,7 @@ def test_the_command_records_and_says_how_to_read(tmp_path: Path, capsys: pytest
     options = {"preset": "toy", "episodes": 3, "ticks": 6, "ticks_per_action": 2, "symbols": 2, "seed": 8}
     assert Record(**options, policy="random", markets=2, features=False, output=path).execute() == 0
     shown = capsys.readouterr().out
-    assert "3 episodes, 24 rows of 34 columns" in shown
+    assert "3 episodes, 24 rows of 35 columns" in shown
     assert f'pandas.read_parquet("{path}", dtype_backend="pyarrow")' in shown
     assert f'polars.read_parquet("{path}")' in shown
     assert len(pd.read_parquet(path, dtype_backend="pyarrow")) == len(pl.read_parquet(path)) == 24
@@ -637,7 +637,7 @@ def test_the_command_records_and_says_how_to_read(tmp_path: Path, capsys: pytest
         Record(**options, output=path).execute()
     assert Record(**options, output=path, overwrite=True).execute() == 0
     assert pl.read_parquet(path)["action"].unique().drop_nulls().to_list() == [1]
-    assert len(describe(path)) == 34 + 54 + 4
+    assert len(describe(path)) == 35 + 54 + 4
 
 
 def test_the_commands_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

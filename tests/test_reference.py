@@ -46,6 +46,7 @@ pytestmark = pytest.mark.skipif(
 
 CPU = torch.device("cpu")
 # Not part of what a tick computes: the address of the random numbers, and what rewards remember.
+CLOSED_FORM = {"as_null", "ac_null"}  # beside which theory stands, not this reference: tests/test_closed_form.py
 NOT_COMPARED = {"clock.seed", "clock.episode", "clock.last", "clock.key"}
 
 
@@ -163,7 +164,7 @@ def test_older_orders_first(name: str, symbols: int, execution: str) -> None:
     assert ((since < 28) & (pair.state.book.size != 0)).any()  # some have stood for a while
 
 
-@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"toy", "default"}))
+@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"toy", "default", *CLOSED_FORM}))
 def test_other_presets(name: str) -> None:
     finish(run(open_pair(preset(name), 1, seed=7), 40))
 
@@ -323,7 +324,7 @@ def test_many_numbers_at_once_with_eventful_news() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", sorted(set(PRESETS) - CLOSED_FORM))
 @pytest.mark.parametrize("execution", ["book", "auction"])
 def test_long_runs(name: str, execution: str) -> None:
     config = preset(name, num_symbols=3, action="sized", execution=execution, order_size=30)

@@ -30,7 +30,8 @@ from torchgym.cli.agents import Report, _print_table
 from torchgym.files import write_json
 from torchgym.lab.performance import Evaluation, Interval, evaluate
 from torchgym.lab.performance.trace import Trace, trace
-from torchgym.lab.policies import BASELINES, Policy, baselines
+from torchgym.lab.policies import BASELINES, baselines
+from torchgym.lab.policy import Policy
 from torchgym.training import PPOSettings, start
 from torchgym.visual.palette import LIGHT
 from torchgym.visual.report import median_episode, page, write_report

@@ -16,7 +16,14 @@ from torchgym.readout import rewards
 from torchgym.sim.params import plain_params
 from torchgym.sim.state import Ledger, RewardMemory
 
-ALL = {"pnl": 1.0, "log_return": 2.0, "risk_adjusted": -0.5, "differential_sharpe": 0.25, "inventory": 3.0}
+ALL = {
+    "pnl": 1.0,
+    "log_return": 2.0,
+    "risk_adjusted": -0.5,
+    "differential_sharpe": 0.25,
+    "inventory": 3.0,
+    "final_inventory": 1.5,
+}
 CONFIG = MarketConfig(point_size=0.02, starting_cash=1_000_000)
 
 
@@ -25,7 +32,8 @@ def make_ledger(equity_x2: torch.Tensor, turnover: torch.Tensor | None = None) -
     fields = {entry.name: None for entry in dataclasses.fields(Ledger)}
     turnover = torch.zeros_like(equity_x2) if turnover is None else turnover
     shares = torch.stack([turnover % 51, -(turnover % 37)], -1)
-    own = {"equity_x2": equity_x2, "turnover": turnover, "shares": shares}
+    filled = torch.stack([turnover % 13, -(turnover % 7)], -1)
+    own = {"equity_x2": equity_x2, "turnover": turnover, "shares": shares, "filled": filled}
     return Ledger(**(fields | {name: value.unsqueeze(-1) for name, value in own.items()}))  # type: ignore[arg-type]
 
 
@@ -82,7 +90,7 @@ def test_weights_of_a_name_and_of_a_mapping() -> None:
 
 
 def test_unknown_terms_list_the_known_ones() -> None:
-    known = "pnl, log_return, risk_adjusted, differential_sharpe, inventory"
+    known = "pnl, log_return, risk_adjusted, differential_sharpe, inventory, final_inventory"
     for reward in ("profit", {"pnl": 1.0, "profit": 1.0}):
         config = CONFIG.replace(reward=reward)
         with pytest.raises(ValueError, match=f"unknown reward 'profit': choose from {known}"):
@@ -243,6 +251,21 @@ def test_inventory_costs_its_square(held: list[list[int]], limit: int, penalty: 
     assert not torch.signbit(reward).any() or penalty < 0.0
 
 
+def test_final_inventory_adds_up_to_the_last_square() -> None:
+    config = CONFIG.replace(reward="final_inventory", position_limit=10, order_size=1)
+    equity, held, rewarded = torch.tensor([2_000_000]), [4, -2], 0.0
+    for filled in ([3, 0], [-7, 5], [0, -13], [6, 6]):
+        held = [one + other for one, other in zip(held, filled, strict=True)]
+        after = dataclasses.replace(
+            make_ledger(equity),
+            shares=torch.tensor([held]).unsqueeze(-1),
+            filled=torch.tensor([filled]).unsqueeze(-1),
+        )
+        reward, _, _ = total(config, rewards.start(equity.unsqueeze(-1)), equity, after)
+        rewarded += reward.item()
+    assert held == [6, -4] and rewarded == pytest.approx((4**2 + 2**2 - 6**2 - 4**2) / 100, abs=1e-12)
+
+
 # --- memory and bits ----------------------------------------------------------------------------------------------------
 
 
@@ -251,7 +274,7 @@ def test_terms_touch_only_the_memory_that_they_need() -> None:
     memory = rewards.start(equity.unsqueeze(-1))
     assert memory.peak_x2.flatten().tolist() == equity.tolist() and memory.peak_x2 is not equity
     changed = {"pnl": set(), "log_return": set(), "risk_adjusted": {"peak_x2", "drawdown"}}
-    changed |= {"differential_sharpe": {"mean_return", "mean_square"}, "inventory": set()}
+    changed |= {"differential_sharpe": {"mean_return", "mean_square"}, "inventory": set(), "final_inventory": set()}
     assert set(changed) == set(rewards.REWARDS)
     before = {name: tensor.clone() for name, tensor in leaves(memory)}
     for name, fields in changed.items():

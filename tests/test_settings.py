@@ -536,12 +536,12 @@ def test_how_far_the_value_may_move_is_how_far_it_moves() -> None:
     for tick in range(300):
         draws = noise.draw(plan, numbers, key, torch.full((count,), tick))
         value = fundamental.advance(plan, params, value, draws)
-    expected = latent.value_deviation(300)
+    expected = latent.value_deviation(300, 10_000)
     error = 5.0 * math.sqrt(float((value.level**4).mean() / expected**4 - 1.0) / count)  # of the mean square
     assert float((value.level**2).mean()) == pytest.approx(expected**2, rel=error)
     assert error < 0.3
     forever = dataclasses.replace(latent, reversion_half_life=1e18, news_rate=0.0)
-    assert forever.value_deviation(300) == pytest.approx(math.sqrt(0.09 + 0.03), rel=0.01)
+    assert forever.value_deviation(300, 10_000) == pytest.approx(math.sqrt(0.09 + 0.03), rel=0.01)
 
 
 def largest(name: str, **changes: Any) -> MarketConfig:

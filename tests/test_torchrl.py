@@ -77,6 +77,7 @@ def test_torchrl_accepts_the_specifications(preset, action, reward, dtype, symbo
     config = tg.preset(
         preset,
         action=action,
+        quotes=0 if ACTIONS[action].rests is None else 1,
         reward=reward,
         num_symbols=symbols,
         information=information,

@@ -26,6 +26,7 @@ from torchgym.config import (
     ReversionTraders,
     SectorRotators,
     StopTraders,
+    Takers,
     TrendFollowers,
     ValueTraders,
     structure,
@@ -755,7 +756,8 @@ def lively() -> MarketConfig:
     }
     crowd = toy().population
     nervous = dataclasses.replace(crowd.stop, max_size=15, stop_loss=(0.001, 0.004))
-    return toy(num_symbols=4, fundamentals=Fundamentals(**often), population=dataclasses.replace(crowd, stop=nervous))
+    population = dataclasses.replace(crowd, stop=nervous, taker=Takers(count=1))
+    return toy(num_symbols=4, fundamentals=Fundamentals(**often), population=population)
 
 
 @pytest.fixture(scope="module")

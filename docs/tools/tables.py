@@ -18,7 +18,7 @@ from pathlib import Path
 from torchgym.config import FAMILIES, PRESETS, TASKS, MarketConfig, Population
 from torchgym.lab.performance import METRICS
 from torchgym.lab.policies import BASELINES
-from torchgym.readout.entries import ACCOUNT, info_entries
+from torchgym.readout.entries import ACCOUNT, PLACE, RESTING_INFO, info_entries
 from torchgym.readout.features import FEATURE_SETS, FEATURES
 from torchgym.readout.rewards import REWARDS
 from torchgym.sim.actions import ACTIONS, Box, Choices
@@ -59,10 +59,16 @@ def account() -> Rows:
         yield (f"`{name}`", row.meaning, row.unit)
 
 
+def places() -> Rows:
+    yield ("name", "what it is", "unit")
+    for name, row in PLACE.items():
+        yield (f"`bid_1_{name}`", row.meaning, row.unit)
+
+
 def info() -> Rows:
     yield ("name", "what it is", "unit", "type")
-    for name, row in info_entries(MarketConfig()).items():
-        cells = (f"`{name}`", row.meaning, row.unit)
+    for name, row in info_entries(MarketConfig(quotes=1)).items():
+        cells = (f"`{name}`", row.meaning + "; with `quotes` only" * (name in RESTING_INFO), row.unit)
         if name.startswith("reward_"):
             cells = ("`reward_<term>`", "each term of the reward, before its weight", "the term's")
         yield (*cells, f"{'[N, S]' if row.per_symbol else '[N]'} {str(row.dtype).removeprefix('torch.')}")
@@ -77,16 +83,21 @@ def rewards() -> Rows:
 def actions() -> Rows:
     yield ("name", "space", "what holds", "what an action does")
     for name, scheme in ACTIONS.items():
-        space = scheme.space
+        space = scheme.space if isinstance(scheme.space, (Choices, Box)) else scheme.space(1)
         if isinstance(space, Choices):
             kind, hold = f"{space.count} choices", "none" if space.hold is None else str(space.hold)
         else:
-            kind, hold = _box(space), "what asks for the present position"
-        yield (f"`{name}`", kind, hold, told(scheme.wanted))
+            kind = _box(space) + " and place" * (space is not scheme.space)
+            hold = "what asks for the present position" if scheme.rests is None else "none"
+        meaning = (
+            told(scheme.wanted) if scheme.rests is None else " ".join((inspect.getdoc(scheme.rests) or "").split())
+        )
+        yield (f"`{name}`", kind, hold, meaning)
 
 
 def _box(space: Box) -> str:
-    each = " and ".join(f"from {low:g} to {high:g}" for low, high in zip(space.low, space.high, strict=True))
+    bounds = [f"from {low:g} to {high:g}" for low, high in zip(space.low, space.high, strict=True)]
+    each = " and ".join(dict.fromkeys(bounds))
     numbers = "a number" if space.each == 1 else f"{space.each} numbers"
     return f"{'for cash a number from 0 to 1, and ' * space.cash}{numbers} {each} per symbol"
 
@@ -127,6 +138,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "features": features,
     "feature_sets": feature_sets,
     "account": account,
+    "places": places,
     "info": info,
     "rewards": rewards,
     "actions": actions,

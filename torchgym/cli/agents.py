@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torchgym.config import MarketConfig
     from torchgym.lab.performance import Evaluation
-    from torchgym.lab.policies import MakePolicy
+    from torchgym.lab.policy import MakePolicy
     from torchgym.training.ladder import TaskSummary
 
 EVALUATION = "evaluation.json"

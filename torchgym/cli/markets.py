@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from torchgym.lab.audit import Audit
-    from torchgym.lab.policies import MakePolicy
+    from torchgym.lab.policy import MakePolicy
     from torchgym.lab.realism import MeasureVerdict, Scorecard
 
 # Numbers that are kept, at least.

@@ -24,6 +24,7 @@ from torchgym.config.population import (
     ReversionTraders,
     SectorRotators,
     StopTraders,
+    Takers,
     TrendFollowers,
     ValueTraders,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "Setting",
     "StopTraders",
     "Structure",
+    "Takers",
     "Task",
     "TrendFollowers",
     "ValueTraders",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from torchgym.config.validation import Chance, HalfLife, Range, Share, Within, check_fields, require
 
@@ -29,8 +29,13 @@ class NewsKind:
 
 @dataclass(frozen=True, kw_only=True)
 class Fundamentals:
-    """Latent value: a random walk with three-scale stochastic volatility, leverage, weak reversion and news."""
+    """Latent value: a random walk with three-scale stochastic volatility, leverage, weak reversion and news; or one of steps."""
 
+    # "volatility": all that follows. "steps": so many points up or down, nothing else moves it but what learners trade.
+    process: Literal["volatility", "steps"] = "volatility"
+    step: Annotated[float, Within(0.0, 1e3)] = 1.0  # points
+    step_chance: Annotated[float, Within(0.0, 0.5)] = 0.2  # per tick, of a step up, and of one down
+    step_impact: Annotated[float, Within(0.0, 1.0)] = 0.0  # points per share that learners buy or, downwards, sell
     volatility: Annotated[float, Within(0.0, 0.1)] = 8.7e-4  # per tick
     volatility_half_lives: tuple[HalfLife, HalfLife, HalfLife] = (3.0, 20.0, 200.0)  # ticks
     volatility_scales: tuple[Deviation, Deviation, Deviation] = (0.42, 0.32, 0.28)  # log-volatility standard deviations
@@ -66,13 +71,16 @@ class Fundamentals:
             f"news_rate = {self.news_rate!r} times a probability of news exceeds 1, got {likeliest:.3g}: lower one of them",
         )
 
-    def value_deviation(self, ticks: int) -> float:
+    def value_deviation(self, ticks: int, list_price: int) -> float:
         """Standard deviation of the log value so many ticks after the opening, over markets.
 
         With the variance v of a tick's moves and news, and reversion at the rate kappa,
 
         variance = k spread_of_start^2 + v (1 - k) / (1 - (1 - kappa)^2),        k = (1 - kappa)^(2 ticks)
         """
+        if self.process == "steps":
+            steps = 2.0 * self.step_chance * ticks * (self.step / list_price) ** 2
+            return math.sqrt(self.spread_of_start**2 + steps)
         kinds_of_news: list[NewsKind] = [getattr(self, name) for name in NEWS]
         events = self.news_rate * sum(kind.probability * kind.scale**2 for kind in kinds_of_news)
         least, most = self.magnitude

@@ -171,19 +171,22 @@ class Structure:
     """What is compiled into a step: sizes, switches, and who trades. Two configurations of one structure share their programs.
 
     Letters: S symbols, L learners, A owners (background traders of one symbol), K slots of the book (one per trader, two per
-    maker: bids, then asks). `families` has the place of each family on the owner axis, the makers last; families of single orders
-    have the same place among the slots.
+    maker: bids, then asks; then the learners' places). `families` has the place of each family on the owner axis, the makers
+    last; families of single orders have the same place among the slots.
     """
 
     num_symbols: int
     num_sectors: int
     num_learners: int
+    quotes: int
     ticks_per_action: int
     warmup_ticks: int
     band: int
     execution: str
     priority: str
     mark: str
+    reference: str
+    process: str
     action: str
     features: str
     scaling: str
@@ -213,9 +216,19 @@ class Structure:
         return self.families["maker"].stop
 
     @property
+    def background(self) -> int:
+        """Slots of the background traders, which come first."""
+        return self.singles + 2 * self.makers
+
+    @property
+    def places(self) -> int:
+        """P, slots of the learners' resting orders, which come last."""
+        return 2 * self.quotes * self.num_learners
+
+    @property
     def slots(self) -> int:
         """K."""
-        return self.singles + 2 * self.makers
+        return self.background + self.places
 
 
 def structure(config: Any) -> Structure:
@@ -235,9 +248,20 @@ def structure(config: Any) -> Structure:
             families[name] = slice(begin, begin + family.count)
             begin += family.count
     families["maker"] = slice(begin, begin + config.population.maker.count)
-    names = (*config.STRUCTURE, "execution", "priority", "mark", "action", "features", "scaling", "information")
+    names = (
+        *config.STRUCTURE,
+        "execution",
+        "priority",
+        "mark",
+        "reference",
+        "action",
+        "features",
+        "scaling",
+        "information",
+    )
     return Structure(
         **{name: getattr(config, name) for name in names},
+        process=config.fundamentals.process,
         rewards=tuple(sorted(config.reward)) if isinstance(config.reward, Mapping) else (config.reward,),
         families=families,
         settings={name: _structural(config.population.families[name]) for name in families},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from torchgym.config.validation import Chance, HalfLife, Range, Share, Within, check_fields, check_name, require, shown
 from torchgym.table import Table
@@ -215,15 +215,32 @@ class SectorRotators(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Takers(Family):
+    """Come by chance and take up to a limit of their own; only in markets that ask for them."""
+
+    count: Count = 0
+    max_size: Shares = 1
+    rate: Chance = 0.28  # to come in a tick
+    size: Size = 1.0  # shares
+    decay: Annotated[float, Within(1e-3, 10.0)] = (
+        0.15  # per point: the limit is so far from the mid or further, exp(-decay d)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Makers(Family):
     """Quote both sides every tick around a common reference price that follows the auctions' surprises."""
 
+    STRUCTURE: ClassVar[tuple[str, ...]] = ("count", "grid")
+
     count: Count = 12
     max_size: Shares = 60
-    # Distance of the quote in half-spreads, on a geometric grid over the makers.
+    # Distance of the quote in half-spreads, from the first maker to the last: each step the same ratio, or the same difference.
+    grid: Literal["geometric", "even"] = "geometric"
     depth: Range[Annotated[float, Within(0.01, 100.0)]] = (1.0, 8.0)
     depth_spread: Spread = 0.15
     size: Range[Size] = (5.0, 14.0)
+    size_power: Annotated[float, Within(0.0, 2.0)] = 0.5  # sizes go with the distance to this power
     limit: Annotated[float, Within(1.0, 2**23)] = 500.0  # inventory in shares at which a maker stops adding
     skew: Annotated[float, Within(0.0, 100.0)] = 1.5  # half-spreads that the quotes shift at full inventory
     base_width: Annotated[float, Within(0.0, 1e3)] = 3.0  # points
@@ -267,6 +284,7 @@ FAMILIES: Table[type[Family]] = Table(
         "stop": StopTraders,
         "pairs": PairsTraders,
         "rotator": SectorRotators,
+        "taker": Takers,
         "maker": Makers,
     },
 )
@@ -289,6 +307,7 @@ class Population:
     stop: StopTraders = field(default_factory=StopTraders)
     pairs: PairsTraders = field(default_factory=PairsTraders)
     rotator: SectorRotators = field(default_factory=SectorRotators)
+    taker: Takers = field(default_factory=Takers)
     maker: Makers = field(default_factory=Makers)
     others: Mapping[str, Family] = field(default_factory=dict, hash=False)  # families of your own, by name
 

@@ -17,6 +17,7 @@ from torchgym.config.population import (
     ReversionTraders,
     SectorRotators,
     StopTraders,
+    Takers,
     TrendFollowers,
     ValueTraders,
 )
@@ -139,6 +140,80 @@ def _toy() -> MarketConfig:
     )
 
 
+def _nobody(**families: Any) -> Population:
+    """None but the given families."""
+    names = [entry.name for entry in dataclasses.fields(Population) if entry.name != "others"]
+    kinds = {name: type(getattr(Population(), name)) for name in names}
+    return Population(**{name: kind(count=0) for name, kind in kinds.items()} | families)
+
+
+def _as_null() -> MarketConfig:
+    """The market-making problem with a closed form: the mid is a random walk, takers come by chance, the learner alone quotes.
+
+    The mid moves a point up or down with chance 0.2 each; a taker of one share comes with chance 0.28 and reaches d points with
+    chance exp(-0.15 d); 1,000 ticks. In units of ten points and an episode that is sigma = 2, A = 140, k = 1.5, T = 1.
+
+    Source: Avellaneda and Stoikov (2008), High-frequency trading in a limit order book, Quantitative Finance 8, section 3.3.
+    """
+    return MarketConfig(
+        **_NULL,
+        max_ticks=1_000,
+        order_size=1,
+        position_limit=200,
+        quotes=1,
+        action="depths",
+        fundamentals=_with_news(
+            Fundamentals(process="steps", step=1.0, step_chance=0.2, spread_of_start=0.0), times=0.0
+        ),
+        population=_nobody(taker=Takers(count=1, rate=0.28, decay=0.15)),
+    )
+
+
+def _ac_null() -> MarketConfig:
+    """The execution problem with a closed form: a ladder that is full again in every tick, a random walk, permanent impact.
+
+    Half-spread 3 points, 20 shares a point on either side, steps of 5 points up or down, 0.002 points a share for good. The
+    learner begins with 1,000 shares and has 50 ticks. Temporary impact is half a point per 20 shares: eta = 0.025.
+
+    Source: Almgren and Chriss (2001), Optimal execution of portfolio transactions, Journal of Risk 3.
+    """
+    ladder = Makers(
+        count=128,  # of ten shares at every half point, which are whole ones further out
+        grid="even",
+        depth=(3.0, 66.5),
+        depth_spread=0.0,
+        size=(10.0, 10.0),
+        size_power=0.0,
+        limit=float(2**22),
+        skew=0.0,
+        base_width=1.0,
+        volatility_width=0.0,
+        width_elasticity=0.0,
+        news_width=0.0,
+        start_inventory=0.0,
+    )
+    return MarketConfig(
+        **_NULL,
+        max_ticks=50,
+        order_size=1_000,
+        position_limit=1_000,
+        starting_shares=1_000,
+        action="position",
+        fundamentals=_with_news(
+            Fundamentals(process="steps", step=5.0, step_chance=0.5, step_impact=0.002, spread_of_start=0.0), times=0.0
+        ),
+        population=_nobody(taker=Takers(count=1, rate=0.0), maker=ladder),
+    )
+
+
+_NULL: dict[str, Any] = {  # what markets with a closed form have in common: no fees, no charges, the value for a mid
+    "reference": "value",
+    "opening_gap": 0.0,
+    "commission_bps": 0.0,
+    "maker_bps": 0.0,
+    "borrow_ppb": 0,
+}
+
 PRESETS: dict[str, Callable[[], MarketConfig]] = {
     "default": _default,
     "calm": _calm,
@@ -147,6 +222,8 @@ PRESETS: dict[str, Callable[[], MarketConfig]] = {
     "crash": _crash,
     "zero_intelligence": _zero_intelligence,
     "toy": _toy,
+    "as_null": _as_null,
+    "ac_null": _ac_null,
 }
 
 

@@ -63,6 +63,7 @@ class MarketConfig:
         "num_symbols",
         "num_sectors",
         "num_learners",
+        "quotes",
         "ticks_per_action",
         "warmup_ticks",
         "band",
@@ -71,6 +72,8 @@ class MarketConfig:
     num_symbols: Symbols = 1
     num_sectors: Symbols | None = None  # None: one per two symbols, rounded up
     num_learners: Annotated[int, Within(1, 64)] = 1  # agents who trade in one market, each with an account of its own
+    # Orders that a learner can let rest, a side and symbol; for action schemes such as "quotes", "depths" and "limit".
+    quotes: Annotated[int, Within(0, 8)] = 0
     max_ticks: Ticks = 10_000  # an episode is truncated here
     # Ticks simulated per decision; the order goes in at the first.
     ticks_per_action: Annotated[int, Within(1, 1_000)] = 1
@@ -94,6 +97,9 @@ class MarketConfig:
     # Of each symbol, negative short; an endowment from outside, booked at the list price.
     starting_shares: Annotated[int, Within(-_MAX_SHARES, _MAX_SHARES)] = 0
     commission_bps: Annotated[float, Within(0.0, 10_000.0)] = 2.0  # per side, of the traded amount
+    maker_bps: Annotated[float, Within(-10_000.0, 10_000.0)] = (
+        2.0  # the same of orders that rested; negative is a rebate
+    )
     # Parts per billion of a short position's value, per tick (about 0.5 % a year of minutes).
     borrow_ppb: Annotated[int, Within(0, 1_000_000_000)] = 50
     collar: Annotated[float, Within(0.0, 0.5)] = 0.01  # the learner never pays further than this from the mid
@@ -101,6 +107,8 @@ class MarketConfig:
     execution: Literal["book", "auction"] = "book"
     # Orders of one price, where not all of them trade: shared by size alone, or older ones first.
     priority: Literal["pro_rata", "time"] = "pro_rata"
+    # What the public mid is: halfway between the best quotes, or the latent value in whole points, which no order makes.
+    reference: Literal["quotes", "value"] = "quotes"
     mark: Literal["mid", "liquidation"] = "mid"  # equity is marked at the mid, or at what walking the book would bring
     # Equity (points x shares) at or below which the learner is ruined.
     maintenance: Annotated[int, Within(-_MAX_CASH, _MAX_CASH)] = 0
@@ -158,15 +166,19 @@ class MarketConfig:
 
     def _check_traders(self) -> None:
         """Somebody quotes, somebody else trades, and all their orders together are summed exactly."""
-        require(self.population.maker.count >= 1, "population.maker.count must be >= 1: without makers nobody quotes")
         families = self.population.families
         apart = (Makers, PairsTraders, SectorRotators)
         require(
-            any(family.count for family in families.values() if not isinstance(family, apart)),
+            self.population.maker.count >= 1 or self.reference == "value",
+            "population.maker.count must be >= 1: without makers nobody quotes, and reference='quotes' has no mid",
+        )
+        require(
+            self.reference == "value"
+            or any(family.count for family in families.values() if not isinstance(family, apart)),
             "population has no trader beside makers, pairs traders and sector rotators: add at least one",
         )
         orders = [(1 + isinstance(family, Makers)) * family.count * family.max_size for family in families.values()]
-        shares = sum(orders) + 2 * self.num_learners * self.position_limit
+        shares = sum(orders) + 2 * (1 + (self.quotes > 0)) * self.num_learners * self.position_limit
         require(
             shares < _MAX_SHARES,
             f"the orders of one symbol could add up to {shares} shares, not below 2**24: use fewer or smaller traders (count,"
@@ -181,6 +193,8 @@ class MarketConfig:
 
     def _check_prices(self) -> None:
         """Neither the makers' quotes nor the opening inventories carry the price far from the list price by themselves."""
+        if self.reference == "value":
+            return
         maker, value, worked = self.population.maker, self.population.value, self.population.meta_order
         moving = maker.volatility_width * maker.volatility_bounds[1] * self.list_price
         busiest = max(level**maker.width_elasticity for level in self.activity.maker_bounds)
@@ -200,7 +214,7 @@ class MarketConfig:
 
     def _check_value(self) -> None:
         """In an episode the value stays in the range in which quotes are exact, by five standard deviations."""
-        last = self.fundamentals.value_deviation(self.warmup_ticks + self.max_ticks)
+        last = self.fundamentals.value_deviation(self.warmup_ticks + self.max_ticks, self.list_price)
         far = 5.0 * max(self.fundamentals.spread_of_start, last)  # on the way from one to the other it is between them
         require(
             far <= math.log(_MAX_PRICE / self.list_price),
@@ -215,6 +229,7 @@ class MarketConfig:
         for setting, factor in (
             ("position_limit", self.position_limit),
             ("commission_bps", round(100 * self.commission_bps)),
+            ("maker_bps", round(100 * abs(self.maker_bps))),
             ("borrow_ppb", self.num_symbols * self.borrow_ppb),
         ):
             require(

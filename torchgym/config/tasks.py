@@ -29,6 +29,43 @@ TASKS: Table[Task] = Table(
             # Networks need features without a scale. Short episodes end, and so tell a mean reward, within minutes.
             {"scaling": "relative", "max_ticks": 1_000},
         ),
+        "MarketMaking": Task(
+            "earn the spread by quoting both sides, a tenth of currency a tick at the position limit being the price of risk",
+            {
+                "scaling": "relative",
+                "max_ticks": 1_000,
+                "quotes": 1,
+                "action": "quotes",
+                "priority": "time",
+                "maker_bps": 0.0,  # with the default fee quoting by rote loses
+                "reward": {"pnl": 1.0, "inventory": 0.1},
+            },
+        ),
+        "Execution": Task(
+            "sell 1,000 shares in 50 decisions; what is left at the end is sold into the book that stands there",
+            {
+                "scaling": "relative",
+                "max_ticks": 500,
+                "ticks_per_action": 10,
+                "action": "position",
+                "order_size": 100,
+                "position_limit": 1_000,
+                "starting_shares": 1_000,
+                "mark": "liquidation",
+            },
+        ),
+        "Portfolio": Task(
+            "share out the equity between cash and eight stocks, long only",
+            {
+                "scaling": "relative",
+                "max_ticks": 1_000,
+                "ticks_per_action": 10,
+                "num_symbols": 8,
+                "action": "weights",
+                "position_limit": 1_000,
+                "reward": "log_return",
+            },
+        ),
     },
 )
 

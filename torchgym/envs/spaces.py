@@ -37,8 +37,9 @@ def observation_space(form: Form) -> spaces.Box:
     low, high = features.bounds(form.config)
     if form.include_account:
         held = np.ones(form.config.num_symbols)
-        low = np.concatenate([low, -held, [-np.inf, -np.inf, 0.0]])
-        high = np.concatenate([high, held, [np.inf, np.inf, 1.0]])
+        free = np.full(len(account_names(form.config)) - len(held) - 3, np.inf)  # of resting orders
+        low = np.concatenate([low, -held, [-np.inf, -np.inf, 0.0], -free])
+        high = np.concatenate([high, held, [np.inf, np.inf, 1.0], free])
     return spaces.Box(low.astype(form.dtype), high.astype(form.dtype), dtype=form.dtype.type)
 
 

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.engine import StepResult
+from torchgym.lab import quoting
+from torchgym.lab.policy import MakePolicy, Policy
 from torchgym.numerics import random
 from torchgym.readout import features
+from torchgym.readout.entries import account_names
 from torchgym.sim import actions
 from torchgym.sim.params import plain_params
-
-Policy = Callable[[StepResult], Tensor]  # the action for what was seen last, [N, S], int64 or, of a box, float64
-MakePolicy = Callable[[MarketConfig, Tensor], Policy]  # of a configuration and the episodes' seeds [N] int64
 
 CLEAR_GAP = 0.006  # gap between value and price, as a fraction, from which the value rules go to the limit
 LOOKBACK = 24  # ticks that momentum and mean reversion look back
@@ -209,6 +209,7 @@ def toward(config: MarketConfig, result: StepResult, target: int | Tensor) -> Te
     choices = torch.arange(space.count, device=held.device).expand(*held.shape, -1)
     now = held.unsqueeze(-1).expand(choices.shape)
     bound = config.position_limit
+    assert scheme.wanted is not None
     reached = torch.clamp(now + scheme.wanted(replace(known, held=now), choices), -bound, bound)
     aim = target.unsqueeze(-1) if isinstance(target, Tensor) else target
     distance, traded = (reached - aim).abs(), (reached - now).abs()
@@ -221,11 +222,19 @@ def _known(config: MarketConfig, result: StepResult) -> actions.Known:
     """What the schemes may look at, from what the learner was told."""
     info, params = result.info, plain_params(config, result.reward.device)
 
-    def whole(amounts: Tensor) -> Tensor:
-        return torch.round(amounts / (0.5 * config.point_size)).to(torch.int64)
+    def whole(amounts: Tensor, unit: float) -> Tensor:
+        return torch.round(amounts / (unit * config.point_size)).to(torch.int64)
 
-    held, equity_x2 = info["position"].unsqueeze(-1), whole(info["equity"]).unsqueeze(-1)
-    return actions.Known(params, held, equity_x2, whole(info["mid"]), info["recent_volume"])
+    return actions.Known(
+        params,
+        held=info["position"].unsqueeze(-1),
+        equity_x2=whole(info["equity"], 0.5).unsqueeze(-1),
+        mid_x2=whole(info["mid"], 0.5),
+        volume=info["recent_volume"],
+        bid=whole(info["bid"], 1.0),
+        ask=whole(info["ask"], 1.0),
+        quotes=config.quotes,
+    )
 
 
 def value_gap(config: MarketConfig, result: StepResult) -> Tensor:
@@ -257,7 +266,9 @@ def _random(config: MarketConfig, seeds: Tensor) -> Policy:
 
 def _slices(seen: Seen, memory: Memory) -> Tensor:
     """What is left to hold shrinks in proportion to the time that is left."""
-    left = (seen.result.account[:, -1:] * seen.config.starting_shares).round().to(torch.int64)
+    names = account_names(seen.config)
+    time_left = seen.result.account[:, names.index("time_left")].unsqueeze(-1)
+    left = (time_left * seen.config.starting_shares).round().to(torch.int64)
     return seen.to_position(left.expand(seen.held.shape))
 
 
@@ -268,16 +279,31 @@ class Baseline:
     description: str
     make: MakePolicy
     inventory: bool = False  # whether it only means something to a learner that starts with shares
+    quotes: bool | None = False  # whether it lets orders rest; None: it plays any action scheme
 
 
 def baselines(config: MarketConfig) -> dict[str, MakePolicy]:
-    """The rows of `BASELINES` that make sense for a configuration: liquidators need something to sell."""
-    return {name: row.make for name, row in BASELINES.items() if config.starting_shares or not row.inventory}
+    """The rows of `BASELINES` that make sense for a configuration.
+
+    Liquidators need something to sell. Those that go to a position need an action scheme that does, those that quote another one.
+    """
+    scheme = actions.scheme(config)
+    rests = scheme.rests is not None and scheme.wanted is None
+    return {
+        name: row.make
+        for name, row in BASELINES.items()
+        if (config.starting_shares or not row.inventory) and row.quotes in (None, rests)
+    }
+
+
+def _hold(config: MarketConfig, seeds: Tensor) -> Policy:
+    scheme = actions.scheme(config)
+    return quoting.nothing(config, seeds) if scheme.wanted is None else decided_by(hold)(config, seeds)
 
 
 BASELINES: dict[str, Baseline] = {
-    "hold": Baseline("never trades", decided_by(hold)),
-    "random": Baseline("takes every action alike, by chance", _random),
+    "hold": Baseline("never trades", _hold, quotes=None),
+    "random": Baseline("takes every action alike, by chance", _random, quotes=None),
     "buy_and_hold": Baseline("buys to the position limit, holds it", decided_by(to_limit(1))),
     "momentum": Baseline("goes with returns over 24 ticks beyond a usual move", decided_by(trend(LOOKBACK))),
     "mean_reversion": Baseline(
@@ -291,5 +317,18 @@ BASELINES: dict[str, Baseline] = {
         "sells what it started with as fast as orders allow",
         decided_by(lambda seen, memory: seen.to_position(0)),
         inventory=True,
+    ),
+    "symmetric_quotes": Baseline(
+        "quotes both sides a typical half-spread from the mid, whatever it holds", quoting.symmetric(), quotes=True
+    ),
+    "avellaneda_stoikov": Baseline(
+        "quotes around a price that falls with what it holds and the time left, risk aversion 0.00001",
+        quoting.avellaneda_stoikov(1e-5),
+        quotes=True,
+    ),
+    "gueant_lehalle": Baseline(
+        "quotes around a price that falls with what it holds, risk aversion 0.001",
+        quoting.gueant_lehalle(1e-3),
+        quotes=True,
     ),
 }

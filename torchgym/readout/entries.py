@@ -5,8 +5,9 @@ Specs, packed results, paths, recordings and the docs follow from the rows; one 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,8 +15,9 @@ from torch import Tensor
 from torchgym.config import MarketConfig, Structure
 from torchgym.readout import rewards
 from torchgym.readout.rewards import REWARDS
-from torchgym.sim import actions
+from torchgym.sim import actions, resting
 from torchgym.sim.params import Params
+from torchgym.sim.resting import Queue
 from torchgym.sim.state import MarketState
 from torchgym.table import Table
 
@@ -28,6 +30,10 @@ class Events:
     terms: dict[str, Tensor]  # [N, L] float64 each, before their weights
     filled: Tensor  # [N, S, L] int64 shares, signed
     turnover: Tensor  # [N, L] int64 points x shares
+    rested: Tensor | None = (
+        None  # [N, S, L] int64 shares that resting orders traded, both sides positive; None without places
+    )
+    cancelled: Tensor | None = None  # [N, S, L] int64 shares of own orders cancelled so as not to trade with oneself
 
 
 @dataclass
@@ -38,6 +44,11 @@ class Moment:
     params: Params
     state: MarketState
     events: Events
+
+    @functools.cached_property
+    def queue(self) -> Queue:
+        """Where the learners' resting orders stand."""
+        return resting.queue(self.structure, self.state)
 
     def currency(self, money: Tensor) -> Tensor:
         """Points, or points x shares, [N, S] or [N, L], as float64 currency."""
@@ -104,6 +115,11 @@ def _time_left(m: Moment) -> Tensor:
     return torch.minimum((clock.last - clock.tick).clamp(min=0), clock.last).to(torch.float64) * (1.0 / length)
 
 
+def _present(value: Tensor | None) -> Tensor:
+    assert value is not None
+    return value
+
+
 def _own(formula: Formula, unit: str, meaning: str, *, event: bool = False) -> Entry:
     return Entry(formula, unit, meaning, per_learner=True, event=event)
 
@@ -113,6 +129,8 @@ def _own_shares(formula: Formula, meaning: str, *, event: bool = False) -> Entry
 
 
 _MID = _price(lambda m: m.currency_of_x2(m.state.market_data.mids_x2[..., -1]), "halfway between the best bid and ask")
+_BID = _price(lambda m: m.currency(m.state.market_data.bid), "best bid")
+_ASK = _price(lambda m: m.currency(m.state.market_data.ask), "best ask")
 _RECENT_VOLUME = Entry(
     lambda m: actions.recent_volume(m.state.market_data.volumes),
     "shares",
@@ -152,6 +170,61 @@ ACCOUNT: Table[Entry] = Table(
     },
 )
 
+
+def _orders(m: Moment, shares: Tensor) -> Tensor:
+    """In standard orders, [N, S, L, 2, Q] float64."""
+    return shares.to(torch.float64) * m.params.per_order_size[..., None, None]
+
+
+def _from_mid(m: Moment, points: Tensor, real: Tensor) -> Tensor:
+    """Distance of prices [N, S, L, 2, Q] from the mid, positive above, in typical half-spreads; 0 where none is real."""
+    mid = m.state.market_data.mids_x2[..., -1][..., None, None, None].to(torch.float64) * 0.5
+    return torch.where(real, (points - mid) * m.params.per_typical_half_spread[..., None, None, None], 0.0)
+
+
+def _rested(m: Moment) -> tuple[Tensor, Tensor]:
+    """Shares and money of this tick's fills, [N, S, L, 2, Q] int64."""
+    rested, shape = m.state.ledger.rested, (m.structure.num_learners, 2, m.structure.quotes)
+    assert rested is not None
+    return rested.filled.unflatten(-1, shape), rested.paid.unflatten(-1, shape)
+
+
+def _average_price(m: Moment) -> Tensor:
+    filled, paid = _rested(m)
+    real = filled != 0
+    return _from_mid(m, paid.to(torch.float64) / torch.where(real, filled, 1).to(torch.float64), real)
+
+
+def _place(formula: Formula, unit: str, meaning: str) -> Entry:
+    return Entry(formula, unit, meaning)
+
+
+# What a learner observes of each of its resting orders; zeros where nothing rests. Sizes in standard orders.
+PLACE: Table[Entry] = Table(
+    "entry of a resting order",
+    {
+        "price": _place(
+            lambda m: _from_mid(m, m.queue.price, m.queue.size > 0), "half-spreads", "its price less the mid"
+        ),
+        "size": _place(lambda m: _orders(m, m.queue.size), "orders", "what is left of it"),
+        "age": _place(
+            lambda m: m.queue.age.to(torch.float64).clamp(max=64.0) * (1.0 / 64.0),
+            "64 ticks",
+            "how long it has had its place, at most 1; 0 without time priority",
+        ),
+        "ahead": _place(lambda m: _orders(m, m.queue.ahead), "orders", "what rests at better prices"),
+        "older": _place(lambda m: _orders(m, m.queue.older), "orders", "what rests at its price for longer"),
+        "same": _place(
+            lambda m: _orders(m, m.queue.same),
+            "orders",
+            "what rests at its price as long, of others; all without time priority",
+        ),
+        "behind": _place(lambda m: _orders(m, m.queue.behind), "orders", "what came to its price later"),
+        "filled": _place(lambda m: _orders(m, _rested(m)[0]), "orders", "what it traded in the tick, negative sold"),
+        "fill_price": _place(_average_price, "half-spreads", "at what average price, less the mid"),
+    },
+)
+
 # What `StepResult.info` holds beside the terms of the reward.
 INFO: Table[Entry] = Table(
     "info entry",
@@ -177,7 +250,26 @@ INFO: Table[Entry] = Table(
             lambda m: m.events.filled, "what the learner traded of the symbol, positive when it bought", event=True
         ),
         "mid": _MID,
+        "bid": _BID,
+        "ask": _ASK,
         "recent_volume": _RECENT_VOLUME,
+    },
+)
+
+# And where learners have places for resting orders.
+RESTING_INFO: Table[Entry] = Table(
+    "info entry of resting orders",
+    {
+        "rested": _own_shares(
+            lambda m: _present(m.events.rested),
+            "what resting orders traded of the symbol, both sides positive",
+            event=True,
+        ),
+        "self_cancelled": _own_shares(
+            lambda m: _present(m.events.cancelled),
+            "what of the learner's resting orders was cancelled because an order of its own would have met it",
+            event=True,
+        ),
     },
 )
 
@@ -187,8 +279,8 @@ PATHS: Table[Entry] = Table(
     {
         "mid": _MID,
         "close": _price(lambda m: m.currency(m.state.market_data.close), "last price traded at"),
-        "bid": _price(lambda m: m.currency(m.state.market_data.bid), "best bid"),
-        "ask": _price(lambda m: m.currency(m.state.market_data.ask), "best ask"),
+        "bid": _BID,
+        "ask": _ASK,
         "volume": _shares(lambda m: m.state.market_data.volumes[..., -1], "shares traded in the tick"),
         "recent_volume": _RECENT_VOLUME,
         "fills": _shares(lambda m: m.state.market_data.orders_filled, "orders filled in the tick", "orders"),
@@ -243,7 +335,23 @@ def info_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
         meaning = f"{row.meaning}, before its weight in the reward"
         return _own(lambda m: m.events.terms[name], row.unit, meaning, event=True)
 
-    return {**INFO, **{f"reward_{name}": term(name) for name in chosen}}
+    found = structure.quotes > 0
+    return {**INFO, **(RESTING_INFO if found else {}), **{f"reward_{name}": term(name) for name in chosen}}
+
+
+def account_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
+    """The rows of a learner's observed account: those of `ACCOUNT`, and those of `PLACE` for each of its resting orders.
+
+    A row of a place is called by its side, its number from 1, and what it says: bid_1_size.
+    """
+    sides = enumerate(("bid", "ask"))
+    places = [(f"{side}_{at + 1}", index, at) for index, side in sides for at in range(structure.quotes)]
+
+    def one(row: Entry, side: int, at: int) -> Entry:
+        return replace(row, formula=lambda m: row.formula(m)[..., side, at], per_symbol=True, per_learner=True)
+
+    rows = {f"{place}_{name}": one(row, *where) for place, *where in places for name, row in PLACE.items()}
+    return {**ACCOUNT, **rows}
 
 
 def account_names(structure: MarketConfig | Structure) -> list[str]:
@@ -255,6 +363,6 @@ def account_names(structure: MarketConfig | Structure) -> list[str]:
     many = structure.num_symbols > 1
     return [
         f"{name}@{at}" if many and row.per_symbol else name
-        for name, row in ACCOUNT.items()
+        for name, row in account_entries(structure).items()
         for at in range(structure.num_symbols if row.per_symbol else 1)
     ]

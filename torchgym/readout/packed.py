@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig, Structure
 from torchgym.readout import features
-from torchgym.readout.entries import ACCOUNT, Entry, Events, Moment, account_names, info_entries
+from torchgym.readout.entries import Entry, Events, Moment, account_entries, account_names, info_entries
 from torchgym.sim import tick as ticking
 from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
@@ -25,7 +25,7 @@ class StepResult:
     """The market at the end of a step, as the learner sees it. With several learners what is theirs is [N, L, ...]."""
 
     observation: Tensor  # [N, S * F] float64: the same for all learners
-    account: Tensor  # [N, S + 3] float64
+    account: Tensor  # [N, A] float64, A = S + 3, with resting orders more: `torchgym.readout.entries.account_names`
     reward: Tensor  # [N] float64
     terminated: Tensor  # [N] bool: ruined at any tick of the episode
     truncated: Tensor  # [N] bool: out of time; the same for all learners
@@ -140,6 +140,8 @@ def no_events(structure: Structure, state: MarketState) -> Events:
         terms={name: torch.zeros_like(nothing) for name in structure.rewards},
         filled=torch.zeros_like(state.ledger.filled),
         turnover=torch.zeros_like(state.ledger.turnover),
+        rested=torch.zeros_like(state.ledger.filled) if structure.quotes else None,
+        cancelled=torch.zeros_like(state.ledger.filled) if structure.quotes else None,
     )
 
 
@@ -156,7 +158,7 @@ def _side_by_side(parts: list[Tensor]) -> Tensor:
 
 def _account(moment: Moment) -> list[Tensor]:
     """What learners observe of themselves: all of the first, then all of the next."""
-    rows = [(row, row.read(moment)) for row in ACCOUNT.values()]
+    rows = [(row, row.read(moment)) for row in account_entries(moment.structure).values()]
     learners = moment.structure.num_learners
     if learners == 1:
         return [value for _, value in rows]

@@ -183,6 +183,21 @@ def _inventory(
     return (-held * held).sum(-2).to(torch.float64) * params.per_position_limit_squared, memory
 
 
+def _final_inventory(
+    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
+) -> tuple[Tensor, RewardMemory]:
+    """Minus the increase in the tick of the sum over symbols of (shares held / position limit)².
+
+    Without unit; over an episode it adds up to the starting sum less the final one, so that what is left at the end costs its
+    square and every trade towards it is told at once.
+
+    Source: the terminal penalty α q² in Cartea, Jaimungal and Penalva 2015, chapters 6 and 10, as a sum of differences: shaping
+    by a potential, Ng, Harada and Russell 1999, Policy invariance under reward transformations, ICML.
+    """
+    held, before = ledger.shares, ledger.shares - ledger.filled
+    return (before * before - held * held).sum(-2).to(torch.float64) * params.per_position_limit_squared, memory
+
+
 def _currency(params: Params, amount_x2: Tensor) -> Tensor:
     """Currency, float64, from int64 half points × shares."""
     return amount_x2.to(torch.float64) * params.half_point
@@ -203,5 +218,6 @@ REWARDS: Table[Reward] = Table(
         ),
         "differential_sharpe": Reward(_differential_sharpe, "ratio", "what the return adds to a running Sharpe ratio"),
         "inventory": Reward(_inventory, "ratio", "minus the squares of the shares held over the position limit"),
+        "final_inventory": Reward(_final_inventory, "ratio", "minus how much those squares grew"),
     },
 )

@@ -15,7 +15,7 @@ from torchgym.sim import actions, noise
 from torchgym.sim import tick as ticking
 from torchgym.sim.noise import NoisePlan
 from torchgym.sim.params import Params
-from torchgym.sim.state import MarketState
+from torchgym.sim.state import Ledger, MarketState
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def step(
         before = state.ledger.equity_x2
         state = ticking.tick(structure, params, state, action=chosen, draws=draws, watch=watch)
         reward, terms, memory = rewards.total(structure, params, state.reward, before, state.ledger)
-        return replace(state, reward=memory), Events(reward, terms, state.ledger.filled, state.ledger.turnover)
+        return replace(state, reward=memory), Events(reward, terms, **_traded(structure, state.ledger))
 
     state, events = one(state, action)
     rest = torch.full_like(action, actions.space(structure).rest)
@@ -57,5 +57,20 @@ def step(
             terms={name: term + more.terms[name] for name, term in events.terms.items()},
             filled=events.filled + more.filled,
             turnover=events.turnover + more.turnover,
+            rested=_sum(events.rested, more.rested),
+            cancelled=_sum(events.cancelled, more.cancelled),
         )
     return state, static.columns.read(Moment(structure, params, state, events))
+
+
+def _traded(structure: Structure, ledger: Ledger) -> dict[str, Tensor]:
+    """What learners traded in the tick."""
+    told = {"filled": ledger.filled, "turnover": ledger.turnover}
+    if ledger.rested is None or ledger.cancelled is None:
+        return told
+    shape = (structure.num_learners, 2 * structure.quotes)
+    return {**told, "rested": ledger.rested.filled.abs().unflatten(-1, shape).sum(-1), "cancelled": ledger.cancelled}
+
+
+def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    return None if one is None or other is None else one + other

@@ -14,7 +14,7 @@ import torch
 from torchgym.config import MarketConfig
 from torchgym.files import hexdigest
 from torchgym.readout import features, rewards
-from torchgym.readout.entries import ACCOUNT, INFO, PATHS, Entry, info_entries
+from torchgym.readout.entries import INFO, PATHS, Entry, account_entries, info_entries
 from torchgym.readout.features import LIMIT
 from torchgym.readout.paths import chosen as chosen_paths
 from torchgym.readout.rewards import REWARDS
@@ -151,7 +151,7 @@ def _seen(config: MarketConfig) -> Iterator[Column]:
         if relative:
             meaning = f"{meaning}; recorded free of scale, as {row.scaled}, clipped to ±{LIMIT:g}"
         yield Column(name, "float64", "ratio" if relative else row.unit, "feature", meaning)
-    for name, entry in ACCOUNT.items():
+    for name, entry in account_entries(config).items():
         yield _of_entry(f"account_{name}", entry, "account_feature")
 
 

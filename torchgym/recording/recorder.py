@@ -17,9 +17,9 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count, check_one_learner
 from torchgym.engine import Compile, Market, Seeds, StepResult, check_action, check_seeds, consecutive_seeds
-from torchgym.lab.policies import MakePolicy, Policy
+from torchgym.lab.policy import MakePolicy, Policy
 from torchgym.progress import Progress, silent
-from torchgym.readout.entries import ACCOUNT
+from torchgym.readout.entries import account_entries
 from torchgym.recording.calendar import Calendar
 from torchgym.recording.columns import columns, schema
 from torchgym.recording.file import ROWS_PER_GROUP, Block, Chunk, ParquetFile, Sorter
@@ -214,9 +214,9 @@ class EpisodeRecorder:
         moment |= {name: result.info[name] for name in ("tick", *self._names("account"))}
         moment |= {"terminated": result.terminated, "truncated": result.truncated}
         if self._features:
-            symbols = self.market.config.num_symbols
-            parts = result.account.split([symbols if row.per_symbol else 1 for row in ACCOUNT.values()], -1)
-            for (name, row), part in zip(ACCOUNT.items(), parts, strict=True):
+            symbols, rows = self.market.config.num_symbols, account_entries(self.market.config)
+            parts = result.account.split([symbols if row.per_symbol else 1 for row in rows.values()], -1)
+            for (name, row), part in zip(rows.items(), parts, strict=True):
                 moment[f"account_{name}"] = part if row.per_symbol else part.squeeze(-1)
             moment["observation"] = result.observation
         self._chunk.put(moment)

@@ -1,7 +1,7 @@
 """Phase: money and shares change hands. Integers throughout, so that totals are conserved exactly.
 
-Every trade moves shares one way and price x shares of cash the other way. A learner also pays commission into `fees` and, while
-short, a charge into `borrow`; nothing else creates or destroys money.
+Every trade moves shares one way and price x shares of cash the other way. A learner also pays commission into `fees`, or gets a
+rebate from there, and, while short, pays a charge into `borrow`; nothing else creates or destroys money.
 
 A learner may own shares from the start, an endowment from outside the market, booked at the list price. So at all times
 cash = starting cash + endowment at the list price + realised profit - basis. (tests/test_accounts.py)
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torchgym.config import Structure
 from torchgym.sim.params import Params
-from torchgym.sim.state import Accounts, Auction, Execution, Ledger, MarketState
+from torchgym.sim.state import Accounts, Auction, Execution, Hits, Ledger, MarketState, Rested
 
 _COMMISSION_UNIT = 1_000_000  # commission is resolved to a hundredth of a basis point
 _BORROW_UNIT = 2_000_000_000  # half units of money x parts per billion
@@ -51,6 +51,9 @@ def start(structure: Structure, params: Params, shares: Tensor) -> tuple[Account
         filled=zeros(symbols, learners),
         turnover=zeros(learners),
     )
+    if structure.quotes:
+        places = symbols, structure.places
+        ledger = replace(ledger, rested=Rested(zeros(*places), zeros(*places)), cancelled=zeros(symbols, learners))
     return Accounts(cash=torch.zeros_like(shares), shares=shares), ledger
 
 
@@ -72,26 +75,72 @@ def settle(
     up to a whole unit per symbol and tick.
     """
     price = auction.price.unsqueeze(-1)
-    background, remainders = auction.fills.split((structure.slots, structure.num_learners), dim=-1)
-    moved = execution.fills + background
-    spent = execution.fills * standing_price + background * price
+    in_book, remainders = auction.fills.split((structure.slots, structure.num_learners), dim=-1)
+    moved = execution.fills + in_book
+    spent = execution.fills * standing_price + in_book * price
     filled = execution.filled + remainders
     paid = execution.paid + remainders * price
     traded = paid.abs()
-    fee = torch.div(
-        traded * params.commission_rate + (_COMMISSION_UNIT - 1), _COMMISSION_UNIT, rounding_mode="floor"
-    ).sum(-2)
-    basis, realized = _close(ledger.shares, ledger.basis, filled, paid)
+    charge = traded * params.commission_rate
+    rested = None
+    if structure.quotes:
+        moved, shares = moved.split((structure.background, structure.places), -1)
+        spent, money = spent.split((structure.background, structure.places), -1)
+        rested = Rested(shares, money)
+        filled, paid = filled + _each(structure, shares), paid + _each(structure, money)
+        provided = _each(structure, money.abs())
+        traded, charge = traded + provided, charge + provided * params.maker_rate
     owned = Accounts(cash=credit(structure, accounts.cash, -spent), shares=credit(structure, accounts.shares, moved))
-    return owned, replace(
+    booked = replace(
+        ledger,
+        filled=torch.zeros_like(filled),
+        turnover=torch.zeros_like(ledger.turnover),
+        cancelled=execution.cancelled,
+    )
+    return owned, _booked(booked, filled=filled, paid=paid, traded=traded, charge=charge, rested=rested)
+
+
+def settle_hits(
+    structure: Structure, params: Params, accounts: Accounts, ledger: Ledger, hits: Hits
+) -> tuple[Accounts, Ledger]:
+    """Book what the makers' quotes traded with learners' resting orders: see `torchgym.sim.resting.hit`.
+
+    Invariants: those of `settle`.
+    """
+    nobody = hits.fills.new_zeros((*hits.fills.shape[:-1], structure.singles))
+    own, before = hits.rested, ledger.rested
+    assert before is not None
+    owned = Accounts(
+        cash=credit(structure, accounts.cash, torch.cat([nobody, -hits.spent], -1)),
+        shares=credit(structure, accounts.shares, torch.cat([nobody, hits.fills], -1)),
+    )
+    filled, paid, traded = (_each(structure, values) for values in (own.filled, own.paid, own.paid.abs()))
+    total = Rested(before.filled + own.filled, before.paid + own.paid)
+    charge = traded * params.maker_rate
+    return owned, _booked(ledger, filled=filled, paid=paid, traded=traded, charge=charge, rested=total)
+
+
+def _each(structure: Structure, per_place: Tensor) -> Tensor:
+    """Sums over each learner's places, [N, S, P] to [N, S, L]."""
+    return per_place.unflatten(-1, (structure.num_learners, 2 * structure.quotes)).sum(-1)
+
+
+def _booked(
+    ledger: Ledger, *, filled: Tensor, paid: Tensor, traded: Tensor, charge: Tensor, rested: Rested | None
+) -> Ledger:
+    """The ledger after trades, [N, S, L] int64 each; `charge` in millionths, rounded up to whole units per symbol."""
+    fee = torch.div(charge + (_COMMISSION_UNIT - 1), _COMMISSION_UNIT, rounding_mode="floor").sum(-2)
+    basis, realized = _close(ledger.shares, ledger.basis, filled, paid)
+    return replace(
         ledger,
         cash=ledger.cash - paid.sum(-2) - fee,
         shares=ledger.shares + filled,
         fees=ledger.fees + fee,
         basis=basis,
         realized=ledger.realized + realized.sum(-2) - fee,
-        filled=filled,
-        turnover=traded.sum(-2),
+        filled=ledger.filled + filled,
+        turnover=ledger.turnover + traded.sum(-2),
+        rested=rested,
     )
 
 

@@ -19,6 +19,8 @@ from torchgym.sim.state import MarketState
 from torchgym.table import Table, check_made
 
 REST = -1  # stands for a choice where no decision is taken
+DEEPEST = 32.0  # points: at this distance from the mid and beyond "depths" lets nothing rest
+WIDEST = 4.0  # typical half-spreads: the same for "quotes"
 _FLOAT32_ROUNDING = 1e-7  # the most that float32 loses of a number up to 1, 2**-24, and a little more
 
 
@@ -47,7 +49,8 @@ class Choices:
 
     def bounds(self, symbols: int) -> tuple[Tensor, Tensor]:
         """The first and the last choice, [W] int64 each."""
-        return torch.zeros(symbols, dtype=self.dtype), torch.full((symbols,), self.count - 1, dtype=self.dtype)
+        first = torch.zeros(symbols, dtype=self.dtype, device="cpu")
+        return first, first + (self.count - 1)
 
     def resting(self, action: Tensor) -> Tensor:
         """Where no decision was taken, bool."""
@@ -92,7 +95,7 @@ class Box:
     def bounds(self, symbols: int) -> tuple[Tensor, Tensor]:
         """The least and the largest numbers, [W] float64 each."""
         low, high = (
-            torch.tensor([first] * self.cash + list(end) * symbols, dtype=self.dtype)  # type: ignore[arg-type]
+            torch.tensor([first] * self.cash + list(end) * symbols, dtype=self.dtype, device="cpu")  # type: ignore[arg-type]
             for first, end in ((0.0, self.low), (1.0, self.high))
         )
         return low, high
@@ -111,17 +114,31 @@ class Known:
     equity_x2: Tensor  # [N, L] int64, twice the marked equity in points x shares
     mid_x2: Tensor  # [N, S] int64 half points
     volume: Tensor  # [N, S] float64: shares traded per tick, the mean over the last nine
+    bid: Tensor  # [N, S] int64 points: best bid
+    ask: Tensor  # [N, S] int64 points: best ask
+    quotes: int = 0  # Q, places a side
 
     @staticmethod
-    def of(params: Params, state: MarketState) -> Known:
+    def of(structure: Structure, params: Params, state: MarketState) -> Known:
         """At the end of a tick."""
         data, own = state.market_data, state.ledger
-        return Known(params, own.shares, own.equity_x2, data.mids_x2[..., -1], recent_volume(data.volumes))
+        volume = recent_volume(data.volumes)
+        mid_x2 = data.mids_x2[..., -1]
+        return Known(params, own.shares, own.equity_x2, mid_x2, volume, data.bid, data.ask, structure.quotes)
 
 
 def recent_volume(volumes: Tensor) -> Tensor:
     """Shares per tick, [N, S] float64, from those of the last ticks [N, S, T]."""
     return volumes.sum(-1).to(torch.float64) * (1.0 / volumes.shape[-1])
+
+
+@dataclass
+class Resting:
+    """What shall rest after an action, [N, S, L, 2, Q]: bids first; a size of 0 is nothing."""
+
+    price: Tensor  # int64 points
+    size: Tensor  # int64 shares, none negative
+    keep: Tensor  # bool: what rests in this place stays as it is, price, size and age
 
 
 @dataclass(frozen=True)
@@ -132,11 +149,14 @@ class ActionScheme:
     limit. It is also asked where no decision was taken, and what it says then is not used.
     `toward(known, target)`: of a box, the action [N, W, L] whose position is nearest to `target` [N, S, L] int64 shares. Scripted
     policies need it; of choices they try all.
+    `rests(known, action)`: what shall rest, for a market with places for resting orders (`MarketConfig.quotes`); such a scheme
+    may have no `wanted`. A space that goes with the number of places is a function of it.
     """
 
-    space: Choices | Box
-    wanted: Callable[[Known, Tensor], Tensor]
+    space: Choices | Box | Callable[[int], Choices | Box]
+    wanted: Callable[[Known, Tensor], Tensor] | None
     toward: Callable[[Known, Tensor], Tensor] | None = None
+    rests: Callable[[Known, Tensor], Resting] | None = None
 
 
 def _discrete(known: Known, action: Tensor) -> Tensor:
@@ -212,6 +232,65 @@ def _toward_participation(known: Known, target: Tensor) -> Tensor:
     return (target - known.held).to(torch.float64) / known.volume.unsqueeze(-1).clamp(min=1.0)
 
 
+def _quotes(known: Known, action: Tensor) -> Resting:
+    """Half-spread and skew of one bid and one ask around the mid, in typical half-spreads; each of one standard order.
+
+    The bid stands at mid + (skew - half-spread) typical half-spreads, rounded down; the ask at mid + (skew + half-spread), up.
+    At the widest half-spread nothing rests.
+    """
+    half, skew = action.unflatten(1, (-1, 2)).unbind(2)
+    unit = known.params.typical_half_spread.unsqueeze(-1)
+    middle = known.mid_x2.unsqueeze(-1).to(torch.float64) * 0.5
+    bid, ask = torch.floor(middle + (skew - half) * unit), torch.ceil(middle + (skew + half) * unit)
+    nearest = torch.stack([bid, ask], -1).unsqueeze(-1)
+    price = nearest.expand(*nearest.shape[:-1], known.quotes)
+    first = torch.arange(known.quotes, device=price.device) == 0
+    return _resting(known, price, keep=torch.zeros_like(first), none=~first | (half >= WIDEST)[..., None, None])
+
+
+def _depths(known: Known, action: Tensor) -> Resting:
+    """Distance of each place from the mid in points, bids first; each of one standard order.
+
+    Below 0 the place stays as it is, price, size and age; at the upper bound nothing rests there. Bids are rounded down, asks up.
+    """
+    depth = action.unflatten(1, (-1, 2, known.quotes)).movedim(-1, 2)
+    middle = known.mid_x2[..., None, None].to(torch.float64) * 0.5
+    bids, asks = depth.unbind(-2)
+    price = torch.stack([torch.floor(middle - bids), torch.ceil(middle + asks)], -2)
+    return _resting(known, price, keep=depth < 0.0, none=depth >= DEEPEST)
+
+
+def _limit(known: Known, action: Tensor) -> Resting:
+    """Work off what is held: 0 keeps the order that rests, 1 cancels it, 2 sends a standard order to the market instead.
+
+    3 lets one rest at the best price of its side, 4, 5 and 6 let it rest 1, 2 and 5 points behind.
+    """
+    behind = torch.where(action <= 3, 0, torch.where(action == 6, 5, action - 3))
+    bid, ask = known.bid.unsqueeze(-1) - behind, known.ask.unsqueeze(-1) + behind
+    price = torch.stack([bid, ask], -1).unsqueeze(-1)
+    price = price.expand(*price.shape[:-1], known.quotes)
+    first = (torch.arange(known.quotes, device=price.device) == 0).expand_as(price)
+    closing = torch.stack([known.held < 0, known.held > 0], -1).unsqueeze(-1)
+    keep = (action == 0)[..., None, None].expand_as(price)
+    waits = (action >= 3)[..., None, None] & closing & first
+    most = known.held.abs()[..., None, None]
+    asked = _resting(known, price, keep=keep, none=~waits)
+    return Resting(asked.price, torch.minimum(asked.size, most), keep)
+
+
+def _limit_at_market(known: Known, action: Tensor) -> Tensor:
+    """See `_limit`."""
+    now = torch.clamp(-known.held, -known.params.order_size, known.params.order_size)
+    return torch.where(action == 2, now, 0)
+
+
+def _resting(known: Known, price: Tensor, *, keep: Tensor, none: Tensor) -> Resting:
+    """Standard orders at these prices, but where there are to be none."""
+    points = price if price.dtype == torch.int64 else torch.where(torch.isnan(price), 1.0, price).to(torch.int64)
+    size = torch.where(none, 0, known.params.order_size[..., None, None]).expand_as(points)
+    return Resting(torch.clamp(points, min=1), size, keep.expand_as(points))
+
+
 def _trade_to(held: Tensor, exact: Tensor, scale: Tensor) -> Tensor:
     """Shares to trade to hold `exact`, rounded towards those held; what float32 loses of the scale counts as nothing."""
     target = _mended(exact, scale)
@@ -246,6 +325,11 @@ ACTIONS: Table[ActionScheme] = Table(
         "weights": ActionScheme(Box(0.0, 1.0, cash=True), _weights, _toward_weights),
         "signed_weights": ActionScheme(Box(-1.0, 1.0, cash=True), _weights, _toward_weights),
         "participation": ActionScheme(Box(-1.0, 1.0), _participation, _toward_participation),
+        "limit": ActionScheme(Choices(7, hold=None), _limit_at_market, rests=_limit),
+        "quotes": ActionScheme(Box((0.0, -WIDEST), (WIDEST, WIDEST)), None, rests=_quotes),
+        "depths": ActionScheme(
+            lambda quotes: Box((-1.0,) * (2 * quotes), (DEEPEST,) * (2 * quotes)), None, rests=_depths
+        ),
     },
 )
 
@@ -260,8 +344,17 @@ def scheme(config: MarketConfig | Structure) -> ActionScheme:
 
 
 def space(config: MarketConfig | Structure) -> Choices | Box:
-    """The space of the configured scheme."""
-    return scheme(config).space
+    """The space of the configured scheme.
+
+    Raises:
+        ValueError: for an unknown scheme, or one that lets orders rest where there are no places for them.
+    """
+    found = scheme(config)
+    if found.rests is not None and config.quotes == 0:
+        raise ValueError(
+            f"action={config.action!r} lets orders rest, and quotes = 0 leaves no place for them: give quotes=1"
+        )
+    return found.space if isinstance(found.space, (Choices, Box)) else found.space(config.quotes)
 
 
 def choices(config: MarketConfig | Structure) -> Choices:
@@ -304,32 +397,41 @@ def hold(config: MarketConfig | Structure, num_envs: int, device: torch.device) 
     return action.fill_(own.hold) if isinstance(own, Choices) and own.hold is not None else action
 
 
-def _within_limit(params: Params, held: Tensor, wanted: Tensor) -> Tensor:
-    """The shares to trade of those wanted, so that positions stay within the limit."""
+def _within_limit(params: Params, held: Tensor, wanted: Tensor, resting: tuple[Tensor, Tensor] | None) -> Tensor:
+    """The shares to trade of those wanted, so that positions stay within the limit, what rests in bids and asks included."""
     bound = params.position_limit
-    return torch.clamp(held + wanted, -bound, bound) - held
+    if resting is None:
+        return torch.clamp(held + wanted, -bound, bound) - held
+    bids, asks = resting
+    return torch.clamp(held + wanted, asks - bound, bound - bids) - held
 
 
 def allowed(structure: Structure, params: Params, state: MarketState) -> Tensor:
     """Which choices do what they say: bool [N, S, L, C], False where the position limit cuts an order to zero shares.
 
-    A choice that orders nothing stays True, and so does one of which the limit leaves a part.
+    A choice that orders nothing stays True, and so does one of which the limit leaves a part, and one that lets orders rest.
 
     Raises:
         ValueError: for a scheme whose space is a box.
     """
     own, held, choice_space = scheme(structure), state.ledger.shares, choices(structure)
-    known = Known.of(params, state)
+    known = Known.of(structure, params, state)
 
     def makes_sense(choice: Tensor) -> Tensor:
-        wanted = own.wanted(known, choice.expand(held.shape))
-        return (wanted == 0) | (_within_limit(params, held, wanted) != 0)
+        wanted = _wanted(own, known, choice.expand(held.shape))
+        return (wanted == 0) | (_within_limit(params, held, wanted, None) != 0)
 
     each = torch.arange(choice_space.count, dtype=choice_space.dtype, device=held.device)
     return torch.vmap(makes_sense, out_dims=-1)(each)
 
 
-def orders(structure: Structure, params: Params, state: MarketState, action: Tensor) -> tuple[Tensor, Tensor]:
+def orders(
+    structure: Structure,
+    params: Params,
+    state: MarketState,
+    action: Tensor,
+    resting: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
     """The learners' market-like orders: shares [N, S, L] int64 (positive buys) and limit [N, S, L] int64 points.
 
     Orders are cut so that positions stay within the limit; the limit price is the collar around the mid shown in the observation,
@@ -337,17 +439,41 @@ def orders(structure: Structure, params: Params, state: MarketState, action: Ten
 
     Args:
         action: [N, L * W] of the scheme's space: for each learner its W entries.
+        resting: shares that rest in bids and in asks, [N, S, L] int64 each, which count as if they were filled.
     """
-    own, choose = scheme(structure), space(structure)
-    held = state.ledger.shares
-    chosen = action.unflatten(1, (structure.num_learners, choose.width(structure.num_symbols))).transpose(1, 2)
-    wanted = own.wanted(Known.of(params, state), chosen)
+    own, held = scheme(structure), state.ledger.shares
+    chosen, rests = _each(structure, action)
+    wanted = _wanted(own, Known.of(structure, params, state), chosen)
     check_made(f"ACTIONS[{structure.action!r}]", wanted, held.shape, torch.int64)
-    resting = choose.resting(chosen)
-    if resting.shape != wanted.shape:  # no decision is none in any symbol
-        resting = resting[:, :1]
-    shares = _within_limit(params, held, torch.where(resting, 0, wanted))
+    shares = _within_limit(params, held, torch.where(rests, 0, wanted), resting)
     mid = state.market_data.mids_x2[..., -1].to(torch.float64)
     up = torch.floor(mid * params.collar_up).unsqueeze(-1)
     down = torch.ceil(mid * params.collar_down).unsqueeze(-1)
     return shares, torch.where(shares > 0, up, down).to(torch.int64)
+
+
+def wish(structure: Structure, params: Params, state: MarketState, action: Tensor) -> Resting:
+    """What learners want to rest from now on; all of it stays where no decision was taken. `action` as in `orders`."""
+    own, shape = scheme(structure), (*state.ledger.shares.shape, 2, structure.quotes)
+    if own.rests is None:  # the places stay empty
+        nothing = state.ledger.shares.new_zeros(shape)
+        return Resting(nothing + 1, nothing, nothing == 0)
+    chosen, rests = _each(structure, action)
+    asked = own.rests(Known.of(structure, params, state), chosen)
+    for name in ("price", "size"):
+        check_made(
+            f"{name} of the resting orders of ACTIONS[{structure.action!r}]", getattr(asked, name), shape, torch.int64
+        )
+    return Resting(asked.price, torch.clamp(asked.size, min=0), asked.keep | rests[..., None, None])
+
+
+def _wanted(own: ActionScheme, known: Known, chosen: Tensor) -> Tensor:
+    return torch.zeros_like(known.held) if own.wanted is None else own.wanted(known, chosen)
+
+
+def _each(structure: Structure, action: Tensor) -> tuple[Tensor, Tensor]:
+    """The action of each learner [N, W, L], and where none was taken: [N, S or 1, L] bool."""
+    own = space(structure)
+    chosen = action.unflatten(1, (structure.num_learners, own.width(structure.num_symbols))).transpose(1, 2)
+    rests = own.resting(chosen)
+    return chosen, rests if rests.shape[1] == structure.num_symbols else rests[:, :1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Any
 
 from torchgym.config.numbers import Number
@@ -67,8 +68,19 @@ def _own_loading(c: Any) -> float:
 
 def _depth_grid(c: Any) -> tuple[float, ...]:
     """Distance of each maker's quote, half-spreads."""
-    (low, high), count = c.population.maker.depth, c.population.maker.count
-    return tuple(low * (high / low) ** (index / max(count - 1, 1)) for index in range(count))
+    (low, high), count = c.population.maker.depth, max(c.population.maker.count, 1)
+    parts = [index / max(count - 1, 1) for index in range(count)]
+    if c.population.maker.grid == "even":
+        return tuple(low + (high - low) * part for part in parts)
+    return tuple(low * (high / low) ** part for part in parts)
+
+
+def _typical_half_spread(c: Any) -> float:
+    """Points from the mid to the makers' nearest quotes in usual times, at least one."""
+    maker = c.population.maker
+    return max(
+        1.0, float(maker.depth[0] * (maker.base_width + maker.volatility_width * c.opening_volatility * c.list_price))
+    )
 
 
 def _estimate_keep(c: Any) -> float:
@@ -85,6 +97,10 @@ DERIVED: dict[str, Callable[[Any], Number]] = {
     "collar_up": lambda c: 0.5 * (1.0 + c.collar),
     "collar_down": lambda c: 0.5 * (1.0 - c.collar),
     "commission_rate": lambda c: round(c.commission_bps * 1_000_000 / 10_000),  # millionths
+    "maker_rate": lambda c: round(c.maker_bps * 1_000_000 / 10_000),  # millionths
+    "typical_half_spread": _typical_half_spread,
+    "per_typical_half_spread": lambda c: 1.0 / _typical_half_spread(c),
+    "per_order_size": lambda c: 1.0 / c.order_size,
     "per_position_limit": lambda c: 1.0 / c.position_limit,
     "per_position_limit_squared": lambda c: 1.0 / c.position_limit**2,
     "per_starting_cash": lambda c: 1.0 / c.starting_cash,
@@ -102,6 +118,10 @@ DERIVED: dict[str, Callable[[Any], Number]] = {
     "fundamentals.volatility_keep": _volatility_keep,
     "fundamentals.volatility_shock": _volatility_shock,
     "fundamentals.volatility_variance": _volatility_variance,
+    # Of a standard normal number, beyond which the value takes a step.
+    "fundamentals.step_beyond": lambda c: (
+        -NormalDist().inv_cdf(c.fundamentals.step_chance) if c.fundamentals.step_chance > 0.0 else 1e9
+    ),
     "fundamentals.residual": lambda c: math.sqrt(1.0 - c.fundamentals.leverage**2),
     "fundamentals.own_loading": _own_loading,
     "fundamentals.reversion": lambda c: math.log(2.0) / c.fundamentals.reversion_half_life,

@@ -7,6 +7,8 @@ that move it at once and by a drift.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -48,7 +50,7 @@ def start(params: Params, noise: StartNoise) -> Value:
     )
 
 
-def advance(structure: Structure, params: Params, value: Value, noise: Noise) -> Value:
+def advance(structure: Structure, params: Params, value: Value, noise: Noise, bought: Tensor | None = None) -> Value:
     """One tick of value, volatility, news and the public estimate's error.
 
     With e the standardised move, sigma = volatility * exp(h - var h), h = h1 + h2 + h3:
@@ -58,9 +60,14 @@ def advance(structure: Structure, params: Params, value: Value, noise: Noise) ->
 
     `public_move` is what every market maker sees of it: sigma sqrt(public share) e_public, and a part of the headline.
 
+    Args:
+        bought: [N, S] int64 shares that learners bought in the tick, less those sold; a value of steps takes it in. None is none.
+
     Invariant: market i depends on row i alone; no sum of floats is left to the order of a reduction.
     Source: multi-scale log-volatility, Calvet and Fisher (2004) in spirit; leverage, Bouchaud, Matacz and Potters (2001).
     """
+    if structure.process == "steps":
+        return _step(params, value, noise, bought)
     fundamentals = params.fundamentals
     common = _common_move(structure, params, noise)
     shares = torch.cat([fundamentals.public_share, 1.0 - fundamentals.public_share], dim=-1)
@@ -99,6 +106,27 @@ def advance(structure: Structure, params: Params, value: Value, noise: Noise) ->
         duration=_push(value.duration, duration, arrived),
         remaining=_push(remaining, duration, arrived),
     )
+
+
+def _step(params: Params, value: Value, noise: Noise, bought: Tensor | None) -> Value:
+    """A value that takes one step of so many points up or down, each with a chance, and moves with what learners trade.
+
+    Source: the arithmetic random walk of Avellaneda and Stoikov (2008) and of Almgren and Chriss (2001), with linear permanent
+    impact, on a grid of points.
+    """
+    own = params.fundamentals
+    drawn = noise.value[..., 1]
+    steps = (drawn > own.step_beyond).to(torch.float64) - (drawn < -own.step_beyond).to(torch.float64)
+    price = points(params, value.level) + own.step * steps
+    if bought is not None:
+        price = price + own.step_impact * bought.to(torch.float64)
+    level = exact.log(torch.clamp(price, min=1.0) / params.list_price.to(torch.float64))
+    return replace(value, level=level, public_move=level - value.level)
+
+
+def points(params: Params, level: Tensor) -> Tensor:
+    """The value in points, [N, S] float64, from the log of value over list price."""
+    return params.list_price.to(torch.float64) * exact.exp(level)
 
 
 def _common_move(structure: Structure, params: Params, noise: Noise) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torchgym.config import Structure
 from torchgym.numerics.trees import leaves
+from torchgym.sim import resting
 from torchgym.sim.params import Params
 from torchgym.sim.state import Accounts, Auction, Book, Execution, Ledger, MarketData, MarketState, Value
 
@@ -73,13 +74,20 @@ def standing(structure: Structure, params: Params, state: MarketState) -> dict[s
         "mids are at least one point": market_data.mids_x2 >= 2,
         "volumes are not negative": market_data.volumes >= 0,
         "positions are within their limit": own.shares.abs() <= params.position_limit,
-        "fees and borrow charges are not negative": (own.fees >= 0) & (own.borrow >= 0) & (own.borrow_accrued >= 0),
+        "fees and borrow charges are not negative": (
+            ((own.fees >= 0) | (params.maker_rate[..., 0] < 0)) & (own.borrow >= 0) & (own.borrow_accrued >= 0)
+        ),
         "cash adds up to the learners' starting cash": total_cash(state.accounts, own) == learners * cash[:, 0],
         "shares add up to the learners' starting shares": total_shares(state.accounts, own)
         == learners * params.starting_shares[..., 0],
         "realised profit and basis explain the learners' cash": own.cash
         == cash + endowment + own.realized - own.basis.sum(-2),
     }
+    if structure.quotes:
+        bids, asks = resting.shown(structure, book)
+        rules["positions stay within their limit if what rests is filled"] = (
+            own.shares + bids <= params.position_limit
+        ) & (own.shares - asks >= -params.position_limit)
     if book.since is not None:
         rules["orders took their places in the past"] = book.since <= clock.tick[:, None, None]
     if structure.mark == "mid":
@@ -88,13 +96,14 @@ def standing(structure: Structure, params: Params, state: MarketState) -> dict[s
     return rules
 
 
-def _execute(state: MarketState, book: Book, execution: Execution) -> dict[str, Tensor]:
+def _execute(state: MarketState, standing: Book, book: Book, execution: Execution) -> dict[str, Tensor]:
     price, bought, sold = state.book.price, execution.filled > 0, execution.filled < 0
     highest = torch.where(bought, execution.limit, 0).amax(-1, keepdim=True)
     lowest = torch.where(sold, execution.limit, 2**40).amin(-1, keepdim=True)
     return {
         "shares taken equal shares received": execution.fills.sum(-1) == -execution.filled.sum(-1),
-        "what is taken leaves the book": book.size == state.book.size - execution.fills,
+        "what is taken leaves the book": (book.size == standing.size - execution.fills)
+        | ((book.size == 0) & (execution.cancelled is not None)),  # or was the taker's own
         "no resting order changes side": book.size * state.book.size >= 0,
         "no fill beyond the limit": ((execution.fills >= 0) | (price <= highest))
         & ((execution.fills <= 0) | (price >= lowest)),

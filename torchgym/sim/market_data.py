@@ -14,6 +14,7 @@ from torchgym.sim.state import (
     Auction,
     Book,
     Execution,
+    Hits,
     MarketData,
     push,
 )
@@ -27,15 +28,16 @@ _FAR = 2.0**31  # points: where an empty side's best quote is
 # nearby, so that a quote is exact as long as the market has not risen to 64 times the highest list price.
 
 
-def start(params: Params, book: Book, reference: Tensor, variance: Tensor) -> MarketData:
+def start(params: Params, book: Book, reference: Tensor, variance: Tensor, mid_x2: Tensor | None = None) -> MarketData:
     """Market data that have seen nothing but the opening quotes.
 
     Args:
         reference: [N, S] float64 points, the makers' reference price.
         variance: [N, S] float64, the variance of one-tick returns to start from.
+        mid_x2: [N, S] int64 half points; None is halfway between the best quotes.
     """
     bid, ask = best_quotes(book, reference)
-    mid_x2 = bid + ask
+    mid_x2 = bid + ask if mid_x2 is None else mid_x2
     bid_depth, ask_depth = depths(book, bid, ask)
     points = mid_x2.to(torch.float64) * 0.5
     zero = torch.zeros_like(points)
@@ -81,6 +83,9 @@ def measure(
     auction: Auction,
     fresh: Tensor,
     reference: Tensor,
+    hits: Hits | None = None,
+    placed: Tensor | None = None,
+    mid_x2: Tensor | None = None,
 ) -> MarketData:
     """The market data after this tick.
 
@@ -91,10 +96,13 @@ def measure(
         fresh: [N, S, F], of the first F slots, not zero where an order came in: a mask, or the orders' sizes, which a compiled
             graph need not write down as bools.
         reference: [N, S] float64 points; quotes an empty side at 20 points from it.
+        hits: what the makers' quotes traded with learners' orders; None without places for such.
+        placed: [N, S, P] bool, learners' orders that came in this tick.
+        mid_x2: as in `start`.
     """
     bid, ask = best_quotes(book, reference)
     bid_depth, ask_depth = depths(book, bid, ask)
-    mid_x2 = bid + ask
+    mid_x2 = bid + ask if mid_x2 is None else mid_x2
     log_mid = log_price(params, mid_x2)
     change = log_mid - market_data.log_mid
 
@@ -103,8 +111,13 @@ def measure(
     close = torch.where(taken > 0, execution.last_price, market_data.close)
     close = torch.where(auction.volume > 0, auction.price, close)
 
-    buys, sells = _aggressive(execution, auction, fresh)
+    buys, sells = _aggressive(execution, auction, fresh, placed)
     filled = (_count(auction.fills) + _count(execution.fills) + _count(execution.filled)).to(torch.int64)
+    if hits is not None:
+        volume = volume + hits.shares.abs()
+        close = torch.where(hits.shares != 0, hits.last_price, close)
+        buys, sells = buys + torch.clamp(hits.shares, min=0), sells - torch.clamp(hits.shares, max=0)
+        filled = filled + (_count(hits.fills) + _count(hits.rested.filled)).to(torch.int64)
 
     usual = params.activity
     size = torch.minimum(change.abs(), usual.move_cap)
@@ -156,11 +169,15 @@ def _points_from(level: Tensor, book: Book) -> Tensor:
     return (book.price - level.unsqueeze(-1)).to(torch.float32)
 
 
-def _aggressive(execution: Execution, auction: Auction, fresh: Tensor) -> tuple[Tensor, Tensor]:
+def _aggressive(execution: Execution, auction: Auction, fresh: Tensor, placed: Tensor | None) -> tuple[Tensor, Tensor]:
     """Shares bought and sold by those who came to trade, [N, S] int64."""
     incoming = torch.where(fresh != 0, auction.fills[..., : fresh.shape[-1]].to(torch.float32), 0.0)
     remainders = auction.fills[..., auction.fills.shape[-1] - execution.filled.shape[-1] :]
     learners = (remainders + execution.filled).to(torch.float32)
+    if placed is not None:
+        first = execution.fills.shape[-1] - placed.shape[-1]
+        rested = auction.fills[..., first : execution.fills.shape[-1]].to(torch.float32)
+        learners = torch.cat([learners, torch.where(placed, rested, 0.0)], -1)
     bought = torch.clamp(incoming, min=0.0).sum(-1) + torch.clamp(learners, min=0.0).sum(-1)
     net = incoming.sum(-1) + learners.sum(-1)
     return bought.to(torch.int64), (bought - net).to(torch.int64)

@@ -115,17 +115,61 @@ def take(
     shares_in_turn, limits_in_turn, age = rotated(shares, tick), rotated(limit, tick), ages(book, tick)
     executions = []
     for at in range(learners):
-        book, execution = execute_one(structure, book, shares_in_turn[..., at], limits_in_turn[..., at], mid_x2, age)
+        own = shares_in_turn[..., at], limits_in_turn[..., at]
+        if structure.quotes:
+            book, execution = _sparing_own(structure, execute_one, book, *own, mid_x2, age, (tick + at) % learners)
+        else:
+            book, execution = execute_one(structure, book, *own, mid_x2, age)
         executions.append(execution)
     fills, last_price = executions[0].fills, executions[0].last_price
     for execution in executions[1:]:
         fills = fills + execution.fills
         last_price = torch.where(execution.filled != 0, execution.last_price, last_price)
-    filled, paid, remainder = (
-        rotated(torch.stack([getattr(execution, name) for execution in executions], -1), -tick)
-        for name in ("filled", "paid", "remainder")
+    names = ("filled", "paid", "remainder", *(["cancelled"] if structure.quotes else []))
+    filled, paid, remainder, *cancelled = (
+        rotated(torch.stack([getattr(execution, name) for execution in executions], -1), -tick) for name in names
     )
-    return book, Execution(filled, paid, last_price, fills, remainder, limit)
+    return book, Execution(filled, paid, last_price, fills, remainder, limit, *cancelled)
+
+
+def nobody_takes(
+    structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor, tick: Tensor
+) -> tuple[Book, Execution]:
+    """`take` where no learner ever sends an order to the market: all `shares` are 0."""
+    none = torch.zeros_like(mid_x2)
+    return book, Execution(
+        shares, shares, none, torch.zeros_like(book.size), shares, limit, shares if structure.quotes else None
+    )
+
+
+def _sparing_own(
+    structure: Structure,
+    execute_one: Callable[..., tuple[Book, Execution]],
+    book: Book,
+    shares: Tensor,
+    limit: Tensor,
+    mid_x2: Tensor,
+    age: Tensor | None,
+    learner: Tensor,
+) -> tuple[Book, Execution]:
+    """One learner's order, past its own resting orders of the other side, of which those that it would have met are cancelled.
+
+    Args:
+        learner: [N] int64, whose order it is; everything else as in `execute`.
+
+    Source: self-trade prevention by cancelling the resting order, as exchanges offer it.
+    """
+    owner = torch.arange(structure.places, device=learner.device) // (2 * structure.quotes)
+    own = torch.where(owner == learner[:, None, None], book.size[..., structure.background :], 0)
+    others = torch.cat([book.size[..., : structure.background], book.size[..., structure.background :] - own], -1)
+    after, execution = execute_one(structure, replace(book, size=others), shares, limit, mid_x2, age)
+    side = torch.sign(shares).unsqueeze(-1)
+    furthest = torch.where(execution.remainder != 0, limit, execution.last_price).unsqueeze(-1)
+    meets = (own * side < 0) & ((book.price[..., structure.background :] - furthest) * side <= 0)
+    reached = meets & ((execution.filled != 0) | (execution.remainder != 0)).unsqueeze(-1)
+    left = torch.where(reached, 0, own)
+    size = torch.cat([after.size[..., : structure.background], after.size[..., structure.background :] + left], -1)
+    return replace(after, size=size), replace(execution, cancelled=(own - left).abs().sum(-1))
 
 
 def clear(
@@ -185,7 +229,7 @@ def clear(
     top, bottom = base + structure.band, base - structure.band
     limits = torch.where(book.size > 0, torch.minimum(book.price, top), torch.maximum(book.price, bottom))
     limits = torch.where(book.size != 0, limits, book.price)
-    return replace(book, price=limits, size=book.size - auction.fills[..., : structure.slots]), auction
+    return replace(book, price=limits, size=book.size - auction.fills[..., : book.size.shape[-1]]), auction
 
 
 def _steps(
@@ -277,14 +321,14 @@ def _pro_rata(sizes: Tensor, share: Tensor, total: Tensor) -> Tensor:
     One division per symbol is enough, in float64: a product of shares is below 2**48, so adding a half keeps it exact and the
     quotient at least 2**-25 away from every integer, while the rounded reciprocal moves it by less than 2**-27.
     """
-    running = _running_sum(sizes)
+    running = running_sum(sizes)
     share, per_total = share.to(torch.float64), 1.0 / torch.clamp(total, min=1.0).to(torch.float64)
     upto = torch.floor((running.to(torch.float64) * share + 0.5) * per_total)
     before = torch.floor(((running - sizes).to(torch.float64) * share + 0.5) * per_total)
     return (upto - before).to(torch.float32)
 
 
-def _running_sum(sizes: Tensor) -> Tensor:
+def running_sum(sizes: Tensor) -> Tensor:
     """Cumulative sums over the slots; integers, so the order of the additions changes no bit.
 
     Eagerly one call. A compiled graph would have to leave its loops for that call, and adds in doubling strides instead.

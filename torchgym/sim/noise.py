@@ -80,7 +80,7 @@ class StartNoise:
 _FAMILY_STREAMS = {
     name: 1 + index
     for index, name in enumerate(
-        ("value", "trend", "reversion", "noise", "meta_order", "news", "stop", "pairs", "rotator", "maker")
+        ("value", "trend", "reversion", "noise", "meta_order", "news", "stop", "pairs", "rotator", "maker", "taker")
     )
 }
 _VALUE, _FACTORS, _COIN, _NEWS, _FACTOR_NEWS, _START_VALUE = range(64, 70)
@@ -131,7 +131,7 @@ def make_plan(structure: Structure, device: torch.device) -> NoisePlan:
     def families(kinds: range, *, opening: bool) -> Tensor:
         """[kinds, S, traders]: each family's stream, kind by kind, in the order of the layout; makers draw at openings only."""
         places = structure.families if opening else structure.orders
-        counts = {name: place.stop - place.start for name, place in places.items()}
+        counts = {name: place.stop - place.start for name, place in places.items() if place.stop > place.start}
         blocks = [
             block(streams[name][1 if opening else 0], kinds.stop, structure.num_symbols, count)[kinds.start :]
             for name, count in counts.items()

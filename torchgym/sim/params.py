@@ -30,7 +30,17 @@ _MOST_WORLDS = 1_000  # that are checked one by one
 
 
 # Numbers of each learner in each symbol, which broadcast over [N, S, L].
-PER_LEARNER = frozenset({"order_size", "position_limit", "per_position_limit", "starting_shares", "commission_rate"})
+PER_LEARNER = frozenset(
+    {
+        "order_size",
+        "position_limit",
+        "per_position_limit",
+        "starting_shares",
+        "commission_rate",
+        "maker_rate",
+        "per_order_size",
+    }
+)
 
 
 @dataclass(frozen=True)

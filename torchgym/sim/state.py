@@ -1,8 +1,9 @@
 """The tensors of a batch of markets: the state, and what one phase of the tick hands to the next.
 
 Letters in shapes: N markets, S symbols, A owners (background traders of one symbol), L learners, K slots of the book (one per
-trader, two per maker: bids, then asks). Every tensor starts with N. Prices are int64 points, quantities int64 shares (positive
-buys), money int64 points x shares; "x2" marks doubled units, so that a mid between two points stays an integer.
+trader, two per maker: bids, then asks; then the learners' P places). Every tensor starts with N. Prices are int64 points,
+quantities int64 shares (positive buys), money int64 points x shares; "x2" marks doubled units, so that a mid between two points
+stays an integer.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Execution:
     fills: Tensor  # [N, S, K] int64 shares of the resting orders, signed by their side
     remainder: Tensor  # [N, S, L] int64 shares, signed: what goes on to the auction
     limit: Tensor  # [N, S, L] int64 points
+    # [N, S, L] int64 shares of own resting orders that were cancelled since this order would have met them; None without places.
+    cancelled: Tensor | None = None
 
 
 @dataclass
@@ -124,6 +127,25 @@ class Accounts:
 
 
 @dataclass
+class Rested:
+    """Fills of learners' resting orders, place by place."""
+
+    filled: Tensor  # [N, S, P] int64 shares, signed
+    paid: Tensor  # [N, S, P] int64 points x shares, positive when bought
+
+
+@dataclass
+class Hits:
+    """What the makers' new quotes traded with learners' orders."""
+
+    rested: Rested  # the learners' side
+    fills: Tensor  # [N, S, 2 M] int64 shares of the makers' quotes, signed
+    spent: Tensor  # [N, S, 2 M] int64 points x shares, positive when bought
+    shares: Tensor  # [N, S] int64 shares, positive where the makers bought
+    last_price: Tensor  # [N, S] int64 points: the worst limit that was hit; 0 where nothing was
+
+
+@dataclass
 class Ledger:
     """What learners own, and what is booked for them alone. With the background's, shares add up to those of the start."""
 
@@ -138,6 +160,8 @@ class Ledger:
     ruined: Tensor  # [N, L] bool: equity was at or below the maintenance level at the end of any tick of the episode
     filled: Tensor  # [N, S, L] int64 shares traded this tick, signed
     turnover: Tensor  # [N, L] int64 points x shares traded this tick, both sides positive
+    rested: Rested | None = None  # fills of this tick of orders that rested; None without places for such
+    cancelled: Tensor | None = None  # [N, S, L] int64 shares cancelled this tick, see `Execution`
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.numerics import exact, random
 from torchgym.numerics.trees import map_tensors
-from torchgym.sim import accounts, actions, fundamental, market_data, matching, noise, traders
+from torchgym.sim import accounts, actions, fundamental, market_data, matching, noise, resting, traders
 from torchgym.sim.noise import Noise, NoisePlan
 from torchgym.sim.params import Params
 from torchgym.sim.state import (
@@ -20,6 +21,7 @@ from torchgym.sim.state import (
     MarketState,
     Orders,
     RewardMemory,
+    Value,
     total_log_volatility,
 )
 from torchgym.sim.traders.signals import read_signals
@@ -54,12 +56,23 @@ def tick(
     mid_x2 = state.market_data.mids_x2[..., -1]
     signals = read_signals(params, state)
 
-    shares, limit = actions.orders(structure, params, state, action)
-    taken, execution = matching.take(structure, state.book, shares, limit, mid_x2, now)
-    _tell(watch, "execute", state=state, book=taken, execution=execution)
+    standing, rests, wish = state.book, None, None
+    if structure.quotes:
+        wish = actions.wish(structure, params, state, action)
+        standing = resting.withdraw(structure, standing, wish)
+        rests = resting.shown(structure, standing)
+    shares, limit = actions.orders(structure, params, state, action, rests)
+    take = matching.take if actions.scheme(structure).wanted is not None else matching.nobody_takes
+    taken, execution = take(structure, standing, shares, limit, mid_x2, now)
+    _tell(watch, "execute", state=state, standing=standing, book=taken, execution=execution)
 
     orders, memories = traders.decide(structure, params, state, signals=signals, noise=draws)
     book = matching.dated(traders.renew(structure, _submit(taken, orders, now), state.book), taken, now)
+    placed = None
+    if wish is not None:
+        book, placed = resting.put(
+            structure, params, state, wish=wish, taken=taken, execution=execution, book=book, now=now
+        )
     age = matching.ages(book, now)
     book, auction = matching.clear(structure, book, execution.remainder, limit, mid_x2, draws.coin, age)
     _tell(watch, "clear", state=state, book=book, auction=auction)
@@ -79,7 +92,7 @@ def tick(
     memories = traders.settle(
         memories, structure=structure, before=state.accounts, execution=execution, auction=auction, log_close=log_close
     )
-    value = fundamental.advance(structure, params, state.value, draws)
+    value = fundamental.advance(structure, params, state.value, draws, (ledger.shares - state.ledger.shares).sum(-1))
     _tell(watch, "advance", state=state, value=value)
 
     memories = traders.learn(
@@ -91,9 +104,17 @@ def tick(
         mid_x2=mid_x2,
         public_move=value.public_move,
     )
+    at_value = None
+    if structure.reference == "value":
+        memories, at_value = _at_value(params, memories, value)
     standing = matching.expire(book, now)
     book = traders.quote(structure, params, memories, signals, owned.shares, standing)
     book = matching.dated(book, standing, now)
+    hits = None
+    if structure.quotes and structure.makers:
+        book, hits = resting.hit(structure, book, memories["maker"].reference, now)
+        owned, ledger = accounts.settle_hits(structure, params, owned, ledger, hits)
+        _tell(watch, "settle", state=state, accounts=owned, ledger=ledger)
     _tell(watch, "quote", state=state, book=book)
 
     data = market_data.measure(
@@ -104,6 +125,9 @@ def tick(
         auction=auction,
         fresh=orders.size,
         reference=memories["maker"].reference,
+        hits=hits,
+        placed=placed,
+        mid_x2=at_value,
     )
     _tell(watch, "measure", state=state, market_data=data)
     mid_x2 = data.mids_x2[..., -1]
@@ -127,6 +151,12 @@ def _tell(watch: Watch | None, phase: str, **products: object) -> None:
         watch(phase, products)
 
 
+def _at_value(params: Params, memories: dict[str, Any], value: Value) -> tuple[dict[str, Any], Tensor]:
+    """Makers who take the value for the price, and the mid there, [N, S] int64 half points, both in whole points."""
+    points = torch.floor(fundamental.points(params, value.level) + 0.5)
+    return {**memories, "maker": replace(memories["maker"], reference=points)}, 2 * points.to(torch.int64)
+
+
 def _submit(book: Book, orders: Orders, now: Tensor) -> Book:
     """Put this tick's orders into the book, where they end `life` ticks from now ([N] int64)."""
     expiry = now[:, None, None] + orders.life.to(torch.int64)
@@ -136,11 +166,16 @@ def _submit(book: Book, orders: Orders, now: Tensor) -> Book:
 def _liquidation(structure: Structure, shares: Tensor, book: Book, mid_x2: Tensor) -> Tensor | None:
     """What the learners' shares [N, S, L] are marked at, int64 half units; None where they are marked at the mid.
 
-    Each is marked as if it were the only one to unwind.
+    Each is marked as if it were the only one to unwind, past its own resting orders.
     """
     if structure.mark == "mid":
         return None
-    return torch.stack([matching.liquidation_value(structure, book, own, mid_x2) for own in shares.unbind(-1)], dim=-1)
+    books = resting.without_own(structure, book) if structure.quotes else [book] * structure.num_learners
+    values = [
+        matching.liquidation_value(structure, others, own, mid_x2)
+        for others, own in zip(books, shares.unbind(-1), strict=True)
+    ]
+    return torch.stack(values, dim=-1)
 
 
 def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor, episode: Tensor) -> MarketState:
@@ -154,6 +189,9 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
     memories, shares, _ = traders.start(structure, params, value, draws)
     hidden = total_log_volatility(value)
     variance = params.opening_volatility * params.opening_volatility * exact.exp(hidden)
+    at_value = None
+    if structure.reference == "value":
+        memories, at_value = _at_value(params, memories, value)
     reference = memories["maker"].reference
 
     empty = torch.zeros((*shares.shape[:2], structure.slots), dtype=torch.int64, device=shares.device)
@@ -173,7 +211,7 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
         ),
         value=value,
         book=book,
-        market_data=market_data.start(params, book, reference, variance),
+        market_data=market_data.start(params, book, reference, variance, at_value),
         accounts=owned,
         ledger=ledger,
         traders=memories,
@@ -183,7 +221,7 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
     )
     quoted = traders.quote(structure, params, memories, read_signals(params, state), shares, book)
     book = matching.dated(quoted, book, tick)
-    data = market_data.start(params, book, reference, variance)
+    data = market_data.start(params, book, reference, variance, at_value)
     mid_x2 = data.mids_x2[..., -1]
     ledger = accounts.appraise(ledger, mid_x2, _liquidation(structure, ledger.shares, book, mid_x2))
     memory = replace(state.reward, peak_x2=ledger.equity_x2.clone())

@@ -258,7 +258,7 @@ def _record(compiled: Any, inputs: Sequence[Tensor], *, run: bool) -> tuple[_Rec
     def locate(tensor: Tensor) -> tuple[int, int]:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in memory:
-            memory[storage.data_ptr()] = len(memory)
+            memory[storage.data_ptr()] = len(inputs) + len(sizes)  # empty inputs all have the same address
             sizes.append(storage.nbytes())
         return memory[storage.data_ptr()], tensor.data_ptr() - storage.data_ptr()
 

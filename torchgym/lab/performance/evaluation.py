@@ -16,7 +16,7 @@ from torchgym.engine import Compile, Market, StepResult, consecutive_seeds
 from torchgym.files import finite
 from torchgym.lab.performance.comparison import Comparison, Interval, mean_interval, paired
 from torchgym.lab.performance.metrics import METRICS, Curves, check_periods, measure
-from torchgym.lab.policies import MakePolicy
+from torchgym.lab.policy import MakePolicy
 from torchgym.progress import Count, Progress, silent
 from torchgym.version import __version__
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_one_learner
 from torchgym.engine import Market, StepResult
-from torchgym.lab.policies import Policy
+from torchgym.lab.policy import Policy
 from torchgym.progress import Count, silent
 from torchgym.readout.depth import depth
 from torchgym.readout.paths import Recorder

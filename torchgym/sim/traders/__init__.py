@@ -19,7 +19,19 @@ from torchgym.config import Structure
 from torchgym.sim.noise import Draws, Noise, StartNoise
 from torchgym.sim.params import Params
 from torchgym.sim.state import Accounts, Auction, Book, Execution, MarketState, Orders, Value
-from torchgym.sim.traders import maker, meta_order, news, noise_trader, pairs, reversion, rotator, stop, trend, value
+from torchgym.sim.traders import (
+    maker,
+    meta_order,
+    news,
+    noise_trader,
+    pairs,
+    reversion,
+    rotator,
+    stop,
+    taker,
+    trend,
+    value,
+)
 from torchgym.sim.traders.intent import AT_MARKET, OrderIntent, orders_of, toward_target
 from torchgym.sim.traders.signals import Signals, activity_of
 from torchgym.table import Table, check_made
@@ -60,6 +72,7 @@ TRADERS: Table[TraderFamily] = Table(
         "stop": TraderFamily(stop.start, stop.decide, stop.settle),
         "pairs": TraderFamily(pairs.start, pairs.decide),
         "rotator": TraderFamily(rotator.start, rotator.decide),
+        "taker": TraderFamily(taker.start, taker.decide),
         "maker": TraderFamily(maker.start, learn=maker.learn, quote=maker.quote),
     },
 )
@@ -175,8 +188,9 @@ def renew(structure: Structure, book: Book, standing: Book) -> Book:
 
     So they are whole also where a learner has taken some of them.
     """
-    singles = structure.singles
-    return dataclasses.replace(book, size=torch.cat([book.size[..., :singles], standing.size[..., singles:]], dim=-1))
+    first, end = structure.singles, structure.background
+    sizes = [book.size[..., :first], standing.size[..., first:end], book.size[..., end:]]
+    return dataclasses.replace(book, size=torch.cat(sizes if structure.quotes else sizes[:2], dim=-1))
 
 
 def learn(params: Params, memories: dict[str, Any], **observed: Any) -> dict[str, Any]:
@@ -190,7 +204,7 @@ def learn(params: Params, memories: dict[str, Any], **observed: Any) -> dict[str
 def quote(
     structure: Structure, params: Params, memories: dict[str, Any], signals: Signals, shares: Tensor, book: Book
 ) -> Book:
-    """The book with the makers' new quotes; shares [N, S, A] int64, of all owners.
+    """The book with the makers' new quotes; shares [N, S, A] int64, of all owners. Learners' orders stay where they are.
 
     No quote of a row that was added exceeds the makers' `max_size`, on which the bound on exact sums counts.
 
@@ -200,16 +214,31 @@ def quote(
     function = TRADERS["maker"].quote
     if function is None:
         raise ValueError("TRADERS['maker'] must have a learn and a quote")
+    if not structure.makers:
+        return book
+    theirs = Book(*(part[..., : structure.background] for part in (book.price, book.size, book.expiry)))
     quoted = function(
         structure,
         params,
         memories["maker"],
         half_spread=signals.maker_half_spread,
         shares=shares[..., structure.families["maker"]],
-        book=book,
+        book=theirs,
     )
-    if not TRADERS.added(["maker"]):
+    if TRADERS.added(["maker"]):
+        quoted = _checked_quotes(structure, params, quoted, theirs)
+    if not structure.quotes:
         return quoted
+    return Book(
+        *(
+            torch.cat([getattr(quoted, name), getattr(book, name)[..., structure.background :]], -1)
+            for name in ("price", "size", "expiry")
+        )
+    )
+
+
+def _checked_quotes(structure: Structure, params: Params, quoted: Book, book: Book) -> Book:
+    """Quotes of a row that was added: as they must be, and none larger than `max_size`."""
     for name in ("price", "size", "expiry"):
         check_made(f"{name} of the quotes of TRADERS['maker']", getattr(quoted, name), book.size.shape, torch.int64)
     most = params.population.maker.max_size.unsqueeze(-1)

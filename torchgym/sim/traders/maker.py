@@ -38,7 +38,7 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
 
     depth = family.grid * exact.exp(per_maker(family.depth_spread) * draws.normal.to(torch.float64))
     drawn = family.size[..., :1] + per_maker(family.size_span) * draws.u0.to(torch.float64)
-    size = torch.floor(drawn * exact.sqrt(depth) + 0.5)
+    size = torch.floor(drawn * _power(depth, per_maker(family.size_power)) + 0.5)
     common = draws.normal_2[..., :1]  # one number of the symbol for all its makers
     typical, own = (
         per_maker(number.to(torch.float32)) for number in (family.start_inventory, family.start_inventory_own)
@@ -52,6 +52,11 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
         size=torch.minimum(size, per_maker(family.max_size.to(torch.float64))),
     )
     return memory, inventory
+
+
+def _power(depth: Tensor, power: Tensor) -> Tensor:
+    """Depth ** power; the root by `exact.sqrt`, as it rounds."""
+    return torch.where(power == 0.5, exact.sqrt(depth), exact.exp(power * exact.log(depth)))
 
 
 def surprise(

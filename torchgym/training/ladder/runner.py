@@ -16,7 +16,8 @@ from torchgym.config.validation import Within, check_fields
 from torchgym.engine import Compile, Market, check_compile, consecutive_seeds
 from torchgym.files import read_json, write_json
 from torchgym.lab.performance import TEST_SEED, TRAINING_SEEDS, VALIDATION_SEED, play
-from torchgym.lab.policies import BASELINES, MakePolicy
+from torchgym.lab.policies import BASELINES
+from torchgym.lab.policy import MakePolicy
 from torchgym.progress import Progress, silent
 from torchgym.training import CHECKPOINT, Run, resume, start
 from torchgym.training.ladder.tasks import TASKS, Task

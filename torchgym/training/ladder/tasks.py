@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any
 
 from torchgym.config import MarketConfig, preset
-from torchgym.lab.policies import BASELINES, MakePolicy, value_follower
+from torchgym.lab.policies import BASELINES, value_follower
+from torchgym.lab.policy import MakePolicy
 from torchgym.table import Table
 from torchgym.training import PPOSettings
 

@@ -18,7 +18,7 @@ from plotly.offline import get_plotlyjs
 from torchgym.config import PRESETS, MarketConfig
 from torchgym.files import read_json, replacing
 from torchgym.lab.performance.trace import Trace, trace
-from torchgym.lab.policies import MakePolicy
+from torchgym.lab.policy import MakePolicy
 from torchgym.progress import Count, silent
 from torchgym.visual.palette import DARK, LIGHT
 from torchgym.visual.report import figures, formats

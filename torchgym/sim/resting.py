@@ -1,0 +1,253 @@
+"""Phase: learners' resting orders. Each learner has `quotes` places a side and symbol in the book, behind those of the makers.
+
+They are places like any other trader's: shown in the public depth, cleared in the same auction, older ones first where
+`priority="time"`. Four things are their own:
+
+* An action says what shall rest, place by place, not which messages to send; a place that stays as it is keeps its age.
+* A new order never takes: it stands behind the best order of the other side, as a post-only order does.
+* What rests counts for the position limit as if it were filled.
+* Orders that the makers' new quotes would cross are hit at their own limits. Other traders pull theirs in time; a learner who
+  quotes is picked off, as on an exchange.
+
+Letters: P places of all learners, in the order learner, side (bids first), place. [N, S, P] is [N, S, L, 2, Q] in one axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from torchgym.config import Structure
+from torchgym.sim import matching
+from torchgym.sim.actions import Resting
+from torchgym.sim.params import Params
+from torchgym.sim.state import Book, Execution, Hits, MarketState, Rested
+
+FOREVER = 2**40  # the tick at which orders end that do not expire
+_NOWHERE = 2**40  # points: beyond every price
+
+
+def places(structure: Structure, per_slot: Tensor) -> Tensor:
+    """The learners' part of [N, S, K]: [N, S, L, 2, Q], a view."""
+    return per_slot[..., structure.background :].unflatten(-1, (structure.num_learners, 2, structure.quotes))
+
+
+def with_places(structure: Structure, per_slot: Tensor, own: Tensor) -> Tensor:
+    """[N, S, K] with [N, S, L, 2, Q] as the learners' part."""
+    return torch.cat([per_slot[..., : structure.background], own.flatten(2)], -1)
+
+
+def shown(structure: Structure, book: Book) -> tuple[Tensor, Tensor]:
+    """Shares that each learner has in bids and in asks, [N, S, L] int64 each, none negative."""
+    size = places(structure, book.size)
+    return size[..., 0, :].sum(-1), -size[..., 1, :].sum(-1)
+
+
+def without_own(structure: Structure, book: Book) -> list[Book]:
+    """The book that each learner would meet: without its own orders."""
+    size = places(structure, book.size)
+    each = torch.arange(structure.num_learners, device=size.device)[:, None, None]
+    return [
+        replace(book, size=with_places(structure, book.size, torch.where(each == learner, 0, size)))
+        for learner in range(structure.num_learners)
+    ]
+
+
+def _sides(like: Tensor) -> Tensor:
+    """+1 for bids and -1 for asks, [2, 1] int64."""
+    return 1 - 2 * torch.arange(2, dtype=torch.int64, device=like.device).unsqueeze(-1)
+
+
+def withdraw(structure: Structure, book: Book, wish: Resting) -> Book:
+    """The book before anything trades: what is not to rest any more is gone, and what is to be smaller is."""
+    size = places(structure, book.size)
+    shares = size.abs()
+    stays = (wish.price == places(structure, book.price)) & ~wish.keep
+    left = torch.where(wish.keep, shares, torch.where(stays, torch.minimum(shares, wish.size), 0))
+    return replace(book, size=with_places(structure, book.size, torch.sign(size) * left))
+
+
+def put(
+    structure: Structure,
+    params: Params,
+    state: MarketState,
+    *,
+    wish: Resting,
+    taken: Book,
+    execution: Execution,
+    book: Book,
+    now: Tensor,
+) -> tuple[Book, Tensor]:
+    """The book with the learners' new orders in it, cut to what the position limit leaves, the first places first.
+
+    An order that would trade against an own one, or with what is left of the learner's order at market, is not put.
+
+    Args:
+        state: at the end of the last tick.
+        taken: the book after the learners' orders at market.
+        book: the same, with the other traders' new orders.
+        now: [N] int64, this tick.
+
+    Returns:
+        The book; and where a new order, or one that has grown, came in: [N, S, P] bool.
+    """
+    side = _sides(now)
+    resting = places(structure, taken.size).abs()
+    keeps = wish.keep
+    price = torch.where(
+        keeps, places(structure, taken.price), torch.clamp(_behind(structure, taken, wish.price), min=1)
+    )
+
+    moved = execution.filled + places(structure, execution.fills).sum((-2, -1))
+    held = state.ledger.shares + moved + execution.remainder
+    furthest = torch.stack(
+        [torch.maximum(held, held - execution.remainder), torch.minimum(held, held - execution.remainder)], -1
+    )
+    kept = torch.where(keeps, resting, 0)
+    room = params.position_limit.unsqueeze(-1) - furthest * side.squeeze(-1) - kept.sum(-1)
+    asked = torch.where(keeps, 0, wish.size)
+    fresh = torch.minimum(torch.clamp(room.unsqueeze(-1) - (matching.running_sum(asked) - asked), min=0), asked)
+
+    # Own bids stay below own asks: new asks give way to bids that are kept, then new bids to all asks.
+    bid, ask = price[..., 0, :], price[..., 1, :]
+    highest = torch.where(kept[..., 0, :] > 0, bid, 0).amax(-1, keepdim=True)
+    left = execution.remainder.unsqueeze(-1)
+    limit = execution.limit.unsqueeze(-1)
+    asks = torch.where((ask > highest) & ((left <= 0) | (ask > limit)), fresh[..., 1, :], 0)
+    all_asks = kept[..., 1, :] + asks
+    lowest = torch.where(all_asks > 0, ask, _NOWHERE).amin(-1, keepdim=True)
+    bids = torch.where((bid < lowest) & ((left >= 0) | (bid < limit)), fresh[..., 0, :], 0)
+    size = torch.stack([kept[..., 0, :] + bids, -all_asks], -2)
+    placed = Book(
+        price=with_places(structure, book.price, price),
+        size=with_places(structure, book.size, size),
+        expiry=with_places(structure, book.expiry, torch.full_like(size, FOREVER)),
+    )
+    # What was withdrawn only to be put back as it was has kept its place.
+    had = places(structure, state.book.size - execution.fills)
+    new = (size != 0) & (
+        (price != places(structure, state.book.price)) | (size * side > torch.clamp(had * side, min=0))
+    )
+    if taken.since is not None and book.since is not None:
+        since = torch.where(new, now[:, None, None, None, None], places(structure, taken.since))
+        placed = replace(placed, since=with_places(structure, book.since, since))
+    return placed, new.flatten(2)
+
+
+def _behind(structure: Structure, book: Book, price: Tensor) -> Tensor:
+    """Prices [N, S, L, 2, Q] that do not take from the other traders' orders in the book: at the nearest a point behind them."""
+    own = places(structure, book.size)
+    prices = places(structure, book.price)
+
+    def best(size: Tensor, prices: Tensor) -> tuple[Tensor, Tensor]:
+        """Highest bid and lowest ask over the last axis."""
+        return torch.where(size > 0, prices, 0).amax(-1), torch.where(size < 0, prices, _NOWHERE).amin(-1)
+
+    bid, ask = best(book.size[..., : structure.background], book.price[..., : structure.background])
+    bids, asks = bid.unsqueeze(-1), ask.unsqueeze(-1)
+    if structure.num_learners > 1:  # the other learners' orders too
+        own_bid, own_ask = best(own.flatten(-2), prices.flatten(-2))
+        same = torch.eye(structure.num_learners, dtype=torch.bool, device=own_bid.device)
+        bids = torch.maximum(bids, torch.where(same, 0, own_bid.unsqueeze(-2)).amax(-1))
+        asks = torch.minimum(asks, torch.where(same, _NOWHERE, own_ask.unsqueeze(-2)).amin(-1))
+    bid_price, ask_price = price.unbind(-2)
+    return torch.stack(
+        [torch.minimum(bid_price, asks.unsqueeze(-1) - 1), torch.maximum(ask_price, bids.unsqueeze(-1) + 1)], -2
+    )
+
+
+def hit(structure: Structure, book: Book, reference: Tensor, now: Tensor) -> tuple[Book, Hits]:
+    """Makers' new quotes against the learners' orders that they cross: keenest first, each at the learner's own limit.
+
+    Args:
+        book: with the makers' new quotes, [N, S, K].
+        reference: [N, S] float64 points, which all quotes stand around.
+        now: [N] int64, this tick.
+
+    Returns:
+        The book, uncrossed, and the hits. An order too far from the reference to be reached is pulled.
+
+    Source: stale quotes are sniped, Budish, Cramton and Shim (2015), section VI; Foucault (1999) on being picked off.
+    """
+    first = structure.singles
+    price, size = book.price[..., first:], book.size[..., first:]
+    mid_x2 = 2 * torch.floor(reference).to(torch.int64)
+    none = mid_x2.new_zeros((*mid_x2.shape, 0))
+    pair = Book(price, size, book.expiry[..., first:], None if book.since is None else book.since[..., first:])
+    age = matching.ages(pair, now)
+    _, auction = matching.clear(structure, pair, none, none, mid_x2, torch.zeros_like(mid_x2), age)
+    makers, own = auction.fills.split((2 * structure.makers, structure.places), -1)
+    own_price = price[..., 2 * structure.makers :]
+    spent = _paired(makers, own, own_price)
+    left = size - auction.fills
+
+    quotes, resting = left.split((2 * structure.makers, structure.places), -1)
+    quoted = price[..., : 2 * structure.makers]
+    best_bid = torch.where(quotes > 0, quoted, 0).amax(-1, keepdim=True)
+    best_ask = torch.where(quotes < 0, quoted, _NOWHERE).amin(-1, keepdim=True)
+    apart = torch.where(resting > 0, best_ask - own_price, own_price - best_bid)
+    resting = torch.where(apart > 0, resting, 0)
+
+    bought = makers.sum(-1)
+    highest = torch.where(own < 0, own_price, 0).amax(-1)
+    lowest = torch.where(own > 0, own_price, _NOWHERE).amin(-1)
+    last_price = torch.where(bought > 0, highest, torch.where(bought < 0, lowest, 0))
+    sizes = torch.cat([book.size[..., :first], quotes, resting], -1)
+    return replace(book, size=sizes), Hits(Rested(own, own * own_price), makers, spent, bought, last_price)
+
+
+def _paired(makers: Tensor, own: Tensor, own_price: Tensor) -> Tensor:
+    """What each quote pays, [N, S, 2 M]: the shares of either side are paired in the order of places. Sums are exact."""
+    shares, offered = makers.abs(), own.abs()
+    end = matching.running_sum(shares)
+    last = matching.running_sum(offered)
+    spent = torch.zeros_like(makers)
+    for at in range(own.shape[-1]):
+        upto, since = last[..., at : at + 1], last[..., at : at + 1] - offered[..., at : at + 1]
+        both = torch.clamp(torch.minimum(end, upto) - torch.maximum(end - shares, since), min=0)
+        spent = spent + both * own_price[..., at : at + 1]
+    return torch.sign(makers) * spent
+
+
+@dataclass
+class Queue:
+    """Where a learner's orders stand at the end of a tick, [N, S, L, 2, Q] int64 shares but where said."""
+
+    price: Tensor  # points
+    size: Tensor  # shares left, none negative
+    age: Tensor  # ticks, 0 without time priority
+    ahead: Tensor  # of all traders at better prices
+    older: Tensor  # at the same price, older
+    same: Tensor  # at the same price, of the same age, others' only
+    behind: Tensor  # at the same price, younger
+
+
+def queue(structure: Structure, state: MarketState) -> Queue:
+    """Of all places; zeros where nothing rests. Without time priority all orders of a price are of the same age."""
+    book = state.book
+    own_size, own_price = places(structure, book.size).flatten(2), places(structure, book.price).flatten(2)
+    ages = torch.zeros_like(book.size) if book.since is None else state.clock.tick[:, None, None] - book.since
+    own_age = places(structure, ages).flatten(2)
+    # In float32, which holds these integers: [N, S, P, K].
+    size = book.size.to(torch.float32).unsqueeze(-2) * torch.sign(own_size).to(torch.float32).unsqueeze(-1)
+    size = torch.clamp(size, min=0.0)
+    side = torch.sign(own_size).unsqueeze(-1)
+    better = (book.price.unsqueeze(-2) - own_price.unsqueeze(-1)) * side
+    older = ages.unsqueeze(-2) - own_age.unsqueeze(-1)
+
+    def total(where: Tensor) -> Tensor:
+        return torch.where(where, size, 0.0).sum(-1).to(torch.int64)
+
+    shares = own_size.abs()
+    parts = (
+        torch.where(shares > 0, own_price, 0),
+        shares,
+        torch.where(shares > 0, own_age, 0),
+        total(better > 0),
+        total((better == 0) & (older > 0)),
+        total((better == 0) & (older == 0)) - shares,
+        total((better == 0) & (older < 0)),
+    )
+    return Queue(*(part.unflatten(-1, (structure.num_learners, 2, structure.quotes)) for part in parts))
