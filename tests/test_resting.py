@@ -6,6 +6,7 @@ What a phase does is compared with plain Python: lists of orders, one order at a
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,6 +90,42 @@ def test_later_ticks_of_a_decision_leave_everything_where_it_is() -> None:
     market.step(depths(FAR, NONE, FAR, NONE))
     (_, _, bid_since), _, (_, _, ask_since), _ = own(market)
     assert {bid_since, ask_since} == {1} and market.state.clock.tick.item() == 4
+
+
+def test_the_choices_of_limit_work_off_what_is_held() -> None:
+    """3 joins the best ask, 6 stands five points behind, 0 keeps, 1 cancels, 2 sells at market; a short learner buys."""
+    for start, side in ((25, -1), (-25, 1)):
+        market = opened(quoting(action="limit", quotes=1, starting_shares=start), 1)
+
+        def rests(choice: int, market: Market = market) -> list[tuple[int, int]]:
+            market.step(torch.tensor([[choice]]))
+            return [(price, size) for price, size, _ in own(market) if size]
+
+        data = market.state.market_data
+        best = (data.ask if side < 0 else data.bid).item()
+        for choice, behind in ((3, 0), (4, 1), (5, 2), (6, 5)):
+            twin = market.fork()
+            assert rests(choice, twin) in ([(best - side * behind, side * 10)], [])  # or it was filled at once
+        far = rests(6)
+        assert rests(0) == far and rests(1) == []
+        held = market.state.ledger.shares.item()
+        rests(2)
+        assert market.state.ledger.shares.item() == held + side * min(10, abs(held))
+
+
+def test_quotes_are_half_spread_and_skew_in_typical_half_spreads() -> None:
+    market = opened(quoting(action="quotes", quotes=1), 1)
+    unit = float(plain_params(market.config, CPU).typical_half_spread)
+    for half, skew in ((3.5, 0.0), (3.0, 1.5), (3.9, -2.0)):
+        mid = market.state.market_data.mids_x2[0, 0, -1].item() / 2
+        twin = market.fork()
+        twin.step(depths(half, skew))
+        bid, ask = own(twin)
+        assert bid[1] == 0 or bid[:2] == (math.floor(mid + (skew - half) * unit), 10)
+        assert ask[1] == 0 or ask[:2] == (math.ceil(mid + (skew + half) * unit), -10)
+        assert bid[1] or ask[1]
+    market.step(depths(4.0, 0.0))  # the widest is nothing
+    assert own(market) == [(0, 0, 0)] * 2
 
 
 def put_by_hand(
