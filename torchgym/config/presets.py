@@ -142,9 +142,13 @@ def _toy() -> MarketConfig:
 
 def _nobody(**families: Any) -> Population:
     """None but the given families."""
-    names = [entry.name for entry in dataclasses.fields(Population) if entry.name != "others"]
-    kinds = {name: type(getattr(Population(), name)) for name in names}
-    return Population(**{name: kind(count=0) for name, kind in kinds.items()} | families)
+    none: dict[str, Any] = {name: dataclasses.replace(own, count=0) for name, own in Population().families.items()}
+    return Population(**none | families)
+
+
+def _steps(**settings: float) -> Fundamentals:
+    """A value that begins at the list price and takes steps, without news."""
+    return _with_news(Fundamentals(process="steps", spread_of_start=0.0, **settings), times=0.0)  # type: ignore[arg-type]
 
 
 def _as_null() -> MarketConfig:
@@ -162,9 +166,7 @@ def _as_null() -> MarketConfig:
         position_limit=200,
         quotes=1,
         action="depths",
-        fundamentals=_with_news(
-            Fundamentals(process="steps", step=1.0, step_chance=0.2, spread_of_start=0.0), times=0.0
-        ),
+        fundamentals=_steps(step=1.0, step_chance=0.2),
         population=_nobody(taker=Takers(count=1, rate=0.28, decay=0.15)),
     )
 
@@ -199,9 +201,7 @@ def _ac_null() -> MarketConfig:
         position_limit=1_000,
         starting_shares=1_000,
         action="position",
-        fundamentals=_with_news(
-            Fundamentals(process="steps", step=5.0, step_chance=0.5, step_impact=0.002, spread_of_start=0.0), times=0.0
-        ),
+        fundamentals=_steps(step=5.0, step_chance=0.5, step_impact=0.002),
         population=_nobody(taker=Takers(count=1, rate=0.0), maker=ladder),
     )
 

@@ -195,33 +195,29 @@ def _average_price(m: Moment) -> Tensor:
     return _from_mid(m, paid.to(torch.float64) / torch.where(real, filled, 1).to(torch.float64), real)
 
 
-def _place(formula: Formula, unit: str, meaning: str) -> Entry:
-    return Entry(formula, unit, meaning)
-
-
 # What a learner observes of each of its resting orders; zeros where nothing rests. Sizes in standard orders.
 PLACE: Table[Entry] = Table(
     "entry of a resting order",
     {
-        "price": _place(
+        "price": Entry(
             lambda m: _from_mid(m, m.queue.price, m.queue.size > 0), "half-spreads", "its price less the mid"
         ),
-        "size": _place(lambda m: _orders(m, m.queue.size), "orders", "what is left of it"),
-        "age": _place(
+        "size": Entry(lambda m: _orders(m, m.queue.size), "orders", "what is left of it"),
+        "age": Entry(
             lambda m: m.queue.age.to(torch.float64).clamp(max=64.0) * (1.0 / 64.0),
             "64 ticks",
             "how long it has had its place, at most 1; 0 without time priority",
         ),
-        "ahead": _place(lambda m: _orders(m, m.queue.ahead), "orders", "what rests at better prices"),
-        "older": _place(lambda m: _orders(m, m.queue.older), "orders", "what rests at its price for longer"),
-        "same": _place(
+        "ahead": Entry(lambda m: _orders(m, m.queue.ahead), "orders", "what rests at better prices"),
+        "older": Entry(lambda m: _orders(m, m.queue.older), "orders", "what rests at its price for longer"),
+        "same": Entry(
             lambda m: _orders(m, m.queue.same),
             "orders",
             "what rests at its price as long, of others; all without time priority",
         ),
-        "behind": _place(lambda m: _orders(m, m.queue.behind), "orders", "what came to its price later"),
-        "filled": _place(lambda m: _orders(m, _rested(m)[0]), "orders", "what it traded in the tick, negative sold"),
-        "fill_price": _place(_average_price, "half-spreads", "at what average price, less the mid"),
+        "behind": Entry(lambda m: _orders(m, m.queue.behind), "orders", "what came to its price later"),
+        "filled": Entry(lambda m: _orders(m, _rested(m)[0]), "orders", "what it traded in the tick, negative sold"),
+        "fill_price": Entry(_average_price, "half-spreads", "at what average price, less the mid"),
     },
 )
 
@@ -335,8 +331,7 @@ def info_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
         meaning = f"{row.meaning}, before its weight in the reward"
         return _own(lambda m: m.events.terms[name], row.unit, meaning, event=True)
 
-    found = structure.quotes > 0
-    return {**INFO, **(RESTING_INFO if found else {}), **{f"reward_{name}": term(name) for name in chosen}}
+    return {**INFO, **(RESTING_INFO if structure.quotes else {}), **{f"reward_{name}": term(name) for name in chosen}}
 
 
 def account_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:

@@ -101,10 +101,8 @@ def put(
     )
 
     moved = execution.filled + places(structure, execution.fills).sum((-2, -1))
-    held = state.ledger.shares + moved + execution.remainder
-    furthest = torch.stack(
-        [torch.maximum(held, held - execution.remainder), torch.minimum(held, held - execution.remainder)], -1
-    )
+    held, left = state.ledger.shares + moved, execution.remainder
+    furthest = torch.stack([held + torch.clamp(left, min=0), held + torch.clamp(left, max=0)], -1)
     kept = torch.where(keeps, resting, 0)
     room = params.position_limit.unsqueeze(-1) - furthest * side.squeeze(-1) - kept.sum(-1)
     asked = torch.where(keeps, 0, wish.size)
@@ -113,8 +111,7 @@ def put(
     # Own bids stay below own asks: new asks give way to bids that are kept, then new bids to all asks.
     bid, ask = price[..., 0, :], price[..., 1, :]
     highest = torch.where(kept[..., 0, :] > 0, bid, 0).amax(-1, keepdim=True)
-    left = execution.remainder.unsqueeze(-1)
-    limit = execution.limit.unsqueeze(-1)
+    left, limit = left.unsqueeze(-1), execution.limit.unsqueeze(-1)
     asks = torch.where((ask > highest) & ((left <= 0) | (ask > limit)), fresh[..., 1, :], 0)
     all_asks = kept[..., 1, :] + asks
     lowest = torch.where(all_asks > 0, ask, _NOWHERE).amin(-1, keepdim=True)
