@@ -20,14 +20,14 @@ from torchgym.engine import replay
 from torchgym.numerics import random
 from torchgym.readout import features
 from torchgym.readout.features import FEATURE_SETS, FEATURES, FeatureContext, feature
-from torchgym.readout.rewards import REWARDS, Reward
+from torchgym.readout.rewards import REWARDS, Played, Reward
 from torchgym.recording.columns import columns
 from torchgym.sim import noise
 from torchgym.sim.actions import ACTIONS, ActionScheme, Choices, Known
 from torchgym.sim.invariants import total_cash, total_shares
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.state import Ledger, RewardMemory
+from torchgym.sim.state import RewardMemory
 from torchgym.sim.traders import TRADERS, OrderIntent, Signals, TraderFamily
 from torchgym.table import Table
 
@@ -59,10 +59,8 @@ def decide(
     return intent, HerdMemory(mood=mood)
 
 
-def turnover(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
-) -> tuple[Tensor, RewardMemory]:
-    return -ledger.turnover.to(torch.float64) * (params.point_size * PRICE), memory
+def turnover(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
+    return -tick.ledger.turnover.to(torch.float64) * (tick.params.point_size * PRICE), memory
 
 
 def lean(context: FeatureContext) -> Tensor:
@@ -326,16 +324,12 @@ def flat(context: FeatureContext) -> Tensor:
     return context.mid.squeeze(-1)
 
 
-def column(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
-) -> tuple[Tensor, RewardMemory]:
-    return turnover(params, memory, equity_x2_before, ledger)[0].unsqueeze(-1), memory
+def column(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
+    return turnover(tick, memory)[0].unsqueeze(-1), memory
 
 
-def single(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
-) -> tuple[Tensor, RewardMemory]:
-    return turnover(params, memory, equity_x2_before, ledger)[0].float(), memory
+def single(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
+    return turnover(tick, memory)[0].float(), memory
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from torchgym.config import MarketConfig, structure
+from torchgym.config import MarketConfig, Structure, preset, structure
+from torchgym.engine import Market, StepResult
+from torchgym.lab.fills import profit, watch
 from torchgym.numerics.trees import leaves, rows
 from torchgym.readout import rewards
-from torchgym.sim.params import plain_params
+from torchgym.sim import tick as ticking
+from torchgym.sim.params import Params, plain_params
 from torchgym.sim.state import Ledger, RewardMemory
 
-ALL = {
+ALL = {  # terms that read the ledgers alone
     "pnl": 1.0,
     "log_return": 2.0,
     "risk_adjusted": -0.5,
@@ -46,12 +49,30 @@ def path(markets: int, ticks: int, seed: int = 0) -> tuple[torch.Tensor, torch.T
     return equity, torch.randint(0, 100_000, (ticks, markets), generator=generator)
 
 
+@dataclasses.dataclass
+class Accounted:
+    """A market of which only the learners' accounts are known."""
+
+    ledger: Ledger
+
+
+def played(plan: Structure, params: Params, before: Ledger, after: Ledger) -> rewards.Played:
+    """A tick of which only the ledgers are known."""
+    first, last = Accounted(before), Accounted(after)
+    return rewards.Played(plan, params, first, last)  # type: ignore[arg-type]
+
+
+def started(equity_x2: torch.Tensor) -> RewardMemory:
+    """The memory of an episode that begins with this equity, [N]."""
+    return RewardMemory.start(structure(CONFIG), make_ledger(equity_x2), equity_x2)
+
+
 def total(
     config: MarketConfig, memory: RewardMemory, before: torch.Tensor, ledger: Ledger
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor], RewardMemory]:
     """Of one learner: `before` and what is returned are [N]."""
-    params, equity = plain_params(config, torch.device("cpu")), before.unsqueeze(-1)
-    reward, terms, memory = rewards.total(structure(config), params, memory, equity, ledger)
+    params = plain_params(config, torch.device("cpu"))
+    reward, terms, memory = rewards.total(played(structure(config), params, make_ledger(before), ledger), memory)
     return reward.squeeze(-1), {name: term.squeeze(-1) for name, term in terms.items()}, memory
 
 
@@ -59,7 +80,7 @@ def run(
     config: MarketConfig, equity: torch.Tensor, turnover: torch.Tensor | None = None
 ) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor], RewardMemory]]:
     """Rewards along a path of half equities [T + 1, N]."""
-    memory = rewards.start(equity[0].unsqueeze(-1))
+    memory = started(equity[0])
     for t in range(len(equity) - 1):
         ledger = make_ledger(equity[t + 1], None if turnover is None else turnover[t])
         reward, terms, memory = total(config, memory, equity[t], ledger)
@@ -90,17 +111,18 @@ def test_weights_of_a_name_and_of_a_mapping() -> None:
 
 
 def test_unknown_terms_list_the_known_ones() -> None:
-    known = "pnl, log_return, risk_adjusted, differential_sharpe, inventory, final_inventory"
+    known = ", ".join(rewards.REWARDS)
+    assert known.startswith("pnl, log_return")
     for reward in ("profit", {"pnl": 1.0, "profit": 1.0}):
         config = CONFIG.replace(reward=reward)
         with pytest.raises(ValueError, match=f"unknown reward 'profit': choose from {known}"):
             rewards.weights(config)
         equity = torch.tensor([2_000_000])
         with pytest.raises(ValueError, match="'profit'"):
-            total(config, rewards.start(equity.unsqueeze(-1)), equity, make_ledger(equity))
+            total(config, started(equity), equity, make_ledger(equity))
 
 
-@pytest.mark.parametrize("name", rewards.REWARDS)
+@pytest.mark.parametrize("name", ALL)
 def test_standing_still_earns_nothing(name: str) -> None:
     assert along(named(name), *[2_000_000] * 5) == [0.0] * 4
 
@@ -113,7 +135,7 @@ def test_reward_is_the_weighted_sum_of_the_named_terms() -> None:
             assert torch.equal(terms[name], alone)
             assert list(only) == [name]
     for reward, terms, _ in mixed:
-        assert list(terms) == list(rewards.REWARDS)
+        assert list(terms) == list(ALL)
         assert reward.shape == (8,) and reward.dtype == torch.float64
         torch.testing.assert_close(reward, sum(ALL[name] * terms[name] for name in ALL), rtol=1e-14, atol=1e-12)
 
@@ -246,7 +268,7 @@ def test_inventory_costs_its_square(held: list[list[int]], limit: int, penalty: 
     config = CONFIG.replace(reward="inventory", position_limit=limit, order_size=1)
     equity = torch.tensor([2_000_000])
     after = dataclasses.replace(make_ledger(equity + 999), shares=torch.tensor(held).unsqueeze(-1))
-    reward, _, _ = total(config, rewards.start(equity.unsqueeze(-1)), equity, after)
+    reward, _, _ = total(config, started(equity), equity, after)
     assert reward.tolist() == [penalty]
     assert not torch.signbit(reward).any() or penalty < 0.0
 
@@ -261,9 +283,104 @@ def test_final_inventory_adds_up_to_the_last_square() -> None:
             shares=torch.tensor([held]).unsqueeze(-1),
             filled=torch.tensor([filled]).unsqueeze(-1),
         )
-        reward, _, _ = total(config, rewards.start(equity.unsqueeze(-1)), equity, after)
+        reward, _, _ = total(config, started(equity), equity, after)
         rewarded += reward.item()
     assert held == [6, -4] and rewarded == pytest.approx((4**2 + 2**2 - 6**2 - 4**2) / 100, abs=1e-12)
+
+
+# --- terms that read the market ------------------------------------------------------------------------------------------
+
+
+TRADES = {"pnl": 1.0, "shortfall": 1.0, "spread_capture": 1.0, "adverse_selection": 1.0}
+TICKS = 100
+
+
+def trading(**changes: object) -> MarketConfig:
+    """A market with orders at market and resting ones, and every charge."""
+    settings = {"reward": TRADES, "quotes": 1, "action": "limit", "starting_shares": 40, "max_ticks": TICKS, **changes}
+    return preset("toy", **settings)
+
+
+def at_random(result: StepResult) -> torch.Tensor:
+    tick = result.info["tick"]
+    return ((tick * 7 + torch.arange(len(tick)) * 3) % 7).unsqueeze(-1)
+
+
+def summed(market: Market) -> dict[str, torch.Tensor]:
+    """Each term over an episode that plays at random, [N]."""
+    result, sums = market.observe(), {name: torch.zeros(market.num_envs, dtype=torch.float64) for name in TRADES}
+    while not result.truncated.all():
+        result = market.step(at_random(result))
+        for name in TRADES:
+            sums[name] += result.info[f"reward_{name}"]
+    return sums
+
+
+def test_spread_and_selection_add_up_to_the_parts_of_the_profit() -> None:
+    config = trading()
+    market = Market(config, num_envs=16, seed=3, compile=False)
+    market.reset()
+    twin = market.fork()
+    parts, sums = profit(watch(market, at_random, TICKS), horizon=30), summed(twin)
+    half_point = 0.5 * config.point_size
+    for name, part in (("spread_capture", parts.spread), ("adverse_selection", parts.selection), ("pnl", parts.total)):
+        assert (part != 0).any()
+        torch.testing.assert_close(sums[name], part.double() * half_point, rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("learners", [1, 2])
+def test_shortfall_is_what_selling_brought_less_the_paper_value(learners: int) -> None:
+    """Worked out from the cash at both ends, the arrival price and the book that stands at the end."""
+    config = trading(num_learners=learners, num_symbols=2, priority="time", order_size=1, position_limit=50)
+    market = Market(config, num_envs=8, seed=5, compile=False)
+    market.reset()
+    first = market.state
+    arrival = first.market_data.mids_x2[..., -1].unsqueeze(-1)
+    result, told = market.observe(), torch.zeros(first.ledger.cash.shape, dtype=torch.float64)
+    while not result.truncated.all():
+        action = ((result.info["tick"].unsqueeze(-1) * 5 + torch.arange(2 * learners)) % 7).squeeze(-1)
+        result = market.step(action.reshape(8, learners, 2) if learners > 1 else action)
+        told += result.info["reward_shortfall"].reshape(told.shape)
+    last = market.state
+    assert (last.ledger.shares != 0).any()
+    left = ticking.liquidation(market.structure, last.ledger.shares, last.book, last.market_data.mids_x2[..., -1])
+    paper = 2 * first.ledger.cash + (first.ledger.shares * arrival).sum(1)
+    made = 2 * last.ledger.cash + left.sum(1) - left.abs().sum(1).double() * config.commission_bps * 1e-4
+    torch.testing.assert_close(told, (made - paper) * 0.5 * config.point_size, rtol=1e-12, atol=1e-8)
+
+
+def test_shares_sold_at_once_cost_their_distance_from_the_arrival_price() -> None:
+    config = preset("toy", reward="shortfall", action="position", order_size=50, position_limit=50, starting_shares=50)
+    market = Market(config, num_envs=4, seed=1, compile=False)
+    mid = market.reset().info["mid"][:, 0]
+    flat = torch.zeros(4, 1, dtype=torch.float64)
+    sold = market.step(flat)
+    while bool((sold.info["position"] != 0).any()):
+        more = market.step(flat)
+        sold = dataclasses.replace(more, reward=sold.reward + more.reward)
+    earned = sold.info["cash"] - config.starting_cash * config.point_size
+    torch.testing.assert_close(sold.reward, earned - 50 * mid, rtol=1e-12, atol=1e-9)
+    assert (sold.reward < 0).all()
+    for _ in range(20):  # nothing is held, so no price move counts
+        assert (market.step(flat).reward == 0).all()
+
+
+def test_terms_that_read_the_market_have_the_same_bits_alone() -> None:
+    def play(market: Market, columns: slice) -> torch.Tensor:
+        result, seen = market.observe(), []
+        for _ in range(40):
+            result = market.step(at_random_of(result, columns))
+            seen.append(torch.stack([result.info[f"reward_{name}"] for name in TRADES]))
+        return torch.stack(seen)
+
+    def at_random_of(result: StepResult, columns: slice) -> torch.Tensor:
+        return ((result.info["tick"] * 7 + torch.arange(8)[columns] * 3) % 7).unsqueeze(-1)
+
+    batch, alone = (Market(trading(), num_envs=count, seed=2, compile=False) for count in (8, 1))
+    batch.reset()
+    alone.reset(seeds=torch.tensor([7]))
+    together = play(batch, slice(0, 8))
+    assert torch.equal(bits(together[..., 5:6]), bits(play(alone, slice(5, 6))))
 
 
 # --- memory and bits ----------------------------------------------------------------------------------------------------
@@ -271,11 +388,11 @@ def test_final_inventory_adds_up_to_the_last_square() -> None:
 
 def test_terms_touch_only_the_memory_that_they_need() -> None:
     equity = torch.tensor([2_000_000, 3_000_000])
-    memory = rewards.start(equity.unsqueeze(-1))
+    memory = started(equity)
     assert memory.peak_x2.flatten().tolist() == equity.tolist() and memory.peak_x2 is not equity
     changed = {"pnl": set(), "log_return": set(), "risk_adjusted": {"peak_x2", "drawdown"}}
     changed |= {"differential_sharpe": {"mean_return", "mean_square"}, "inventory": set(), "final_inventory": set()}
-    assert set(changed) == set(rewards.REWARDS)
+    assert set(changed) == set(ALL)
     before = {name: tensor.clone() for name, tensor in leaves(memory)}
     for name, fields in changed.items():
         _, _, after = total(named(name), memory, equity, make_ledger(equity + 7))
@@ -301,15 +418,15 @@ def test_compiled_is_the_same_bits_as_eager() -> None:
     plan, params = structure(config), plain_params(config, torch.device("cpu"))
     equity, turnover = path(65, 60)
 
-    def step(memory: RewardMemory, before: torch.Tensor, ledger: Ledger) -> tuple:
-        reward, terms, memory = rewards.total(plan, params, memory, before.unsqueeze(-1), ledger)
+    def step(memory: RewardMemory, before: Ledger, ledger: Ledger) -> tuple:
+        reward, terms, memory = rewards.total(played(plan, params, before, ledger), memory)
         return reward.squeeze(-1), {name: term.squeeze(-1) for name, term in terms.items()}, memory
 
     torch.compiler.reset()
     compiled = torch.compile(step, fullgraph=True, dynamic=False)
-    memory = rewards.start(equity[0].unsqueeze(-1))
+    memory = started(equity[0])
     for t, (reward, terms, expected) in enumerate(run(config, equity, turnover)):
-        fused, fused_terms, memory = compiled(memory, equity[t], make_ledger(equity[t + 1], turnover[t]))
+        fused, fused_terms, memory = compiled(memory, make_ledger(equity[t]), make_ledger(equity[t + 1], turnover[t]))
         assert torch.equal(bits(fused), bits(reward))
         assert all(torch.equal(bits(fused_terms[name]), bits(terms[name])) for name in ALL)
         for (_, one), (_, other) in zip(leaves(memory), leaves(expected), strict=True):

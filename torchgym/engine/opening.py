@@ -52,7 +52,7 @@ def open_episodes(static: Static, params: Params, seed: Tensor, episode: Tensor,
     with torch.no_grad():
         for _ in range(structure.warmup_ticks // length):
             state, _ = step(params, state, rest)
-    return replace(state, reward=rewards.start(state.ledger.equity_x2))
+    return replace(state, reward=rewards.start(structure, state))
 
 
 class Episode(NamedTuple):

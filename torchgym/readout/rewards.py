@@ -1,7 +1,7 @@
 """What the learner is rewarded for: the table of reward terms, and their weighted total.
 
-A term is a function of the learners' equity before the tick and their ledger after it, and of what path-dependent terms remember.
-Adding one takes a function and a row of `REWARDS`, here or in a program of one's own.
+A term is a function of the market before and after a tick, and of what path-dependent terms remember. Adding one takes a function
+and a row of `REWARDS`, here or in a program of one's own.
 
 Every term is the same in every bit eager, compiled, alone or in a batch. (tests/test_rewards.py)
 """
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig, Structure
 from torchgym.numerics import exact
+from torchgym.sim import tick as ticking
 from torchgym.sim.params import Params
-from torchgym.sim.state import Ledger, RewardMemory
+from torchgym.sim.state import Ledger, MarketState, RewardMemory, push
 from torchgym.table import Table, check_made
 
 DRAWDOWN_PRICE = 0.5  # risk_adjusted: currency per currency of new drawdown
@@ -27,8 +28,29 @@ SHARPE_LIMIT = 10.0  # differential_sharpe is clipped here, either side
 _SHARPE_ROUNDING = 1e-9  # of the mean square: a variance below this is what rounding leaves of none
 _SHARPE_LEAST = 1e-24  # no real trade leaves a variance this small; below it the powers would underflow
 
-# (params, memory, doubled equity before [N, L] int64, ledger after) to the term [N, L] float64 and the memory after
-Term = Callable[[Params, RewardMemory, Tensor, Ledger], tuple[Tensor, RewardMemory]]
+
+@dataclass(frozen=True)
+class Played:
+    """A tick, as the terms read it: the market at its beginning and at its end."""
+
+    structure: Structure
+    params: Params
+    before: MarketState
+    after: MarketState
+
+    @property
+    def ledger(self) -> Ledger:
+        """The learners' accounts at the end."""
+        return self.after.ledger
+
+    @property
+    def equity_x2_before(self) -> Tensor:
+        """Twice their marked equity at the beginning, [N, L] int64."""
+        return self.before.ledger.equity_x2
+
+
+# To the term [N, L] float64 and the memory after.
+Term = Callable[[Played, RewardMemory], tuple[Tensor, RewardMemory]]
 
 
 @dataclass(frozen=True)
@@ -40,15 +62,9 @@ class Reward:
     meaning: str
 
 
-def start(equity_x2: Tensor) -> RewardMemory:
-    """The memory at the start of an episode, from `equity_x2` [N, L] int64, twice the marked equity in points × shares.
-
-    The same for every configuration, so that a fork may be rewarded otherwise.
-    """
-    nothing = torch.zeros_like(equity_x2, dtype=torch.float64)
-    return RewardMemory(
-        peak_x2=equity_x2.clone(), drawdown=nothing, mean_return=nothing.clone(), mean_square=nothing.clone()
-    )
+def start(structure: Structure, state: MarketState) -> RewardMemory:
+    """The memory at the start of an episode: the state is that at the end of the warm-up."""
+    return RewardMemory.start(structure, state.ledger, state.market_data.mids_x2[..., -1])
 
 
 def weights(config: MarketConfig) -> dict[str, float]:
@@ -76,13 +92,8 @@ def terms(structure: MarketConfig | Structure) -> tuple[str, ...]:
     return tuple(term for term in REWARDS if term in chosen)
 
 
-def total(
-    structure: Structure, params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
-) -> tuple[Tensor, dict[str, Tensor], RewardMemory]:
+def total(tick: Played, memory: RewardMemory) -> tuple[Tensor, dict[str, Tensor], RewardMemory]:
     """The reward of one tick: the weighted sum of the chosen terms, in the order of `REWARDS`.
-
-    `equity_x2_before` [N, L] int64 is twice the marked equity at the end of the tick before; `ledger` is that at the end of
-    this one.
 
     Returns:
         The reward [N, L] float64; each chosen term [N, L] before its weight; the memory, in which the parts that no chosen term
@@ -93,54 +104,48 @@ def total(
     """
     reward: Tensor | None = None
     values: dict[str, Tensor] = {}
-    for name in terms(structure):
-        value, memory = REWARDS[name].term(params, memory, equity_x2_before, ledger)
-        check_made(f"REWARDS[{name!r}]", value, equity_x2_before.shape, torch.float64)
+    for name in terms(tick.structure):
+        value, memory = REWARDS[name].term(tick, memory)
+        check_made(f"REWARDS[{name!r}]", value, tick.equity_x2_before.shape, torch.float64)
         values[name] = value
-        part = value * params[f"reward.{name}"]
+        part = value * tick.params[f"reward.{name}"]
         reward = part if reward is None else reward + part
     assert reward is not None  # the configuration refuses an empty mapping
     return reward, values, memory
 
 
-def _pnl(params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger) -> tuple[Tensor, RewardMemory]:
+def _pnl(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
     """Change of marked equity, in currency; adds up to final minus initial equity over any run of ticks."""
-    return _currency(params, ledger.equity_x2 - equity_x2_before), memory
+    return _currency(tick.params, tick.ledger.equity_x2 - tick.equity_x2_before), memory
 
 
-def _log_return(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
-) -> tuple[Tensor, RewardMemory]:
+def _log_return(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
     """log(equity after / equity before); adds up to the log return of the whole run.
 
     Equity at or below a millionth of the starting cash, ruin included, counts as that millionth: the worst possible sum is
     −13.8 from the starting cash, and the terms add up none the less.
     """
-    before, after = _solvent(params, equity_x2_before), _solvent(params, ledger.equity_x2)
+    before, after = _solvent(tick.params, tick.equity_x2_before), _solvent(tick.params, tick.ledger.equity_x2)
     return exact.log(after / before), memory
 
 
-def _risk_adjusted(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
-) -> tuple[Tensor, RewardMemory]:
+def _risk_adjusted(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
     """Profit less `DRAWDOWN_PRICE` × increase of drawdown less `TURNOVER_PRICE` × amount traded, in currency.
 
     Drawdown is the distance of equity below its highest value so far; only its increases cost, recovery earns nothing beyond
     its profit.
     """
-    equity = ledger.equity_x2
+    equity = tick.ledger.equity_x2
     peak = torch.maximum(memory.peak_x2, equity)
     below = peak - equity
-    deeper = (below - (memory.peak_x2 - equity_x2_before)).clamp(min=0)
-    halves = (equity - equity_x2_before, deeper, 2 * ledger.turnover)
-    profit, drawdown, traded = (_currency(params, amount) for amount in halves)
+    deeper = (below - (memory.peak_x2 - tick.equity_x2_before)).clamp(min=0)
+    halves = (equity - tick.equity_x2_before, deeper, 2 * tick.ledger.turnover)
+    profit, drawdown, traded = (_currency(tick.params, amount) for amount in halves)
     remembered = replace(memory, peak_x2=peak, drawdown=below.to(torch.float64) / peak.clamp(min=1))
     return profit - drawdown * DRAWDOWN_PRICE - traded * TURNOVER_PRICE, remembered
 
 
-def _differential_sharpe(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
-) -> tuple[Tensor, RewardMemory]:
+def _differential_sharpe(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
     """What this tick's return R adds to the running Sharpe ratio, per unit of decay η = `SHARPE_DECAY`.
 
     With running moments A ← A + η (R − A) and B ← B + η (R² − B), both 0 at the start:
@@ -153,7 +158,7 @@ def _differential_sharpe(
     Source: Moody and Saffell 1998, Reinforcement Learning for Trading, NIPS 11; derived again in their Learning to Trade via
     Direct Reinforcement, IEEE Transactions on Neural Networks 12 (2001), section II.D.
     """
-    before, after = _solvent(params, equity_x2_before), _solvent(params, ledger.equity_x2)
+    before, after = _solvent(tick.params, tick.equity_x2_before), _solvent(tick.params, tick.ledger.equity_x2)
     mean, square = memory.mean_return, memory.mean_square
     change = (after - before) / before
     from_mean, from_square = change - mean, change * change - square
@@ -167,9 +172,7 @@ def _differential_sharpe(
     return torch.where(real, ratio.clamp(-SHARPE_LIMIT, SHARPE_LIMIT), 0.0), remembered
 
 
-def _inventory(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
-) -> tuple[Tensor, RewardMemory]:
+def _inventory(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
     """Minus the sum over symbols of (shares held / position limit)², at the end of the tick: 0 when flat.
 
     Without unit, −1 per symbol and tick at the limit. Beside `pnl` its weight is a price of risk, in currency per tick at the
@@ -179,13 +182,11 @@ def _inventory(
     Trading, chapters 6 and 10; in discrete time the variance term of Almgren and Chriss 2001, Optimal Execution of Portfolio
     Transactions, Journal of Risk 3.
     """
-    held = ledger.shares
-    return (-held * held).sum(-2).to(torch.float64) * params.per_position_limit_squared, memory
+    held = tick.ledger.shares
+    return (-held * held).sum(-2).to(torch.float64) * tick.params.per_position_limit_squared, memory
 
 
-def _final_inventory(
-    params: Params, memory: RewardMemory, equity_x2_before: Tensor, ledger: Ledger
-) -> tuple[Tensor, RewardMemory]:
+def _final_inventory(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
     """Minus the increase in the tick of the sum over symbols of (shares held / position limit)².
 
     Without unit; over an episode it adds up to the starting sum less the final one, so that what is left at the end costs its
@@ -194,8 +195,60 @@ def _final_inventory(
     Source: the terminal penalty α q² in Cartea, Jaimungal and Penalva 2015, chapters 6 and 10, as a sum of differences: shaping
     by a potential, Ng, Harada and Russell 1999, Policy invariance under reward transformations, ICML.
     """
-    held, before = ledger.shares, ledger.shares - ledger.filled
-    return (before * before - held * held).sum(-2).to(torch.float64) * params.per_position_limit_squared, memory
+    held, before = tick.ledger.shares, tick.ledger.shares - tick.ledger.filled
+    return (before * before - held * held).sum(-2).to(torch.float64) * tick.params.per_position_limit_squared, memory
+
+
+def _shortfall(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
+    """What trading brought against the arrival price, in currency, all charges included: minus the implementation shortfall.
+
+    The arrival price is the mid at the end of the warm-up. A trade counts when it happens, as arrival price less fill price for
+    what is bought and the other way round for what is sold. What the price does to shares still held counts at the end: they are
+    valued then at what walking the book would bring, less commission, instead of at the arrival price.
+
+    Source: Perold 1988, The implementation shortfall: paper versus reality, Journal of Portfolio Management 14.
+    """
+    assert memory.arrival_x2 is not None
+    arrival, after, structure, params = memory.arrival_x2.unsqueeze(-1), tick.after, tick.structure, tick.params
+    own, before = after.ledger, tick.before.ledger
+    traded = 2 * (own.cash - before.cash) + (own.filled * arrival).sum(-2)
+    mid_x2 = after.market_data.mids_x2[..., -1]
+    left = ticking.liquidation(structure, own.shares, after.book, mid_x2)
+    lost = (left - own.shares * arrival).sum(-2)
+    commission = (left.abs() * params.commission_rate).sum(-2).to(torch.float64) * 1e-6
+    ends = ticking.truncated(after).unsqueeze(-1) | (own.ruined & ~before.ruined)
+    final = torch.where(ends, lost.to(torch.float64) - commission, 0.0)
+    return _currency(params, traded) + final * params.half_point, memory
+
+
+def _spread_capture(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
+    """What fills earned against the mid before their tick, in currency, charges aside: positive for a maker's quotes.
+
+    Source: half of the effective spread, as in Huang and Stoll 1996, Dealer versus auction markets, Journal of Financial
+    Economics 41.
+    """
+    own, before = tick.ledger, tick.before.ledger
+    charged = own.fees + own.borrow - before.fees - before.borrow
+    paid = before.cash - own.cash - charged
+    worth = (own.filled * tick.before.market_data.mids_x2[..., -1].unsqueeze(-1)).sum(-2)
+    return _currency(tick.params, worth - 2 * paid), memory
+
+
+def _adverse_selection(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
+    """What the mid's move did to the shares filled in this tick and the `SELECTION_TICKS` before it, in currency.
+
+    Over an episode it adds up to what the mid moved for or against each fill, from before its tick to `SELECTION_TICKS` ticks
+    after it or the end; mostly against. With `spread_capture` it makes the realised spread; `torchgym.lab.fills.profit` adds the
+    other parts.
+
+    Source: the price impact of Huang and Stoll 1996, Dealer versus auction markets, Journal of Financial Economics 41.
+    """
+    assert memory.recent is not None
+    filled = tick.ledger.filled
+    mids = (state.market_data.mids_x2[..., -1] for state in (tick.after, tick.before))
+    moved = torch.sub(*mids).unsqueeze(-1)
+    lately = memory.recent.sum(-1) + filled
+    return _currency(tick.params, (lately * moved).sum(-2)), replace(memory, recent=push(memory.recent, filled))
 
 
 def _currency(params: Params, amount_x2: Tensor) -> Tensor:
@@ -219,5 +272,10 @@ REWARDS: Table[Reward] = Table(
         "differential_sharpe": Reward(_differential_sharpe, "ratio", "what the return adds to a running Sharpe ratio"),
         "inventory": Reward(_inventory, "ratio", "minus the squares of the shares held over the position limit"),
         "final_inventory": Reward(_final_inventory, "ratio", "minus how much those squares grew"),
+        "shortfall": Reward(_shortfall, "currency", "what trading brought against the price at the start"),
+        "spread_capture": Reward(_spread_capture, "currency", "what fills earned against the mid before their tick"),
+        "adverse_selection": Reward(
+            _adverse_selection, "currency", "what the mid moved for fills of the last 30 ticks"
+        ),
     },
 )

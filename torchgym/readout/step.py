@@ -43,10 +43,9 @@ def step(
 
     def one(state: MarketState, chosen: Tensor) -> tuple[MarketState, Events]:
         draws = noise.draw(structure, static.plan, state.clock.key, state.clock.tick + 1)
-        before = state.ledger.equity_x2
-        state = ticking.tick(structure, params, state, action=chosen, draws=draws, watch=watch)
-        reward, terms, memory = rewards.total(structure, params, state.reward, before, state.ledger)
-        return replace(state, reward=memory), Events(reward, terms, **_traded(structure, state.ledger))
+        after = ticking.tick(structure, params, state, action=chosen, draws=draws, watch=watch)
+        reward, terms, memory = rewards.total(rewards.Played(structure, params, state, after), state.reward)
+        return replace(after, reward=memory), Events(reward, terms, **_traded(structure, after.ledger))
 
     state, events = one(state, action)
     rest = torch.full_like(action, actions.space(structure).rest)

@@ -14,9 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchgym.config import Structure
+
 LOOKBACK = 64  # ticks of mid history behind the newest one
 VOLUME_LOOKBACK = 8
 FLOW_LOOKBACK = 8
+SELECTION_TICKS = 30  # for so long the mid's move is told as that of a fill
 EVENTS = 8  # news events remembered per symbol, newest last
 
 
@@ -172,6 +175,24 @@ class RewardMemory:
     drawdown: Tensor  # [N, L] float64: fraction below the peak
     mean_return: Tensor  # [N, L] float64: exponential mean of returns
     mean_square: Tensor  # [N, L] float64: of squared returns
+    arrival_x2: Tensor | None = None  # [N, S] int64 half points: the mid when rewards began; None without "shortfall"
+    # [N, S, L, SELECTION_TICKS] int64 shares filled, newest last; None without "adverse_selection".
+    recent: Tensor | None = None
+
+    @staticmethod
+    def start(structure: Structure, ledger: Ledger, mid_x2: Tensor) -> RewardMemory:
+        """As an episode begins; mid_x2 [N, S] int64."""
+        nothing, filled = torch.zeros_like(ledger.equity_x2, dtype=torch.float64), ledger.filled
+        return RewardMemory(
+            peak_x2=ledger.equity_x2.clone(),
+            drawdown=nothing,
+            mean_return=nothing.clone(),
+            mean_square=nothing.clone(),
+            arrival_x2=mid_x2.clone() if "shortfall" in structure.rewards else None,
+            recent=filled.new_zeros((*filled.shape, SELECTION_TICKS))
+            if "adverse_selection" in structure.rewards
+            else None,
+        )
 
 
 @dataclass

@@ -131,8 +131,7 @@ def tick(
     )
     _tell(watch, "measure", state=state, market_data=data)
     mid_x2 = data.mids_x2[..., -1]
-    liquidation = _liquidation(structure, ledger.shares, book, mid_x2)
-    ledger = accounts.mark(params, ledger, mid_x2, liquidation, now=now)
+    ledger = accounts.mark(params, ledger, mid_x2, _marks(structure, ledger.shares, book, mid_x2), now=now)
     _tell(watch, "mark", state=state, accounts=owned, ledger=ledger)
     return MarketState(
         clock=replace(state.clock, tick=now),
@@ -163,13 +162,16 @@ def _submit(book: Book, orders: Orders, now: Tensor) -> Book:
     return matching.replace_orders(book, orders.price.to(torch.int64), orders.size.to(torch.int64), expiry)
 
 
-def _liquidation(structure: Structure, shares: Tensor, book: Book, mid_x2: Tensor) -> Tensor | None:
-    """What the learners' shares [N, S, L] are marked at, int64 half units; None where they are marked at the mid.
+def _marks(structure: Structure, shares: Tensor, book: Book, mid_x2: Tensor) -> Tensor | None:
+    """What the learners' shares are marked at, as `liquidation`; None where they are marked at the mid."""
+    return None if structure.mark == "mid" else liquidation(structure, shares, book, mid_x2)
 
-    Each is marked as if it were the only one to unwind, past its own resting orders.
+
+def liquidation(structure: Structure, shares: Tensor, book: Book, mid_x2: Tensor) -> Tensor:
+    """What walking the book would bring for the learners' shares [N, S, L], int64 half units.
+
+    Each is valued as if it were the only one to unwind, past its own resting orders.
     """
-    if structure.mark == "mid":
-        return None
     books = resting.without_own(structure, book) if structure.quotes else [book] * structure.num_learners
     values = [
         matching.liquidation_value(structure, others, own, mid_x2)
@@ -199,8 +201,7 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
     since = None if structure.priority == "pro_rata" else empty + tick[:, None, None]
     book = Book(price=empty + 1, size=empty, expiry=empty.clone(), since=since)
     owned, ledger = accounts.start(structure, params, shares)
-    equity_x2 = ledger.equity_x2
-    nothing = torch.zeros_like(equity_x2, dtype=torch.float64)
+    data = market_data.start(params, book, reference, variance, at_value)
     state = MarketState(
         clock=Clock(
             seed=seed,
@@ -211,20 +212,18 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
         ),
         value=value,
         book=book,
-        market_data=market_data.start(params, book, reference, variance, at_value),
+        market_data=data,
         accounts=owned,
         ledger=ledger,
         traders=memories,
-        reward=RewardMemory(
-            peak_x2=equity_x2.clone(), drawdown=nothing, mean_return=nothing.clone(), mean_square=nothing.clone()
-        ),
+        reward=RewardMemory.start(structure, ledger, data.mids_x2[..., -1]),
     )
     quoted = traders.quote(structure, params, memories, read_signals(params, state), shares, book)
     book = matching.dated(quoted, book, tick)
     data = market_data.start(params, book, reference, variance, at_value)
     mid_x2 = data.mids_x2[..., -1]
-    ledger = accounts.appraise(ledger, mid_x2, _liquidation(structure, ledger.shares, book, mid_x2))
-    memory = replace(state.reward, peak_x2=ledger.equity_x2.clone())
+    ledger = accounts.appraise(ledger, mid_x2, _marks(structure, ledger.shares, book, mid_x2))
+    memory = RewardMemory.start(structure, ledger, mid_x2)
     state = replace(state, book=book, market_data=data, ledger=ledger, reward=memory)
     # The layout in memory that every later tick has too; with another one the tick would be compiled twice. A copy, because
     # contiguous() lets any stride stand in a dimension of one, as those of a single market are.
