@@ -21,6 +21,17 @@ CONFIGS: dict[str, MarketConfig] = {
     "toy": toy(),
     "two": toy(num_symbols=2, num_sectors=2, action="target", information="none", reward="log_return"),
     "everything": EVERYTHING,
+    "late": toy(
+        quotes=2,
+        action="depths",
+        priority="time",
+        snipe="auction",
+        latency=2,
+        feed_delay=3,
+        features="full74",
+        reward={"pnl": 1.0, "shortfall": 0.5, "spread_capture": 0.25, "adverse_selection": 0.125},
+        randomize={"latency": (0, 4)},
+    ),
 }
 
 
@@ -127,7 +138,7 @@ def test_compiled_is_eager_in_every_bit() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["default", "two", "everything"])
+@pytest.mark.parametrize("name", ["default", "two", "everything", "late"])
 def test_every_configuration_is_eager_in_every_bit(name: str) -> None:
     torch.compiler.reset()
     same_story(CONFIGS[name], 3, 60)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from torchgym.config import MarketConfig, structure
+from torchgym.config import MarketConfig, preset, structure
+from torchgym.engine import Market
 from torchgym.numerics.trees import map_tensors, rows
 from torchgym.readout import features
 from torchgym.readout.entries import ACCOUNT, Events, Moment, account_names
 from torchgym.readout.features.context import LOOKBACKS
 from torchgym.sim.params import plain_params
-from torchgym.sim.state import EVENTS, Clock, Ledger, MarketData, MarketState, Value
+from torchgym.sim.state import EVENTS, Book, Clock, Ledger, MarketData, MarketState, Value
 
 SCALINGS = ("raw", "relative")
 
@@ -113,7 +115,13 @@ def make_state(config: MarketConfig, table: list[list[Series]]) -> MarketState:
             duration=integers(news(3)),
             remaining=integers(news(2)),
         ),
-        book=None,  # type: ignore[arg-type]
+        book=Book(
+            price=integers(
+                lambda s: [(s.mids[-1] + way * s.spread) // 2 + way * at for way in (-1, 1) for at in range(12)]
+            ),
+            size=integers(lambda s: [-way * (s.depths[0] + at % 5) for way in (-1, 1) for at in range(12)]),
+            expiry=integers(lambda s: [0] * 24),
+        ),
         market_data=MarketData(
             bid=integers(lambda s: (s.mids[-1] - s.spread) // 2),
             ask=integers(lambda s: (s.mids[-1] + s.spread) // 2),
@@ -226,7 +234,9 @@ def bits(values: torch.Tensor) -> torch.Tensor:
 def test_sets_hold_the_documented_features_in_order() -> None:
     sets = features.FEATURE_SETS
     full = sets["full54"]
-    assert [len(sets[name]) for name in ("full54", "full55", "minimal42", "canonical28")] == [54, 55, 42, 28]
+    assert [len(sets[name]) for name in sets] == [54, 55, 42, 28, 20, 74]
+    ladder = tuple(f"f_{side}_level_{at}" for side in ("bid", "ask") for at in range(1, 11))
+    assert sets["ladder20"] == ladder and sets["full74"] == (*full, *ladder)
     assert full[0] == "f_mid_price"
     assert full[12:14] == ("f_price_change_64", "f_log_return_1")
     assert full[24:31] == ("f_log_return_64", "f_sma_8", "f_sma_16", "f_ema_8", "f_ema_16", "f_rsi_8", "f_macd_line")
@@ -257,7 +267,7 @@ def test_unknown_set_lists_the_known_ones() -> None:
     config = MarketConfig(features="full53")
     _, state = random_state(MarketConfig(), 1)
     for call in (features.names, features.size, features.bounds, lambda c: observation(c, state)):
-        with pytest.raises(ValueError, match=r"'full53'.*full54, full55, minimal42, canonical28"):
+        with pytest.raises(ValueError, match=r"'full53'.*full54, full55, minimal42, canonical28, ladder20, full74"):
             call(config)
 
 
@@ -277,8 +287,10 @@ def test_raw_bounds_come_from_the_table() -> None:
 def test_every_set_selects_its_columns_of_the_whole(name: str, scaling: str) -> None:
     config = MarketConfig(num_symbols=2, features=name, scaling=scaling)
     _, state = random_state(config, 3)
-    whole = observation(config.replace(features="full55"), state)
-    columns = [features.names(config.replace(features="full55")).index(n) for n in features.names(config)]
+    all_of_it = [config.replace(features=part) for part in ("full55", "ladder20")]
+    whole = torch.cat([observation(part, state) for part in all_of_it], 1)
+    known = [shown for part in all_of_it for shown in features.names(part)]
+    columns = [known.index(shown) for shown in features.names(config)]
     assert torch.equal(observation(config, state), whole[:, columns])
 
 
@@ -350,6 +362,47 @@ def test_book_flow_and_volume() -> None:
     assert seen["f_trade_intensity"] == 0.75
 
 
+@pytest.mark.parametrize("learners", [1, 2])
+def test_the_ladder_is_what_the_book_says(learners: int) -> None:
+    """Counted price by price from the whole book; what is others' leaves out the learner's own orders."""
+    config = preset("toy", features="ladder20", quotes=2, action="depths", num_learners=learners, num_symbols=2)
+    market = Market(config, 3, seed=2, compile=False)
+    market.reset()
+    generator, own_there = torch.Generator().manual_seed(4), 0
+    names = account_names(config)
+    for _ in range(12):
+        near = 12.0 * torch.rand((3, learners, 2 * 4), generator=generator, dtype=torch.float64)
+        result = market.step(near if learners > 1 else near[:, 0])
+        state, unit = market.state, config.usual_volume
+        for row, symbol in itertools.product(range(3), range(2)):
+            book = list(zip(state.book.price[row, symbol].tolist(), state.book.size[row, symbol].tolist(), strict=True))
+            best = state.market_data.bid[row, symbol].item(), state.market_data.ask[row, symbol].item()
+            seen = result.observation[row, 20 * symbol : 20 * (symbol + 1)].tolist()
+            for side, at in itertools.product(range(2), range(10)):
+                sign = 1 - 2 * side
+                price = best[side] - sign * at
+                assert seen[10 * side + at] == sum(sign * size for p, size in book if p == price and size * sign > 0)
+                for learner in range(learners):
+                    first = market.structure.background + 4 * learner
+                    others = book[:first] + book[first + 4 :]
+                    told = result.account[row, learner] if learners > 1 else result.account[row]
+                    shares = sum(sign * size for p, size in others if p == price and size * sign > 0)
+                    own_there += shares != seen[10 * side + at]
+                    name = f"{('bid', 'ask')[side]}_others_{at + 1}@{symbol}"
+                    assert told[names.index(name)].item() == pytest.approx(shares / unit, rel=1e-12)
+    assert own_there > 50
+
+
+def test_the_ladder_in_usual_volumes() -> None:
+    """Relative: over the usual volume of a tick, so that the price does not matter."""
+    raw, relative = (
+        Market(preset("toy", features="ladder20", scaling=scaling), 2, seed=1, compile=False).reset().observation
+        for scaling in ("raw", "relative")
+    )
+    assert (raw[:, [0, 10]] > 0).all()
+    torch.testing.assert_close(relative, raw / preset("toy").usual_volume)
+
+
 def test_information_decides_what_value_features_show() -> None:
     series = still(level=math.log(1.25), error=math.log(1.6))
     for information, fair in (("public", 200.0), ("privileged", 125.0), ("none", 100.0)):
@@ -382,7 +435,7 @@ def test_where_nothing_happens_every_feature_is_neutral() -> None:
     series = still(spread=0)
     seen = observe(MarketConfig(features="full55", information="none"), series)
     neutral = {name: row.neutral for row in features.FEATURES.values() for name in row.names}
-    assert seen == {name: 100.0 if value is None else value for name, value in neutral.items()}
+    assert seen == {name: 100.0 if neutral[name] is None else neutral[name] for name in features.FEATURE_SETS["full55"]}
 
 
 def test_no_volume_before_is_neutral() -> None:
@@ -485,11 +538,12 @@ def test_relative_observations_of_usual_markets_are_of_unit_size() -> None:
 def test_a_market_alone_is_the_same_bits_as_its_row_of_a_batch(name: str, scaling: str) -> None:
     config = MarketConfig(num_symbols=2, features=name, scaling=scaling)
     _, state = random_state(config, 64)
-    whole = dataclasses.replace(state, clock=None, book=None)  # type: ignore[arg-type]
+    whole = dataclasses.replace(state, clock=None)  # type: ignore[arg-type]
     seen = observation(config, whole)
     for row in (0, 1, 31, 63):
         index = torch.tensor([row])
-        alone = dataclasses.replace(whole, market_data=rows(state.market_data, index), value=rows(state.value, index))
+        parts = {name: rows(getattr(state, name), index) for name in ("market_data", "value", "book")}
+        alone = dataclasses.replace(whole, **parts)
         assert torch.equal(bits(observation(config, alone)), bits(seen[row : row + 1]))
 
 

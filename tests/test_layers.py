@@ -29,7 +29,7 @@ LAYERS = (
         "sim.accounts",
         "sim.market_data",
     ),
-    ("sim.resting",),
+    ("sim.resting", "sim.delay"),
     ("sim.invariants", "sim.tick", "readout", "readout.features", "readout.rewards"),
     ("engine",),
     ("lab.policy",),
@@ -62,7 +62,13 @@ EXTRA = {
         ("cli", "visual.plots"),
         ("cli", "visual.report"),
     ),
-    *(("readout", "sim.tick"), ("readout", "readout.features"), ("readout", "readout.rewards"), ("__main__", "cli")),
+    *(
+        ("readout", "sim.tick"),
+        ("readout.rewards", "sim.tick"),
+        ("readout", "readout.features"),
+        ("readout", "readout.rewards"),
+        ("__main__", "cli"),
+    ),
 }
 # they read the state; the phases that make it are none of their business
 HIGHEST = {"readout.features": 5, "readout.rewards": 5}

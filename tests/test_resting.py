@@ -116,7 +116,7 @@ def test_the_choices_of_limit_work_off_what_is_held() -> None:
 def test_quotes_are_half_spread_and_skew_in_typical_half_spreads() -> None:
     market = opened(quoting(action="quotes", quotes=1), 1)
     unit = float(plain_params(market.config, CPU).typical_half_spread)
-    for half, skew in ((3.5, 0.0), (3.0, 1.5), (3.9, -2.0)):
+    for half, skew in ((3.5, 0.0), (3.0, 0.5), (2.9, -1.0)):
         mid = market.state.market_data.mids_x2[0, 0, -1].item() / 2
         twin = market.fork()
         twin.step(depths(half, skew))
@@ -124,7 +124,11 @@ def test_quotes_are_half_spread_and_skew_in_typical_half_spreads() -> None:
         assert bid[1] == 0 or bid[:2] == (math.floor(mid + (skew - half) * unit), 10)
         assert ask[1] == 0 or ask[:2] == (math.ceil(mid + (skew + half) * unit), -10)
         assert bid[1] or ask[1]
-    market.step(depths(4.0, 0.0))  # the widest is nothing
+    for skew, side in ((0.5, 0), (-0.5, 1)):  # one side is so far away that it does not rest
+        twin = market.fork()
+        twin.step(depths(3.7, skew))
+        assert own(twin)[1 - side] == (0, 0, 0) and own(twin)[side][1] != 0
+    market.step(depths(4.0, 0.0))  # both are
     assert own(market) == [(0, 0, 0)] * 2
 
 
@@ -349,7 +353,7 @@ def test_stale_orders_are_hit_as_in_plain_python(books: int) -> None:
         rows.append((reference, [(9_000, 3), (11_000, -3), *bids, *asks, *places]))
         expected.append(picked_off([*bids, *asks], places))
     book = stacked([[(price, size, 0) for price, size in orders] for _, orders in rows], 7)
-    after, hits = resting.hit(plan, book, torch.tensor([[float(reference)] for reference, _ in rows]), SINCE)
+    after, hits = resting.hit(plan, book, torch.tensor([[2 * reference] for reference, _ in rows]), SINCE)
     left = resting.places(plan, after.size).flatten(1)
     paid = hits.rested.paid.sum((1, 2))
     for row, (sizes, received) in enumerate(expected):
@@ -376,11 +380,25 @@ def by_price(places: list[tuple[int, int]], sizes: list[int]) -> dict[int, int]:
 def test_a_stale_ask_is_hit_at_its_own_limit() -> None:
     plan = dataclasses.replace(small(1), families={"value": slice(0, 0), "maker": slice(0, 1)})
     book = stacked([[(10_001, 4, 0), (10_005, -4, 0), (9_000, 0, 0), (9_000, 0, 0), (9_996, -3, 0), (9_999, -9, 0)]], 7)
-    after, hits = resting.hit(plan, book, torch.tensor([[10_003.0]]), SINCE)
+    after, hits = resting.hit(plan, book, torch.tensor([[20_006]]), SINCE)
     assert after.size[0, 0].tolist() == [0, -4, 0, 0, 0, -8]
     assert hits.spent[0, 0].tolist() == [3 * 9_996 + 9_999, 0]
     assert hits.rested.paid[0, 0].tolist() == [0, 0, -3 * 9_996, -9_999]
     assert (hits.shares.item(), hits.last_price.item()) == (4, 9_999)
+
+
+@pytest.mark.parametrize("last", [9_998, 10_000, 10_004])
+def test_a_stale_ask_may_meet_the_makers_in_an_auction(last: int) -> None:
+    """At -4 against a new bid at +1 it trades at the old mid, or at the end of that range which is nearest to it."""
+    plan = dataclasses.replace(small(1), families={"value": slice(0, 0), "maker": slice(0, 1)}, snipe="auction")
+    book = stacked(
+        [[(10_001, 5, 0), (10_005, -4, 0), (9_000, 0, 0), (9_000, 0, 0), (9_996, -3, 0), (10_002, -9, 0)]], 7
+    )
+    after, hits = resting.hit(plan, book, torch.tensor([[2 * last]]), SINCE)
+    price = min(last, 10_001)
+    assert after.size[0, 0].tolist() == [2, -4, 0, 0, 0, -9]
+    assert hits.spent[0, 0].tolist() == [3 * price, 0] and hits.rested.paid[0, 0].tolist() == [0, 0, -3 * price, 0]
+    assert (hits.shares.item(), hits.last_price.item()) == (3, price)
 
 
 def test_what_is_out_of_reach_is_pulled() -> None:
@@ -388,7 +406,7 @@ def test_what_is_out_of_reach_is_pulled() -> None:
     plan = dataclasses.replace(small(1), families={"value": slice(0, 0), "maker": slice(0, 1)})
     far = 10_000 + plan.band + 50
     book = stacked([[(9_000, 4, 0), (far, -4, 0), (far + 1, 5, 0), (9_000, 0, 0), (20_000, 0, 0), (20_000, 0, 0)]], 7)
-    after, hits = resting.hit(plan, book, torch.tensor([[10_000.0]]), SINCE)
+    after, hits = resting.hit(plan, book, torch.tensor([[20_000]]), SINCE)
     assert after.size[0, 0].tolist() == [4, -4, 0, 0, 0, 0] and hits.shares.item() == 0
 
 
@@ -397,10 +415,18 @@ def test_what_is_out_of_reach_is_pulled() -> None:
 
 @pytest.mark.parametrize("name", RESTING)
 @pytest.mark.parametrize("learners", [1, 2])
-@pytest.mark.parametrize("priority", ["time", "pro_rata"])
-def test_money_and_shares_are_conserved_and_every_rule_holds(name: str, learners: int, priority: str) -> None:
+@pytest.mark.parametrize(("priority", "snipe"), [("time", "limit"), ("pro_rata", "limit"), ("time", "auction")])
+def test_money_and_shares_are_conserved_and_every_rule_holds(
+    name: str, learners: int, priority: str, snipe: str
+) -> None:
     config = quoting(
-        action=name, num_learners=learners, num_symbols=2, priority=priority, starting_shares=20, maker_bps=-0.5
+        action=name,
+        num_learners=learners,
+        num_symbols=2,
+        priority=priority,
+        snipe=snipe,
+        starting_shares=20,
+        maker_bps=-0.5,
     )
     market = opened(config, 4, debug=True)
     rested = 0

@@ -33,10 +33,12 @@ def features() -> Rows:
     yield ("#", "name", "what it is", "unit", "without a value", "range", "relative form")
     place = {name: str(at) for at, name in enumerate(FEATURE_SETS["full54"])}
     for row in FEATURES.values():
-        first, last = place.get(row.names[0], "full55"), place.get(row.names[-1])
+        first, last = place.get(row.names[0], "full74" if row.levels else "full55"), place.get(row.names[-1])
         numbers = first if len(row.names) == 1 else f"{first}–{last}"
         meaning = row.meaning + (f" over k = {', '.join(map(str, row.over))} ticks" if row.over else "")
-        name = f"`{row.name}_k`" if row.over else f"`{row.name}`"
+        if row.levels:
+            numbers, meaning = first, f"{meaning}, less k - 1 points, for k = 1 to {row.levels}"
+        name = f"`{row.name}_k`" if len(row.names) > 1 else f"`{row.name}`"
         neutral = "the mid" if row.neutral is None else f"{row.neutral:g}"
         yield (numbers, name, meaning, row.unit, neutral, interval(row.low, row.high), f"`{row.scaled}`")
 
@@ -45,9 +47,11 @@ def feature_sets() -> Rows:
     yield ("name", "features", "which")
     which = {
         "full54": "the default: all but `f_net_order_flow`",
-        "full55": "all",
+        "full55": "all but the ladder",
         "minimal42": "the first 42 of `full54`: prices, technical indicators, news",
         "canonical28": "longer returns, technical indicators, volatility, distance to value",
+        "ladder20": "the ladder: shares at the ten best prices of either side",
+        "full74": "`full54` and the ladder",
     }
     for name, shown in FEATURE_SETS.items():
         yield (f"`{name}`", str(len(shown)), which[name])

@@ -182,8 +182,10 @@ class Structure:
     ticks_per_action: int
     warmup_ticks: int
     band: int
+    longest_delay: int
     execution: str
     priority: str
+    snipe: str
     mark: str
     reference: str
     process: str
@@ -252,6 +254,7 @@ def structure(config: Any) -> Structure:
         *config.STRUCTURE,
         "execution",
         "priority",
+        "snipe",
         "mark",
         "reference",
         "action",

@@ -67,6 +67,7 @@ class MarketConfig:
         "ticks_per_action",
         "warmup_ticks",
         "band",
+        "longest_delay",
     )
 
     num_symbols: Symbols = 1
@@ -107,6 +108,12 @@ class MarketConfig:
     execution: Literal["book", "auction"] = "book"
     # Orders of one price, where not all of them trade: shared by size alone, or older ones first.
     priority: Literal["pro_rata", "time"] = "pro_rata"
+    # Where the makers' new quotes cross a learner's resting order: each pays the order's own limit, or all meet at one price.
+    snipe: Literal["limit", "auction"] = "limit"
+    latency: Annotated[int, Within(0, 8)] = 0  # ticks until an action arrives in the market, its cancellations too
+    feed_delay: Annotated[int, Within(0, 8)] = 0  # ticks until a learner sees what happened, its own account included
+    # The largest latency or feed delay that markets of this structure can have; None: the larger one that is set or drawn.
+    longest_delay: Annotated[int, Within(0, 8)] = None  # type: ignore[assignment]
     # What the public mid is: halfway between the best quotes, or the latent value in whole points, which no order makes.
     reference: Literal["quotes", "value"] = "quotes"
     mark: Literal["mid", "liquidation"] = "mid"  # equity is marked at the mid, or at what walking the book would bring
@@ -138,6 +145,8 @@ class MarketConfig:
             fill(self, "starting_cash", 100 * self.order_size * self.list_price)
         fill(self, "reward", _check_reward(self.reward))
         fill(self, "randomize", check_randomize(self, self.randomize))
+        if self.longest_delay is None:
+            fill(self, "longest_delay", self._longest_delay())
         self._check_consistency()
         if self.randomize:
             plain = dataclasses.replace(self, randomize={})
@@ -147,6 +156,10 @@ class MarketConfig:
                 except ValueError as error:
                     listed = ", ".join(f"{path} = {number:g}" for path, number in world.items())
                     raise ValueError(f"randomize reaches an impossible world, {listed}: {error}") from None
+
+    def _longest_delay(self) -> int:
+        """Of those that are set or drawn."""
+        return max(int(self.randomize.get(name, (0, getattr(self, name)))[1]) for name in ("latency", "feed_delay"))
 
     def _check_consistency(self) -> None:
         assert self.num_sectors is not None
@@ -158,6 +171,12 @@ class MarketConfig:
             self.max_ticks % self.ticks_per_action == 0,
             f"max_ticks = {self.max_ticks} must be a multiple of ticks_per_action = {self.ticks_per_action}",
         )
+        for name in ("latency", "feed_delay"):
+            delay = getattr(self, name)
+            require(
+                delay <= self.longest_delay,
+                f"{name} = {delay} exceeds longest_delay = {self.longest_delay}, which is compiled: give longest_delay={delay}",
+            )
         self._check_opening_account()
         self._check_products()
         self._check_traders()
@@ -270,6 +289,7 @@ class MarketConfig:
             ("num_sectors", (self.num_symbols + 1) // 2),
             ("position_limit", 5 * self.order_size),
             ("starting_cash", 100 * self.order_size * self.list_price),
+            ("longest_delay", self._longest_delay()),
         ):
             if getattr(self, name) == derived:
                 changes.setdefault(name, None)

@@ -30,7 +30,8 @@ Step = Callable[[Params, MarketState, Tensor], tuple[MarketState, Packed]]
 def begin(static: Static, params: Params, seed: Tensor, episode: Tensor) -> MarketState:
     """Opening quotes, before the warm-up; seed and episode [N] int64."""
     with torch.no_grad():
-        return ticking.start(static.structure, params, plan=static.plan, seed=seed, episode=episode)
+        state = ticking.start(static.structure, params, plan=static.plan, seed=seed, episode=episode)
+        return decisions.opened(static.structure, params, state)
 
 
 def open_episodes(static: Static, params: Params, seed: Tensor, episode: Tensor, step: Step) -> MarketState:

@@ -47,8 +47,8 @@ def flow_of(config: MarketConfig) -> Flow:
 def quoted(config: MarketConfig, bid: Tensor, ask: Tensor) -> Tensor:
     """The action that quotes a bid and an ask at these depths, [N, S] points each; not a number is no order on that side.
 
-    The scheme "quotes" always quotes both sides, four typical half-spreads to either side of its middle at most: what is to be
-    further away, or no order, is as far away as it allows, and the nearer side stands where it is wanted.
+    What is to be deeper than "depths" lets rest stands as deep as it does; in "quotes" nothing rests beyond four typical
+    half-spreads.
 
     Raises:
         ValueError: for an action scheme that cannot quote depths.
@@ -60,12 +60,10 @@ def quoted(config: MarketConfig, bid: Tensor, ask: Tensor) -> Tensor:
         return torch.cat([whole.unsqueeze(-1), others], -1).flatten(1)
     if config.action == "quotes":
         unit = plain_params(config, bid.device).typical_half_spread
-        below, above = (depth.nan_to_num(1e6) / unit for depth in (bid, ask))
-        low, high = actions.space(config).bounds(1)
-        half = (0.5 * (below + above)).clamp(float(low[0]), float(high[0]))
-        nearer = torch.minimum(below, above).clamp(max=float(high[0]))
-        shape = torch.stack([half, torch.where(above <= below, nearer - half, half - nearer)], -1)
-        return torch.minimum(torch.maximum(shape, low.to(bid.device)), high.to(bid.device)).flatten(1)
+        most = actions.WIDEST
+        below, above = ((depth / unit).nan_to_num(most).clamp(-most, most) for depth in (bid, ask))
+        half, skew = (0.5 * (below + above)).clamp(min=0.0), 0.5 * (above - below)
+        return torch.stack([half, skew], -1).flatten(1)
     raise ValueError(f"action={config.action!r} quotes no depths: choose 'depths' or 'quotes'")
 
 

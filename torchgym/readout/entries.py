@@ -14,6 +14,8 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig, Structure
 from torchgym.readout import rewards
+from torchgym.readout.features import FEATURE_SETS, FEATURES
+from torchgym.readout.features.context import LEVELS, levels_of
 from torchgym.readout.rewards import REWARDS
 from torchgym.sim import actions, resting
 from torchgym.sim.params import Params
@@ -49,6 +51,14 @@ class Moment:
     def queue(self) -> Queue:
         """Where the learners' resting orders stand."""
         return resting.queue(self.structure, self.state)
+
+    @functools.cached_property
+    def others(self) -> Tensor:
+        """Shares at each level of the ladder that are not the learner's own, [N, S, L, 2, LEVELS]."""
+        book, data, structure = self.state.book, self.state.market_data, self.structure
+        price, size = (resting.places(structure, part).flatten(3) for part in (book.price, book.size))
+        own = [levels_of(data, *one) for one in zip(price.unbind(2), size.unbind(2), strict=True)]
+        return levels_of(data, book.price, book.size).unsqueeze(2) - torch.stack(own, 2)
 
     def currency(self, money: Tensor) -> Tensor:
         """Points, or points x shares, [N, S] or [N, L], as float64 currency."""
@@ -221,6 +231,27 @@ PLACE: Table[Entry] = Table(
     },
 )
 
+
+def _of_others(side: int) -> Formula:
+    """In usual volumes of a tick, [N, S, L, LEVELS] float64."""
+    return lambda m: m.others[..., side, :].to(torch.float64) * m.params.per_usual_volume[..., None, None]
+
+
+# And of the depth where it rests itself, if the features show the ladder: a row for each level, from 1.
+LADDER: Table[Entry] = Table(
+    "entry of the ladder",
+    {
+        f"{side}_others": Entry(
+            _of_others(index),
+            "usual volumes",
+            f"shares of others at the level of f_{side}_level",
+            per_symbol=True,
+            per_learner=True,
+        )
+        for index, side in enumerate(("bid", "ask"))
+    },
+)
+
 # What `StepResult.info` holds beside the terms of the reward.
 INFO: Table[Entry] = Table(
     "info entry",
@@ -337,7 +368,8 @@ def info_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
 def account_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
     """The rows of a learner's observed account: those of `ACCOUNT`, and those of `PLACE` for each of its resting orders.
 
-    A row of a place is called by its side, its number from 1, and what it says: bid_1_size.
+    A row of a place is called by its side, its number from 1, and what it says: bid_1_size. Where the features show the ladder,
+    the rows of `LADDER` say what of each level is others': bid_others_1.
     """
     sides = enumerate(("bid", "ask"))
     places = [(f"{side}_{at + 1}", index, at) for index, side in sides for at in range(structure.quotes)]
@@ -346,7 +378,15 @@ def account_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
         return replace(row, formula=lambda m: row.formula(m)[..., side, at], per_symbol=True, per_learner=True)
 
     rows = {f"{place}_{name}": one(row, *where) for place, *where in places for name, row in PLACE.items()}
+    shown = FEATURE_SETS.find(structure.features)
+    if structure.quotes and any(name in shown for name in FEATURES["f_bid_level"].names):
+        for name, row in LADDER.items():
+            rows |= {f"{name}_{at + 1}": _at_level(row, at) for at in range(LEVELS)}
     return {**ACCOUNT, **rows}
+
+
+def _at_level(row: Entry, at: int) -> Entry:
+    return replace(row, formula=lambda m: row.formula(m)[..., at])
 
 
 def account_names(structure: MarketConfig | Structure) -> list[str]:

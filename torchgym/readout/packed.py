@@ -15,6 +15,7 @@ from torch import Tensor
 from torchgym.config import MarketConfig, Structure
 from torchgym.readout import features
 from torchgym.readout.entries import Entry, Events, Moment, account_entries, account_names, info_entries
+from torchgym.sim import delay
 from torchgym.sim import tick as ticking
 from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
@@ -86,12 +87,13 @@ class Columns:
 
     def read(self, moment: Moment) -> Packed:
         """What is told of a moment, by the formulas of the rows; fresh tensors."""
-        structure, params, state = moment.structure, moment.params, moment.state
+        state = moment.state
+        observation, account = _seen(moment)
         ends = (state.ledger.ruined, ticking.truncated(state))
         values = {name: row.read(moment) for name, row in self.info.items()}
-        floats = [*_account(moment), moment.events.reward, *(values[name] for name in self.floats if name in values)]
+        floats = [*account, moment.events.reward, *(values[name] for name in self.floats if name in values)]
         integers = [*ends, *(values[name] for name in self.integers if name in values)]
-        return Packed(features.observe(structure, params, state), _side_by_side(floats), _side_by_side(integers))
+        return Packed(observation, _side_by_side(floats), _side_by_side(integers))
 
     def pack(self, result: StepResult) -> Packed:
         """A result in three tensors."""
@@ -154,6 +156,20 @@ def _side_by_side(parts: list[Tensor]) -> Tensor:
     """Tensors that begin with [N] as columns; flags as 0 and 1."""
     whole = [part.to(torch.int64) if part.dtype == torch.bool else part for part in parts]
     return torch.cat([part.unsqueeze(-1) if part.dim() == 1 else part.flatten(1) for part in whole], -1)
+
+
+def show(moment: Moment) -> Tensor:
+    """Observation and account of a moment side by side, float64, as `MarketState.shown` keeps them."""
+    return _side_by_side([features.observe(moment.structure, moment.params, moment.state), *_account(moment)])
+
+
+def _seen(moment: Moment) -> tuple[Tensor, list[Tensor]]:
+    """Observation and account that reach the learners now: of this moment, or of an earlier one where the feed is delayed."""
+    structure, params, state = moment.structure, moment.params, moment.state
+    if state.shown is None:
+        return features.observe(structure, params, state), _account(moment)
+    seen, width = delay.ago(state.shown, params.feed_delay), features.size(structure)
+    return seen[:, :width], [seen[:, width:]]
 
 
 def _account(moment: Moment) -> list[Tensor]:

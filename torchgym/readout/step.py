@@ -10,8 +10,8 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.readout import rewards
 from torchgym.readout.entries import Events, Moment
-from torchgym.readout.packed import Columns, Packed
-from torchgym.sim import actions, noise
+from torchgym.readout.packed import Columns, Packed, no_events, show
+from torchgym.sim import actions, delay, noise
 from torchgym.sim import tick as ticking
 from torchgym.sim.noise import NoisePlan
 from torchgym.sim.params import Params
@@ -45,7 +45,11 @@ def step(
         draws = noise.draw(structure, static.plan, state.clock.key, state.clock.tick + 1)
         after = ticking.tick(structure, params, state, action=chosen, draws=draws, watch=watch)
         reward, terms, memory = rewards.total(rewards.Played(structure, params, state, after), state.reward)
-        return replace(after, reward=memory), Events(reward, terms, **_traded(structure, after.ledger))
+        events = Events(reward, terms, **_traded(structure, after.ledger))
+        after = replace(after, reward=memory)
+        if after.shown is not None:
+            after = replace(after, shown=delay.advanced(after.shown, show(Moment(structure, params, after, events))))
+        return after, events
 
     state, events = one(state, action)
     rest = torch.full_like(action, actions.space(structure).rest)
@@ -60,6 +64,14 @@ def step(
             cancelled=_sum(events.cancelled, more.cancelled),
         )
     return state, static.columns.read(Moment(structure, params, state, events))
+
+
+def opened(structure: Structure, params: Params, state: MarketState) -> MarketState:
+    """A market as it opens, seen from now on with a delay if there can be one."""
+    if state.delays is None:
+        return state
+    first = show(Moment(structure, params, state, no_events(structure, state)))
+    return replace(state, shown=first.unsqueeze(1).repeat(1, structure.longest_delay + 1, 1))
 
 
 def _traded(structure: Structure, ledger: Ledger) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from torchgym.table import Table, check_made
 
 REST = -1  # stands for a choice where no decision is taken
 DEEPEST = 32.0  # points: at this distance from the mid and beyond "depths" lets nothing rest
-WIDEST = 4.0  # typical half-spreads: the same for "quotes"
+WIDEST = 4.0  # typical half-spreads: the same for either side of "quotes"
 _FLOAT32_ROUNDING = 1e-7  # the most that float32 loses of a number up to 1, 2**-24, and a little more
 
 
@@ -107,7 +107,10 @@ class Box:
 
 @dataclass(frozen=True)
 class Known:
-    """What a scheme may look at: the terms, what the learner owns, and what everybody sees at the end of the last tick."""
+    """What a scheme may look at: the terms, what the learner owns, and what everybody sees at the end of a tick.
+
+    That is the last tick; with delays it is the one that was seen when the action was decided (`torchgym.sim.delay`).
+    """
 
     params: Params
     held: Tensor  # [N, S, L] int64 shares
@@ -129,7 +132,12 @@ class Known:
 
 def recent_volume(volumes: Tensor) -> Tensor:
     """Shares per tick, [N, S] float64, from those of the last ticks [N, S, T]."""
-    return volumes.sum(-1).to(torch.float64) * (1.0 / volumes.shape[-1])
+    return per_tick(volumes.sum(-1), volumes.shape[-1])
+
+
+def per_tick(shares: Tensor, ticks: int) -> Tensor:
+    """The mean of shares [N, S] int64 over so many ticks, float64."""
+    return shares.to(torch.float64) * (1.0 / ticks)
 
 
 @dataclass
@@ -235,17 +243,18 @@ def _toward_participation(known: Known, target: Tensor) -> Tensor:
 def _quotes(known: Known, action: Tensor) -> Resting:
     """Half-spread and skew of one bid and one ask around the mid, in typical half-spreads; each of one standard order.
 
-    The bid stands at mid + (skew - half-spread) typical half-spreads, rounded down; the ask at mid + (skew + half-spread), up.
-    At the widest half-spread nothing rests.
+    The bid stands half-spread - skew typical half-spreads below the mid, rounded down; the ask half-spread + skew above it, up.
+    A side whose distance is four or more does not rest: 4 and 0 quote nothing, 2.5 and 1.5 a bid alone.
     """
     half, skew = action.unflatten(1, (-1, 2)).unbind(2)
     unit = known.params.typical_half_spread.unsqueeze(-1)
     middle = known.mid_x2.unsqueeze(-1).to(torch.float64) * 0.5
     bid, ask = torch.floor(middle + (skew - half) * unit), torch.ceil(middle + (skew + half) * unit)
     nearest = torch.stack([bid, ask], -1).unsqueeze(-1)
+    far = torch.stack([half - skew, half + skew], -1).unsqueeze(-1) >= WIDEST
     price = nearest.expand(*nearest.shape[:-1], known.quotes)
     first = torch.arange(known.quotes, device=price.device) == 0
-    return _resting(known, price, keep=torch.zeros_like(first), none=~first | (half >= WIDEST)[..., None, None])
+    return _resting(known, price, keep=torch.zeros_like(first), none=~first | far)
 
 
 def _depths(known: Known, action: Tensor) -> Resting:
@@ -427,8 +436,7 @@ def allowed(structure: Structure, params: Params, state: MarketState) -> Tensor:
 
 def orders(
     structure: Structure,
-    params: Params,
-    state: MarketState,
+    known: Known,
     action: Tensor,
     resting: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -441,25 +449,25 @@ def orders(
         action: [N, L * W] of the scheme's space: for each learner its W entries.
         resting: shares that rest in bids and in asks, [N, S, L] int64 each, which count as if they were filled.
     """
-    own, held = scheme(structure), state.ledger.shares
+    own, held, params = scheme(structure), known.held, known.params
     chosen, rests = _each(structure, action)
-    wanted = _wanted(own, Known.of(structure, params, state), chosen)
+    wanted = _wanted(own, known, chosen)
     check_made(f"ACTIONS[{structure.action!r}]", wanted, held.shape, torch.int64)
     shares = _within_limit(params, held, torch.where(rests, 0, wanted), resting)
-    mid = state.market_data.mids_x2[..., -1].to(torch.float64)
+    mid = known.mid_x2.to(torch.float64)
     up = torch.floor(mid * params.collar_up).unsqueeze(-1)
     down = torch.ceil(mid * params.collar_down).unsqueeze(-1)
     return shares, torch.where(shares > 0, up, down).to(torch.int64)
 
 
-def wish(structure: Structure, params: Params, state: MarketState, action: Tensor) -> Resting:
+def wish(structure: Structure, known: Known, action: Tensor) -> Resting:
     """What learners want to rest from now on; all of it stays where no decision was taken. `action` as in `orders`."""
-    own, shape = scheme(structure), (*state.ledger.shares.shape, 2, structure.quotes)
+    own, shape = scheme(structure), (*known.held.shape, 2, structure.quotes)
     if own.rests is None:  # the places stay empty
-        nothing = state.ledger.shares.new_zeros(shape)
+        nothing = known.held.new_zeros(shape)
         return Resting(nothing + 1, nothing, nothing == 0)
     chosen, rests = _each(structure, action)
-    asked = own.rests(Known.of(structure, params, state), chosen)
+    asked = own.rests(known, chosen)
     for name in ("price", "size"):
         check_made(
             f"{name} of the resting orders of ACTIONS[{structure.action!r}]", getattr(asked, name), shape, torch.int64

@@ -155,29 +155,33 @@ def _behind(structure: Structure, book: Book, price: Tensor) -> Tensor:
     )
 
 
-def hit(structure: Structure, book: Book, reference: Tensor, now: Tensor) -> tuple[Book, Hits]:
+def hit(structure: Structure, book: Book, centre_x2: Tensor, now: Tensor) -> tuple[Book, Hits]:
     """Makers' new quotes against the learners' orders that they cross: keenest first, each at the learner's own limit.
+
+    With `snipe="auction"` the same orders meet in an auction: all trade at its one price, the nearest to `centre_x2`.
 
     Args:
         book: with the makers' new quotes, [N, S, K].
-        reference: [N, S] float64 points, which all quotes stand around.
+        centre_x2: [N, S] int64 half points, around which the auction looks for prices.
         now: [N] int64, this tick.
 
     Returns:
-        The book, uncrossed, and the hits. An order too far from the reference to be reached is pulled.
+        The book, uncrossed, and the hits. An order too far from the centre to be reached is pulled.
 
     Source: stale quotes are sniped, Budish, Cramton and Shim (2015), section VI; Foucault (1999) on being picked off.
     """
     first = structure.singles
     price, size = book.price[..., first:], book.size[..., first:]
-    mid_x2 = 2 * torch.floor(reference).to(torch.int64)
-    none = mid_x2.new_zeros((*mid_x2.shape, 0))
+    none = centre_x2.new_zeros((*centre_x2.shape, 0))
     pair = Book(price, size, book.expiry[..., first:], None if book.since is None else book.since[..., first:])
     age = matching.ages(pair, now)
-    _, auction = matching.clear(structure, pair, none, none, mid_x2, torch.zeros_like(mid_x2), age)
+    _, auction = matching.clear(structure, pair, none, none, centre_x2, torch.zeros_like(centre_x2), age)
     makers, own = auction.fills.split((2 * structure.makers, structure.places), -1)
     own_price = price[..., 2 * structure.makers :]
-    spent = _paired(makers, own, own_price)
+    at_once = auction.price.unsqueeze(-1)
+    together = structure.snipe == "auction"
+    spent = makers * at_once if together else _paired(makers, own, own_price)
+    paid = own * (at_once if together else own_price)
     left = size - auction.fills
 
     quotes, resting = left.split((2 * structure.makers, structure.places), -1)
@@ -191,8 +195,10 @@ def hit(structure: Structure, book: Book, reference: Tensor, now: Tensor) -> tup
     highest = torch.where(own < 0, own_price, 0).amax(-1)
     lowest = torch.where(own > 0, own_price, _NOWHERE).amin(-1)
     last_price = torch.where(bought > 0, highest, torch.where(bought < 0, lowest, 0))
+    if together:
+        last_price = torch.where(bought == 0, 0, auction.price)
     sizes = torch.cat([book.size[..., :first], quotes, resting], -1)
-    return replace(book, size=sizes), Hits(Rested(own, own * own_price), makers, spent, bought, last_price)
+    return replace(book, size=sizes), Hits(Rested(own, paid), makers, spent, bought, last_price)
 
 
 def _paired(makers: Tensor, own: Tensor, own_price: Tensor) -> Tensor:

@@ -196,6 +196,14 @@ class RewardMemory:
 
 
 @dataclass
+class Delays:
+    """What is on its way between learners and the market, oldest first; D is `Structure.longest_delay`."""
+
+    asked: Tensor  # [N, D + 1, L * W]: actions of the last ticks, in the dtype of the scheme's space
+    public: Tensor  # [N, 2 D + 1, 4 S + L] int64: what schemes look at, see `torchgym.sim.delay`
+
+
+@dataclass
 class MarketState:
     """Everything that changes. `traders` holds one memory dataclass per family that has one."""
 
@@ -207,6 +215,9 @@ class MarketState:
     ledger: Ledger
     traders: dict[str, Any]
     reward: RewardMemory
+    delays: Delays | None = None  # None without delays
+    # [N, D + 1, ...] float64: observation and account of the last ticks, side by side, oldest first; None without delays.
+    shown: Tensor | None = None
 
 
 def push(history: Tensor, newest: Tensor) -> Tensor:

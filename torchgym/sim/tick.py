@@ -12,7 +12,7 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.numerics import exact, random
 from torchgym.numerics.trees import map_tensors
-from torchgym.sim import accounts, actions, fundamental, market_data, matching, noise, resting, traders
+from torchgym.sim import accounts, actions, delay, fundamental, market_data, matching, noise, resting, traders
 from torchgym.sim.noise import Noise, NoisePlan
 from torchgym.sim.params import Params
 from torchgym.sim.state import (
@@ -56,12 +56,17 @@ def tick(
     mid_x2 = state.market_data.mids_x2[..., -1]
     signals = read_signals(params, state)
 
+    delays = state.delays
+    if delays is not None:
+        delays = delay.send(delays, action)
+        action = delay.arrived(params, delays)
+    known = delay.known(structure, params, state)
     standing, rests, wish = state.book, None, None
     if structure.quotes:
-        wish = actions.wish(structure, params, state, action)
+        wish = actions.wish(structure, known, action)
         standing = resting.withdraw(structure, standing, wish)
         rests = resting.shown(structure, standing)
-    shares, limit = actions.orders(structure, params, state, action, rests)
+    shares, limit = actions.orders(structure, known, action, rests)
     take = matching.take if actions.scheme(structure).wanted is not None else matching.nobody_takes
     taken, execution = take(structure, standing, shares, limit, mid_x2, now)
     _tell(watch, "execute", state=state, standing=standing, book=taken, execution=execution)
@@ -112,7 +117,10 @@ def tick(
     book = matching.dated(book, standing, now)
     hits = None
     if structure.quotes and structure.makers:
-        book, hits = resting.hit(structure, book, memories["maker"].reference, now)
+        centre_x2 = mid_x2
+        if structure.snipe == "limit":
+            centre_x2 = 2 * torch.floor(memories["maker"].reference).to(torch.int64)
+        book, hits = resting.hit(structure, book, centre_x2, now)
         owned, ledger = accounts.settle_hits(structure, params, owned, ledger, hits)
         _tell(watch, "settle", state=state, accounts=owned, ledger=ledger)
     _tell(watch, "quote", state=state, book=book)
@@ -130,6 +138,8 @@ def tick(
         mid_x2=at_value,
     )
     _tell(watch, "measure", state=state, market_data=data)
+    if delays is not None:
+        delays = delay.watched(delays, data, ledger)
     mid_x2 = data.mids_x2[..., -1]
     ledger = accounts.mark(params, ledger, mid_x2, _marks(structure, ledger.shares, book, mid_x2), now=now)
     _tell(watch, "mark", state=state, accounts=owned, ledger=ledger)
@@ -142,6 +152,8 @@ def tick(
         ledger=ledger,
         traders=memories,
         reward=state.reward,
+        delays=delays,
+        shown=state.shown,
     )
 
 
@@ -224,7 +236,8 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
     mid_x2 = data.mids_x2[..., -1]
     ledger = accounts.appraise(ledger, mid_x2, _marks(structure, ledger.shares, book, mid_x2))
     memory = RewardMemory.start(structure, ledger, mid_x2)
-    state = replace(state, book=book, market_data=data, ledger=ledger, reward=memory)
+    delays = delay.start(structure, data, ledger)
+    state = replace(state, book=book, market_data=data, ledger=ledger, reward=memory, delays=delays)
     # The layout in memory that every later tick has too; with another one the tick would be compiled twice. A copy, because
     # contiguous() lets any stride stand in a dimension of one, as those of a single market are.
     return map_tensors(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), state)

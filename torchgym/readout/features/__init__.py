@@ -121,7 +121,7 @@ def names(config: MarketConfig | Structure) -> list[str]:
     return _per_symbol(config, _shown(config))
 
 
-def size(config: MarketConfig) -> int:
+def size(config: MarketConfig | Structure) -> int:
     """Length of one observation: symbols × features."""
     return config.num_symbols * len(_shown(config))
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.params import Params
-from torchgym.sim.state import EVENTS, MarketState
+from torchgym.sim.state import EVENTS, MarketData, MarketState
 
 LOOKBACKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # ticks, of price changes and log returns
+LEVELS = 10  # points, of the ladder of each side
 VOLATILITY_FLOOR = 1e-4  # a usual move is never less than 1 bp per tick
 
 _AT_8, _AT_32 = LOOKBACKS.index(8), LOOKBACKS.index(32)
@@ -38,6 +39,21 @@ def _once(compute: Callable[[FeatureContext], Any]) -> property:
     return property(get, doc=compute.__doc__)
 
 
+def levels_of(data: MarketData, price: Tensor, size: Tensor) -> Tensor:
+    """Shares of the bids and of the asks among orders [N, S, K] at each of `LEVELS` points, [N, S, 2, LEVELS] float32.
+
+    The first is the market's best price on that side, the next a point behind it, and so on.
+    """
+    levels = torch.arange(LEVELS, device=size.device).unsqueeze(-1)
+    shares = size.to(torch.float32).unsqueeze(-2)  # which adds these integers exactly
+    behind = (data.bid.unsqueeze(-1) - price, price - data.ask.unsqueeze(-1))
+    at = [
+        (points.unsqueeze(-2) == levels) & (shares * side > 0.0)
+        for points, side in zip(behind, (1.0, -1.0), strict=True)
+    ]
+    return torch.stack([torch.where(here, shares.abs(), 0.0).sum(-1) for here in at], -2)
+
+
 def ratio(part: Tensor, whole: Tensor, neutral: float) -> Tensor:
     """The quotient, or `neutral` where the whole is not positive."""
     return torch.where(whole > 0.0, part / whole, neutral)
@@ -53,6 +69,7 @@ class FeatureContext:
         self.structure = structure
         self.params = params
         self.market_data = state.market_data
+        self.book = state.book
         self.value = state.value
         self.memo: dict[str, Any] = {}
 
@@ -159,6 +176,11 @@ class FeatureContext:
         t = self.market_data
         integers = torch.stack([t.bid, t.ask, t.bid_depth, t.ask_depth, t.orders_filled], -1)
         return integers.to(torch.float64).split(1, -1)
+
+    @_once
+    def levels(self) -> Tensor:
+        """Shares of bids and of asks at their best price and up to nine points behind it: [N, S, 2, LEVELS]."""
+        return levels_of(self.market_data, self.book.price, self.book.size).to(torch.float64)
 
     @_once
     def decayed(self) -> Tensor:

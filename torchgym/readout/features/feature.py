@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from torchgym.readout.features.context import LOOKBACKS, FeatureContext
+from torchgym.readout.features.context import LEVELS, LOOKBACKS, FeatureContext
 
 LIMIT = 10.0  # relative features are clipped here, either side
 _INF = math.inf
@@ -18,7 +18,7 @@ Formula = Callable[[FeatureContext], Tensor]
 
 @dataclass(frozen=True)
 class Feature:
-    """One row of the table: a feature, or a block of features of one formula over several lookbacks."""
+    """One row of the table: a feature, or a block of features of one formula, over several lookbacks or levels of the book."""
 
     name: str
     group: str
@@ -31,15 +31,19 @@ class Feature:
     relative: Formula  # same, scale-free; clipped to ±LIMIT afterwards
     scaled: str  # what the relative form is; a move is the mid × max(volatility of 32 ticks, 1 bp)
     over: tuple[int, ...] = ()  # ticks, of a block
+    levels: int = 0  # of a ladder
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of its features: `name`, or `name_<ticks>` for each lookback."""
-        return tuple(f"{self.name}_{ticks}" for ticks in self.over) or (self.name,)
+        """Of its features: `name`, or `name_<ticks>` for each lookback, or `name_<level>` from 1."""
+        numbers = self.over or range(1, self.levels + 1)
+        return tuple(f"{self.name}_{number}" for number in numbers) or (self.name,)
 
     @property
     def meanings(self) -> tuple[str, ...]:
         """Of its features, in words."""
+        if self.levels:
+            return tuple(self.meaning if at == 0 else f"the same {at} points behind" for at in range(self.levels))
         spans = ("the last tick" if ticks == 1 else f"{ticks} ticks" for ticks in self.over)
         return tuple(f"{self.meaning} over {span}" for span in spans) or (self.meaning,)
 
@@ -66,6 +70,17 @@ def feature(
 
     scaling = f"(x - {centre:g}) / {size:g}"
     return Feature(name, group, unit, meaning, neutral, low, high, raw, relative, scaling)
+
+
+def ladder(name: str, raw: Formula, meaning: str) -> Feature:
+    """Shares at each of `LEVELS` prices; relative: over the usual volume of a tick."""
+
+    def relative(s: FeatureContext) -> Tensor:
+        return raw(s) * s.params.per_usual_volume.unsqueeze(-1)
+
+    return Feature(
+        name, "microstructure", "shares", meaning, 0.0, 0.0, _INF, raw, relative, "x / usual_volume", levels=LEVELS
+    )
 
 
 def level(name: str, low: float, raw: Formula, meaning: str) -> Feature:

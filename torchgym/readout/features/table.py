@@ -16,7 +16,7 @@ from torch import Tensor
 
 from torchgym.numerics import exact
 from torchgym.readout.features.context import FeatureContext, ratio
-from torchgym.readout.features.feature import Feature, Formula, amount, block, feature, level
+from torchgym.readout.features.feature import Feature, Formula, amount, block, feature, ladder, level
 from torchgym.table import Table
 
 _STILL = 1e-12  # of the mid: an average range below this is what rounding leaves of a market that stands still
@@ -284,11 +284,14 @@ _ROWS: tuple[Feature, ...] = (
         _sentiment_price_gap,
         size=0.01,
     ),
+    ladder("f_bid_level", lambda s: s.levels[..., 0, :], "shares at the best bid"),
+    ladder("f_ask_level", lambda s: s.levels[..., 1, :], "shares at the best ask"),
 )
 
 FEATURES: Table[Feature] = Table("feature", {row.name: row for row in _ROWS})
 
-_ALL = tuple(name for row in _ROWS for name in row.names)
+_LADDER = tuple(name for row in _ROWS if row.levels for name in row.names)
+_ALL = tuple(name for row in _ROWS if not row.levels for name in row.names)
 _FULL = tuple(name for name in _ALL if name != "f_net_order_flow")
 _CANONICAL = (
     "f_mid_price",
@@ -300,5 +303,12 @@ _CANONICAL = (
 
 FEATURE_SETS: Table[tuple[str, ...]] = Table(
     "features",
-    {"full54": _FULL, "full55": _ALL, "minimal42": _FULL[:42], "canonical28": _CANONICAL},
+    {
+        "full54": _FULL,
+        "full55": _ALL,
+        "minimal42": _FULL[:42],
+        "canonical28": _CANONICAL,
+        "ladder20": _LADDER,
+        "full74": (*_FULL, *_LADDER),
+    },
 )
