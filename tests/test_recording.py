@@ -45,6 +45,7 @@ from torchgym.recording import (
 )
 from torchgym.recording.file import ParquetFile, Sorter
 from torchgym.sim.actions import scheme
+from torchgym.sim.params import plain_params
 from torchgym.training import PPOSettings, load_agent, start
 from torchgym.version import __version__
 
@@ -685,3 +686,43 @@ def test_what_a_run_has_decided_cannot_be_asked_for(option: dict[str, Any]) -> N
     (name,) = option
     with pytest.raises(ValueError, match=f"^--{name.replace('_', '-')}: the run first has decided that"):
         Record(run=Path("first"), **option).execute()
+
+
+def test_resting_orders_are_recorded_as_the_learner_sees_them(tmp_path: Path) -> None:
+    """In shares and currency what the account has in standard orders and half-spreads; events as they are told."""
+    config = toy(max_ticks=40, num_symbols=2, quotes=1, action="quotes", priority="time", scaling="relative")
+    make = BASELINES["symmetric_quotes"].make
+    record(tmp_path / "quotes.parquet", config, episodes=1, seed=5, make_policy=make)
+    told = {column.name: column for column in describe(tmp_path / "quotes.parquet")}
+    assert told["ask_1_price"].unit == "currency" and told["ask_1_price"].kind == "account"
+    table = pl.read_parquet(tmp_path / "quotes.parquet")
+    unit = float(plain_params(config, torch.device("cpu")).typical_half_spread) * config.point_size
+    for place in ("bid_1", "ask_1"):
+        for name in ("size", "ahead", "older", "same", "behind", "filled"):
+            seen = table[f"account_{place}_{name}"] * config.order_size
+            np.testing.assert_array_equal(table[f"{place}_{name}"], seen.round())
+        for name in ("price", "fill_price"):
+            shares = table[f"{place}_{'size' if name == 'price' else 'filled'}"].to_numpy()
+            far = (table[f"{place}_{name}"] - table["mid"]).to_numpy() / unit
+            np.testing.assert_array_equal(np.isnan(far), shares == 0)
+            np.testing.assert_allclose(np.nan_to_num(far), table[f"account_{place}_{name}"], atol=1e-6)
+        assert table[f"{place}_filled"].abs().sum() > 0
+    filled = table["bid_1_filled"] - table["ask_1_filled"]  # asks' fills are negative
+    after = np.array(filled.to_list()).reshape(-1, 2)[1:]
+    rested = np.array(table["rested"].drop_nulls().to_list()).reshape(-1, 2)
+    np.testing.assert_array_equal(after, rested)
+    assert table["self_cancelled"].sum() == 0
+    assert not {"rested", "bid_1_price"} & {column.name for column in columns(toy())}
+
+
+def test_paths_have_the_places_of_a_market_that_has_any() -> None:
+    market = Market(toy(quotes=1, action="depths"), num_envs=2, compile=False)
+    market.reset()
+    paths = market.run(3, lambda result: torch.full((2, 2), 3.0), record=["mid", "bid_1_price", "ask_1_size"])
+    assert paths["bid_1_price"].shape == (2, 3, 1)
+    now = market.read("bid_1_price", "bid_1_size", "ask_1_size")
+    assert now["ask_1_size"].dtype == torch.int64 and bool((now["bid_1_size"] + now["ask_1_size"] > 0).all())
+    assert torch.equal(paths["ask_1_size"][:, -1], now["ask_1_size"])
+    assert torch.equal(now["bid_1_price"].isnan(), now["bid_1_size"] == 0)
+    with pytest.raises(ValueError, match="unknown entry of a path 'bid_2_price'"):
+        market.read("bid_2_price")

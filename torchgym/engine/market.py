@@ -320,7 +320,7 @@ class Market(Copied):
             ValueError: for an unknown entry, listing the known ones.
             RuntimeError: before the first reset.
         """
-        return read(self.structure, self._params, self.live, chosen_paths(names))
+        return read(self.structure, self._params, self.live, chosen_paths(self.config, names))
 
     @one_at_a_time
     def run(
@@ -344,7 +344,8 @@ class Market(Copied):
 
         Returns:
             TensorDict [N, T], each entry [N, T, S] or, where it is not per symbol, [N, T]: the rows of
-            `torchgym.readout.entries.PATHS`, with their units and meanings.
+            `torchgym.readout.entries.PATHS`, and where learners have places those of `PLACE_PATHS` for each, as "bid_1_price",
+            with their units and meanings.
 
         Raises:
             ValueError: for a bad number of ticks or an unknown entry, listing the known ones; nothing has moved then.

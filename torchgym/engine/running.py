@@ -33,7 +33,7 @@ def record_path(
         )
     length = num_ticks // config.ticks_per_action
     _ = market.live
-    recorder = Recorder(market.structure, market.num_envs, market.device, chosen(record), length)
+    recorder = Recorder(market.structure, market.num_envs, market.device, chosen(config, record), length)
     tell, times = (progress, 100) if callable(progress) else (_write_progress, 10 if progress else 1)
     result = market.observe() if policy is not None else None
     for index in range(length):

@@ -6,7 +6,7 @@ Specs, packed results, paths, recordings and the docs follow from the rows; one 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -252,6 +252,39 @@ LADDER: Table[Entry] = Table(
     },
 )
 
+
+def _queued(name: str) -> Entry:
+    """A number of shares of the queue, as it is."""
+    return Entry(lambda m: getattr(m.queue, name), "shares", PLACE[name].meaning, torch.int64)
+
+
+def _currency_at(m: Moment, money: Tensor, shares: Tensor) -> Tensor:
+    """Money in points x shares per share, [N, S, L, 2, Q] currency; not a number where there are no shares."""
+    price = money.to(torch.float64) / torch.where(shares != 0, shares, 1).to(torch.float64)
+    return torch.where(shares != 0, price * m.params.point_size[..., None, None, None], torch.nan)
+
+
+# The same as paths and recordings have it, in shares and currency.
+PLACE_PATHS: Table[Entry] = Table(
+    "entry of a resting order's path",
+    {
+        "price": Entry(
+            lambda m: _currency_at(m, m.queue.price * m.queue.size, m.queue.size),
+            "currency",
+            "its price; not a number where nothing rests",
+        ),
+        "size": _queued("size"),
+        "age": Entry(lambda m: m.queue.age, "ticks", "how long it has had its place, if that counts", torch.int64),
+        **{name: _queued(name) for name in ("ahead", "older", "same", "behind")},
+        "filled": Entry(lambda m: _rested(m)[0], "shares", PLACE["filled"].meaning, torch.int64),
+        "fill_price": Entry(
+            lambda m: _currency_at(m, _rested(m)[1], _rested(m)[0]),
+            "currency",
+            "at what average price; not a number where it traded nothing",
+        ),
+    },
+)
+
 # What `StepResult.info` holds beside the terms of the reward.
 INFO: Table[Entry] = Table(
     "info entry",
@@ -371,18 +404,27 @@ def account_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
     A row of a place is called by its side, its number from 1, and what it says: bid_1_size. Where the features show the ladder,
     the rows of `LADDER` say what of each level is others': bid_others_1.
     """
+    rows = ACCOUNT | place_entries(structure, PLACE)
+    shown = FEATURE_SETS.find(structure.features)
+    if structure.quotes and any(name in shown for name in FEATURES["f_bid_level"].names):
+        rows |= {f"{name}_{at + 1}": _at_level(row, at) for name, row in LADDER.items() for at in range(LEVELS)}
+    return rows
+
+
+def path_entries(structure: MarketConfig | Structure) -> Table[Entry]:
+    """The rows of a path: those of `PATHS`, and those of `PLACE_PATHS` for each resting order, called as in the account."""
+    return Table(PATHS.kind, PATHS | place_entries(structure, PLACE_PATHS)) if structure.quotes else PATHS
+
+
+def place_entries(structure: MarketConfig | Structure, rows: Mapping[str, Entry]) -> dict[str, Entry]:
+    """These rows for each place of a learner, bids first; none without places."""
     sides = enumerate(("bid", "ask"))
     places = [(f"{side}_{at + 1}", index, at) for index, side in sides for at in range(structure.quotes)]
 
     def one(row: Entry, side: int, at: int) -> Entry:
         return replace(row, formula=lambda m: row.formula(m)[..., side, at], per_symbol=True, per_learner=True)
 
-    rows = {f"{place}_{name}": one(row, *where) for place, *where in places for name, row in PLACE.items()}
-    shown = FEATURE_SETS.find(structure.features)
-    if structure.quotes and any(name in shown for name in FEATURES["f_bid_level"].names):
-        for name, row in LADDER.items():
-            rows |= {f"{name}_{at + 1}": _at_level(row, at) for at in range(LEVELS)}
-    return {**ACCOUNT, **rows}
+    return {f"{place}_{name}": one(row, *where) for place, *where in places for name, row in rows.items()}
 
 
 def _at_level(row: Entry, at: int) -> Entry:

@@ -1,4 +1,4 @@
-"""Recorded paths: the memory that rows of `torchgym.readout.entries.PATHS` are written to, decision after decision."""
+"""Recorded paths: the memory that rows of `torchgym.readout.entries.path_entries` are written to, decision after decision."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from torchgym.config import Structure
-from torchgym.readout.entries import PATHS, Moment
+from torchgym.config import MarketConfig, Structure
+from torchgym.readout.entries import Moment, path_entries
 from torchgym.readout.packed import no_events
 from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
 
 
-def chosen(record: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of what to record, all of `PATHS` for None.
+def chosen(structure: MarketConfig | Structure, record: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of what to record, all of `path_entries` for None.
 
     Raises:
         ValueError: for an unknown name, listing the known ones.
     """
     if isinstance(record, str):
         raise ValueError(f"record must be a sequence of names, got {record!r}: write [{record!r}]")
-    names = tuple(PATHS) if record is None else tuple(record)
-    PATHS.check(names)
+    known = path_entries(structure)
+    names = tuple(known) if record is None else tuple(record)
+    known.check(names)
     return names
 
 
 def read(structure: Structure, params: Params, state: MarketState, names: Sequence[str]) -> dict[str, Tensor]:
-    """Rows of `PATHS` as a state has them, [N, S] or [N], and with several learners [N, L, S] or [N, L] where it is theirs."""
-    moment = Moment(structure, params, state, no_events(structure, state))
-    return {name: PATHS[name].read(moment) for name in names}
+    """Rows of `path_entries` as a state has them, [N, S] or [N]; of several learners [N, L, S] or [N, L]."""
+    moment, rows = Moment(structure, params, state, no_events(structure, state)), path_entries(structure)
+    return {name: rows[name].read(moment) for name in names}
 
 
 class Recorder:
@@ -38,7 +39,7 @@ class Recorder:
 
     Args:
         num_envs: N.
-        names: what to record, rows of `PATHS`.
+        names: what to record, rows of `path_entries`.
         length: T, how many rows.
 
     Raises:
@@ -50,9 +51,10 @@ class Recorder:
     ) -> None:
         self.structure = structure
         self.paths: dict[str, Tensor] = {}  # [N, T, ...] each
+        rows = path_entries(structure)
         try:
             for name in names:
-                row = PATHS[name]
+                row = rows[name]
                 shape = (num_envs, length, *row.shape(structure))
                 self.paths[name] = torch.empty(shape, dtype=row.dtype, device=device)
         except (RuntimeError, MemoryError, OverflowError, TypeError) as error:  # torch has all of these for it

@@ -5,8 +5,9 @@ it decided and what that brought. So whatever a row holds beside its decision wa
 after; nothing else looks ahead. An episode's last row shows how it ended and has no decision. (Steps are laid out alike in RLDS,
 Ramos et al. 2021.)
 
-Action, `filled`, position, features and market fields are those of the row's symbol. Reward, turnover and the other numbers of
-the account are those of the whole market, the same in the rows of all its symbols: add them up over the rows of symbol 0.
+Action, `filled`, position, resting orders, features and market fields are those of the row's symbol. Reward, turnover and the
+other numbers of the account are those of the whole market, the same in the rows of all its symbols: add them up over the rows of
+symbol 0.
 """
 
 from __future__ import annotations

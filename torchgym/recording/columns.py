@@ -14,7 +14,7 @@ import torch
 from torchgym.config import MarketConfig
 from torchgym.files import hexdigest
 from torchgym.readout import features, rewards
-from torchgym.readout.entries import INFO, PATHS, Entry, account_entries, info_entries
+from torchgym.readout.entries import INFO, PATHS, PLACE_PATHS, Entry, account_entries, info_entries, place_entries
 from torchgym.readout.features import LIMIT
 from torchgym.readout.paths import chosen as chosen_paths
 from torchgym.readout.rewards import REWARDS
@@ -67,12 +67,16 @@ def columns(
     Args:
         features: whether with what the learner saw: the configured features, and its account as observed.
         market_fields: which rows of `torchgym.readout.entries.PATHS`, an unknown one being a ValueError; None is all of them.
-            Position and equity are always there.
+            Position, equity and the learner's resting orders are always there.
 
     >>> [column.name for column in columns(MarketConfig(), features=False, market_fields=["mid"])][:8]
     ['episode', 'seed', 'tick', 'step', 'time', 'symbol', 'terminated', 'truncated']
     """
-    fields = [name for name in dict.fromkeys(chosen_paths(market_fields)) if not PATHS[name].per_learner]
+    fields = [
+        name
+        for name in dict.fromkeys(chosen_paths(config, market_fields))
+        if name in PATHS and not PATHS[name].per_learner
+    ]
     return (
         Column("episode", "int64", "number", "key", "which episode of the recording, from 0"),
         Column("seed", "int64", "number", "key", "what decides the episode, together with the configuration"),
@@ -90,6 +94,7 @@ def columns(
             for name in _symbols_first(INFO, event=False)
             if name != "tick" and (INFO[name].per_learner or name not in PATHS)
         ),
+        *(_of_entry(name, row, "account") for name, row in place_entries(config, PLACE_PATHS).items()),
         *(_seen(config) if features else ()),
         *(_of_entry(name, PATHS[name], "hidden" if PATHS[name].hidden else "market") for name in fields),
     )
@@ -140,7 +145,9 @@ def _decision(config: MarketConfig) -> Iterator[Column]:
     unit = units.pop() if len(units) == 1 else "mixed"
     yield Column("reward", "float64", unit, "decision", "what the learner was rewarded with, all symbols together")
     rows = info_entries(config)
-    for name in (*(f"reward_{term}" for term in terms), *_symbols_first(INFO, event=True)):
+    of_terms = [f"reward_{term}" for term in terms]
+    others = {name: row for name, row in rows.items() if name not in of_terms}
+    for name in (*of_terms, *_symbols_first(others, event=True)):
         yield _of_entry(name, rows[name], "decision")
 
 

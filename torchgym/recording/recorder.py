@@ -210,8 +210,10 @@ class EpisodeRecorder:
 
     def _see(self, result: StepResult) -> None:
         """Write down the moment at which the next decision is made."""
-        moment = self.market.read(*self._names("market", "hidden"))
-        moment |= {name: result.info[name] for name in ("tick", *self._names("account"))}
+        account = self._names("account")
+        places = [name for name in account if name not in result.info]
+        moment = self.market.read(*self._names("market", "hidden"), *places)
+        moment |= {name: result.info[name] for name in ("tick", *account) if name in result.info}
         moment |= {"terminated": result.terminated, "truncated": result.truncated}
         if self._features:
             symbols, rows = self.market.config.num_symbols, account_entries(self.market.config)
