@@ -7,6 +7,7 @@ import importlib
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,13 +23,15 @@ from matplotlib.figure import Figure
 from shell import MAY_FAIL, TOY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from torchgym import PRESETS
+from torchgym import PRESETS, MarketConfig, task
 from torchgym.cli import _COMMANDS, main
 from torchgym.cli.agents import Evaluate, Ladder
 from torchgym.cli.markets import Cheats, Realism
 from torchgym.cli.output import command_line, interruptible
+from torchgym.config import task_presets
 from torchgym.engine import Market, stepper
 from torchgym.lab import audit, performance, realism
+from torchgym.recording import read_config
 from torchgym.training import PPOSettings, Trainer, load_agent
 from torchgym.training.ladder import TASKS, Plan
 from torchgym.version import __version__
@@ -343,7 +346,11 @@ def test_ladder_prints_and_writes(
 def test_presets_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["presets"]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in PRESETS)
+    assert all(name in shown for name in (*PRESETS, *task_presets()))
+    assert main(["presets", "market_making"]) == 0
+    shown = capsys.readouterr().out
+    assert "price of risk" in shown
+    assert re.search(r"action +│ +discrete +│ +quotes", shown)
     assert main(["presets", "calm"]) == 0
     shown = capsys.readouterr().out
     assert "fundamentals.volatility " in shown
@@ -371,6 +378,17 @@ def test_without_a_compiler_markets_run_uncompiled(
     for choice, lines in (("no", 0), ("yes", 1)):
         assert main(["train", str(tmp_path), *LEARN, *few, "--compile", choice]) == 0
         assert capsys.readouterr().err.count(told) == lines
+
+
+def test_a_task_is_trained_and_recorded_as_it_is_but_for_what_is_said(tmp_path: Path) -> None:
+    few = [*PPO, "--episodes", "0", "--validations", "0", "--compile", "no"]
+    assert main(["train", str(tmp_path / "mm"), "--preset", "market_making", "--max-ticks", "20", *few]) == 0
+    about = json.loads((tmp_path / "mm" / "run.json").read_text())
+    assert MarketConfig.from_dict(about["config"]) == task("MarketMaking", max_ticks=20)
+    path = tmp_path / "mm.parquet"
+    one = ["--policy", "symmetric_quotes", "--episodes", "1", "--ticks", "20", "--no-features", "--output", str(path)]
+    assert main(["record", "--preset", "market_making", *one, "--compile", "no"]) == 0
+    assert read_config(path) == task("MarketMaking", max_ticks=20)
 
 
 def test_the_command_that_does_the_same() -> None:

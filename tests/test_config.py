@@ -20,6 +20,7 @@ from torchgym.config import (
     Population,
     TrendFollowers,
     ValueTraders,
+    task_presets,
 )
 
 FAMILIES = list(Population().families)
@@ -283,9 +284,27 @@ def test_every_preset_says_what_it_is_for(name: str) -> None:
     assert first.endswith(".") and 10 < len(first) < 130
 
 
+def test_tasks_are_presets_too() -> None:
+    names = task_presets()
+    assert names == {
+        "trading": "Trading",
+        "market_making": "MarketMaking",
+        "execution": "Execution",
+        "portfolio": "Portfolio",
+    }
+    for name, row in names.items():
+        assert name not in tg.PRESETS
+        assert tg.preset(name) == tg.task(row)
+        assert tg.preset(name, max_ticks=60) == tg.task(row, max_ticks=60)
+    assert tg.TradingEnv(preset="execution", compile=False).config == tg.task("Execution")
+    assert tg.task("Trading", "market_making") == tg.task("MarketMaking")
+
+
 def test_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown preset 'wild': choose one of default, calm, volatile"):
         tg.preset("wild")
+    with pytest.raises(ValueError, match=r"or a task: trading, market_making, execution, portfolio"):
+        tg.preset("MarketMaking")
     with pytest.raises(ValueError, match=r"unknown setting wildness"):
         tg.preset("calm", wildness=3)
 

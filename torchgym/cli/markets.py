@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from torchgym.cli import output
-from torchgym.cli.options import COMPILE, CompileOption
+from torchgym.cli.options import COMPILE, CompileOption, chosen_market
 from torchgym.cli.progress import progress_bars, stage
-from torchgym.config import PRESETS, MarketConfig, preset
+from torchgym.config import PRESETS, TASKS, MarketConfig, preset, task_presets
 from torchgym.files import write_json
 
 if TYPE_CHECKING:
@@ -172,11 +171,11 @@ def _profits(made: Audit, title: str) -> Table:
 class Record:
     """Play whole episodes and record them in a Parquet file, one row per episode, tick and symbol."""
 
-    preset: str = "default"  # Name of the market; `torchgym presets` lists them.
+    preset: str = "default"  # Name of the market, or of a task in the default market; `torchgym presets` lists them.
     episodes: int = 64  # Number of episodes.
-    ticks: int = 1_000  # Ticks of an episode.
-    ticks_per_action: int = 1  # Ticks per decision, and per row.
-    symbols: int = 1  # Symbols per market.
+    ticks: int | None = None  # Ticks of an episode; the default is the task's or, without one, 1,000.
+    ticks_per_action: int | None = None  # Ticks per decision, and per row; the default is the task's, or 1.
+    symbols: int | None = None  # Symbols per market; the default is the task's, or 1.
     policy: str = "hold"  # Policy that trades: a name in torchgym.lab.policies.BASELINES.
     run: Path | None = None
     """Folder of a training run, whose agent plays in its market; of the options above, only --episodes may be given with it."""
@@ -236,7 +235,7 @@ def _scripted(options: Record) -> tuple[MarketConfig, MakePolicy, dict[str, str]
     from torchgym.lab.policies import baselines
 
     numbers = {"num_symbols": options.symbols, "max_ticks": options.ticks, "ticks_per_action": options.ticks_per_action}
-    config = preset(options.preset, **numbers)
+    config = chosen_market(options.preset, numbers, {"num_symbols": 1, "max_ticks": 1_000, "ticks_per_action": 1})
     known = baselines(config)
     if options.policy not in known:
         raise ValueError(f"unknown policy {options.policy!r}: choose one of {', '.join(known)}, or an agent with --run")
@@ -257,19 +256,22 @@ def _trained(options: Record, folder: Path) -> tuple[MarketConfig, MakePolicy, d
 
 @dataclass(frozen=True, kw_only=True)
 class Presets:
-    """List the named markets, or show in what one of them differs from the default."""
+    """List the named markets and the tasks, or show in what one of them differs from the default market."""
 
-    preset: Annotated[str | None, tyro.conf.Positional] = None  # Market to show; without it, all are listed.
+    preset: Annotated[str | None, tyro.conf.Positional] = None  # Market or task to show; without it, all are listed.
 
     def execute(self) -> int:
         """Print; 0."""
         if self.preset is None:
             table = output.make_table("torchgym.preset(name)", "name", "what it is and what for")
-            for name, make in PRESETS.items():
-                table.add_row(name, _meaning(make))
+            for name in PRESETS:
+                table.add_row(name, _meaning(name))
+            table.add_section()
+            for name, task in task_presets().items():
+                table.add_row(name, f"the task {task} in the default market: {_meaning(name)}")
         else:
             own, usual = _flat(preset(self.preset).to_dict()), _flat(MarketConfig().to_dict())
-            title = f"{self.preset}: {_meaning(PRESETS[self.preset])}"
+            title = f"{self.preset}: {_meaning(self.preset)}"
             table = output.make_table(title, "setting", "default", self.preset)
             for name, value in own.items():
                 if value != usual.get(name):
@@ -278,8 +280,10 @@ class Presets:
         return 0
 
 
-def _meaning(make: Callable[[], MarketConfig]) -> str:
-    return " ".join((make.__doc__ or "").split())
+def _meaning(name: str) -> str:
+    if name in PRESETS:
+        return " ".join((PRESETS[name].__doc__ or "").split())
+    return TASKS[task_presets()[name]].meaning
 
 
 def _flat(entries: dict[str, object], prefix: str = "") -> dict[str, object]:

@@ -18,9 +18,8 @@ import tyro
 
 from torchgym.cli import output
 from torchgym.cli.agents import Evaluate, evaluate_agent
-from torchgym.cli.options import COMPILE, CompileOption
+from torchgym.cli.options import COMPILE, CompileOption, chosen_market
 from torchgym.cli.progress import progress_bars, stage
-from torchgym.config import preset
 from torchgym.extras import needs
 from torchgym.files import write_json
 from torchgym.progress import Progress, silent
@@ -49,6 +48,8 @@ _COLUMNS = (
     ("explained_variance", "explained", 10, ".2f"),
     ("decisions_per_second", "per s", 7, ",.0f"),
 )
+# Settings of the market that an option may change; a task has its own.
+_USUAL = {"max_ticks": 1_000, "ticks_per_action": 5, "num_symbols": 1, "action": "discrete", "reward": "pnl"}
 _ROWS = 10  # that are printed of a training, beside the first
 _ANY_TIME = ("folder", "episodes", "device", "compile", "threads", "logger", "resume", "overwrite")  # go with --resume
 
@@ -63,14 +64,16 @@ class Train:
     """
 
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs/train")  # Run folder.
-    preset: str = "default"  # Name of the market; `torchgym presets` lists them.
-    max_ticks: int = 1_000  # Ticks of an episode.
-    ticks_per_action: int = 5  # Ticks per decision.
-    symbols: int = 1  # Symbols per market.
+    preset: str = "default"  # Name of the market, or of a task in the default market; `torchgym presets` lists them.
+    max_ticks: int | None = None  # Ticks of an episode; the default is the task's or, without one, 1,000.
+    ticks_per_action: int | None = None  # Ticks per decision; the default is the task's, or 5.
+    symbols: int | None = None  # Symbols per market; the default is the task's, or 1.
     information: Literal["public", "privileged", "none"] = "public"
     """What the agent sees of the value: a noisy estimate, the exact value, or nothing."""
-    action: str = "discrete"  # What the agent decides: a name in torchgym.sim.actions.ACTIONS.
-    reward: str = "pnl"  # What the agent is rewarded for: a name in torchgym.readout.rewards.REWARDS.
+    action: str | None = None
+    """What the agent decides: a name in torchgym.sim.actions.ACTIONS; the default is the task's, or discrete."""
+    reward: str | None = None
+    """What the agent is rewarded for: a name in torchgym.readout.rewards.REWARDS; the default is the task's, or pnl."""
     ppo: PPOSettings = field(default_factory=PPOSettings)  # Settings of the agent and of its training.
     validations: int = 10  # How often the agent is tested on held-out episodes during training; 0 is never.
     episodes: int = 256  # Held-out episodes of the final test; 0 skips the test.
@@ -168,12 +171,9 @@ def _begun(options: Train, ranks: Ranks, device: str) -> Run:
 
     if ranks.first and (options.folder / CHECKPOINT).exists() and not options.overwrite:
         raise ValueError(f"{options.folder} holds a run: --resume goes on with it, --overwrite begins anew")
-    config = preset(
-        options.preset,
-        scaling="relative",
-        num_symbols=options.symbols,
-        **output.picked(options, "max_ticks", "ticks_per_action", "information", "action", "reward"),
-    )
+    names = "max_ticks", "ticks_per_action", "information", "action", "reward"
+    given = {"scaling": "relative", "num_symbols": options.symbols, **output.picked(options, *names)}
+    config = chosen_market(options.preset, given, _USUAL)
     own = output.picked(options, "seed", "validations") | {"compile": COMPILE[options.compile]}
     run = start(config, options.ppo, device=device, ranks=ranks, **own)
     if ranks.first:

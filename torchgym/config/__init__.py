@@ -28,9 +28,9 @@ from torchgym.config.population import (
     TrendFollowers,
     ValueTraders,
 )
-from torchgym.config.presets import PRESETS, preset
+from torchgym.config.presets import PRESETS, preset, task
 from torchgym.config.settings import MarketConfig
-from torchgym.config.tasks import TASKS, Task, task
+from torchgym.config.tasks import TASKS, Task, task_presets
 
 __all__ = [
     "FAMILIES",
@@ -61,5 +61,6 @@ __all__ = [
     "preset",
     "structure",
     "task",
+    "task_presets",
     "with_numbers",
 ]

@@ -1,4 +1,4 @@
-"""Named markets. Each is a function, and its docstring says what the market is for."""
+"""Named markets, and tasks in them. Each market is a function, and its docstring says what it is for."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from torchgym.config.population import (
     ValueTraders,
 )
 from torchgym.config.settings import MarketConfig
+from torchgym.config.tasks import TASKS, task_presets
 
 
 def _with_news(fundamentals: Fundamentals, *, times: float) -> Fundamentals:
@@ -228,14 +229,38 @@ PRESETS: dict[str, Callable[[], MarketConfig]] = {
 
 
 def preset(name: str, **changes: Any) -> MarketConfig:
-    """The named configuration, with `changes` applied.
+    """The named configuration, with `changes` applied: a row of `PRESETS`, or a task in the default market.
 
     Raises:
         ValueError: for an unknown name, listing the known ones.
 
-    >>> preset("calm", max_ticks=500).max_ticks
-    500
+    >>> preset("calm", max_ticks=500).max_ticks, preset("market_making") == task("MarketMaking")
+    (500, True)
     """
-    if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]().replace(**changes)
+    return _market(name).replace(**changes)
+
+
+def task(name: str, preset: str = "default", **changes: Any) -> MarketConfig:
+    """The configuration of a task in the market of a preset, with `changes` applied.
+
+    What the preset itself sets comes before the task: in the preset "toy" episodes stay short.
+
+    Raises:
+        ValueError: for an unknown task or preset, listing the known ones.
+
+    >>> task("Trading").max_ticks, task("Trading", "toy").max_ticks, task("Trading", "toy", max_ticks=50).scaling
+    (1000, 200, 'relative')
+    """
+    market, plain = _market(preset), MarketConfig()
+    settings = TASKS.find(name).settings
+    own = {key: value for key, value in settings.items() if getattr(market, key) == getattr(plain, key)}
+    return market.replace(**{**own, **changes})
+
+
+def _market(name: str) -> MarketConfig:
+    tasks = task_presets()
+    if name in PRESETS:
+        return PRESETS[name]()
+    if name in tasks:
+        return task(tasks[name])
+    raise ValueError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}, or a task: {', '.join(tasks)}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torchgym.config.presets import preset as named_preset
-from torchgym.config.settings import MarketConfig
 from torchgym.table import Table
 
 
@@ -70,18 +69,10 @@ TASKS: Table[Task] = Table(
 )
 
 
-def task(name: str, preset: str = "default", **changes: Any) -> MarketConfig:
-    """The configuration of a task in the market of a preset, with `changes` applied.
+def task_presets() -> dict[str, str]:
+    """The name that each task has among the presets, and the task.
 
-    What the preset itself sets comes before the task: in the preset "toy" episodes stay short.
-
-    Raises:
-        ValueError: for an unknown task or preset, listing the known ones.
-
-    >>> task("Trading").max_ticks, task("Trading", "toy").max_ticks, task("Trading", "toy", max_ticks=50).scaling
-    (1000, 200, 'relative')
+    >>> task_presets()["market_making"]
+    'MarketMaking'
     """
-    market, plain = named_preset(preset), MarketConfig()
-    settings = TASKS.find(name).settings
-    own = {key: value for key, value in settings.items() if getattr(market, key) == getattr(plain, key)}
-    return market.replace(**{**own, **changes})
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): name for name in TASKS}
