@@ -53,6 +53,7 @@ LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 # the imports inside a layer
 EXTRA = {
     *(("quant_gym", "envs"), ("envs", "visual.rendering"), ("lab.performance", "lab.policies")),
+    ("lab.performance", "lab.fills"),
     *(
         ("recording", "lab.policies"),
         ("lab.audit", "lab.policies"),

@@ -26,6 +26,7 @@ from rich.console import Console
 from torch import Tensor
 
 from torchgym import MarketConfig, StepResult
+from torchgym import task as named_task
 from torchgym.cli.agents import Report, _print_table
 from torchgym.files import write_json
 from torchgym.lab.performance import Evaluation, Interval, evaluate
@@ -731,3 +732,25 @@ def test_a_touch_reads_the_values(tab: Page) -> None:
         assert box is not None
         tab.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         tab.wait_for_selector(f"#{name}-plot {tip}", timeout=5_000)
+
+
+@pytest.mark.parametrize("task", ["MarketMaking", "Execution", "Portfolio"])
+def test_figures_of_a_task_are_drawn(task: str, browser: Browser, tmp_path: Path) -> None:
+    """Only those that its action scheme makes meaningful, and none wider than the screen."""
+    config = named_task(task, "toy", max_ticks=20, ticks_per_action=2)
+    name = {"MarketMaking": "symmetric_quotes", "Execution": "twap_liquidator", "Portfolio": "value_follower"}[task]
+    own = {"MarketMaking": {"quotes", "fills"}, "Execution": {"execution"}, "Portfolio": {"weights"}}[task]
+    make = BASELINES[name].make
+    evaluation = evaluate(config, {name: make}, episodes=2).to_dict()
+    found = page(evaluation, trace(config, make(config, torch.tensor([evaluation["seed"]])), evaluation["seed"]))
+    file = tmp_path / "page.html"
+    file.write_text(found, encoding="utf-8")
+    tabs = Tabs(browser, file)
+    for tab in (tabs[mode] for mode in MODES):
+        shown = {figure.get_attribute("id") for figure in tab.locator("figure").all()}
+        assert shown == FIGURES - {"leads", "learning"} | own
+        for each in own:
+            box = tab.locator(f"#{each}-plot .main-svg").first.bounding_box()
+            assert box is not None and box["width"] > 300
+        assert tab.evaluate("document.documentElement.scrollWidth") <= tab.evaluate("innerWidth")
+    assert tabs.wrong == []

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torchgym.engine import Market, StepResult
+from torchgym.sim.state import MarketState
 
 
 @dataclass(frozen=True)
@@ -60,23 +61,38 @@ def watch(market: Market, policy: Callable[[StepResult], Tensor], ticks: int) ->
             "fills are told apart for one learner, tick by tick, at the mid: num_learners=1, ticks_per_action=1, mark='mid', got"
             f" {config.num_learners}, {config.ticks_per_action}, {config.mark!r}"
         )
-    result, mids, rows = market.observe(), [_mid_x2(market)], []
-    held, before = market.live.ledger.shares[..., 0].clone(), market.live.ledger
+    result, notes = market.observe(), Notes(market.live)
     for tick in range(ticks):
         result = market.step(policy(result))
-        after = market.live.ledger
-        charged = (after.fees + after.borrow - before.fees - before.borrow)[:, 0]
-        rows.append((after.filled[..., 0].clone(), (before.cash - after.cash)[:, 0] - charged, charged))
-        mids.append(_mid_x2(market))
-        before = after
+        notes.add(market.live)
         if bool((result.terminated | result.truncated).any()) and tick + 1 < ticks:
             raise ValueError(f"an episode ended after {tick + 1} of {ticks} ticks: watch fewer")
-    filled, paid, charged = (torch.stack(column) for column in zip(*rows, strict=True))
-    return Fills(torch.stack(mids), filled, paid, charged, held)
+    return notes.fills()
 
 
-def _mid_x2(market: Market) -> Tensor:
-    return market.live.market_data.mids_x2[..., -1].clone()
+class Notes:
+    """What is noted of markets with one learner, tick by tick, from the given state on."""
+
+    def __init__(self, state: MarketState) -> None:
+        self._before, self._held = state.ledger, state.ledger.shares[..., 0].clone()
+        self._mids, self._rows = [_mid_x2(state)], list[tuple[Tensor, Tensor, Tensor]]()
+
+    def add(self, state: MarketState) -> None:
+        """Note a tick that has been played, a single one."""
+        before, after = self._before, state.ledger
+        charged = (after.fees + after.borrow - before.fees - before.borrow)[:, 0]
+        self._rows.append((after.filled[..., 0].clone(), (before.cash - after.cash)[:, 0] - charged, charged))
+        self._mids.append(_mid_x2(state))
+        self._before = after
+
+    def fills(self) -> Fills:
+        """All that was noted, of one tick at least."""
+        filled, paid, charged = (torch.stack(column) for column in zip(*self._rows, strict=True))
+        return Fills(torch.stack(self._mids), filled, paid, charged, self._held)
+
+
+def _mid_x2(state: MarketState) -> Tensor:
+    return state.market_data.mids_x2[..., -1].clone()
 
 
 def markouts(fills: Fills, horizons: tuple[int, ...]) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -11,9 +11,11 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_one_learner
 from torchgym.engine import Market, StepResult
+from torchgym.lab.fills import Fills, Notes
 from torchgym.lab.policy import Policy
 from torchgym.progress import Count, silent
 from torchgym.readout.depth import depth
+from torchgym.readout.entries import PLACE_PATHS, place_entries
 from torchgym.readout.paths import Recorder
 
 _PATHS = ("bid", "ask", "mid", "close", "value", "estimate", "news", "volume", "position", "equity")
@@ -47,6 +49,8 @@ class Trace:
     equity: Tensor  # [T + 1] float64
     depth_time: Tensor  # [C] int64 ticks at which the book of the first symbol was looked at
     depth_price: Tensor  # [L] float64, middles of equally high steps
+    fills: Fills  # of its T ticks, of one market
+    places: Mapping[str, Tensor]  # rows of `PLACE_PATHS`, [T + 1, S, 2, Q] each, bids first; empty without places
     depth: Tensor  # [C, L] int64 shares resting there, bids positive, asks negative; a step that holds both shows what is left
 
 
@@ -84,7 +88,9 @@ def trace(
     result = market.reset()
     rows = config.max_ticks + 1
     moments = torch.linspace(0, rows - 1, min(time_columns, rows), dtype=torch.float64, device="cpu")
-    recorder = Recorder(market.structure, market.num_envs, market.device, _PATHS, rows)
+    of_places = list(place_entries(config, PLACE_PATHS))
+    recorder = Recorder(market.structure, market.num_envs, market.device, [*_PATHS, *of_places], rows)
+    notes = Notes(market.live)
     looked_at = set(moments.round().to(torch.int64).tolist())
     books: dict[int, Levels] = {}  # by tick
     filled: list[Tensor] = []  # [S] int64, in each tick
@@ -94,6 +100,8 @@ def trace(
         """Put the state down as the next row."""
         state, row = market.live, len(filled)
         recorder.write(row, market.params, state)
+        if row:
+            notes.add(state)
         filled.append(state.ledger.filled[0, :, 0].cpu())
         turnover.append(state.ledger.turnover[0, 0].cpu())
         if row in looked_at:
@@ -106,6 +114,11 @@ def trace(
         progress(len(filled) - 1, config.max_ticks)
     rows, point = len(filled), config.point_size
     paths = {name: path[0, :rows].cpu() for name, path in recorder.paths.items()}
+    columns = [paths.pop(name) for name in of_places]
+    places = {}
+    for at, name in enumerate(PLACE_PATHS if of_places else ()):
+        places[name] = torch.stack(columns[at :: len(PLACE_PATHS)], -1).unflatten(-1, (2, config.quotes))
+    fills = notes.fills()
     shares = torch.stack(filled)
     alone = (shares != 0) & ((shares != 0).sum(-1, keepdim=True) == 1)
     paid = torch.stack(turnover).to(torch.float64).unsqueeze(-1) * point / shares.abs()
@@ -119,6 +132,8 @@ def trace(
         fill_price=torch.where(alone, paid, torch.nan),
         depth_time=torch.tensor(list(books), device="cpu"),
         depth_price=middles * point,
+        fills=Fills(**{field.name: getattr(fills, field.name).cpu() for field in fields(fills)}),
+        places=places,
         depth=grid,
     )
 

@@ -15,8 +15,9 @@ from torchgym.config import MarketConfig
 from torchgym.lab.performance.metrics import drawdown
 from torchgym.lab.performance.trace import Trace
 from torchgym.visual.palette import LIGHT
-from torchgym.visual.report.figures import PageFigure, faded, outline, time_figure
+from torchgym.visual.report.figures import PageFigure, faded, line, outline, time_figure
 from torchgym.visual.report.formats import SPACE, minus, money, number, spoken
+from torchgym.visual.report.task_figures import quote_figures, task_figures
 
 _NEWS_SIZES = (6.0, 16.0)  # pixels
 _TRADE_SIZE = 12.0  # pixels, down to a third of it where there are many
@@ -31,9 +32,10 @@ _INFORMATION = {
 
 
 def episode_figures(evaluation: Mapping[str, Any], trace: Trace, policy: str) -> list[PageFigure]:
-    """The figures of one episode of a policy, top to bottom."""
+    """The figures of one episode of a policy, top to bottom: those of every market, and what its task and scheme bring about."""
     config = MarketConfig.from_dict(evaluation["config"])
-    return [_price(config, trace, policy), _book(trace), _account(trace, policy)]
+    first = _price(config, trace, policy), *quote_figures(config, trace, policy)
+    return [*first, _book(trace), _account(trace, policy), *task_figures(config, trace, policy)]
 
 
 def _price(config: MarketConfig, trace: Trace, policy: str) -> PageFigure:
@@ -41,16 +43,16 @@ def _price(config: MarketConfig, trace: Trace, policy: str) -> PageFigure:
     ticks, headlines, several = len(trace.tick) - 1, int((news != 0.0).sum()), trace.mid.shape[1] > 1
     figure = time_figure(ticks, [("", 0.8), ("news, %", 0.2)] if headlines else [("", 1.0)])
     quotes: dict[str, Any] = {"legendgroup": "quotes", "fillcolor": faded(LIGHT.price, 0.32), "legendrank": 6}
-    for line in (
-        _line(trace.bid, "bid", 0.0, LIGHT.price, showlegend=False, **quotes),
-        _line(trace.ask, "ask", 0.0, LIGHT.price, **quotes, fill="tonexty").update(name="bid to ask"),
-        _line(trace.estimate, "public estimate", 1.0, LIGHT.muted, "dot", visible="legendonly", legendrank=7),
-        _line(trace.value, "value", 1.5, LIGHT.value, "5px,2px", legendrank=4),
-        _line(trace.mid, "mid price", 1.6, LIGHT.price, legendrank=1),
+    for each in (
+        line(trace.bid, "bid", 0.0, LIGHT.price, showlegend=False, **quotes),
+        line(trace.ask, "ask", 0.0, LIGHT.price, **quotes, fill="tonexty").update(name="bid to ask"),
+        line(trace.estimate, "public estimate", 1.0, LIGHT.muted, "dot", visible="legendonly", legendrank=7),
+        line(trace.value, "value", 1.5, LIGHT.value, "5px,2px", legendrank=4),
+        line(trace.mid, "mid price", 1.6, LIGHT.price, legendrank=1),
         _trades(trace, traded > 0, "buys", "triangle-up", LIGHT.buy),
         _trades(trace, traded < 0, "sells", "triangle-down", LIGHT.sell),
     ):
-        figure.add_trace(line, row=1, col=1)
+        figure.add_trace(each, row=1, col=1)
     figure.update_yaxes(tickformat=".2f")
     if headlines:
         figure.add_trace(_headlines(trace), row=2, col=1)
@@ -82,7 +84,7 @@ def _book(trace: Trace) -> PageFigure:
     figure = time_figure(len(trace.tick) - 1, [("", 1.0)])
     figure.add_trace(_side(trace, trace.depth, "bids", LIGHT.buy, full))
     figure.add_trace(_side(trace, -trace.depth, "asks", LIGHT.sell, full))
-    figure.add_trace(_line(trace.mid, "mid price", 1.4, LIGHT.text))
+    figure.add_trace(line(trace.mid, "mid price", 1.4, LIGHT.text))
     figure.update_yaxes(showgrid=False, tickformat=".2f", range=[low - step / 2, high + step / 2])
     return PageFigure(
         "book",
@@ -106,14 +108,14 @@ def _account(trace: Trace, policy: str) -> PageFigure:
         return {"fill": "tozeroy", "fillcolor": faded(colour, 0.18), "showlegend": False}
 
     if symbols == 1:
-        lines = [_line(held, "position", 1.5, LIGHT.price, **area(LIGHT.price))]
+        lines = [line(held, "position", 1.5, LIGHT.price, **area(LIGHT.price))]
     else:
         colours = itertools.cycle(LIGHT.series)
-        lines = [_line(held[:, [at]], f"symbol {at}", 1.5, next(colours)) for at in range(symbols)]
-    for line in lines:
-        figure.add_trace(line.update(line_shape="hv"), row=1, col=1)
-    equity = _line(trace.equity, "equity", 1.5, LIGHT.price, digits=",.2f", showlegend=False)
-    below = _line(-100.0 * fallen, "drawdown", 1.2, LIGHT.value, digits=".2f", **area(LIGHT.value))
+        lines = [line(held[:, [at]], f"symbol {at}", 1.5, next(colours)) for at in range(symbols)]
+    for each in lines:
+        figure.add_trace(each.update(line_shape="hv"), row=1, col=1)
+    equity = line(trace.equity, "equity", 1.5, LIGHT.price, digits=",.2f", showlegend=False)
+    below = line(-100.0 * fallen, "drawdown", 1.2, LIGHT.value, digits=".2f", **area(LIGHT.value))
     figure.add_trace(equity, row=2, col=1)
     figure.add_trace(below, row=3, col=1)
     figure.update_yaxes(row=1, nticks=5, tickformat=",d")
@@ -130,20 +132,6 @@ def _account(trace: Trace, policy: str) -> PageFigure:
         figure.update_layout(hovermode="x unified", margin_t=24, legend=legend),
         height=480,
         over_time=True,
-    )
-
-
-def _line(
-    values: Tensor, name: str, width: float, colour: str, dash: str = "solid", digits: str = ",.6~g", **more: Any
-) -> go.Scatter:
-    """A line over all ticks, of the first symbol."""
-    return go.Scatter(
-        y=(values if values.dim() == 1 else values[:, 0]).numpy(),
-        name=name,
-        mode="lines",
-        line={"width": width, "color": colour, "dash": dash},
-        hovertemplate=f"{name} %{{y:{digits}}}<extra></extra>",
-        **more,
     )
 
 

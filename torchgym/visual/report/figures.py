@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 import plotly.io
 from markupsafe import Markup
 from plotly.subplots import make_subplots
+from torch import Tensor
 
 from torchgym.visual.palette import DARK, LIGHT
 from torchgym.visual.report.formats import SPACE, axis_label, money, number, p_value, spoken
@@ -84,6 +85,20 @@ def time_figure(last: int, rows: Sequence[tuple[str, float]]) -> go.Figure:
     figure.update_xaxes(range=[0, last], fixedrange=False, showgrid=False, tickformat=",d")
     figure.update_xaxes(title_text="tick", row=len(rows))
     return figure.update_layout(template="torchgym", uirevision="kept")
+
+
+def line(
+    values: Tensor, name: str, width: float, colour: str, dash: str = "solid", digits: str = ",.6~g", **more: Any
+) -> go.Scatter:
+    """A line over all ticks, of the first symbol."""
+    return go.Scatter(
+        y=(values if values.dim() == 1 else values[:, 0]).numpy(),
+        name=name,
+        mode="lines",
+        line={"width": width, "color": colour, "dash": dash},
+        hovertemplate=f"{name} %{{y:{digits}}}<extra></extra>",
+        **more,
+    )
 
 
 def faded(colour: str, opacity: float) -> str:
