@@ -24,6 +24,7 @@ import torchgym
 from torchgym.engine import levels
 from torchgym.envs.gymnasium import TradingEnv
 from torchgym.envs.vector import TradingVectorEnv
+from torchgym.readout.depth import own_orders
 from torchgym.visual.rendering import MODES, History, Screen, text
 from torchgym.visual.rendering.history import newcomers
 from torchgym.visual.rendering.text import WIDTH
@@ -124,6 +125,37 @@ def test_a_thin_book_leaves_gaps() -> None:
     lines = text(history, state).splitlines()
     assert lines[2].split() == ["█" * 24, "7", "99.90", "│"]
     assert [line.strip() for line in lines[3:7]] == ["│"] * 4
+
+
+def quoting(mode: str) -> Any:
+    """An environment whose learner lets ten shares rest three points on either side of the mid, beside everybody else's."""
+    made = played(mode, [[3.0, 3.0]] * 4, action="depths", quotes=1)
+    assert own_orders(made.config, made.market.state)
+    return made
+
+
+def test_own_orders_are_marked() -> None:
+    made = quoting("ansi")
+    lines = made.render().splitlines()
+    own = own_orders(made.config, made.market.state)
+    bids, asks = levels(made.market.state, count=5)
+    assert lines[1].endswith("* with own orders")
+    marked = [line.count("*") for line in lines[2:7]]
+    assert sum(marked) == sum(price in own for price, _ in (*bids, *asks)) > 0
+    for line, (bid, _), (ask, _) in zip(lines[2:7], bids, asks, strict=True):
+        left, right = line.split("│")
+        assert ("*" in left, "*" in right) == (bid in own, ask in own)
+    assert sum(own.values()) == made.market.state.book.size[0, 0, -2:].sum()
+    assert own_orders(toy(), opened(toy(), 1).state) == {}
+
+
+def test_own_orders_are_marked_in_the_picture(plt: Any) -> None:
+    made = quoting("rgb_array")
+    made.render()
+    mid = made._screen.history.rows[-1].mid / made.config.point_size
+    heights = made._screen._picture._own.get_ydata() + mid
+    np.testing.assert_allclose(sorted(heights), sorted(own_orders(made.config, made.market.state)))
+    assert "orders of the learner" in made._screen._picture._book.get_xlabel()
 
 
 def test_how_an_episode_ended_is_told() -> None:
@@ -306,8 +338,13 @@ def test_the_time_axis_is_not_longer_than_the_episode(max_ticks: int, shown: int
 
 @pytest.mark.parametrize(
     "settings",
-    [{"preset": "volatile"}, {"point_size": 1e-6}, {"point_size": 1e3, "list_price": 200_000, "starting_cash": 2**46}],
-    ids=["volatile", "small points", "large amounts"],
+    [
+        {"preset": "volatile"},
+        {"point_size": 1e-6},
+        {"point_size": 1e3, "list_price": 200_000, "starting_cash": 2**46},
+        {"quotes": 1},
+    ],
+    ids=["volatile", "small points", "large amounts", "resting orders"],
 )
 def test_no_words_of_the_picture_overlap(settings: dict[str, Any], plt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made = played("rgb_array", [2, 0] * 4, max_ticks=8, **settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torchgym.config import MarketConfig
 from torchgym.sim.state import MarketState
 
 Level = tuple[int, int]  # price in points, shares
@@ -58,3 +59,14 @@ def levels(state: MarketState, market: int = 0, symbol: int = 0, count: int = 5)
     bids = [(price, size) for price, size in zip(prices, sizes, strict=True) if size > 0]
     asks = [(price, -size) for price, size in zip(prices, sizes, strict=True) if size < 0]
     return bids[::-1][:count], asks[:count]
+
+
+def own_orders(config: MarketConfig, state: MarketState, market: int = 0, symbol: int = 0) -> dict[int, int]:
+    """Shares that the first learner lets rest at each price in points: bids positive, asks negative; empty without places."""
+    first, count = -2 * config.quotes * config.num_learners, 2 * config.quotes  # learners' places come last in the book
+    price, size = (part[market, symbol][first:][:count].tolist() for part in (state.book.price, state.book.size))
+    own: dict[int, int] = {}
+    for at, shares in zip(price, size, strict=True) if count else ():
+        if shares:
+            own[at] = own.get(at, 0) + shares
+    return own

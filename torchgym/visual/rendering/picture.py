@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from torchgym.config import MarketConfig
 from torchgym.extras import needs
-from torchgym.readout.depth import depth
+from torchgym.readout.depth import depth, own_orders
 from torchgym.sim.state import MarketState
 from torchgym.visual.palette import LIGHT
 from torchgym.visual.rendering.history import History, HistoryRow
@@ -173,12 +173,14 @@ class Picture:
         axes.axhline(0.0, color=LIGHT.price, linewidth=1.0)
         axes.yaxis.tick_right()
         axes.tick_params(right=False)
-        axes.set_xlabel("points from the mid, shares", color=LIGHT.muted, fontsize=8)
+        own = "\n\u25b8 orders of the learner" * bool(self.config.quotes)
+        axes.set_xlabel(f"points from the mid, shares{own}", color=LIGHT.muted, fontsize=8)
         self._bids, self._asks = (
             self._move(axes.hlines([], 0.0, 1.0, colors=colour, linewidths=1.7)) for colour in (LIGHT.buy, LIGHT.sell)
         )
         self._heading(axes, 0.0, "bids", LIGHT.buy)
         self._heading(axes, 0.22, "asks", LIGHT.sell)
+        self._own = self._line(axes, ">", LIGHT.text, markersize=6, clip_on=False)
 
     def _make_position_and_profit(self) -> None:
         limit = 1.15 * self.config.position_limit
@@ -235,6 +237,10 @@ class Picture:
             levels = zip(offsets[side], np.abs(sizes[side]) / largest, strict=True)
             bars.set_segments([[(0.0, offset), (length, offset)] for offset, length in levels])
         self._largest.set_text(f"max {largest:,}")
+        own = np.array(list(own_orders(self.config, state, symbol=history.symbol)), dtype=np.float64)
+        heights = own - history.rows[-1].mid / self.config.point_size
+        heights = heights[np.abs(heights) <= BOOK_SPAN]
+        self._own.set_data(np.zeros_like(heights), heights)
 
     def _update_position_and_profit(self, columns: dict[str, Array], opening_equity: float) -> None:
         ticks, held = columns["tick"], columns["position"][1:]  # a decision's position is drawn over the decision

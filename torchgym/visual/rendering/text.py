@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from torchgym.config import MarketConfig
 from torchgym.engine import levels
+from torchgym.readout.depth import own_orders
 from torchgym.sim.state import MarketState
 from torchgym.visual.rendering.history import History
 
@@ -43,24 +44,31 @@ def text(history: History, state: MarketState) -> str:
 
 
 def _book(history: History, state: MarketState) -> list[str]:
-    """Bids on the left, asks on the right, the best on top; bars share one scale."""
+    """Bids on the left, asks on the right, the best on top; bars share one scale. A star marks prices of the learner's orders."""
     point, digits = history.config.point_size, decimals(history.config)
     sides = levels(state, 0, history.symbol, LEVELS)
     largest = max((size for side in sides for _, size in side), default=1)
-    rows = [[(f"{price * point:,.{digits}f}", f"{size:,}", size / largest) for price, size in side] for side in sides]
-    widest_price = max((len(price) for side in rows for price, _, _ in side), default=0)
-    widest_size = max((len(size) for side in rows for _, size, _ in side), default=0)
+    own = own_orders(history.config, state, symbol=history.symbol)
+
+    def row(price: int, size: int) -> tuple[str, str, float, str]:
+        return f"{price * point:,.{digits}f}", f"{size:,}", size / largest, "*" if price in own else " "
+
+    rows = [[row(*level) for level in side] for side in sides]
+    widest_price = max((len(price) for side in rows for price, *_ in side), default=0)
+    widest_size = max((len(size) for side in rows for _, size, *_ in side), default=0)
     room = min(24, (WIDTH - 7) // 2 - widest_price - widest_size)
 
     def bar(share: float) -> str:
         return "█" * max(1, round(room * share)) if share else ""
 
-    bids, asks = ([*side, *[("", "", 0.0)] * (LEVELS - len(side))] for side in rows)
-    lines = [f"{'bids':>{room + widest_size + widest_price + 3}} │ asks"]
-    for (bid, bid_size, bid_share), (ask, ask_size, ask_share) in zip(bids, asks, strict=True):
+    bids, asks = ([*side, *[("", "", 0.0, " ")] * (LEVELS - len(side))] for side in rows)
+    lines = [
+        f"{'bids':>{room + widest_size + widest_price + 3}} │ asks{', * with own orders' * bool(history.config.quotes)}"
+    ]
+    for (bid, bid_size, bid_share, bid_mark), (ask, ask_size, ask_share, ask_mark) in zip(bids, asks, strict=True):
         lines.append(
-            f"{bar(bid_share):>{room}} {bid_size:>{widest_size}}  {bid:>{widest_price}} │ "
-            f"{ask:<{widest_price}}  {ask_size:>{widest_size}} {bar(ask_share)}"
+            f"{bar(bid_share):>{room}} {bid_size:>{widest_size}} {bid_mark}{bid:>{widest_price}} │ "
+            f"{ask:<{widest_price}}{ask_mark} {ask_size:>{widest_size}} {bar(ask_share)}"
         )
     return lines
 
