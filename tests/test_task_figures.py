@@ -89,6 +89,7 @@ def test_the_parts_of_the_profit_add_up_to_it(making: Any) -> None:
     gain = (found.equity[-1] - found.equity[0]).item()
     assert sum(bars.y) == pytest.approx(gain, abs=1e-9)
     assert bars.y[0] > 0 > bars.y[3]
+    assert figures["fills"].figure.layout.xaxis2.type == "category"  # or Plotly takes the names for numbers
     # Against the mid before its tick each share earned the spread.
     shares = found.filled.abs().sum().item()
     assert kept.y[0] * shares * MAKING.point_size == pytest.approx(bars.y[0])

@@ -162,7 +162,7 @@ def _profit(config: MarketConfig, trace: Trace, policy: str) -> PageFigure:
             x=labels,
             y=kept,
             mode="lines+markers+text",
-            text=[minus(f"{value:+.1f}") for value in kept],
+            text=[minus(f"{round(value, 1) + 0.0:+.1f}") for value in kept],
             textposition="top center",
             textfont={"color": LIGHT.text},
             line={"color": LIGHT.price, "width": 1.8},
@@ -175,7 +175,9 @@ def _profit(config: MarketConfig, trace: Trace, policy: str) -> PageFigure:
     )
     figure.update_layout(template="torchgym", uirevision="kept", showlegend=False, margin_t=30, bargap=0.5)
     figure.update_xaxes(showgrid=False)
-    figure.update_xaxes(title_text="against the mid before the tick of the fill, and so many ticks after it", row=2)
+    figure.update_xaxes(
+        type="category", title_text="against the mid before the tick of the fill, and so many ticks after it", row=2
+    )
     figure.update_yaxes(zeroline=True, nticks=5, tickformat=",~r")
     levels = [0.0, *itertools.accumulate(values)]
     figure.update_yaxes(row=1, range=_room(levels))
