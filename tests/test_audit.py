@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchgym import Market, MarketConfig
 from torchgym.config import structure
-from torchgym.engine import consecutive_seeds
+from torchgym.engine import StepResult, consecutive_seeds
 from torchgym.lab.audit import (
     GAIN,
     POLICIES,
@@ -26,13 +26,16 @@ from torchgym.lab.audit import (
     Sample,
     audit,
     playing,
+    scheme,
     verdicts,
 )
 from torchgym.lab.audit.attempts import WAITS
 from torchgym.lab.audit.playing import columns
+from torchgym.lab.audit.quoting import QUOTING
+from torchgym.lab.audit.scheme import KEEP
 from torchgym.lab.audit.verdicts import NO_GAIN
 from torchgym.lab.policies import averaged, shown
-from torchgym.sim import matching
+from torchgym.sim import matching, resting
 from torchgym.sim.state import Book, Execution
 
 ORDER, LIMIT, LAST = 10, 50, 970
@@ -57,6 +60,13 @@ def test_the_table_holds_every_attempt() -> None:
         *("slow_in_fast_out", "fast_in_slow_out", "quote_stuffing", "wash_trading", "tiny_orders", "borrowed_shares"),
         *("imbalance_fade", "imbalance_cheap", "maker_inventory", "flow", "print_reversal", "jump_chase", "jump_fade"),
         *("news_chase", "news_sweep", "estimate_change", "estimate_mean"),
+        # those that quote
+        *(f"quote_{where}" for where in ("touch", "inside", "deep", "deeper", "deep_leaning", "ladder", "symmetric")),
+        *("quote_but_moves", "quote_but_news", "quote_value_estimate", "quote_exact_value", "large_quote_deep"),
+        *("avellaneda_stoikov", "gueant_lehalle", "pinging", "queueing", "first_in_line", "join_then_cross"),
+        *("amending_price", "amending_size", "keeping", "ramping", "large_ramping", "spoof_touch", "spoof_deep"),
+        *("layering", "self_trading", "marking_by_quotes_long", "marking_by_quotes_short"),
+        *("rebate_none", "rebate_half_spread"),
     }
     assert set(POLICIES) == expected
     assert WAITS == (1, 2, 5, 10, 20, 60)
@@ -70,7 +80,7 @@ def test_every_comparison_is_in_the_table() -> None:
 
 
 def test_mirrors_compare_with_each_other() -> None:
-    pairs = [(f"{name}_long", f"{name}_short") for name in TWINS]
+    pairs = [(f"{name}_long", f"{name}_short") for name in (*TWINS, "marking_by_quotes")]
     for one, other in [*pairs, ("always_buy", "always_sell"), ("round_trip_buy_first", "round_trip_sell_first")]:
         assert POLICIES[one].requirement.needs == (other,)
         assert POLICIES[other].requirement.needs == (one,)
@@ -265,14 +275,170 @@ def test_columns_of_the_snapshot() -> None:
     assert ((found["uniform"] > 0.0) & (found["uniform"] < 1.0)).all()
 
 
+# --- what each policy quotes
+
+
+def quoting_snapshot(now: int = 0, held: int = 0, *, large: bool = False, **shown: float) -> AuditSnapshot:
+    """The others quote 100 and 110, and nothing rests, unless given."""
+    book = {"touch_bid": 100.0, "touch_ask": 110.0, "mid": 105.0, **shown}
+    terms = toy(quotes=scheme.PLACES, action="depths", order_size=ORDER, max_ticks=1_000)
+    return dataclasses.replace(snapshot(now, held, large=large, **book), terms=terms)
+
+
+Quotes = list[tuple[int, int]]  # price and size of what is not 0
+
+
+def quotes(name: str, now: int = 0, held: int = 0, **shown: float) -> tuple[Quotes, Quotes, int]:
+    """Bids, asks, and shares at market, of the first decision of a policy."""
+    policy = POLICIES[name]
+    wanted = policy.rule(quoting_snapshot(now, held, large=policy.large, **shown), {})
+    assert wanted.price.shape == wanted.size.shape == (1, 2, scheme.PLACES)
+    assert wanted.shares.shape == (1,)
+    bids, asks = (
+        [(price, size) for price, size in zip(*side, strict=True) if size]
+        for side in zip(wanted.price[0].tolist(), wanted.size[0].tolist(), strict=True)
+    )
+    return bids, asks, int(wanted.shares)
+
+
+WAITING = {"bid_1_price": 100.0, "bid_1_size": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "now", "held", "shown", "bids", "asks", "shares"),
+    [
+        ("quote_touch", 0, 0, {}, [(100, 10)], [(110, 10)], 0),
+        ("quote_touch", 0, 0, WAITING, [(100, KEEP)], [(110, 10)], 0),
+        ("quote_touch", 0, 0, WAITING | {"bid_1_price": 99.0}, [(100, 10)], [(110, 10)], 0),
+        ("quote_inside", 0, 0, {}, [(101, 10)], [(109, 10)], 0),
+        ("quote_inside", 0, 0, {"touch_ask": 102.0}, [], [], 0),
+        ("quote_deep", 0, 0, {}, [(90, 10)], [(120, 10)], 0),
+        ("quote_deeper", 0, 0, {}, [(80, 10)], [(130, 10)], 0),
+        ("quote_deep_leaning", 0, 25, {}, [(85, 10)], [(115, 10)], 0),
+        ("quote_ladder", 0, 0, {}, [(100, 10), (95, 10)], [(110, 10), (115, 10)], 0),
+        ("quote_but_moves", 0, 0, {"f_log_return_1": 0.0009}, [(100, 10)], [(110, 10)], 0),
+        ("quote_but_moves", 0, 0, {"f_log_return_1": -0.0011}, [], [], 0),
+        ("quote_but_news", 0, 0, {"headline": -0.003}, [], [], 0),
+        ("quote_symmetric", 0, 30, {}, [(100, 10)], [(110, 10)], 0),  # half a spread is 5.2 points
+        ("pinging", 0, 0, {}, [(101, 1)], [(109, 1)], 0),
+        ("pinging", 0, 0, {"bid_1_filled": 1.0}, [(101, 1)], [(109, 1)], -10),
+        ("pinging", 0, 0, {"ask_1_filled": -1.0}, [(101, 1)], [(109, 1)], 10),
+        ("queueing", 0, 0, WAITING | {"bid_1_older": 12.0}, [(100, KEEP)], [(110, 10)], 0),
+        ("queueing", 0, 0, WAITING | {"bid_1_older": 9.0, "bid_1_behind": 50.0}, [], [(110, 10)], 0),
+        ("first_in_line", 0, 0, WAITING, [(100, KEEP)], [(110, 10)], 0),
+        ("first_in_line", 0, 0, {"f_book_imbalance": -0.4}, [], [(110, 10)], 0),
+        ("first_in_line", 0, 0, {"f_book_imbalance": 0.4}, [(100, 10)], [], 0),
+        ("join_then_cross", 3, 2, {}, [(100, 8)], [], 0),
+        ("join_then_cross", 10, 2, WAITING, [], [], 8),
+        ("join_then_cross", 20, 10, {}, [], [(110, 10)], 0),
+        ("join_then_cross", 40, 0, {}, [], [(110, 10)], 0),  # the other side's turn
+        ("amending_price", 1, 0, {}, [(99, 10)], [(111, 10)], 0),
+        ("amending_price", 2, 0, WAITING, [(100, 10)], [(110, 10)], 0),
+        ("amending_size", 3, 0, WAITING, [(100, 7)], [(110, 7)], 0),
+        ("keeping", 0, 0, WAITING | {"bid_1_price": 50.0}, [(100, KEEP)], [(110, 10)], 0),
+        ("ramping", 0, 0, {}, [], [], 10),
+        ("ramping", 10, 50, {}, [(109, 1)], [], 0),
+        ("ramping", 60, 50, {}, [(109, 1)], [], -10),
+        ("ramping", 130, -50, {}, [], [(101, 1)], 0),
+        ("large_ramping", 0, 0, {}, [], [], 100),
+        ("spoof_touch", 0, 0, {}, [], [], 100),
+        ("spoof_touch", 5, 300, {}, [(100, 100), (99, 100)], [], 0),
+        ("spoof_touch", 15, 300, WAITING, [], [], -100),
+        ("spoof_deep", 64, -300, {}, [], [(115, 100), (118, 100)], 0),
+        ("layering", 0, 0, {}, [(99, 100), (97, 100)], [], 0),
+        ("layering", 10, 0, WAITING, [], [], -100),
+        ("self_trading", 0, 0, {}, [(106, 10)], [(105, 10)], 0),
+        ("self_trading", 1, 0, {}, [(106, 10)], [(105, 10)], 10),
+        ("self_trading", 5, 0, {}, [(106, 10)], [(105, 10)], -10),
+        ("marking_by_quotes_long", LAST - 61, 1_000, {}, [], [], 0),
+        ("marking_by_quotes_long", LAST - 60, 1_000, {}, [(109, 1)], [], 0),
+        ("marking_by_quotes_short", LAST - 60, -900, {}, [], [(101, 1)], -100),
+        ("quote_value_estimate", 0, 0, {"estimate_gap": 0.1, "exact_gap": -9.0}, [(110, 10)], [(122, 10)], 0),
+        ("quote_exact_value", 0, 0, {"exact_gap": 0.1}, [(110, 10)], [(122, 10)], 0),
+    ],
+)
+def test_quotes(
+    name: str, now: int, held: int, shown: dict[str, float], bids: Quotes, asks: Quotes, shares: int
+) -> None:
+    """Prices of places that are kept are not looked at."""
+    assert quotes(name, now, held, **shown) == (bids, asks, shares)
+
+
+@pytest.mark.parametrize("name", ["avellaneda_stoikov", "gueant_lehalle"])
+def test_makers_by_theory_lean_against_what_they_hold(name: str) -> None:
+    (flat_bid, flat_ask), (long_bid, long_ask) = (
+        (bids[0][0], asks[0][0]) for bids, asks, _ in (quotes(name), quotes(name, held=50))
+    )
+    assert flat_bid + flat_ask == 210
+    assert long_bid < flat_bid < flat_ask
+    assert long_ask < flat_ask
+
+
+def test_trouble_pulls_quotes_for_a_while() -> None:
+    rule, memory, path = POLICIES["quote_but_moves"].rule, {}, []
+    for now in range(8):
+        wanted = rule(quoting_snapshot(now, f_log_return_1=0.01 if now == 1 else 0.0), memory)
+        path.append(int(wanted.size.sum()))
+    assert path == [20, 0, 0, 0, 0, 0, 20, 20]
+
+
+def test_any_order_can_be_said_while_the_audit_plays() -> None:
+    """Price, size and age of what rests, and an order at market beside it; nothing in the second symbol."""
+    config = toy(quotes=2, action=scheme.NAME, priority="time", num_symbols=2, position_limit=100)
+    with scheme.any_order():
+        market = Market(config, 1)
+        market.reset(seeds=[3])
+        bid, ask = (int(side[0, 0]) for side in (market.state.market_data.bid, market.state.market_data.ask))
+        price = torch.tensor([[[bid - 30, bid - 31], [ask + 30, ask + 31]]])
+        size, none = torch.tensor([[[3, 0], [5, 7]]]), torch.tensor([0])
+        market.step(scheme.action([scheme.Wanted(price, size, none)], 2))
+        assert resting.queue(market.structure, market.state).size.flatten().tolist() == [3, 0, 5, 7, 0, 0, 0, 0]
+        kept = torch.tensor([[[KEEP, 4], [KEEP, 0]]])
+        market.step(scheme.action([scheme.Wanted(price + 1, kept, none + 2)], 2))
+        queue = resting.queue(market.structure, market.state)
+        assert queue.size[0, 0, 0].tolist() == [[3, 4], [5, 0]]
+        assert queue.price[0, 0, 0].tolist() == [[bid - 30, bid - 30], [ask + 30, 0]]
+        assert queue.age[0, 0, 0].tolist() == [[1, 0], [1, 0]]
+        assert market.state.ledger.shares.flatten().tolist() == [2, 0]
+        market.step()  # no decision: all of it stays
+        assert resting.queue(market.structure, market.state).size[0, 0, 0].tolist() == [[3, 4], [5, 0]]
+    with pytest.raises(ValueError, match="unknown action scheme 'audit'"):
+        Market(config, 1)
+
+
+def test_what_those_who_quote_see() -> None:
+    """The best prices of the others, and their own places, in points and shares."""
+    with scheme.any_order():
+        market = Market(toy(features="full55", quotes=2, action=scheme.NAME, priority="time"), 2)
+        result = market.reset(seeds=[3, 4])
+        data = market.state.market_data
+        inside = torch.stack([data.bid[:, 0] + 1, data.ask[:, 0] - 1], -1).unsqueeze(-1).expand(2, 2, 2)
+        result = market.step(
+            scheme.action([scheme.Wanted(inside, torch.tensor([[[4, 0], [0, 0]]] * 2), data.bid[:, 0] * 0)], 1)
+        )
+        found, state = columns(market, result), market.state
+    book, background = state.book, market.structure.background
+    others = torch.where(book.size[:, 0, :background] > 0, book.price[:, 0, :background], 0).amax(-1)
+    assert torch.equal(found["touch_bid"], others.double())
+    assert torch.equal(found["mid"], state.market_data.mids_x2[:, 0, -1] * 0.5)
+    place = resting.places(market.structure, book.size)[:, 0, 0, 0, 0]
+    assert torch.equal(found["bid_1_size"], place.double())
+    rested = state.ledger.rested
+    assert rested is not None
+    assert torch.equal(found["bid_1_filled"], rested.filled[:, 0, 0].double())
+    assert (found["bid_1_size"] + found["bid_1_filled"] == 4.0).all()
+    assert not found["ask_2_size"].any()
+
+
 # --- verdicts
 
 
 def sample(*profit: float, limit: int = LIMIT, **more: float) -> Sample:
     """Profits of some episodes; the other entries are the same in each."""
     own = torch.tensor(profit, dtype=torch.float64)
-    entries = ("paper", "fees", "fees_due", "borrow", "borrow_due", "turnover", "quoted")
-    return Sample(profit=own, limit=limit, **{name: torch.full_like(own, more.get(name, 0.0)) for name in entries})
+    fee, entries = more.pop("maker_bps", 0.0), [field.name for field in dataclasses.fields(Sample)[1:-2]]
+    told = {name: torch.full_like(own, more.get(name, 0.0)) for name in entries}
+    return Sample(profit=own, limit=limit, maker_bps=fee, **told)
 
 
 # Means in standard errors: 3.46, 3.00, -3.46, -1.04 and 0.
@@ -355,6 +521,33 @@ def test_commission_and_borrow_are_due_in_full() -> None:
     assert not passes(verdicts.BORROW, sample(*GAIN_OF_3, borrow=0.5, borrow_due=0.5))
 
 
+def test_quotes_must_not_gain_and_pay_their_fees() -> None:
+    assert passes(verdicts.VAIN_QUOTES, sample(*NEARLY, fees=0.4, fees_due=0.4))
+    assert not passes(verdicts.VAIN_QUOTES, sample(*GAIN_OF_3, fees=0.4, fees_due=0.4))
+    assert not passes(verdicts.VAIN_QUOTES, sample(*LOSS_OF_3, fees=0.39, fees_due=0.4))
+    assert not passes(verdicts.VAIN_QUOTES, sample(*LOSS_OF_3, fees=-0.41, fees_due=-0.4))  # more rebate than due
+
+
+def test_the_fee_that_takes_all_of_a_gain() -> None:
+    # 1.5 on 10,000 rested at 2 bp, of which 2.1 were paid where 2 were due; nothing was taken.
+    own = sample(1.0, 2.0, rested=10_000.0, maker_bps=2.0, fees=2.1, fees_due=2.0)
+    fee, error = verdicts.break_even(own) or (0.0, 0.0)
+    assert fee == pytest.approx(1e4 * (1.5 + 2.1) / 10_000)
+    assert error == pytest.approx(1e4 * 0.5 / 10_000)  # the profits' standard error is 0.5
+    assert verdicts.break_even(sample(*EVEN)) is None
+    # 3 of the fees were commission, on what was taken.
+    taking = sample(1.0, 2.0, rested=10_000.0, maker_bps=2.0, fees=5.1, fees_due=5.0)
+    assert (verdicts.break_even(taking) or (0.0,))[0] == pytest.approx(fee)
+
+
+def test_a_rebate_is_all_that_a_rebate_brings() -> None:
+    must, plain = verdicts.subsidised("plain"), sample(-3, 1, 2, fees=2.0, fees_due=2.0)
+    rich = {"fees": -5.0, "fees_due": -5.0, "maker_bps": -5.0}
+    assert passes(must, sample(4, 8, 9, **rich), plain=plain)
+    assert not passes(must, sample(4, 8, 9.01, **rich), plain=plain)  # other trades
+    assert not passes(must, sample(4, 8, 9, **rich | {"fees_due": -4.99}), plain=plain)  # more than is due
+
+
 # --- the audit
 
 
@@ -381,8 +574,8 @@ def test_a_whole_audit() -> None:
             POLICIES[row.policy].description,
             POLICIES[row.policy].requirement.text,
         )
-    ticks = [("ticks", done, 200) for done in (0, 50, 100, 100, 150, 200)]
-    assert calls == [("opening", 0, 1), ("opening", 1, 1), *ticks]
+    ticks = [("ticks", done, 400) for done in (0, 50, 100, 100, 150, 200, 200, 250, 300, 300, 350, 400)]
+    assert calls == [("opening", 0, 2), ("opening", 1, 2), *ticks[:6], ("opening", 1, 2), ("opening", 2, 2), *ticks[6:]]
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert plain["rows"][1]["policy"] == "round_trip_buy_first"
     assert (plain["passed"], plain["episodes"], plain["ticks"], plain["seed"]) == (found.passed, 3, 100, SEED)
@@ -395,6 +588,13 @@ def test_the_same_numbers_in_any_batch_and_company() -> None:
     assert small(policies=names, batch=3).rows == together[:3]
     assert small(policies=names[::-1], batch=2).rows[::-1] == together[:3]
     assert small(policies=names, seed=1).rows != together[:3]
+
+
+def test_the_same_quotes_in_any_batch_and_company() -> None:
+    names = ["quote_touch", "spoof_deep", "gueant_lehalle"]
+    together = small(policies=[*names, "random", "rebate_half_spread", "ramping"], batch=3).rows
+    assert small(policies=names, batch=2).rows == together[:3]
+    assert small(policies=["random"]).rows == together[3:4]  # in a market without places for quotes
 
 
 def test_comparisons_play_without_a_row() -> None:
@@ -441,6 +641,45 @@ def test_what_cannot_be_sold_in_time_counts_at_what_it_would_fetch(monkeypatch: 
     assert (held == 50).all()
     assert row.profit_mean == pytest.approx(expected.mean().item())
     assert row.profit_mean < row.paper
+
+
+def test_those_who_quote_keep_to_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits hold with what rests; money and shares are conserved to the unit; fees are paid in full; all is cancelled."""
+    ticks, episodes, samples, flat = 90, 2, {}, []
+
+    class Watched(Market):
+        def step(self, action: Tensor | None = None, mask: Tensor | None = None) -> StepResult:
+            before, result = self._totals(), super().step(action, mask)
+            held, limit = self.state.ledger.shares, self.params.position_limit
+            bids, asks = resting.shown(self.structure, self.state.book)
+            assert (held + bids <= limit).all()
+            assert (held - asks >= -limit).all()
+            assert all(torch.equal(*pair) for pair in zip(before, self._totals(), strict=True))
+            flat.append(not (bids.any() or asks.any()))
+            return result
+
+        def _totals(self) -> list[Tensor]:
+            owned = self.holdings().values()
+            return [torch.stack([each[kind] for each in owned]).sum(0) for kind in ("cash", "shares")]
+
+    def remembered(name: str) -> Requirement:
+        return Requirement("is remembered", lambda own, others: (samples.setdefault(name, own) is own, "it is"))
+
+    monkeypatch.setattr(playing, "Market", Watched)
+    attempts = {name: dataclasses.replace(each, requirement=remembered(name)) for name, each in QUOTING.items()}
+    found = small(policies=attempts, episodes=episodes, ticks=ticks, batch=episodes)
+    assert [row.policy for row in found.rows] == list(QUOTING)
+    assert all(flat[-playing.UNWIND :])
+    assert not all(flat)
+    for name, own in samples.items():
+        beyond = own.fees - own.fees_due  # rounded up: at most a unit for the auction and one for hits, each tick
+        assert (beyond >= -1e-9).all(), name
+        assert (beyond <= 0.02 * ticks).all(), name
+        assert (own.rested <= own.turnover).all(), name
+    traded = {name for name, own in samples.items() if own.rested.any()}
+    assert traded >= {"quote_touch", "quote_inside", "gueant_lehalle", "rebate_half_spread", "self_trading", "pinging"}
+    assert samples["rebate_half_spread"].fees.sum() < 0.0 < samples["quote_touch"].fees.sum()
+    assert samples["rebate_half_spread"].maker_bps == pytest.approx(-5.2)
 
 
 def test_borrowed_shares_pay_the_charge_to_the_last_unit() -> None:
@@ -513,6 +752,18 @@ def test_trading_at_the_mid_is_found_out(monkeypatch: pytest.MonkeyPatch) -> Non
     after = small(config, policies=names, episodes=24, ticks=200).rows
     assert [row.passed for row in before] == [True, True, True]
     assert [row.passed for row in after] == [False, False, False]
+
+
+def test_a_gift_to_those_who_quote_is_found_out() -> None:
+    """The same quotes for a fee, and for a rebate, far beyond the spread."""
+    policies = {
+        name: dataclasses.replace(POLICIES["quote_touch"], maker_bps=lambda config, fee=fee: fee)
+        for name, fee in (("fee", 100.0), ("gift", -200.0))
+    }
+    found = small(policies=policies, episodes=8, ticks=120, batch=8).rows
+    assert [row.passed for row in found] == [True, False]
+    assert "breaks even at a maker fee of" in found[0].reason
+    assert found[0].turnover == found[1].turnover  # the same trades
 
 
 @pytest.mark.slow

@@ -57,6 +57,7 @@ EXTRA = {
     *(
         ("recording", "lab.policies"),
         ("lab.audit", "lab.policies"),
+        ("lab.audit", "lab.quoting"),
         ("lab.policies", "lab.quoting"),
         ("lab.execution", "lab.policies"),
         ("training.ladder", "training"),

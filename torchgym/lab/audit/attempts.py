@@ -1,4 +1,4 @@
-"""Scripted traders that a sound market must treat in a known way: one row of `POLICIES` each.
+"""Scripted traders that send orders at market, and that a sound market must treat in a known way: one row of `TAKING` each.
 
 The textbook rules are used without a search over their settings: a rule fitted until it paid would show the fit. Large attacks
 act on both sides in turn, or come with their mirror, so that the market's drift averages out and even a small gift would show.
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from torchgym.config import MarketConfig
 from torchgym.lab.audit import verdicts as must
 from torchgym.lab.policies import (
     CLEAR_GAP,
@@ -35,7 +36,6 @@ from torchgym.lab.policies import (
     to_value,
     trend,
 )
-from torchgym.table import Table
 
 FULL_GAP = 0.012  # log gap between value and price at which the proportional rules hold the whole limit
 WAITS = (1, 2, 5, 10, 20, 60)  # ticks between a burst and its sale
@@ -55,6 +55,12 @@ class AuditSnapshot:
     - `exact_gap`: value over the mid, log (nobody in the market knows it);
     - `maker_shares`: inventory of all makers together, shares (nobody in the market knows it);
     - `uniform`: a random number in (0, 1), the same for every policy in the same episode and tick.
+
+    Rules that quote see more, in points and shares (public, or their own):
+
+    - `mid`, and the best prices of all others, `touch_bid` and `touch_ask`;
+    - of each of their places `price`, `size`, `age`, `ahead`, `older`, `same` and `behind`, as in `torchgym.sim.resting.Queue`,
+      and what it traded in the last tick, `filled`, negative sold: `snapshot["bid_1_size"]`, `snapshot.resting("size")`.
     """
 
     columns: Mapping[str, Tensor]  # [N] float64 each
@@ -64,9 +70,19 @@ class AuditSnapshot:
     last: int  # decisions before everything is unwound
     order: int  # shares, the largest order
     limit: int  # shares, the largest position on either side
+    terms: MarketConfig | None = None  # of a rule that quotes: its market, with its order and limit
 
     def __getitem__(self, name: str) -> Tensor:
         return self.columns[name][self.rows]
+
+    def resting(self, entry: str) -> Tensor:
+        """An entry of the own places, [n, 2, places] int64, bids first."""
+        sides = [self._places(side, entry) for side in ("bid", "ask")]
+        return torch.stack(sides, 1).to(torch.int64)
+
+    def _places(self, side: str, entry: str) -> Tensor:
+        assert self.terms is not None
+        return torch.stack([self[f"{side}_{at + 1}_{entry}"] for at in range(self.terms.quotes)], -1)
 
     def usual_moves(self, lookback: int) -> Tensor:
         """The log return over the lookback in usual moves, [n] float64."""
@@ -199,7 +215,7 @@ _IMBALANCE, _ESTIMATE, _HEADLINE = shown("f_book_imbalance"), shown("estimate_ga
 _USUAL_ESTIMATE = averaged(20.0, _ESTIMATE)
 _INFORMED = must.informed("exact_value")
 
-_POLICIES = {
+TAKING = {
     "hold": Attempt("never trades", must.NOTHING, hold),
     "round_trip_buy_first": Attempt(
         "buys one order, sells it a tick later; every 20 ticks",
@@ -360,4 +376,3 @@ _POLICIES = {
         ),
     ),
 }
-POLICIES = Table("policy", _POLICIES)

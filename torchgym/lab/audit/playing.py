@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -12,13 +12,20 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count, check_one_learner
 from torchgym.engine import Compile, Market, StepResult, consecutive_seeds
-from torchgym.lab.audit.attempts import POLICIES, Attempt, AuditSnapshot
+from torchgym.lab.audit import scheme
+from torchgym.lab.audit.attempts import TAKING, Attempt, AuditSnapshot
+from torchgym.lab.audit.quoting import QUOTING, QuotingAttempt, at_market
+from torchgym.lab.audit.scheme import any_order
 from torchgym.lab.audit.verdicts import GAIN, Sample, mean_and_error, t_statistic
 from torchgym.lab.policies import Memory
 from torchgym.numerics import random
 from torchgym.progress import Progress, silent
-from torchgym.sim import matching
+from torchgym.sim import matching, resting
+from torchgym.sim.market_data import best_quotes
 from torchgym.table import Table
+
+AnyAttempt = Attempt | QuotingAttempt
+POLICIES: Table[AnyAttempt] = Table("policy", {**TAKING, **QUOTING})
 
 SEED = 5_000_000_000_000  # first episode; far from the small seeds that one trains with
 UNWIND = 30  # last ticks of an episode, in which every policy sells what it holds
@@ -71,7 +78,7 @@ def audit(
     episodes: int = 512,
     ticks: int = 1_000,
     seed: int = SEED,
-    policies: Sequence[str] | Mapping[str, Attempt] | None = None,
+    policies: Sequence[str] | Mapping[str, AnyAttempt] | None = None,
     batch: int = 32,
     device: torch.device | str = "cpu",
     compile: Compile = "auto",
@@ -106,24 +113,31 @@ def audit(
         check_count(name, value, low)
     needed = [other for name in chosen for other in table[name].requirement.needs]
     playing = {name: table[name] for name in dict.fromkeys([*chosen, *needed])}
+    kinds = [
+        {name: each for name, each in playing.items() if isinstance(each, kind)} for kind in (Attempt, QuotingAttempt)
+    ]
+    groups = [group for group in kinds if group]
     size = min(batch, episodes)
     blocks = consecutive_seeds(seed, size * -(-episodes // size)).split(size)
-    market = Market(_terms(config, ticks), num_envs=size * len(playing), seed=0, device=device, compile=compile)
-    progress("opening", 0, 1)
-    parts = []
-    for block, seeds in enumerate(blocks):
+    samples: dict[str, Sample] = {}
+    for done_groups, group in enumerate(groups):
+        progress("opening", done_groups, len(groups))
+        parts = []
+        with any_order():
+            market = _market(config, list(group.values()), size, ticks, device=device, compile=compile)
+            for block, seeds in enumerate(blocks):
 
-        def count(done: int, block: int = block) -> None:
-            if block == done == 0:
-                progress("opening", 1, 1)
-            progress("ticks", block * ticks + done, len(blocks) * ticks)
+                def count(done: int, block: int = block, before: int = done_groups) -> None:
+                    if block == done == 0:
+                        progress("opening", before + 1, len(groups))
+                    played = (before * len(blocks) + block) * ticks + done
+                    progress("ticks", played, len(groups) * len(blocks) * ticks)
 
-        parts.append(_play(market, config, list(playing.values()), seeds, ticks, count))
-    joined = {key: torch.cat([part[key] for part in parts], -1)[:, :episodes] for key in parts[0]}
-    samples = {
-        name: Sample(limit=_largest(config, attempt)[1], **{key: joined[key][at] for key in joined})
-        for at, (name, attempt) in enumerate(playing.items())
-    }
+                parts.append(_play(market, config, list(group.values()), seeds, ticks, count))
+        joined = {key: torch.cat([part[key] for part in parts], -1)[:, :episodes] for key in parts[0]}
+        for at, (name, attempt) in enumerate(group.items()):
+            own = {key: values[at] for key, values in joined.items()}
+            samples[name] = Sample(limit=_largest(config, attempt)[1], maker_bps=_maker_bps(config, attempt), **own)
     return Audit([_row(name, table[name], samples) for name in chosen], config, episodes, ticks, seed)
 
 
@@ -133,7 +147,13 @@ def _unit(config: MarketConfig) -> int:
     return next(unit for unit in range(max(1, order // 10), 0, -1) if order % unit == 0)
 
 
-def _largest(config: MarketConfig, attempt: Attempt) -> tuple[int, int]:
+def _maker_bps(config: MarketConfig, attempt: AnyAttempt) -> float:
+    """The fee of resting orders."""
+    asked = attempt.maker_bps if isinstance(attempt, QuotingAttempt) else None
+    return config.maker_bps if asked is None else asked(config)
+
+
+def _largest(config: MarketConfig, attempt: AnyAttempt) -> tuple[int, int]:
     """Largest order and position in shares: the learner's, or ten times its order and ten such orders."""
     large = 100 * _unit(config)
     return (large, 10 * large) if attempt.large else (min(config.order_size, large), config.position_limit)
@@ -156,10 +176,39 @@ def _terms(config: MarketConfig, ticks: int) -> MarketConfig:
     )
 
 
+def _own_terms(market: Market, config: MarketConfig, attempt: AnyAttempt) -> MarketConfig:
+    """The market that an attempt plays in, as it sees it."""
+    order, limit = _largest(config, attempt)
+    return market.config.replace(order_size=order, position_limit=limit, maker_bps=_maker_bps(config, attempt))
+
+
+def _market(
+    config: MarketConfig,
+    attempts: Sequence[AnyAttempt],
+    size: int,
+    ticks: int,
+    *,
+    device: torch.device | str,
+    compile: Compile,
+) -> Market:
+    """A batch of `size` markets for each of these attempts, which are of one kind.
+
+    Those that quote have an order, a limit and a fee of their own, so that what rests counts for the limit in the market's way.
+    """
+    terms, params = _terms(config, ticks), None
+    if isinstance(attempts[0], QuotingAttempt):
+        terms = terms.replace(action=scheme.NAME, quotes=scheme.PLACES, priority="time")
+        own = [(*_largest(config, attempt), _maker_bps(config, attempt)) for attempt in attempts for _ in range(size)]
+        params = dict(
+            zip(("order_size", "position_limit", "maker_bps"), map(list, zip(*own, strict=True)), strict=True)
+        )
+    return Market(terms, num_envs=size * len(attempts), seed=0, device=device, params=params, compile=compile)
+
+
 def _play(
     market: Market,
     config: MarketConfig,
-    attempts: Sequence[Attempt],
+    attempts: Sequence[AnyAttempt],
     seeds: Tensor,
     ticks: int,
     count: Callable[[int], None],
@@ -169,45 +218,62 @@ def _play(
     Each policy trades within its order and limit; in the last `UNWIND` ticks all of them get out.
     """
     point, unit = market.config.point_size, _unit(config)
+    terms = [_own_terms(market, config, attempt) for attempt in attempts]
     result = market.reset(seeds=seeds.repeat(len(attempts)))
     count(0)
     memories: list[Memory] = [{} for _ in attempts]
     start, last = result.info["equity"], ticks - UNWIND
-    turnover, quoted, paper = torch.zeros_like(start), torch.zeros_like(start), start
+    turnover, quoted, paper, rested = torch.zeros_like(start), torch.zeros_like(start), start, torch.zeros_like(start)
     owed = torch.zeros_like(market.live.ledger.equity_x2[:, 0])
     for now in range(ticks):
         shown, held = columns(market, result), market.live.ledger.shares[:, 0, 0].clone()
-        wanted = []
+        shares, orders = [], []
         for at, (attempt, memory) in enumerate(zip(attempts, memories, strict=True)):
             rows = slice(at * len(seeds), (at + 1) * len(seeds))
             own, (order, limit) = held[rows], _largest(config, attempt)
             snapshot = AuditSnapshot(shown, rows, own, now, last, order, limit)
-            shares = torch.clamp(attempt.rule(snapshot, memory) if now < last else -own, -order, order)
-            wanted.append(torch.clamp(own + shares, -limit, limit) - own)
-        action = torch.full_like(result.info["position"], _HOLD)
-        action[:, 0] += torch.div(torch.cat(wanted), unit, rounding_mode="trunc")
+            if isinstance(attempt, QuotingAttempt):
+                snapshot = replace(snapshot, terms=terms[at])
+                wanted = attempt.rule(snapshot, memory) if now < last else at_market(snapshot, -own)
+                orders.append(replace(wanted, shares=torch.clamp(wanted.shares, -order, order)))
+            else:
+                traded = torch.clamp(attempt.rule(snapshot, memory) if now < last else -own, -order, order)
+                shares.append(torch.clamp(own + traded, -limit, limit) - own)
+        action = scheme.action(orders, market.config.num_symbols) if orders else _percent(market, shares, unit)
         spread = market.live.market_data.ask - market.live.market_data.bid
         result = market.step(action)
         turnover += result.info["turnover"]
         quoted += (result.info["filled"].abs() * spread).sum(-1).to(torch.float64) * (0.5 * point)
         owed += (torch.clamp(-result.info["position"], min=0) * market.live.market_data.mids_x2[..., -1]).sum(-1)
+        if market.live.ledger.rested is not None:
+            rested += market.live.ledger.rested.paid.abs().sum((1, 2)).to(torch.float64) * point
         if now + 1 == last:
             paper = result.info["equity"]
         if (now + 1) % 50 == 0 or now + 1 == ticks:
             count(now + 1)
     rate, half_ppb = market.config.commission_bps * 1e-4, 2_000_000_000
     due = torch.div(owed * market.config.borrow_ppb, half_ppb, rounding_mode="floor")
+    maker_rate = market.params.maker_rate.flatten(1)[:, 0].to(torch.float64) * 1e-6
     totals = {
         "profit": result.info["cash"] + _left(market, rate) - start,
         "paper": paper - start,
         "fees": result.info["fees"],
-        "fees_due": turnover * rate,
+        "fees_due": (turnover - rested) * rate + rested * maker_rate,
         "borrow": result.info["borrow"],
         "borrow_due": due.to(torch.float64) * point,
         "turnover": turnover,
+        "rested": rested,
         "quoted": quoted,
     }
     return {name: total.reshape(len(attempts), -1).cpu() for name, total in totals.items()}
+
+
+def _percent(market: Market, shares: Sequence[Tensor], unit: int) -> Tensor:
+    """The action of orders at market alone, [N, S] int64, from the shares of every policy in the first symbol."""
+    each = torch.cat(list(shares))
+    action = torch.full((len(each), market.config.num_symbols), _HOLD, dtype=torch.int64, device=each.device)
+    action[:, 0] += torch.div(each, unit, rounding_mode="trunc")
+    return action
 
 
 def columns(market: Market, result: StepResult) -> dict[str, Tensor]:
@@ -230,8 +296,28 @@ def columns(market: Market, result: StepResult) -> dict[str, Tensor]:
         "maker_shares": market.read("maker_shares")["maker_shares"][:, 0],
         "uniform": random.uniform(random.bits(state.clock.key, state.clock.tick, counter))[:, 0],
     }
+    own.update(_quoting_columns(market) if market.config.quotes else {})
     shown = dict(zip(names, result.observation[:, :count].T.contiguous(), strict=True))
     return shown | {name: column.to(torch.float64, copy=True) for name, column in own.items()}
+
+
+def _quoting_columns(market: Market) -> dict[str, Tensor]:
+    """What those see who have places in the book: see `AuditSnapshot`."""
+    state, structure = market.live, market.structure
+    (others,) = resting.without_own(structure, state.book)
+    bid, ask = best_quotes(others, state.traders["maker"].reference)
+    rested = state.ledger.rested
+    assert rested is not None
+    queue = vars(resting.queue(structure, state))
+    queue["filled"] = rested.filled.unflatten(-1, (1, 2, structure.quotes))
+    places = {
+        f"{side}_{place + 1}_{name}": values[:, 0, 0, at, place]
+        for name, values in queue.items()
+        for at, side in enumerate(("bid", "ask"))
+        for place in range(structure.quotes)
+    }
+    mid = state.market_data.mids_x2[:, 0, -1].to(torch.float64) * 0.5
+    return {"mid": mid, "touch_bid": bid[:, 0], "touch_ask": ask[:, 0], **places}
 
 
 def _left(market: Market, rate: float) -> Tensor:
@@ -243,7 +329,7 @@ def _left(market: Market, rate: float) -> Tensor:
     return (worth - rate * worth.abs()).sum(-1)
 
 
-def _row(name: str, attempt: Attempt, samples: Mapping[str, Sample]) -> AuditRow:
+def _row(name: str, attempt: AnyAttempt, samples: Mapping[str, Sample]) -> AuditRow:
     own = samples[name]
     passed, reason = attempt.requirement.judge(own, samples)
     mean, error = mean_and_error(own.profit)

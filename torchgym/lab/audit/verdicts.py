@@ -33,6 +33,8 @@ class Sample:
     borrow_due: Tensor  # rate × short value, summed over ticks
     turnover: Tensor  # amount traded, both sides positive
     quoted: Tensor  # half the spread shown × shares, over all fills
+    rested: Tensor  # amount that resting orders traded, part of the turnover
+    maker_bps: float  # fee of these, negative a rebate
     limit: int  # shares
 
 
@@ -60,6 +62,19 @@ def t_statistic(sample: Tensor) -> float:
     return mean / max(error, 1e-9)
 
 
+def break_even(own: Sample) -> tuple[float, float] | None:
+    """The maker fee in bp at which the same trades earn nothing, and its standard error; None where nothing rested.
+
+    Fees move no orders, so profit falls with the fee in a straight line, but for rounding. The error is that of a ratio of means.
+    """
+    if not own.rested.any():
+        return None
+    above = own.profit + own.fees - (own.fees_due - own.rested * (1e-4 * own.maker_bps))
+    fee = above.sum().item() / own.rested.sum().item()
+    _, error = mean_and_error(above - fee * own.rested)
+    return 1e4 * fee, 1e4 * error / own.rested.mean().item()
+
+
 def _described(sample: Tensor) -> str:
     mean, error = mean_and_error(sample)
     return f"{mean:+.2f} ± {error:.2f} (t = {t_statistic(sample):+.1f})"
@@ -84,7 +99,7 @@ def _loss(own: Sample, others: Others) -> tuple[bool, str]:
 
 
 def _commission_in_full(own: Sample, others: Others) -> tuple[bool, str]:
-    short = (own.fees_due - own.fees).max().item()
+    short = _fees_short(own)
     reason = f"{_described(own.profit)}; commission paid less than due by at most {max(short, 0.0):.4f}"
     return _loses(own.profit) and short <= 1e-6, reason
 
@@ -95,11 +110,51 @@ def _borrow_in_full(own: Sample, others: Others) -> tuple[bool, str]:
     return t_statistic(own.profit) < GAIN and short <= 1e-6, reason
 
 
+def _break_even_told(own: Sample) -> str:
+    found = break_even(own)
+    return (
+        "nothing rested that traded"
+        if found is None
+        else f"breaks even at a maker fee of {found[0]:+.2f} ± {found[1]:.2f} bp"
+    )
+
+
+def _fees_short(own: Sample) -> float:
+    """The most that an episode paid too little in fees, or got too much in rebates, currency."""
+    return (own.fees_due - own.fees).max().item()
+
+
+def _quotes_in_vain(own: Sample, others: Others) -> tuple[bool, str]:
+    short = _fees_short(own)
+    reason = f"{_described(own.profit)}, a gain from t = {GAIN} up; {_break_even_told(own)}"
+    reason = f"{reason}; fees paid less than due by at most {max(short, 0.0):.4f}"
+    return t_statistic(own.profit) < GAIN and short <= 1e-6, reason
+
+
 NOTHING = Requirement("keep every cent", _keeps_everything)
 NO_GAIN = Requirement("no significant gain after costs", _no_gain)
 LOSES = Requirement("lose", _loss)
 COMMISSION = Requirement("lose, and pay the whole commission however small the orders", _commission_in_full)
 BORROW = Requirement("no gain, and pay the whole charge for borrowed shares", _borrow_in_full)
+
+VAIN_QUOTES = Requirement("no significant gain after fees, which are paid in full", _quotes_in_vain)
+
+
+def subsidised(same: str) -> Requirement:
+    """A rebate changes nothing but the fee: the trades are those of the same quotes at the usual fee, and no unit more is paid.
+
+    Whether that earns is the exchange's choice of fee, and no gift of the market: the reason tells from which fee on it does.
+    """
+
+    def judge(own: Sample, others: Others) -> tuple[bool, str]:
+        plain = others[same]
+        apart = ((own.profit + own.fees) - (plain.profit + plain.fees)).abs().max().item()
+        short = _fees_short(own)
+        reason = f"{_described(own.profit)} at a maker fee of {own.maker_bps:+.2f} bp; {_break_even_told(own)}"
+        reason = f"{reason}; before fees {apart:.4f} from {same}, rebates beyond what is due {max(short, 0.0):.4f}"
+        return apart <= 1e-6 and short <= 1e-6, reason
+
+    return Requirement(f"the trades of {same}, and no more than the rebate on top", judge, (same,))
 
 
 def loses_with(mirror: str) -> Requirement:
