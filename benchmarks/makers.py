@@ -8,7 +8,8 @@ valued at the mid 30 ticks later (Huang and Stoll 1996). The second has less noi
 
 A maker's trades of a tick are the change of its inventory, so a tick in which it both bought and sold counts the difference; an
 auction has one price and never does both. Makers pay no fees. Their quotes stand at fixed multiples of the half-spread, the
-first four nearest to the mid. Errors are standard errors over episodes, of a ratio of means; differences are taken episode by
+first four nearest to the mid. `better` is how much better than the own limit the learner's orders traded, points a share: an
+auction has one price for all. Errors are standard errors over episodes, of a ratio of means; differences are taken episode by
 episode.
 """
 
@@ -33,6 +34,7 @@ from torchgym.engine import Market, consecutive_seeds
 from torchgym.lab.performance import TEST_SEED
 from torchgym.lab.policy import MakePolicy
 from torchgym.lab.quoting import avellaneda_stoikov, gueant_lehalle, symmetric
+from torchgym.sim import resting
 
 RESULTS = Path(__file__).parent / "results" / "makers.csv"
 HORIZON = 30  # ticks
@@ -40,7 +42,7 @@ POLICIES: Mapping[str, MakePolicy] = {
     "symmetric, typical half-spread": symmetric(),
     "Avellaneda-Stoikov, gamma 2e-5": avellaneda_stoikov(2e-5),
     "Gueant-Lehalle, gamma 0.001": gueant_lehalle(0.001),
-    "symmetric, 15 points": symmetric(15.0),
+    **{f"symmetric, {depth} points": symmetric(float(depth)) for depth in (10, 15, 20, 30)},
 }
 
 
@@ -103,7 +105,10 @@ def main(args: Args) -> None:
 
 
 def play(market: Market, make_policy: MakePolicy, seeds: Tensor) -> dict[str, list[Tensor]]:
-    """One episode of every market: for each kind of trader profit, shares, spread kept and its shares, and distance, [N] each."""
+    """One episode of every market: for each kind of trader profit, shares, spread kept and its shares, and distance, [N] each.
+
+    Of the learner also what was better than its limits.
+    """
     makers, count, first = market.structure.families["maker"], market.structure.makers, market.structure.singles
     result = market.reset(seeds=seeds)
     policy = make_policy(market.config, seeds)
@@ -119,13 +124,16 @@ def play(market: Market, make_policy: MakePolicy, seeds: Tensor) -> dict[str, li
     before = owned()
     theirs, learner = (Tally.of(before[at] + before[at + 1] * before[4]) for at in (0, 2))
     distance = torch.zeros_like(theirs.profit)
-    quoted = torch.zeros_like(learner.profit)
+    quoted, better = torch.zeros_like(learner.profit), torch.zeros_like(learner.profit)
     for _ in range(market.config.max_ticks):
         action = policy(result)
         quoted += action.mean(-1, keepdim=True)
         price = market.live.book.price[:, 0, first : first + 2 * count].to(torch.float64)
         distance += 0.5 * (price[:, count:] - price[:, :count])
         result = market.step(action)
+        rested, limits = market.live.ledger.rested, resting.places(market.structure, market.live.book.price)
+        assert rested is not None
+        better += (rested.filled * limits.flatten(2) - rested.paid).sum(-1).to(torch.float64)
         now = owned()
         for at, tally in ((0, theirs), (2, learner)):
             tally.trade(now[at] - before[at], now[at + 1] - before[at + 1], now[4])
@@ -135,7 +143,7 @@ def play(market: Market, make_policy: MakePolicy, seeds: Tensor) -> dict[str, li
     fees = market.live.ledger.fees.to(torch.float64)
     ticks = market.config.max_ticks
     told = {
-        "learner before fees": _columns(learner, quoted / ticks, slice(None)),
+        "learner before fees": [*_columns(learner, quoted / ticks, slice(None)), better[:, 0]],
         "makers": _columns(theirs, distance / ticks, slice(None)),
     }
     for name, some in (("nearest", slice(0, 4)), ("middle", slice(4, 8)), ("farthest", slice(8, 12))):
@@ -171,13 +179,14 @@ def error(parts: Tensor) -> float:
 def rows(found: Mapping[str, list[Tensor]]) -> list[dict[str, Any]]:
     """A row for each kind of trader; `less_` is its gain less that of all makers."""
     made = []
-    for who, (profit, shares, kept, kept_shares, distance) in found.items():
+    for who, (profit, shares, kept, kept_shares, distance, *better) in found.items():
         row: dict[str, Any] = {"trader": who, "points_from_mid": float(distance.mean()), "shares": float(shares.mean())}
         for name, own, at in (("pnl", (profit, shares), 0), ("kept_30", (kept, kept_shares), 2)):
             value, parts = per_share(*own)
             all_makers, others = per_share(found["makers"][at], found["makers"][at + 1])
             row |= {f"{name}_per_share": value, f"{name}_error": error(parts)}
             row |= {f"{name}_less_makers": value - all_makers, f"{name}_less_error": error(parts - others)}
+        row["better_per_share"] = per_share(better[0], shares)[0] if better else ""
         made.append(row)
     return made
 

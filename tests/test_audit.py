@@ -645,7 +645,7 @@ def test_what_cannot_be_sold_in_time_counts_at_what_it_would_fetch(monkeypatch: 
 
 def test_those_who_quote_keep_to_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits hold with what rests; money and shares are conserved to the unit; fees are paid in full; all is cancelled."""
-    ticks, episodes, samples, flat = 90, 2, {}, []
+    ticks, episodes, samples, flat = 70, 2, {}, []
 
     class Watched(Market):
         def step(self, action: Tensor | None = None, mask: Tensor | None = None) -> StepResult:
@@ -760,7 +760,7 @@ def test_a_gift_to_those_who_quote_is_found_out() -> None:
         name: dataclasses.replace(POLICIES["quote_touch"], maker_bps=lambda config, fee=fee: fee)
         for name, fee in (("fee", 100.0), ("gift", -200.0))
     }
-    found = small(policies=policies, episodes=8, ticks=120, batch=8).rows
+    found = small(policies=policies, episodes=8, batch=8).rows
     assert [row.passed for row in found] == [True, False]
     assert "breaks even at a maker fee of" in found[0].reason
     assert found[0].turnover == found[1].turnover  # the same trades
