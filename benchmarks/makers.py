@@ -1,8 +1,8 @@
 """What makers earn per share: learners who quote by a script, and the market's own makers, in the same episodes.
 
-    python benchmarks/makers.py      # a quarter of an hour on one CPU core
+    python benchmarks/makers.py      # ten minutes on one CPU core
 
-In the default market with its default fees. One learner quotes ten shares a side among the background's twelve makers. All are
+In the default market with its default fees, and in one whose makers quote twice as many shares. One learner quotes ten shares a side among the background's twelve makers. All are
 measured alike, from cash and shares: the profit marked at the mid, per share traded, and what is kept of the spread, each trade
 valued at the mid 30 ticks later (Huang and Stoll 1996). The second has less noise, since later moves of the price are left out.
 
@@ -52,6 +52,8 @@ class Args:
     """of a policy; whole batches"""
     markets: int = 512
     """of a batch"""
+    sizes: tuple[float, ...] = (1.0, 2.0)
+    """times the shares that the market's makers quote by default"""
     compile: bool = True
     results: Path = RESULTS
 
@@ -87,21 +89,26 @@ def main(args: Args) -> None:
     """All policies, a row for each kind of trader."""
     torch.set_num_threads(1)
     config = tg.preset("default", quotes=1, action="depths", priority="time", order_size=10, max_ticks=1_000)
-    market = Market(config, args.markets, compile=args.compile)
     args.results.unlink(missing_ok=True)
     command = f"python benchmarks/{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
-    for name, make_policy in POLICIES.items():
-        parts = []
-        for first in range(0, args.episodes, args.markets):
-            parts.append(play(market, make_policy, consecutive_seeds(TEST_SEED + first, args.markets)))
-            tell(f"{name}: {first + args.markets} of {args.episodes} episodes")
-        found = {
-            who: [torch.cat(column) for column in zip(*(part[who] for part in parts), strict=True)] for who in parts[0]
-        }
-        for row in rows(found):
-            print({"policy": name, **row})
-            told = {"threads": 1, "policy": name, **row, "episodes": args.episodes, "command": command}
-            add(args.results, list(told), told)
+    for times in args.sizes:
+        size = [times * bound for bound in config.population.maker.size]
+        params = {f"population.maker.size.{at}": bound for at, bound in enumerate(size)}
+        market = Market(config, args.markets, params=params, compile=args.compile)
+        for name, make_policy in POLICIES.items():
+            parts = []
+            for first in range(0, args.episodes, args.markets):
+                parts.append(play(market, make_policy, consecutive_seeds(TEST_SEED + first, args.markets)))
+                tell(f"{name}: {first + args.markets} of {args.episodes} episodes")
+            found = {
+                who: [torch.cat(column) for column in zip(*(part[who] for part in parts), strict=True)]
+                for who in parts[0]
+            }
+            for row in rows(found):
+                told = {"threads": 1, "maker_sizes": times, "policy": name, **row}
+                print(told)
+                told |= {"episodes": args.episodes, "command": command}
+                add(args.results, list(told), told)
 
 
 def play(market: Market, make_policy: MakePolicy, seeds: Tensor) -> dict[str, list[Tensor]]:
