@@ -2,9 +2,10 @@
 
     python benchmarks/makers.py      # ten minutes on one CPU core
 
-In the default market with its default fees, and in one whose makers quote twice as many shares. One learner quotes ten shares a side among the background's twelve makers. All are
-measured alike, from cash and shares: the profit marked at the mid, per share traded, and what is kept of the spread, each trade
-valued at the mid 30 ticks later (Huang and Stoll 1996). The second has less noise, since later moves of the price are left out.
+In the default market with its default fees, and in one whose makers quote twice as many shares. One learner quotes ten shares a
+side among the background's twelve makers. All are measured alike, from cash and shares: the profit marked at the mid, per share
+traded, and what is kept of the spread, each trade valued at the mid 30 ticks later (Huang and Stoll 1996). The second has less
+noise, since later moves of the price are left out.
 
 A maker's trades of a tick are the change of its inventory, so a tick in which it both bought and sold counts the difference; an
 auction has one price and never does both. Makers pay no fees. Their quotes stand at fixed multiples of the half-spread, the
