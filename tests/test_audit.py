@@ -26,6 +26,7 @@ from torchgym.lab.audit import (
     Sample,
     audit,
     playing,
+    quoting,
     scheme,
     verdicts,
 )
@@ -654,6 +655,8 @@ def test_those_who_quote_keep_to_the_rules(monkeypatch: pytest.MonkeyPatch) -> N
             bids, asks = resting.shown(self.structure, self.state.book)
             assert (held + bids <= limit).all()
             assert (held - asks >= -limit).all()
+            each = resting.places(self.structure, self.state.book.size).abs()
+            assert (each <= self.params.order_size[..., None, None]).all()
             assert all(torch.equal(*pair) for pair in zip(before, self._totals(), strict=True))
             flat.append(not (bids.any() or asks.any()))
             return result
@@ -667,8 +670,13 @@ def test_those_who_quote_keep_to_the_rules(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(playing, "Market", Watched)
     attempts = {name: dataclasses.replace(each, requirement=remembered(name)) for name, each in QUOTING.items()}
+    attempts["greedy"] = dataclasses.replace(
+        attempts["quote_touch"],
+        requirement=remembered("greedy"),
+        rule=lambda snapshot, memory: quoting.orders(snapshot, quoting.ladder(snapshot, 0, 1), 1_000, 1_000),
+    )
     found = small(policies=attempts, episodes=episodes, ticks=ticks, batch=episodes)
-    assert [row.policy for row in found.rows] == list(QUOTING)
+    assert [row.policy for row in found.rows] == [*QUOTING, "greedy"]
     assert all(flat[-playing.UNWIND :])
     assert not all(flat)
     for name, own in samples.items():

@@ -235,7 +235,8 @@ def _play(
             if isinstance(attempt, QuotingAttempt):
                 snapshot = replace(snapshot, terms=terms[at])
                 wanted = attempt.rule(snapshot, memory) if now < last else at_market(snapshot, -own)
-                orders.append(replace(wanted, shares=torch.clamp(wanted.shares, -order, order)))
+                traded, sizes = torch.clamp(wanted.shares, -order, order), torch.clamp(wanted.size, max=order)
+                orders.append(replace(wanted, shares=traded, size=sizes))
             else:
                 traded = torch.clamp(attempt.rule(snapshot, memory) if now < last else -own, -order, order)
                 shares.append(torch.clamp(own + traded, -limit, limit) - own)
@@ -308,8 +309,8 @@ def _quoting_columns(market: Market) -> dict[str, Tensor]:
     bid, ask = best_quotes(others, state.traders["maker"].reference)
     rested = state.ledger.rested
     assert rested is not None
-    queue = vars(resting.queue(structure, state))
-    queue["filled"] = rested.filled.unflatten(-1, (1, 2, structure.quotes))
+    filled = rested.filled.unflatten(-1, (1, 2, structure.quotes))
+    queue = {**vars(resting.queue(structure, state)), "filled": filled}
     places = {
         f"{side}_{place + 1}_{name}": values[:, 0, 0, at, place]
         for name, values in queue.items()
