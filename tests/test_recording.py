@@ -283,7 +283,8 @@ def test_units_follow_the_configuration() -> None:
 
 
 def test_every_row_of_the_readout_is_a_column_with_a_unit_and_a_meaning() -> None:
-    described = {column.name for column in columns(toy(features="full55")) if column.kind == "feature"}
+    sets = (columns(toy(features=shown)) for shown in ("full55", "ladder20"))
+    described = {column.name for told in sets for column in told if column.kind == "feature"}
     assert described == {name for feature in FEATURES.values() for name in feature.names}
     assert all(row.unit and row.meaning for row in (*FEATURES.values(), *REWARDS.values()))
     for config in (toy(), EVERYTHING):

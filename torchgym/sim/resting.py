@@ -231,26 +231,36 @@ def queue(structure: Structure, state: MarketState) -> Queue:
     """Of all places; zeros where nothing rests. Without time priority all orders of a price are of the same age."""
     book = state.book
     own_size, own_price = places(structure, book.size).flatten(2), places(structure, book.price).flatten(2)
-    ages = torch.zeros_like(book.size) if book.since is None else state.clock.tick[:, None, None] - book.since
-    own_age = places(structure, ages).flatten(2)
+    shares = own_size.abs()
     # In float32, which holds these integers: [N, S, P, K].
-    size = book.size.to(torch.float32).unsqueeze(-2) * torch.sign(own_size).to(torch.float32).unsqueeze(-1)
-    size = torch.clamp(size, min=0.0)
-    side = torch.sign(own_size).unsqueeze(-1)
-    better = (book.price.unsqueeze(-2) - own_price.unsqueeze(-1)) * side
-    older = ages.unsqueeze(-2) - own_age.unsqueeze(-1)
+    side = torch.sign(own_size).to(torch.float32).unsqueeze(-1)
+    size = torch.clamp(book.size.to(torch.float32).unsqueeze(-2) * side, min=0.0)
+    better = _less_own(structure, book.price - state.market_data.bid.unsqueeze(-1)) * side
 
     def total(where: Tensor) -> Tensor:
         return torch.where(where, size, 0.0).sum(-1).to(torch.int64)
 
-    shares = own_size.abs()
+    age = older = behind = torch.zeros_like(shares)
+    same = better == 0.0
+    if book.since is not None:
+        ages = state.clock.tick[:, None, None] - book.since
+        age = torch.where(shares > 0, places(structure, ages).flatten(2), 0)
+        longer, level = _less_own(structure, torch.clamp(ages, max=2**24)), same
+        older, behind = total(level & (longer > 0.0)), total(level & (longer < 0.0))
+        same = level & (longer == 0.0)
     parts = (
         torch.where(shares > 0, own_price, 0),
         shares,
-        torch.where(shares > 0, own_age, 0),
-        total(better > 0),
-        total((better == 0) & (older > 0)),
-        total((better == 0) & (older == 0)) - shares,
-        total((better == 0) & (older < 0)),
+        age,
+        total(better > 0.0),
+        older,
+        total(same) - shares,
+        behind,
     )
     return Queue(*(part.unflatten(-1, (structure.num_learners, 2, structure.quotes)) for part in parts))
+
+
+def _less_own(structure: Structure, per_slot: Tensor) -> Tensor:
+    """What each slot has more than each place, of [N, S, K] int64 below 2**25: [N, S, P, K] float32."""
+    numbers = per_slot.to(torch.float32)
+    return numbers.unsqueeze(-2) - numbers[..., structure.background :].unsqueeze(-1)
