@@ -36,7 +36,7 @@ TASKS: Table[Task] = Table(
                 "quotes": 1,
                 "action": "quotes",
                 "priority": "time",
-                "maker_bps": 0.0,  # with the default fee quoting by rote loses
+                "maker_bps": 0.0,  # with the default fee quotes near the mid lose
                 "reward": {"pnl": 1.0, "inventory": 0.1},
             },
         ),
