@@ -12,10 +12,12 @@ from torch import Tensor
 
 import torchgym as tg
 from torchgym.lab.performance import play
-from torchgym.lab.policies import BASELINES
+from torchgym.lab.policies import BASELINES, baselines
 from torchgym.lab.policy import MakePolicy
+from torchgym.training import Agent
 from torchgym.training.ladder import TASKS, Plan, Task, TaskResult, curve_rows, run_ladder, summarise
 from torchgym.training.ladder.summary import _stretch
+from torchgym.training.ladder.tasks import ALPHA, PHI, RISK_AVERSION, VALUE_TASKS
 from torchgym.visual.plots import ladder_panel
 
 SMALL = Task(
@@ -71,7 +73,7 @@ def test_trainings_of_another_plan_are_not_mixed_in(tmp_path: Path) -> None:
 
 def test_the_reference_is_the_one_that_earns_most_where_nobody_is_judged(tmp_path: Path) -> None:
     references: dict[str, MakePolicy] = {"flip": _flip, "hold": BASELINES["hold"].make}
-    TASKS["small"] = Task("small", SMALL.market, SMALL.settings, references)
+    TASKS["small"] = Task("small", SMALL.market, SMALL.settings, references=references)
     results = run_ladder(plan(), tmp_path)
     assert results is not None
     assert results[0].reference == "hold"
@@ -87,13 +89,73 @@ def _flip(config: tg.MarketConfig, seeds: Tensor):  # type: ignore[no-untyped-de
 def test_every_task_is_a_market_and_an_agent(name: str) -> None:
     task = TASKS[name]
     config, settings = task.config("default"), task.ppo()
-    assert (config.max_ticks, config.ticks_per_action, config.scaling) == (1_000, 5, "relative")
-    assert task.ppo(6_400).updates == 1
+    assert (config.scaling, task.ppo(1).updates) == ("relative", 1)
+    assert task.naive in baselines(config) and task.references
+    agent = Agent(config, settings)
+    assert agent.policy(tg.Market(config, 2, seed=0, compile=False).reset()).shape[0] == 2
+
+
+@pytest.mark.parametrize("name", VALUE_TASKS)
+def test_the_tasks_of_value(name: str) -> None:
+    task = TASKS[name]
+    config, settings = task.config("default"), task.ppo()
+    assert (config.max_ticks, config.ticks_per_action) == (1_000, 5)
     exact = config.information == "privileged"
     assert exact == name.startswith("exact")
     assert (config.commission_bps == 0.0) == (name == "exact_free")
     assert (settings.inputs == ()) == (name == "public")
     assert (task.least_share is not None) == (name in ("exact_free", "exact", "inventory"))
+
+
+@pytest.mark.parametrize(
+    ("name", "own"), [("as_null", None), ("market_making", "MarketMaking"), ("portfolio", "Portfolio")]
+)
+def test_the_base_of_a_task(name: str, own: str | None) -> None:
+    """The closed forms keep their market, whatever the preset of the ladder is; the tasks of the faces are in it."""
+    calm, toy = (TASKS[name].config(preset) for preset in ("calm", "toy"))
+    if own is None:
+        assert calm == toy and calm.fundamentals == tg.preset("as_null").fundamentals
+    else:
+        assert (calm, toy) == (tg.task(own, "calm"), tg.task(own, "toy")) and calm != toy
+
+
+def test_the_reward_of_the_makers_rung_is_the_criterion() -> None:
+    task, ticks = TASKS["as_null"], 60
+    config = task.config("default").replace(max_ticks=ticks)
+    (make_policy,) = task.references.values()
+    market = tg.Market(config, 64, compile=False)
+    first = before = market.reset(seeds=torch.arange(64))
+    policy = make_policy(config, torch.arange(64))
+    reward, squares = torch.zeros(2, 64, dtype=torch.float64)
+    for _ in range(ticks):
+        before = market.step(policy(before))
+        reward += before.reward
+        squares += before.info["position"][:, 0] ** 2
+    held, earned = before.info["position"][:, 0], before.info["equity"] - first.info["equity"]
+    assert held.abs().max() > 3
+    points = earned / config.point_size - PHI * squares - ALPHA * held**2
+    assert reward / config.point_size == pytest.approx(points, abs=1e-6)
+
+
+def test_the_reward_of_the_executors_rung_is_expected_utility() -> None:
+    """Up to a constant: what selling everything at once would cost."""
+    task = TASKS["ac_null"]
+    config = task.config("default")
+    market = tg.Market(config, 8, compile=False)
+    for make_policy in (*task.references.values(), BASELINES[task.naive].make, _half_is_left):
+        first = before = market.reset(seeds=torch.arange(8))
+        policy, risk, reward = make_policy(config, torch.arange(8)), torch.zeros(8), torch.zeros(8)
+        for _ in range(config.max_ticks):
+            before = market.step(policy(before))
+            reward += before.reward
+            risk += RISK_AVERSION * 25.0 * before.info["position"][:, 0] ** 2
+        at_mid = (config.starting_cash * config.point_size + 1_000 * first.info["mid"][:, 0]) / config.point_size
+        cost = at_mid - before.info["equity"] / config.point_size
+        assert reward / config.point_size == pytest.approx(28_000.0 - cost - risk, abs=1.0)
+
+
+def _half_is_left(config: tg.MarketConfig, seeds: Tensor):  # type: ignore[no-untyped-def]
+    return lambda seen: torch.full((len(seeds), 1), 0.5, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("preset", [name for name in tg.PRESETS if tg.preset(name).reference == "quotes"])
@@ -112,7 +174,7 @@ def result(agent: Tensor, reference: Tensor, task: Task = SMALL) -> TaskResult:
         task=task,
         reference="it",
         reference_scores=reference,
-        hold_scores=torch.zeros_like(reference),
+        naive_scores=torch.zeros_like(reference),
         agent_scores=agent,
         curves=[
             [

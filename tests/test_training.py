@@ -10,7 +10,8 @@ import torchgym as tg
 from torchgym.engine import read_content, write_content
 from torchgym.sim import actions
 from torchgym.training import PPOSettings, Run, load_agent, read_checkpoint, resume, start
-from torchgym.training.ppo import Agent
+from torchgym.training.parallel import ALONE
+from torchgym.training.ppo import Agent, _Moments
 
 BOXES = [name for name, row in actions.ACTIONS.items() if isinstance(row.space, actions.Box)]
 CONFIG = tg.preset("toy", max_ticks=30, ticks_per_action=3, scaling="relative")
@@ -196,6 +197,57 @@ def test_inputs_are_all_that_an_agent_sees() -> None:
     assert not torch.equal(agent._logits((seen.observation + 1.0).float(), seen.account.float()), before)
     with pytest.raises(ValueError, match=r"unknown input 'f_nothing': features='full54' shows f_mid_price"):
         Agent(CONFIG, PPOSettings(inputs=("f_nothing",)))
+
+
+def test_an_agent_may_see_its_account_alone_and_part_of_it() -> None:
+    agent = Agent(CONFIG, PPOSettings(inputs=("position", "time_left"), hidden=(4,)))
+    seen = tg.Market(CONFIG, 3, seed=0, compile=False).reset()
+    shown, account = seen.observation.float(), seen.account.float()
+    before = agent._logits(shown, account)
+    assert torch.equal(agent._logits(shown + 1.0, account + torch.tensor([0.0, 1.0, 1.0, 0.0])), before)
+    for entry in (0, 3):
+        changed = account.clone()
+        changed[:, entry] += 1.0
+        assert not torch.equal(agent._logits(shown, changed), before)
+
+
+def test_inputs_are_normalised_by_what_was_seen_so_far() -> None:
+    moments, drawn = _Moments(3), torch.Generator().manual_seed(0)
+    first, second = (spread * torch.randn(50, 3, generator=drawn) + 5.0 for spread in (1.0, 30.0))
+    for rows in (first, second):
+        rows[:, 2] = 7.0  # says nothing
+        moments.add(rows, ALONE)
+    both = torch.cat([first, second])
+    wanted = (both - both.mean(0))[:, :2] / both.std(0, unbiased=False)[:2]
+    assert torch.allclose(moments(both)[:, :2], wanted, atol=1e-4)
+    assert not moments(both)[:, 2].any()
+
+
+def test_a_normalised_run_goes_on_in_its_bits(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, normalise=True, width_by_state=True)
+    config = CONFIG.replace(action="position")
+    whole, part = (start(config, settings, compile=False, validations=0) for _ in range(2))
+    whole.advance()
+    part.advance(1)
+    part.save(tmp_path)
+    again = resume(tmp_path, compile=False)
+    again.advance()
+    states = [run.trainer.agent.state_dict() for run in (whole, again)]
+    assert states[0]["moments.count"] == settings.frames
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_the_width_of_a_number_may_depend_on_the_state() -> None:
+    config = CONFIG.replace(action="position")
+    seen = tg.Market(config, 4, seed=0, compile=False).reset()
+    widths = []
+    for by_state in (False, True):
+        agent = Agent(config, replace(SETTINGS, width_by_state=by_state))
+        assert agent._numbers is not None
+        likeliest, width = agent._numbers(seen.observation.float(), seen.account.float())
+        assert likeliest.shape == width.shape == (4, 1)
+        widths.append(width.unique().numel())
+    assert widths[0] == 1 < widths[1]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ from torchgym.training.settings import PPOSettings
 
 _KEYS = ["observation", "account"]  # what both networks see of a `MarketEnv`
 _FIRST_WIDTH = 0.5  # standard deviation of the numbers of a fresh agent, over half the box
+_LEAST_LOG_WIDTH = math.log(1e-3)  # of a width that differs by state
+_LEAST_DEVIATION = 1e-4  # of an input, by which it is divided
 _TOLD = (
     "entropy",
     "kl_approx",
@@ -39,11 +41,12 @@ class Agent(nn.Module):
     """An actor and a critic for one kind of market: a layered network each, over features and the learner's account.
 
     Choices are drawn from a categorical distribution. Numbers in a box are drawn, each by itself, from a normal distribution that
-    is cut off at the bounds; the network gives its likeliest number, and its width is learnt, the same in every state. A fresh
-    agent takes every choice with nearly the same probability, and numbers around the middle of the box.
+    is cut off at the bounds; the network gives its likeliest number, and its width is learnt, the same in every state unless the
+    settings say otherwise. A fresh agent takes every choice with nearly the same probability, and numbers around the middle of
+    the box.
 
-    Weights are drawn from torch's global generator. Inputs that the configured features do not show are a ValueError that lists
-    those that they do.
+    Weights are drawn from torch's global generator. Inputs that neither the configured features nor the account show are a
+    ValueError that lists those that they do.
     """
 
     def __init__(self, config: MarketConfig, settings: PPOSettings) -> None:
@@ -51,12 +54,14 @@ class Agent(nn.Module):
         self.config = config
         self.settings = settings
         symbols, space = config.num_symbols, actions.space(config)
-        columns, account = _columns(config, settings.inputs), len(account_names(config))
+        columns, account = _columns(config, settings.inputs)
+        self.moments = _Moments(len(columns) + len(account)) if settings.normalise else None
+        shape: tuple[int, ...]
         if isinstance(space, actions.Choices):
             shape = (space.count,) if symbols == 1 else (symbols, space.count)
         else:
-            shape = (space.width(symbols),)
-        self._logits = _Network(columns, account, settings.hidden, shape)
+            shape = (2,) * settings.width_by_state + (space.width(symbols),)
+        self._logits = _Network(columns, account, settings.hidden, shape, self.moments)
         with torch.no_grad():  # begin near the uniform policy, or the middle of the box
             self._logits.body[-1].weight.mul_(0.01)
             self._logits.body[-1].bias.zero_()
@@ -67,9 +72,14 @@ class Agent(nn.Module):
             )
         else:
             bounds = tuple(end.to(torch.get_default_dtype()) for end in space.bounds(symbols))
-            self._numbers = _Numbers(self._logits, *bounds)
+            self._numbers = _Numbers(self._logits, *bounds, by_state=settings.width_by_state)
             self.actor = _actor(self._numbers, ["loc", "scale"], TruncatedNormal, low=bounds[0], high=bounds[1])
-        self.critic = ValueOperator(_Network(columns, account, settings.hidden, (1,)), in_keys=_KEYS)
+        critic = _Network(columns, account, settings.hidden, (1,), self.moments)
+        self.critic = ValueOperator(critic, in_keys=_KEYS)
+
+    def inputs(self, data: TensorDictBase) -> Tensor:
+        """What the networks see of decisions, [..., K], before it is normalised."""
+        return self._logits.inputs(*(data[key] for key in _KEYS))
 
     def policy(self, inputs: StepResult) -> Tensor:
         """The likeliest action of each market: a choice per symbol, [N, S] int64, or the numbers of a box, [N, W] float64."""
@@ -87,28 +97,75 @@ class Agent(nn.Module):
         return self.policy
 
 
-class _Network(nn.Module):
-    """A layered network with tanh over chosen columns of the observation and the whole account, to outputs of a shape."""
+class _Moments(nn.Module):
+    """Mean and mean square of inputs [..., K] over all decisions so far, and the inputs on that scale, cut at ±10."""
 
-    def __init__(self, columns: Tensor, account: int, hidden: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.count: Tensor
+        self.mean: Tensor
+        self.square: Tensor
+        for name, tensor in (
+            ("count", torch.zeros(1)),
+            ("mean", torch.zeros(inputs)),
+            ("square", torch.ones(inputs)),
+        ):
+            self.register_buffer(name, tensor.to(torch.float64))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        deviation = (self.square - self.mean**2).clamp(min=_LEAST_DEVIATION**2).sqrt()
+        return ((inputs - self.mean.to(inputs)) / deviation.to(inputs)).clamp(-10.0, 10.0)
+
+    def add(self, inputs: Tensor, ranks: Ranks) -> None:
+        """Count these decisions [M, K] in, and those of the other processes."""
+        rows = inputs.to(torch.float64)
+        new = [rows.mean(0), (rows**2).mean(0)]
+        ranks.average(new)
+        self.count += len(rows)
+        for kept, mean in zip((self.mean, self.square), new, strict=True):
+            kept += (mean - kept) * len(rows) / self.count
+
+
+class _Network(nn.Module):
+    """A layered network with tanh over chosen columns of the observation and the account, to outputs of a shape."""
+
+    def __init__(
+        self,
+        columns: Tensor,
+        account: Tensor,
+        hidden: tuple[int, ...],
+        shape: tuple[int, ...],
+        moments: _Moments | None = None,
+    ) -> None:
         super().__init__()
         self.columns: Tensor
+        self.account: Tensor
         self.register_buffer("columns", columns, persistent=False)
+        self.register_buffer("account", account, persistent=False)
         self.shape = shape
-        self.body = MLP(len(columns) + account, math.prod(shape), num_cells=list(hidden), activation_class=nn.Tanh)
+        self.moments = moments
+        self.body = MLP(len(columns) + len(account), math.prod(shape), num_cells=list(hidden), activation_class=nn.Tanh)
+
+    def inputs(self, observation: Tensor, account: Tensor) -> Tensor:
+        """What it sees of these, [..., K], before it is normalised."""
+        return torch.cat([observation[..., self.columns], account[..., self.account]], -1)
 
     def forward(self, observation: Tensor, account: Tensor) -> Tensor:
-        inputs = torch.cat([observation[..., self.columns], account], -1)
-        logits: Tensor = self.body(inputs).unflatten(-1, self.shape)
+        inputs = self.inputs(observation, account)
+        logits: Tensor = self.body(inputs if self.moments is None else self.moments(inputs)).unflatten(-1, self.shape)
         return logits
 
 
 class _Numbers(nn.Module):
-    """Of the outputs [..., W] of a network: the likeliest numbers, in their bounds, and the widths of their distributions."""
+    """Of a network's outputs: the likeliest numbers [..., W], in their bounds, and the widths of their distributions.
 
-    def __init__(self, network: _Network, low: Tensor, high: Tensor) -> None:
+    The outputs are [..., W], or [..., 2, W] where widths differ by state: the second row is added to their logarithm.
+    """
+
+    def __init__(self, network: _Network, low: Tensor, high: Tensor, *, by_state: bool = False) -> None:
         super().__init__()
         self.network = network
+        self.by_state = by_state
         self.low: Tensor
         self.high: Tensor
         self.register_buffer("low", low, persistent=False)
@@ -117,8 +174,12 @@ class _Numbers(nn.Module):
 
     def forward(self, observation: Tensor, account: Tensor) -> tuple[Tensor, Tensor]:
         half, outputs = 0.5 * (self.high - self.low), self.network(observation, account)
+        log_width = self.log_width
+        if self.by_state:
+            outputs, own = outputs.unbind(-2)
+            log_width = (log_width + own).clamp(min=_LEAST_LOG_WIDTH)
         likeliest = self.low + half * (1.0 + torch.tanh(outputs))
-        width = half * torch.exp(self.log_width)
+        width = half * torch.exp(log_width)
         return torch.minimum(torch.maximum(likeliest, self.low), self.high), width.expand_as(likeliest)
 
 
@@ -143,14 +204,20 @@ def _actor(
     )
 
 
-def _columns(config: MarketConfig, inputs: tuple[str, ...]) -> Tensor:
-    """Places of the named features of every symbol in an observation, [K] int64."""
-    known = features.FEATURE_SETS[config.features]
-    unknown = [repr(name) for name in inputs if name not in known]
+def _columns(config: MarketConfig, inputs: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """Places of the named features of every symbol in an observation, and of the named entries in an account, int64."""
+    known, entries = features.FEATURE_SETS[config.features], account_names(config)
+    unknown = [repr(name) for name in inputs if name not in known and name not in entries]
     if unknown:
-        raise ValueError(f"unknown input {', '.join(unknown)}: features={config.features!r} shows {', '.join(known)}")
-    chosen = torch.tensor([at for at, name in enumerate(known) if name in inputs or not inputs], device="cpu")
-    return (chosen + len(known) * torch.arange(config.num_symbols, device="cpu").unsqueeze(-1)).flatten()
+        shown = f"features={config.features!r} shows {', '.join(known)}, the account {', '.join(entries)}"
+        raise ValueError(f"unknown input {', '.join(unknown)}: {shown}")
+    chosen = torch.tensor(
+        [at for at, name in enumerate(known) if name in inputs or not inputs], dtype=torch.int64, device="cpu"
+    )
+    whole = not set(inputs) & set(entries)
+    account = [at for at, name in enumerate(entries) if name in inputs or whole]
+    columns = (chosen + len(known) * torch.arange(config.num_symbols, device="cpu").unsqueeze(-1)).flatten()
+    return columns, torch.tensor(account, device="cpu")
 
 
 class PPO:
@@ -207,9 +274,11 @@ class PPO:
         for _ in range(settings.epochs):
             with torch.no_grad():
                 self._advantage(data)
-            flat = data.reshape(-1)
+            flat = data.exclude("next").reshape(-1)  # the loss needs no more of what followed than the advantage
             for rows in torch.randperm(count, device=flat.device).tensor_split(min(settings.minibatches, count)):
                 told.append(self._descend(self._loss(flat[rows])))
+        if self.agent.moments is not None:  # last: the decisions were made on the scale that was
+            self.agent.moments.add(self.agent.inputs(data.reshape(-1)), self.ranks)
         means = torch.stack(told).mean(0)
         self.ranks.average([means])
         return dict(zip(("loss", *_TOLD), means.tolist(), strict=True))

@@ -50,7 +50,12 @@ class PPOSettings:
     hidden: tuple[Width, ...] = (64, 64)
     """Width of each layer of both networks."""
     inputs: tuple[str, ...] = ()
-    """Features of each symbol that the agent sees, beside its account; without names, all of them."""
+    """Features of each symbol, and entries of its account, that the agent sees; without names, all of them. Where no entry of the
+    account is named, all of the account."""
+    normalise: bool = False
+    """Whether the networks see their inputs less their means and over their deviations in the training so far."""
+    width_by_state: bool = False
+    """Whether the width that numbers of a box are drawn with depends on the state; it is learnt in any case."""
 
     def __post_init__(self) -> None:
         check_fields(self, PPOSettings)

@@ -77,7 +77,7 @@ def learning_curve(curve: Sequence[Mapping[str, float]], title: str = "") -> Fig
 
 @rc_context(_STYLE)
 def ladder_panel(steps: Sequence[Any], curves: Sequence[Mapping[str, Any]]) -> Figure:
-    """One picture per task, of all its trainings beside the reference and doing nothing; and the shares of all tasks.
+    """One picture per task, of all its trainings beside the reference and the naive policy; and the shares of all tasks.
 
     The steps are those of `torchgym.training.ladder.summarise`, the curves those of `curve_rows` there.
     """
@@ -110,10 +110,10 @@ def _task(axes: Axes, step: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.lines[1].set_label("agents on the test episodes")
     axes.axhspan(step.reference_low, step.reference_high, color=ORANGE, alpha=0.15, linewidth=0.0)
     axes.axhline(step.reference_mean, color=ORANGE, linestyle="--", label=f"{step.reference}, test episodes")
-    axes.axhline(step.hold_mean, color=GREY, linestyle=":", label=f"doing nothing: {step.hold_mean:,.0f}")
+    axes.axhline(step.naive_mean, color=GREY, linestyle=":", label=f"{step.naive}: {step.naive_mean:,.0f}")
     room = 0.1 * (max(tops) - min(lows) or 1.0)
-    if step.hold_mean >= min(lows) - 20.0 * room:  # else it stays outside; the legend has its number
-        lows.append(step.hold_mean)
+    if step.naive_mean >= min(lows) - 20.0 * room:  # else it stays outside; the legend has its number
+        lows.append(step.naive_mean)
     axes.set_ylim(min(lows) - 5.0 * room, max(tops) + room)  # the legend stands below
     unit = "currency" if step.score == "profit" else "reward"
     axes.set(xlabel="decisions", ylabel=f"{unit} per episode")

@@ -20,7 +20,7 @@ from torchgym.lab.policies import BASELINES
 from torchgym.lab.policy import MakePolicy
 from torchgym.progress import Progress, silent
 from torchgym.training import CHECKPOINT, Run, resume, start
-from torchgym.training.ladder.tasks import TASKS, Task
+from torchgym.training.ladder.tasks import TASKS, VALUE_TASKS, Task
 from torchgym.version import __version__
 
 _SEED_STEP = 1_000
@@ -32,8 +32,8 @@ class Plan:
     """What to train and how; a ValueError at construction for what is unknown or impossible.
 
     Args:
-        preset: which market.
-        tasks: names of `TASKS`, in order.
+        preset: which market, for the tasks that have none of their own.
+        tasks: names of `TASKS`, in order; the default are those that trade on value.
         seeds: trainings per task.
         seed: seed of the first training; each following training adds 1,000, so that they share no market.
         episodes: held-out episodes on which every agent and reference is judged.
@@ -41,7 +41,7 @@ class Plan:
     """
 
     preset: str = "default"
-    tasks: tuple[str, ...] = tuple(TASKS)
+    tasks: tuple[str, ...] = VALUE_TASKS
     seeds: Annotated[int, Within(1, 1_000)] = 5
     seed: Annotated[int, Within(0, TRAINING_SEEDS)] = 0
     episodes: Annotated[int, Within(2, 1_000_000)] = 1_024
@@ -78,7 +78,7 @@ class TaskResult:
     task: Task
     reference: str  # the reference that was chosen
     reference_scores: Tensor  # [E] float64
-    hold_scores: Tensor  # [E] float64: of doing nothing
+    naive_scores: Tensor  # [E] float64: of the task's naive policy
     agent_scores: Tensor  # [trainings, E] float64
     curves: list[list[dict[str, float]]]  # of each training, see `torchgym.training.Run`
     frames: int  # of each training
@@ -120,17 +120,18 @@ class _Work:
     def result(self) -> TaskResult:
         """Every training and the references, judged."""
         runs = [self._train(training) for training in range(self.plan.seeds)]
-        asked = self._asked(references=list(self.task.references), validation_seed=VALIDATION_SEED)
+        own = {"references": list(self.task.references), "naive": self.task.naive}
+        asked = self._asked(**own, validation_seed=VALIDATION_SEED)
         references = _kept(
-            self.folder / "reference.json", asked, ("reference", "scores", "hold_scores"), self._references
+            self.folder / "reference.json", asked, ("reference", "scores", "naive_scores"), self._references
         )
-        reference, hold, agent = (
+        reference, naive, agent = (
             torch.tensor(scores, dtype=torch.float64, device="cpu")
-            for scores in (references["scores"], references["hold_scores"], [run["scores"] for run in runs])
+            for scores in (references["scores"], references["naive_scores"], [run["scores"] for run in runs])
         )
         curves = [run["curve"] for run in runs]
         return TaskResult(
-            self.name, self.task, references["reference"], reference, hold, agent, curves, self.settings.frames
+            self.name, self.task, references["reference"], reference, naive, agent, curves, self.settings.frames
         )
 
     def _train(self, training: int) -> dict[str, Any]:
@@ -157,7 +158,7 @@ class _Work:
         return _kept(folder / "result.json", asked, ("scores", "curve"), result)
 
     def _references(self) -> dict[str, Any]:
-        """The best reference, its scores and those of doing nothing."""
+        """The best reference, its scores and those of the naive policy."""
         references = self.task.references
         tried: dict[str, float] = {}
         for reference, make_policy in references.items():
@@ -167,8 +168,9 @@ class _Work:
             tried[reference] = scores.mean().item()
         best = max(tried, key=lambda reference: tried[reference])
         best_scores = self._scores(f"{self.name}, {best}, test", references[best], TEST_SEED).tolist()
-        hold = self._scores(f"{self.name}, hold, test", BASELINES["hold"].make, TEST_SEED).tolist()
-        return {"reference": best, "validation_means": tried, "scores": best_scores, "hold_scores": hold}
+        naive = self.task.naive
+        naive_scores = self._scores(f"{self.name}, {naive}, test", BASELINES[naive].make, TEST_SEED).tolist()
+        return {"reference": best, "validation_means": tried, "scores": best_scores, "naive_scores": naive_scores}
 
     def _run(self, folder: Path, asked: dict[str, Any], seed: int) -> Run:
         """A new run, or the one that waits in the folder."""

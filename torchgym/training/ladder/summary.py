@@ -36,12 +36,13 @@ class TaskSummary:
     reference_mean: float
     reference_low: float
     reference_high: float
-    hold_mean: float
+    naive: str  # of `BASELINES`; its score counts as nothing
+    naive_mean: float
     agent_mean: float  # over trainings and episodes
     agent_low: float
     agent_high: float
     agent_by_training: tuple[float, ...]  # mean over episodes of each
-    share: float  # of the reference's lead over doing nothing; NaN where it has no significant one
+    share: float  # of the reference's lead over the naive policy; NaN where it has no significant one
     share_low: float
     share_high: float
     needs: str
@@ -56,24 +57,24 @@ def summarise(result: TaskResult) -> TaskSummary:
     these are two crossed sources of chance (Owen 2007, The pigeonhole bootstrap). Few trainings show too little of their spread,
     so what depends on them is stretched by as much as Student's interval would be wider than the bootstrap's; where episodes are
     the larger source this errs on the wide side. One training alone tells nothing of the spread: its intervals are those over
-    episodes. Agent, reference and doing nothing are read at the same resampled episodes, so what they share drops out of `share`.
+    episodes. Agent, reference and naive policy are read at the same resampled episodes, so what they share drops out of `share`.
     """
-    means, reference, hold = _resampled(result)
+    means, reference, naive = _resampled(result)
     agent = result.agent_scores.mean().item()
-    nothing = result.hold_scores.mean().item()
+    nothing = result.naive_scores.mean().item()
     lead = result.reference_scores.mean().item() - nothing
     stretch = _stretch(len(result.agent_scores))
     task = result.task
-    earns = _ends(reference - hold)[0] > 0.0
-    significant = _ends(means - hold, agent - nothing, stretch)[0] > 0.0
+    earns = _ends(reference - naive)[0] > 0.0
+    significant = _ends(means - naive, agent - nothing, stretch)[0] > 0.0
     share, share_low, share_high = math.nan, math.nan, math.nan
     if earns:
         share = (agent - nothing) / lead
-        share_low, share_high = _ends((means - hold) / (reference - hold), share, stretch)
+        share_low, share_high = _ends((means - naive) / (reference - naive), share, stretch)
     if task.least_share is not None:
         needs, passed = f"{task.least_share:.0%} of the reference", share >= task.least_share and significant
     elif earns:
-        needs, passed = "significantly more than nothing", significant
+        needs, passed = f"significantly more than {task.naive}", significant
     else:
         needs, passed = "nothing: the reference earns nothing either", True
     seconds = [curve[-1]["seconds"] for curve in result.curves]
@@ -91,7 +92,8 @@ def summarise(result: TaskResult) -> TaskSummary:
         reference_mean=result.reference_scores.mean().item(),
         reference_low=reference_low,
         reference_high=reference_high,
-        hold_mean=nothing,
+        naive=task.naive,
+        naive_mean=nothing,
         agent_mean=agent,
         agent_low=low,
         agent_high=high,
@@ -116,9 +118,9 @@ def curve_rows(results: Sequence[TaskResult]) -> list[dict[str, float | str]]:
 
 
 def _resampled(result: TaskResult) -> tuple[Tensor, Tensor, Tensor]:
-    """Means of agent, reference and doing nothing in each resample, [RESAMPLES] float64 each."""
+    """Means of agent, reference and the naive policy in each resample, [RESAMPLES] float64 each."""
     trainings, episodes = result.agent_scores.shape
-    both = torch.stack([result.reference_scores, result.hold_scores])
+    both = torch.stack([result.reference_scores, result.naive_scores])
     key = random.make_key(
         torch.zeros(1, dtype=torch.int64, device="cpu"), torch.zeros(1, dtype=torch.int64, device="cpu")
     )
@@ -129,8 +131,8 @@ def _resampled(result: TaskResult) -> tuple[Tensor, Tensor, Tensor]:
         columns = _drawn(key, ticks, _EPISODE_STREAM, episodes)
         agent.append(result.agent_scores[:, columns].mean(-1).T.gather(1, rows).mean(1))
         others.append(both[:, columns].mean(-1))
-    reference, hold = torch.cat(others, -1)
-    return torch.cat(agent), reference, hold
+    reference, naive = torch.cat(others, -1)
+    return torch.cat(agent), reference, naive
 
 
 def _drawn(key: Tensor, ticks: Tensor, stream: int, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The tasks of the ladder: from one that is easy for an agent that sees the value, to trading on public information.
+"""The tasks of the ladder: trading from the exact value to public information, two markets of known answers, other problems.
 
 In each task an agent and a scripted reference get the same information. Where the reference earns and the agent does not, it is
 the agent's learning that fails; where neither does, there is nothing to learn.
@@ -6,14 +6,16 @@ the agent's learning that fails; where neither does, there is nothing to learn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from torchgym.config import MarketConfig, preset
+from torchgym.config import MarketConfig, preset, task
+from torchgym.lab.execution import almgren_chriss
 from torchgym.lab.policies import BASELINES, value_follower
 from torchgym.lab.policy import MakePolicy
+from torchgym.lab.quoting import avellaneda_stoikov, cartea_jaimungal, gueant_lehalle, symmetric
 from torchgym.table import Table
 from torchgym.training import PPOSettings
 
@@ -22,6 +24,34 @@ from torchgym.training import PPOSettings
 _GAPS = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02)
 _FOLLOWERS = {f"value_follower {gap:g}": partial(value_follower, clear_gap=gap) for gap in _GAPS}
 
+PHI, ALPHA = (
+    1e-3,
+    0.01,
+)  # of `as_null`, points: a squared share costs so much at the end of each tick, and of the episode
+RISK_AVERSION = 1e-5  # of `ac_null`, per point and share: the price of the cost's variance
+_POINT = 0.01  # currency
+
+Base = Callable[[str], MarketConfig]  # from the name of a preset to the market that a task changes
+
+
+def _trading(name: str) -> MarketConfig:
+    """The preset, 1,000 ticks, a decision every five."""
+    return preset(name, scaling="relative", max_ticks=1_000, ticks_per_action=5)
+
+
+def _always(own: str) -> Base:
+    """The preset `own`, whatever the ladder's preset is."""
+    return lambda name: preset(own, scaling="relative")
+
+
+def squared_shares(price: float, limit: int) -> float:
+    """Weight of the reward terms `inventory` and `final_inventory` that makes a squared share cost `price` points.
+
+    >>> squared_shares(0.01, 20)
+    0.04
+    """
+    return price * limit**2 * _POINT
+
 
 @dataclass(frozen=True)
 class Task:
@@ -29,25 +59,29 @@ class Task:
 
     Args:
         description: what the agent sees and pays.
-        market: settings of the market that make it.
+        market: settings of the market that make it, changed from the base.
         settings: of the agent, changed from the usual ones.
+        base: makes the market before these changes, given the name of the ladder's preset.
         references: scripted policies with the same information; the best on the validation episodes counts.
+        naive: the one of `BASELINES` whose score counts as nothing; shares are of the reference's lead over it.
         score: what is compared, "profit" (currency per episode) or "reward" (sum per episode).
         least_share: of the reference that the agent must reach; None asks only for a significant gain.
-        optimum: the score that nothing can exceed, if it is known.
+        optimum: the expected score that nothing can exceed, if it is known.
     """
 
     description: str
     market: Mapping[str, Any]
     settings: Mapping[str, Any]
+    base: Base = _trading
     references: Mapping[str, MakePolicy] = field(default_factory=lambda: _FOLLOWERS)
+    naive: str = "hold"
     score: str = "profit"
     least_share: float | None = None
     optimum: float | None = None
 
     def config(self, name: str) -> MarketConfig:
-        """The market of a preset, on this task's terms: 1,000 ticks, a decision every five."""
-        return preset(name, **{"scaling": "relative", "max_ticks": 1_000, "ticks_per_action": 5, **self.market})
+        """The market on this task's terms, in the ladder's preset where it has none of its own."""
+        return self.base(name).replace(**self.market)
 
     def ppo(self, frames: int | None = None) -> PPOSettings:
         """The agent's settings; `frames` instead of the task's own."""
@@ -55,6 +89,41 @@ class Task:
 
 
 _GAP_ALONE = {"inputs": ("f_fair_value_dev",), "total_frames": 640_000}
+_ACCOUNT_ALONE = {"inputs": ("position", "time_left"), "normalise": True, "minibatches": 8, "hidden": (32, 32)}
+_QUOTING = {
+    **_ACCOUNT_ALONE,
+    "total_frames": 7_680_000,
+    "num_envs": 640,
+    "learning_rate": 0.012,
+    "gamma": 0.995,
+    "gae_lambda": 0.8,
+    "reward_scale": 5.0,
+    "entropy": 0.001,
+}
+_SELLING = {
+    **_ACCOUNT_ALONE,
+    "total_frames": 3_072_000,
+    "num_envs": 1_024,
+    "learning_rate": 5e-3,
+    "gamma": 1.0,
+    "gae_lambda": 0.7,
+    "reward_scale": 0.01,
+    "entropy": 0.0,
+    "width_by_state": True,
+}
+_MAKING = {"normalise": True}
+_EXECUTING = {"normalise": True}
+_SHARING = {"normalise": True}
+
+_MAKERS = {
+    **{f"symmetric {depth:g}": symmetric(depth) for depth in (5.0, 10.0, 15.0, 20.0)},
+    **{f"avellaneda_stoikov {gamma:g}": avellaneda_stoikov(gamma) for gamma in (1e-6, 1e-5, 2e-5, 1e-4)},
+    **{f"gueant_lehalle {gamma:g}": gueant_lehalle(gamma) for gamma in (1e-4, 1e-3, 1e-2)},
+}
+_EXECUTORS = {
+    "twap_liquidator": BASELINES["twap_liquidator"].make,
+    **{f"almgren_chriss {aversion:g}": almgren_chriss(aversion) for aversion in (1e-6, 1e-5, 1e-4)},
+}
 
 TASKS = Table(
     "task",
@@ -78,5 +147,64 @@ TASKS = Table(
         "exact": Task("exact value, all costs", {"information": "privileged"}, _GAP_ALONE, least_share=0.8),
         "estimate": Task("noisy public estimate of value, all costs", {}, _GAP_ALONE),
         "public": Task("all 54 public features, scale-free, all costs", {}, {"total_frames": 1_280_000}),
+        "as_null": Task(
+            description="the market-making problem with a closed form; shares held cost by their square",
+            base=_always("as_null"),
+            # At a limit of 200 shares the few that are worth holding would hardly show in the account. 20 change the best
+            # value by less than a thousandth of a point.
+            market={
+                "position_limit": 20,
+                "reward": {
+                    "pnl": 1.0,
+                    "inventory": squared_shares(PHI, 20),
+                    "final_inventory": squared_shares(ALPHA, 20),
+                },
+            },
+            settings=_QUOTING,
+            references={"cartea_jaimungal": cartea_jaimungal(PHI, ALPHA, most=20)},
+            score="reward",
+            least_share=0.98,
+            optimum=669.694 * _POINT,  # on whole points: benchmarks/whole_points.py
+        ),
+        "ac_null": Task(
+            description="the execution problem with a closed form; the variance of the cost has a price",
+            base=_always("ac_null"),
+            # Marked at what the book would bring, so that shares that are left are as good as sold in the last tick.
+            market={
+                "mark": "liquidation",
+                "reward": {"pnl": 1.0, "inventory": squared_shares(RISK_AVERSION * 5.0**2, 1_000)},
+            },
+            settings=_SELLING,
+            references={"almgren_chriss": almgren_chriss(RISK_AVERSION)},
+            naive="twap_liquidator",
+            score="reward",
+            # Equal slices cost a third more than the best schedule: to lose a tenth of this lead is to pay 3 % more.
+            least_share=0.9,
+        ),
+        "market_making": Task(
+            description="the task MarketMaking: earns the spread by quoting, at a price for inventory",
+            base=partial(task, "MarketMaking"),
+            market={},
+            settings=_MAKING,
+            references=_MAKERS,
+            score="reward",
+        ),
+        "execution": Task(
+            description="the task Execution: sells 1,000 shares in 50 decisions",
+            base=partial(task, "Execution"),
+            market={},
+            settings=_EXECUTING,
+            references=_EXECUTORS,
+            naive="liquidate_at_once",
+        ),
+        "portfolio": Task(
+            description="the task Portfolio: shares out the equity between cash and eight stocks, long only",
+            base=partial(task, "Portfolio"),
+            market={},
+            settings=_SHARING,
+            score="reward",
+        ),
     },
 )
+
+VALUE_TASKS = ("inventory", "exact_free", "exact", "estimate", "public")  # in the usual market, of growing difficulty
