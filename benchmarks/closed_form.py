@@ -2,11 +2,14 @@
 
     python benchmarks/closed_form.py                      # about half an hour on one CPU core
     python benchmarks/closed_form.py --parts execution    # two minutes
+    torchgym ladder --tasks as_null                       # trains the agents that the last part looks at
+    python benchmarks/closed_form.py --parts learning     # two minutes
 
-Three parts, each with a CSV file. `making`: P&L, its deviation and the inventory in `as_null`, beside what recursions over whole
+Four parts, each with a CSV file. `making`: P&L, its deviation and the inventory in `as_null`, beside what recursions over whole
 points say of the same quotes, the optimum in continuous time and the optimum on whole points. `execution`: the cost of schedules
-in `ac_null`, beside Almgren and Chriss. `reacting`: quotes in the default market, and where the mid is after their fills. The
-picture is drawn from the first two.
+in `ac_null`, beside Almgren and Chriss. `reacting`: quotes in the default market, and where the mid is after their fills.
+`learning`: what the agents of the ladder's rung `as_null` quote and are worth, beside the best. The picture is drawn from all but
+`reacting`.
 
 Two means are taken with a control variate, a part of the figure whose mean is zero whatever the policy: what the mid's steps
 alone earn on the shares held. A step is drawn after the tick's trades and does not depend on them. In `ac_null` the mid moves by
@@ -23,7 +26,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
 import tyro
@@ -48,14 +52,16 @@ from torchgym.lab.quoting import (
     gueant_lehalle,
     symmetric,
 )
+from torchgym.readout import features
 from torchgym.readout.entries import account_names
 from torchgym.sim.actions import DEEPEST
 from torchgym.sim.params import plain_params
+from torchgym.training import Agent, load_agent
+from torchgym.training.ladder.tasks import ALPHA, PHI
 from torchgym.visual.plots import BLUE, GREEN, GREY, ORANGE
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("making", "execution", "reacting")
-ALPHA = 0.01  # points per squared share at the end, of the criterion
+PARTS = ("making", "execution", "reacting")  # what needs no agents
 PHIS = (1e-4, 1e-3, 5e-3)  # points per squared share and tick
 
 MAKERS: Mapping[str, MakePolicy] = {
@@ -87,6 +93,20 @@ _REACTING = (
     *("threads", "policy", "episodes", "pnl_per_share", "pnl_per_share_error", "pnl", "pnl_error", "shares", "fills"),
     *("edge", "edge_error", *(f"{name}{h}" for h in HORIZONS for name in ("after_", "after_error_")), "command"),
 )
+_LEARNING = (
+    *(
+        "threads",
+        "training",
+        "frames",
+        "episodes",
+        "criterion",
+        "criterion_error",
+        "criterion_exact",
+        "criterion_script",
+    ),
+    *("criterion_best", "criterion_theory", "share", "bids", "asks", "best_bids", "best_asks", "furthest", "command"),
+)
+NEAR = 3  # shares: inventories up to this are looked at, either side
 
 
 @dataclass
@@ -97,6 +117,10 @@ class Args:
     reacting_episodes: int = 1_024
     markets: int = 2_048
     """of a batch"""
+    agents: Path = Path("runs/ladder/default/as_null")
+    """where the ladder left its trainings"""
+    learning_episodes: int = 2_048
+    """of an agent; whole batches"""
     compile: bool = True
     results: Path = RESULTS
     figure: Path = Path(__file__).resolve().parents[1] / "docs" / "closed_form.png"
@@ -335,17 +359,91 @@ def reacting(args: Args) -> None:
         print(f"{name:34s} {row['pnl_per_share']:+.3f} +- {row['pnl_per_share_error']:.3f} points a share", flush=True)
 
 
+# --- agents
+
+
+def learnt_depths(agent: Agent) -> tuple[Tensor, Tensor]:
+    """Whole depths that an agent of the rung `as_null` rests bid and ask at before each tick, [T, 2 limit + 1] float64.
+
+    Raises:
+        ValueError: where it looks at more than position and time, or lets an order rest as it is.
+    """
+    config, names = agent.config, account_names(agent.config)
+    if set(agent.settings.inputs) != {"position", "time_left"}:
+        raise ValueError(
+            f"inputs = {agent.settings.inputs}: a table of quotes needs an agent of position and time_left alone"
+        )
+    held = torch.arange(-config.position_limit, config.position_limit + 1) / config.position_limit
+    quotes = []
+    for tick in range(config.max_ticks):
+        account = torch.zeros(len(held), len(names), dtype=torch.float64)
+        account[:, names.index("position")] = held
+        account[:, names.index("time_left")] = 1.0 - tick / config.max_ticks
+        nothing = torch.zeros(len(held), len(features.names(config)))
+        quotes.append(agent.policy(cast(StepResult, SimpleNamespace(observation=nothing, account=account))))
+    depths = torch.stack(quotes)
+    if (depths < 0.0).any():
+        raise ValueError("the agent keeps orders where they are at some inventory: the recursion has no such quotes")
+    bids, asks = torch.ceil(depths).unbind(-1)  # prices are rounded away from the mid
+    return bids, asks
+
+
+def learning(args: Args) -> None:
+    """`as_null` as a rung of the ladder: its agents, each of one training."""
+    paths = sorted(args.agents.glob("training_*"))
+    if not paths:
+        raise ValueError(f"{args.agents} holds no trainings: torchgym ladder --tasks as_null makes them")
+    config = load_agent(paths[0]).config
+    market, flow = Market(config, args.markets, compile=args.compile), flow_of(config)
+    ticks, limit = config.max_ticks, config.position_limit
+    best, best_bids, best_asks = best_quotes(flow, ticks, PHI, ALPHA, limit)
+    script = expected(flow, *depths_of(config, cartea_jaimungal(PHI, ALPHA, most=limit), limit), PHI, ALPHA).criterion
+    near = slice(limit - NEAR, limit + NEAR + 1)
+
+    def told(quotes: Tensor) -> Tensor:
+        return quotes[ticks // 2, near]
+
+    table = Table(args.results / "closed_form_learning.csv", _LEARNING)
+    for path in paths:
+        agent = load_agent(path)
+        found = batches(args, path.name, args.learning_episodes, partial(play_making, market, agent.make_policy))
+        penalty = PHI * found["squares"] + ALPHA * found["held"] ** 2
+        criterion, error = mean(found["pnl"] - found["steps"] - penalty)
+        bids, asks = learnt_depths(agent)
+        exact = expected(flow, bids, asks, PHI, ALPHA).criterion
+        both = ((told(bids), told(best_bids)), (told(asks), told(best_asks)))
+        lists = (
+            " ".join(f"{depth:g}" for depth in side.tolist()) for sides in zip(*both, strict=True) for side in sides
+        )
+        table.add(
+            training=path.name,
+            frames=agent.settings.frames,
+            episodes=len(found["pnl"]),
+            criterion=criterion,
+            criterion_error=error,
+            criterion_exact=exact,
+            criterion_script=script,
+            criterion_best=best,
+            criterion_theory=closed_form_value(flow, ticks, PHI, ALPHA),
+            share=exact / best,
+            **dict(zip(("bids", "asks", "best_bids", "best_asks"), lists, strict=True)),
+            furthest=max(float((own - wanted).abs().max()) for own, wanted in both),
+        )
+        print(f"{path.name:34s} {criterion:8.2f} +- {error:.2f}, exactly {exact:.2f}, best {best:.2f}", flush=True)
+
+
 # --- the picture
 
 
-def panel(made: list[dict[str, str]], executed: list[dict[str, str]]) -> Figure:
-    """Measured dots on the frontiers of theory, and depths by inventory."""
-    figure = Figure(figsize=(12.0, 4.2), layout="constrained")
-    frontier, quotes, costs = figure.subplots(1, 3)
+def panel(made: list[dict[str, str]], learnt: list[dict[str, str]], executed: list[dict[str, str]]) -> Figure:
+    """Measured dots on the frontiers of theory, and depths by inventory: the best, and those that agents learnt."""
+    figure = Figure(figsize=(12.0, 8.4), layout="constrained")
+    (frontier, quotes), (agents, costs) = figure.subplots(2, 2)
     _frontier(frontier, made)
     _quotes(quotes)
+    _learnt(agents, learnt)
     _costs(costs, executed)
-    for axes in (frontier, quotes, costs):
+    for axes in (frontier, quotes, agents, costs):
         axes.spines[["right", "top"]].set_visible(False)
         axes.title.set_size(11)
         axes.legend(fontsize=8, frameon=False)
@@ -400,6 +498,25 @@ def _quotes(axes: Axes) -> None:
     )
 
 
+def _learnt(axes: Axes, rows: list[dict[str, str]]) -> None:
+    def depths(row: dict[str, str], entry: str) -> list[float]:
+        return [float(depth) for depth in row[entry].split()]
+
+    held = range(-NEAR, NEAR + 1)
+    for entry, colour, shift in (("bids", BLUE, -0.1), ("asks", ORANGE, 0.1)):
+        axes.step(held, depths(rows[0], f"best_{entry}"), color=colour, where="mid", label=f"best {entry}")
+        for training, row in enumerate(rows):
+            where = [q + shift + 0.04 * (training - len(rows) // 2) for q in held]
+            axes.plot(where, depths(row, entry), ".", color=colour, markersize=6)
+        axes.lines[-1].set_label(f"{entry} of {len(rows)} agents")
+    axes.set(
+        title=f"learnt by PPO, φ = {PHI:g}, in the middle of the episode",
+        xlabel="inventory, shares",
+        ylabel="whole points from the mid",
+        ylim=(0.0, None),
+    )
+
+
 def _costs(axes: Axes, executed: list[dict[str, str]]) -> None:
     config = tg.preset("ac_null")
     costs = costs_of(config)
@@ -422,8 +539,8 @@ def read(path: Path) -> list[dict[str, str]]:
 def main(args: Args) -> None:
     torch.set_num_threads(1)
     for part in args.parts:
-        {"making": making, "execution": execution, "reacting": reacting}[part](args)
-    paths = [args.results / f"closed_form_{part}.csv" for part in ("making", "execution")]
+        {"making": making, "execution": execution, "reacting": reacting, "learning": learning}[part](args)
+    paths = [args.results / f"closed_form_{part}.csv" for part in ("making", "learning", "execution")]
     if all(path.exists() for path in paths):
         write_figure(args.figure, panel(*map(read, paths)))
 

@@ -10,7 +10,7 @@ import math
 
 import pytest
 import torch
-from closed_form import ALPHA, MAKERS, PHIS, play_execution, play_making
+from closed_form import ALPHA, MAKERS, PHIS, learnt_depths, play_execution, play_making
 from whole_points import best_quotes, depths_of, expected, ladder_cost
 
 import torchgym as tg
@@ -18,6 +18,9 @@ from torchgym.engine import Market, StepResult
 from torchgym.lab.execution import almgren_chriss, cost_of, costs_of, schedule
 from torchgym.lab.quoting import avellaneda_stoikov, cartea_jaimungal, closed_form_value, flow_of, quoted, symmetric
 from torchgym.sim.actions import DEEPEST
+from torchgym.training import Agent, PPOSettings
+from torchgym.training.ladder import TASKS
+from torchgym.training.ladder.tasks import PHI, RISK_AVERSION
 
 SEED = 30_000_000
 NAN = math.nan
@@ -222,3 +225,51 @@ def test_play_tells_every_tick() -> None:
     assert {name: values.tolist() for name, values in found.items()} == {
         name: [0.0, 0.0] for name in ("steps", "squares", "spread", "both", "pnl", "held")
     }
+
+
+# --- the rungs of the ladder
+
+
+def test_the_makers_rung_knows_its_optimum() -> None:
+    """A limit of 20 shares costs less than a thousandth of a point, and the reference is as good as the best on whole points."""
+    task = TASKS["as_null"]
+    config = task.config("default")
+    flow, limit = flow_of(config), config.position_limit
+    best, _, _ = best_quotes(flow, config.max_ticks, PHI, ALPHA, limit)
+    assert best == pytest.approx(best_quotes(flow, config.max_ticks, PHI, ALPHA)[0], abs=1e-3)
+    assert task.optimum == pytest.approx(best * config.point_size, abs=1e-5)
+    (reference,) = task.references.values()
+    assert expected(flow, *depths_of(config, reference, limit), PHI, ALPHA).criterion == pytest.approx(best, abs=0.01)
+
+
+def test_what_the_executors_rung_asks_for() -> None:
+    """At most 3 % more than the best schedule costs, risk included."""
+    task = TASKS["ac_null"]
+    config = task.config("default")
+    costs, paid = costs_of(config), []
+    for aversion in (RISK_AVERSION, 0.0):
+        cost, deviation = cost_of(costs, schedule(costs, config.starting_shares, config.max_ticks, aversion))
+        paid.append(cost + RISK_AVERSION * deviation**2)
+    assert paid == pytest.approx([6_328, 8_522], abs=1)
+    assert task.least_share is not None
+    assert (1.0 - task.least_share) * (paid[1] - paid[0]) == pytest.approx(0.03 * paid[0], rel=0.01)
+
+
+def test_the_table_of_an_agents_quotes_is_what_it_does() -> None:
+    task = TASKS["as_null"]
+    config = task.config("default").replace(max_ticks=40)
+    torch.manual_seed(0)
+    agent = Agent(config, task.ppo())
+    for parameter in agent.actor.parameters():  # a fresh agent hardly looks at its inputs
+        parameter.data *= 20.0
+    bids, asks = learnt_depths(agent)
+    market = Market(config, 32, compile=False)
+    seen, varied = market.reset(seeds=torch.arange(32)), set()
+    for tick in range(40):
+        action, held = agent.policy(seen), seen.info["position"][:, 0] + config.position_limit
+        assert torch.equal(torch.ceil(action), torch.stack([bids[tick, held], asks[tick, held]], -1))
+        varied |= set(action[:, 0].tolist())
+        seen = market.step(action)
+    assert len(varied) > 10
+    with pytest.raises(ValueError, match="needs an agent of position and time_left alone"):
+        learnt_depths(Agent(config, PPOSettings(hidden=(4,))))
