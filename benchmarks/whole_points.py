@@ -42,8 +42,10 @@ def chances(flow: Flow, depth: Tensor) -> Tensor:
     return torch.where(depth >= DEEPEST, 0.0, flow.rate * torch.exp(-flow.decay * depth))
 
 
-def best_quotes(flow: Flow, ticks: int, phi: float, alpha: float, most: int = 40) -> tuple[float, Tensor, Tensor]:
-    """The largest criterion on whole depths 0 to 31, or none; in points.
+def best_quotes(
+    flow: Flow, ticks: int, phi: float, alpha: float, most: int = 40, discount: float = 1.0
+) -> tuple[float, Tensor, Tensor]:
+    """The largest criterion on whole depths 0 to 31, or none; in points. A tick later it counts `discount` times as much.
 
     Returns:
         The criterion of a maker that begins with nothing; depths of bid and ask before each tick, [T, 2 most + 1] float64.
@@ -56,7 +58,7 @@ def best_quotes(flow: Flow, ticks: int, phi: float, alpha: float, most: int = 40
     value, none = -alpha * held**2, torch.full((1,), -math.inf, dtype=torch.float64)
     quotes = []
     for _ in range(ticks):
-        stay = value - phi * held**2
+        stay = discount * value - phi * held**2
         gains = []
         for after in (torch.cat([stay[1:], none]), torch.cat([none, stay[:-1]])):
             gain = torch.where(chance > 0.0, chance * (depth + after - stay), 0.0).nan_to_num(nan=-math.inf)

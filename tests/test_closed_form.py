@@ -242,6 +242,16 @@ def test_the_makers_rung_knows_its_optimum() -> None:
     assert expected(flow, *depths_of(config, reference, limit), PHI, ALPHA).criterion == pytest.approx(best, abs=0.01)
 
 
+@pytest.mark.parametrize(("discount", "lost"), [(0.98, 0.014), (0.995, 0.002)])
+def test_what_a_learner_loses_by_its_discount(discount: float, lost: float) -> None:
+    """Quotes that are best under a discount, worth without it: part of the best criterion."""
+    config = tg.preset("as_null")
+    flow, ticks = flow_of(config), config.max_ticks
+    best, _, _ = best_quotes(flow, ticks, PHI, ALPHA)
+    _, bids, asks = best_quotes(flow, ticks, PHI, ALPHA, discount=discount)
+    assert 1.0 - expected(flow, bids, asks, PHI, ALPHA).criterion / best == pytest.approx(lost, abs=5e-4)
+
+
 def test_what_the_executors_rung_asks_for() -> None:
     """At most 3 % more than the best schedule costs, risk included."""
     task = TASKS["ac_null"]
