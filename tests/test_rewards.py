@@ -291,7 +291,7 @@ def test_final_inventory_adds_up_to_the_last_square() -> None:
 # --- terms that read the market ------------------------------------------------------------------------------------------
 
 
-TRADES = {"pnl": 1.0, "shortfall": 1.0, "spread_capture": 1.0, "adverse_selection": 1.0}
+TRADES = dict.fromkeys(("pnl", "shortfall", "slippage", "spread_capture", "adverse_selection"), 1.0)
 TICKS = 100
 
 
@@ -334,12 +334,17 @@ def test_shortfall_is_what_selling_brought_less_the_paper_value(learners: int) -
     config = trading(num_learners=learners, num_symbols=2, priority="time", order_size=1, position_limit=50)
     market = Market(config, num_envs=8, seed=5, compile=False)
     market.reset()
-    first = market.state
+    first, moved = market.state, torch.zeros(8, learners, dtype=torch.float64)
     arrival = first.market_data.mids_x2[..., -1].unsqueeze(-1)
     result, told = market.observe(), torch.zeros(first.ledger.cash.shape, dtype=torch.float64)
+    slipped = told.clone()
     while not result.truncated.all():
         action = ((result.info["tick"].unsqueeze(-1) * 5 + torch.arange(2 * learners)) % 7).squeeze(-1)
+        mids = market.state.market_data.mids_x2[..., -1]
         result = market.step(action.reshape(8, learners, 2) if learners > 1 else action)
+        state = market.state
+        moved += (state.ledger.shares * (state.market_data.mids_x2[..., -1] - mids).unsqueeze(-1)).sum(1)
+        slipped += result.info["reward_slippage"].reshape(told.shape)
         told += result.info["reward_shortfall"].reshape(told.shape)
     last = market.state
     assert (last.ledger.shares != 0).any()
@@ -347,6 +352,8 @@ def test_shortfall_is_what_selling_brought_less_the_paper_value(learners: int) -
     paper = 2 * first.ledger.cash + (first.ledger.shares * arrival).sum(1)
     made = 2 * last.ledger.cash + left.sum(1) - left.abs().sum(1).double() * config.commission_bps * 1e-4
     torch.testing.assert_close(told, (made - paper) * 0.5 * config.point_size, rtol=1e-12, atol=1e-8)
+    # Slippage is the same without what the mid's moves earned on what was held.
+    torch.testing.assert_close(slipped, (made - paper - moved) * 0.5 * config.point_size, rtol=1e-12, atol=1e-8)
 
 
 def test_shares_sold_at_once_cost_their_distance_from_the_arrival_price() -> None:

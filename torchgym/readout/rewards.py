@@ -209,16 +209,38 @@ def _shortfall(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory
     Source: Perold 1988, The implementation shortfall: paper versus reality, Journal of Portfolio Management 14.
     """
     assert memory.arrival_x2 is not None
-    arrival, after, structure, params = memory.arrival_x2.unsqueeze(-1), tick.after, tick.structure, tick.params
-    own, before = after.ledger, tick.before.ledger
-    traded = 2 * (own.cash - before.cash) + (own.filled * arrival).sum(-2)
-    mid_x2 = after.market_data.mids_x2[..., -1]
-    left = ticking.liquidation(structure, own.shares, after.book, mid_x2)
-    lost = (left - own.shares * arrival).sum(-2)
-    commission = (left.abs() * params.commission_rate).sum(-2).to(torch.float64) * 1e-6
+    return _brought(tick, against=memory.arrival_x2, left_at=memory.arrival_x2), memory
+
+
+def _slippage(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
+    """What trading brought against the mid just before it, in currency, all charges included.
+
+    At the end what is left counts as sold by walking the book. It is the profit without what the mid moves on shares held, so
+    with little noise. That leaves out what own trades do to the price of later ones, too: where they move it, `shortfall` tells
+    the whole.
+    """
+    before, after = (state.market_data.mids_x2[..., -1] for state in (tick.before, tick.after))
+    return _brought(tick, against=before, left_at=after), memory
+
+
+def _brought(tick: Played, *, against: Tensor, left_at: Tensor) -> Tensor:
+    """What trades and charges brought against a price, and at the end what walking the book would bring for the shares left.
+
+    Args:
+        against: [N, S] int64 half points, for the tick's trades.
+        left_at: the same for the shares left.
+
+    Returns:
+        [N, L] float64, currency.
+    """
+    after, own, before = tick.after, tick.ledger, tick.before.ledger
+    traded = 2 * (own.cash - before.cash) + (own.filled * against.unsqueeze(-1)).sum(-2)
+    left = ticking.liquidation(tick.structure, own.shares, after.book, after.market_data.mids_x2[..., -1])
+    lost = (left - own.shares * left_at.unsqueeze(-1)).sum(-2)
+    commission = (left.abs() * tick.params.commission_rate).sum(-2).to(torch.float64) * 1e-6
     ends = ticking.truncated(after).unsqueeze(-1) | (own.ruined & ~before.ruined)
     final = torch.where(ends, lost.to(torch.float64) - commission, 0.0)
-    return _currency(params, traded) + final * params.half_point, memory
+    return _currency(tick.params, traded) + final * tick.params.half_point
 
 
 def _spread_capture(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
@@ -273,6 +295,7 @@ REWARDS: Table[Reward] = Table(
         "inventory": Reward(_inventory, "ratio", "minus the squares of the shares held over the position limit"),
         "final_inventory": Reward(_final_inventory, "ratio", "minus how much those squares grew"),
         "shortfall": Reward(_shortfall, "currency", "what trading brought against the price at the start"),
+        "slippage": Reward(_slippage, "currency", "what trading brought against the mid just before it"),
         "spread_capture": Reward(_spread_capture, "currency", "what fills earned against the mid before their tick"),
         "adverse_selection": Reward(
             _adverse_selection, "currency", "what the mid moved for fills of the last 30 ticks"
