@@ -138,24 +138,30 @@ def test_the_reward_of_the_makers_rung_is_the_criterion() -> None:
 
 
 def test_the_reward_of_the_executors_rung_is_expected_utility() -> None:
-    """Up to a constant: what selling everything at once would cost."""
+    """The profit of all that is sold, less the price of risk and what the mid moved on shares held; the rest walks the ladder."""
     task = TASKS["ac_null"]
     config = task.config("default")
-    market = tg.Market(config, 8, compile=False)
+    market, point = tg.Market(config, 8, compile=False), config.point_size
     for make_policy in (*task.references.values(), BASELINES[task.naive].make, _half_is_left):
         first = before = market.reset(seeds=torch.arange(8))
-        policy, risk, reward = make_policy(config, torch.arange(8)), torch.zeros(8), torch.zeros(8)
+        policy, reward = make_policy(config, torch.arange(8)), torch.zeros(8, dtype=torch.float64)
+        risk, moved = torch.zeros_like(reward), torch.zeros_like(reward)
         for _ in range(config.max_ticks):
-            before = market.step(policy(before))
-            reward += before.reward
-            risk += RISK_AVERSION * 25.0 * before.info["position"][:, 0] ** 2
-        at_mid = (config.starting_cash * config.point_size + 1_000 * first.info["mid"][:, 0]) / config.point_size
-        cost = at_mid - before.info["equity"] / config.point_size
-        assert reward / config.point_size == pytest.approx(28_000.0 - cost - risk, abs=1.0)
+            after = market.step(policy(before))
+            reward += after.reward
+            held = after.info["position"][:, 0]
+            risk += RISK_AVERSION * 25.0 * held**2
+            moved += held * (after.info["mid"] - before.info["mid"])[:, 0]
+            before = after
+        left = before.info["position"][:, 0]
+        walked = 3.0 * left + 0.025 * left**2  # between two prices of the ladder up to 2.5 points less
+        profit = (before.info["equity"] - first.info["equity"] - moved) / point
+        torch.testing.assert_close(reward / point, profit - risk - walked, rtol=0.0, atol=2.6)
+    assert left.tolist() == [500] * 8
 
 
 def _half_is_left(config: tg.MarketConfig, seeds: Tensor):  # type: ignore[no-untyped-def]
-    return lambda seen: torch.full((len(seeds), 1), 0.5, dtype=torch.float64)
+    return lambda seen: torch.where(seen.info["position"] > 500, 0, 100)
 
 
 @pytest.mark.parametrize("preset", [name for name in tg.PRESETS if tg.preset(name).reference == "quotes"])

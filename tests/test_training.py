@@ -224,7 +224,7 @@ def test_inputs_are_normalised_by_what_was_seen_so_far() -> None:
 
 
 def test_a_normalised_run_goes_on_in_its_bits(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, normalise=True, width_by_state=True)
+    settings = replace(SETTINGS, normalise=True)
     config = CONFIG.replace(action="position")
     whole, part = (start(config, settings, compile=False, validations=0) for _ in range(2))
     whole.advance()
@@ -237,17 +237,24 @@ def test_a_normalised_run_goes_on_in_its_bits(tmp_path: Path) -> None:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_the_width_of_a_number_may_depend_on_the_state() -> None:
-    config = CONFIG.replace(action="position")
-    seen = tg.Market(config, 4, seed=0, compile=False).reset()
-    widths = []
-    for by_state in (False, True):
-        agent = Agent(config, replace(SETTINGS, width_by_state=by_state))
-        assert agent._numbers is not None
-        likeliest, width = agent._numbers(seen.observation.float(), seen.account.float())
-        assert likeliest.shape == width.shape == (4, 1)
-        widths.append(width.unique().numel())
-    assert widths[0] == 1 < widths[1]
+def test_what_a_finished_episode_would_have_brought_counts_only_if_wanted() -> None:
+    """With a value network that says 1 everywhere and no rewards, the last advantage is gamma - 1, or -1."""
+    config = CONFIG.replace(max_ticks=5, ticks_per_action=5)
+    for bootstrap, last in ((True, SETTINGS.gamma - 1.0), (False, -1.0)):
+        run = start(config, replace(SETTINGS, bootstrap=bootstrap), compile=False, validations=0)
+        learner = run.trainer.ppo
+        head = learner.agent.critic.module.body[-1]
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.ones_(head.bias)
+        data = run.trainer._play()
+        data["next", "reward"].zero_()
+        assert bool(data["next", "truncated"].all()) and not bool(data["next", "terminated"].any())
+        told = []
+        learner._advantage.register_forward_hook(
+            lambda module, given, made, told=told: told.append(made["advantage"].clone())
+        )
+        learner.learn(data, done=0.0)
+        assert told[0].flatten().tolist() == pytest.approx([last] * told[0].numel())
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,6 @@ from torchgym.training.settings import PPOSettings
 
 _KEYS = ["observation", "account"]  # what both networks see of a `MarketEnv`
 _FIRST_WIDTH = 0.5  # standard deviation of the numbers of a fresh agent, over half the box
-_LEAST_LOG_WIDTH = math.log(1e-3)  # of a width that differs by state
 _LEAST_DEVIATION = 1e-4  # of an input, by which it is divided
 _TOLD = (
     "entropy",
@@ -41,9 +40,8 @@ class Agent(nn.Module):
     """An actor and a critic for one kind of market: a layered network each, over features and the learner's account.
 
     Choices are drawn from a categorical distribution. Numbers in a box are drawn, each by itself, from a normal distribution that
-    is cut off at the bounds; the network gives its likeliest number, and its width is learnt, the same in every state unless the
-    settings say otherwise. A fresh agent takes every choice with nearly the same probability, and numbers around the middle of
-    the box.
+    is cut off at the bounds; the network gives its likeliest number, and its width is learnt, the same in every state. A fresh
+    agent takes every choice with nearly the same probability, and numbers around the middle of the box.
 
     Weights are drawn from torch's global generator. Inputs that neither the configured features nor the account show are a
     ValueError that lists those that they do.
@@ -60,7 +58,7 @@ class Agent(nn.Module):
         if isinstance(space, actions.Choices):
             shape = (space.count,) if symbols == 1 else (symbols, space.count)
         else:
-            shape = (2,) * settings.width_by_state + (space.width(symbols),)
+            shape = (space.width(symbols),)
         self._logits = _Network(columns, account, settings.hidden, shape, self.moments)
         with torch.no_grad():  # begin near the uniform policy, or the middle of the box
             self._logits.body[-1].weight.mul_(0.01)
@@ -72,7 +70,7 @@ class Agent(nn.Module):
             )
         else:
             bounds = tuple(end.to(torch.get_default_dtype()) for end in space.bounds(symbols))
-            self._numbers = _Numbers(self._logits, *bounds, by_state=settings.width_by_state)
+            self._numbers = _Numbers(self._logits, *bounds)
             self.actor = _actor(self._numbers, ["loc", "scale"], TruncatedNormal, low=bounds[0], high=bounds[1])
         critic = _Network(columns, account, settings.hidden, (1,), self.moments)
         self.critic = ValueOperator(critic, in_keys=_KEYS)
@@ -106,11 +104,11 @@ class _Moments(nn.Module):
         self.mean: Tensor
         self.square: Tensor
         for name, tensor in (
-            ("count", torch.zeros(1)),
-            ("mean", torch.zeros(inputs)),
-            ("square", torch.ones(inputs)),
+            ("count", torch.zeros(1, dtype=torch.float64, device="cpu")),
+            ("mean", torch.zeros(inputs, dtype=torch.float64, device="cpu")),
+            ("square", torch.ones(inputs, dtype=torch.float64, device="cpu")),
         ):
-            self.register_buffer(name, tensor.to(torch.float64))
+            self.register_buffer(name, tensor)
 
     def forward(self, inputs: Tensor) -> Tensor:
         deviation = (self.square - self.mean**2).clamp(min=_LEAST_DEVIATION**2).sqrt()
@@ -157,15 +155,11 @@ class _Network(nn.Module):
 
 
 class _Numbers(nn.Module):
-    """Of a network's outputs: the likeliest numbers [..., W], in their bounds, and the widths of their distributions.
+    """Of the outputs [..., W] of a network: the likeliest numbers, in their bounds, and the widths of their distributions."""
 
-    The outputs are [..., W], or [..., 2, W] where widths differ by state: the second row is added to their logarithm.
-    """
-
-    def __init__(self, network: _Network, low: Tensor, high: Tensor, *, by_state: bool = False) -> None:
+    def __init__(self, network: _Network, low: Tensor, high: Tensor) -> None:
         super().__init__()
         self.network = network
-        self.by_state = by_state
         self.low: Tensor
         self.high: Tensor
         self.register_buffer("low", low, persistent=False)
@@ -174,12 +168,8 @@ class _Numbers(nn.Module):
 
     def forward(self, observation: Tensor, account: Tensor) -> tuple[Tensor, Tensor]:
         half, outputs = 0.5 * (self.high - self.low), self.network(observation, account)
-        log_width = self.log_width
-        if self.by_state:
-            outputs, own = outputs.unbind(-2)
-            log_width = (log_width + own).clamp(min=_LEAST_LOG_WIDTH)
         likeliest = self.low + half * (1.0 + torch.tanh(outputs))
-        width = half * torch.exp(log_width)
+        width = half * torch.exp(self.log_width)
         return torch.minimum(torch.maximum(likeliest, self.low), self.high), width.expand_as(likeliest)
 
 
@@ -268,6 +258,8 @@ class PPO:
         settings = self.settings
         data = data.clone(recurse=False)  # the caller keeps its rewards
         data["next", "reward"] = data["next", "reward"] * settings.reward_scale
+        if not settings.bootstrap:
+            data["next", "terminated"] = data["next", "done"]
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate * (1.0 - done)
         count, told = data.numel(), []

@@ -54,8 +54,9 @@ class PPOSettings:
     account is named, all of the account."""
     normalise: bool = False
     """Whether the networks see their inputs less their means and over their deviations in the training so far."""
-    width_by_state: bool = False
-    """Whether the width that numbers of a box are drawn with depends on the state; it is learnt in any case."""
+    bootstrap: bool = True
+    """Whether the value network says what an episode that is out of time would still have brought; otherwise nothing, which is
+    right where the agent sees the time left and nothing counts afterwards (Pardo et al. 2018)."""
 
     def __post_init__(self) -> None:
         check_fields(self, PPOSettings)
