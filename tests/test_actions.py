@@ -15,7 +15,7 @@ from markets import toy
 from torchgym import Market, MarketConfig
 from torchgym.config import structure
 from torchgym.lab.policies import _known
-from torchgym.sim.actions import ACTIONS, REST, ActionScheme, Box, Choices, orders, scheme, space
+from torchgym.sim.actions import ACTIONS, REST, ActionScheme, Box, Choices, Known, orders, scheme, space
 from torchgym.sim.params import plain_params
 
 # Those that trade at once; what others let rest: tests/test_resting.py.
@@ -49,7 +49,8 @@ def ask_for(
     )
     params = plain_params(config, torch.device("cpu"))
     action = torch.tensor(actions, dtype=space(config).dtype).reshape(count, -1)
-    shares, limit = orders(structure(config), params, state, action)  # type: ignore[arg-type]
+    plan = structure(config)
+    shares, limit = orders(plan, Known.of(plan, params, state), action)  # type: ignore[arg-type]
     assert shares.dtype == limit.dtype == torch.int64
     return shares.flatten().tolist(), limit.flatten().tolist()
 

@@ -15,7 +15,7 @@ from torchrl.envs.utils import check_env_specs
 
 import torchgym as tg
 from torchgym.numerics.trees import leaves
-from torchgym.sim.actions import ACTIONS, Choices, orders
+from torchgym.sim.actions import ACTIONS, Choices, Known, orders
 
 LIMIT = 25  # two and a half orders
 TIGHT = tg.preset("toy", max_ticks=40, position_limit=LIMIT)
@@ -76,7 +76,8 @@ def _orders_when_far_from_the_limit(name: str, held: list[int]) -> list[list[boo
 
 def _first_order(market: tg.Market, choice: int) -> list[int]:
     action = torch.full((market.num_envs, 1), choice)
-    return orders(market.structure, market.params, market.live, action)[0].flatten().tolist()
+    known = Known.of(market.structure, market.params, market.live)
+    return orders(market.structure, known, action)[0].flatten().tolist()
 
 
 def test_learners_and_symbols_have_masks_of_their_own() -> None:
