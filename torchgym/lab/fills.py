@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchgym.engine import Market, StepResult
-from torchgym.sim.state import MarketState
+from torchgym.sim.state import MarketState, paid
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ class Notes:
 
     def add(self, state: MarketState) -> None:
         """Note a tick that has been played, a single one."""
-        before, after = self._before, state.ledger
-        charged = (after.fees + after.borrow - before.fees - before.borrow)[:, 0]
-        self._rows.append((after.filled[..., 0].clone(), (before.cash - after.cash)[:, 0] - charged, charged))
+        after = state.ledger
+        spent, charged = paid(self._before, after)
+        self._rows.append((after.filled[..., 0].clone(), spent[:, 0], charged[:, 0]))
         self._mids.append(_mid_x2(state))
         self._before = after
 

@@ -18,7 +18,7 @@ from torchgym.config import MarketConfig, Structure
 from torchgym.numerics import exact
 from torchgym.sim import tick as ticking
 from torchgym.sim.params import Params
-from torchgym.sim.state import Ledger, MarketState, RewardMemory, push
+from torchgym.sim.state import Ledger, MarketState, RewardMemory, paid, push
 from torchgym.table import Table, check_made
 
 DRAWDOWN_PRICE = 0.5  # risk_adjusted: currency per currency of new drawdown
@@ -250,10 +250,9 @@ def _spread_capture(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardM
     Economics 41.
     """
     own, before = tick.ledger, tick.before.ledger
-    charged = own.fees + own.borrow - before.fees - before.borrow
-    paid = before.cash - own.cash - charged
+    spent, _ = paid(before, own)
     worth = (own.filled * tick.before.market_data.mids_x2[..., -1].unsqueeze(-1)).sum(-2)
-    return _currency(tick.params, worth - 2 * paid), memory
+    return _currency(tick.params, worth - 2 * spent), memory
 
 
 def _adverse_selection(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:

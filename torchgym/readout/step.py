@@ -11,11 +11,11 @@ from torchgym.config import Structure
 from torchgym.readout import rewards
 from torchgym.readout.entries import Events, Moment
 from torchgym.readout.packed import Columns, Packed, no_events, show
-from torchgym.sim import actions, delay, noise
+from torchgym.sim import actions, noise
 from torchgym.sim import tick as ticking
 from torchgym.sim.noise import NoisePlan
 from torchgym.sim.params import Params
-from torchgym.sim.state import Ledger, MarketState
+from torchgym.sim.state import Ledger, MarketState, push
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def step(
         events = Events(reward, terms, **_traded(structure, after.ledger))
         after = replace(after, reward=memory)
         if after.shown is not None:
-            after = replace(after, shown=delay.advanced(after.shown, show(Moment(structure, params, after, events))))
+            after = replace(after, shown=push(after.shown, show(Moment(structure, params, after, events))))
         return after, events
 
     state, events = one(state, action)
@@ -71,7 +71,7 @@ def opened(structure: Structure, params: Params, state: MarketState) -> MarketSt
     if state.delays is None:
         return state
     first = show(Moment(structure, params, state, no_events(structure, state)))
-    return replace(state, shown=first.unsqueeze(1).repeat(1, structure.longest_delay + 1, 1))
+    return replace(state, shown=first.unsqueeze(-1).repeat(1, 1, structure.longest_delay + 1))
 
 
 def _traded(structure: Structure, ledger: Ledger) -> dict[str, Tensor]:

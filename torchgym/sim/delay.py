@@ -14,7 +14,7 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.sim import actions
 from torchgym.sim.params import Params
-from torchgym.sim.state import Delays, Ledger, MarketData, MarketState
+from torchgym.sim.state import Delays, Ledger, MarketData, MarketState, push
 
 
 def start(structure: Structure, data: MarketData, ledger: Ledger) -> Delays | None:
@@ -24,14 +24,14 @@ def start(structure: Structure, data: MarketData, ledger: Ledger) -> Delays | No
         return None
     nothing = actions.rest(structure, len(data.bid), data.bid.device)
     return Delays(
-        asked=nothing.unsqueeze(1).repeat(1, depth + 1, 1),
-        public=_public(data, ledger).unsqueeze(1).repeat(1, 2 * depth + 1, 1),
+        asked=nothing.unsqueeze(-1).repeat(1, 1, depth + 1),
+        public=_public(data, ledger).unsqueeze(-1).repeat(1, 1, 2 * depth + 1),
     )
 
 
 def send(delays: Delays, action: Tensor) -> Delays:
     """An action, [N, L * W], goes off."""
-    return replace(delays, asked=advanced(delays.asked, action))
+    return replace(delays, asked=push(delays.asked, action))
 
 
 def arrived(params: Params, delays: Delays) -> Tensor:
@@ -41,7 +41,7 @@ def arrived(params: Params, delays: Delays) -> Tensor:
 
 def watched(delays: Delays, data: MarketData, ledger: Ledger) -> Delays:
     """The end of a tick goes off."""
-    return replace(delays, public=advanced(delays.public, _public(data, ledger)))
+    return replace(delays, public=push(delays.public, _public(data, ledger)))
 
 
 def known(structure: Structure, params: Params, state: MarketState) -> actions.Known:
@@ -56,15 +56,10 @@ def known(structure: Structure, params: Params, state: MarketState) -> actions.K
     return replace(now, equity_x2=equity_x2, mid_x2=mid_x2, volume=volume, bid=bid, ask=ask)
 
 
-def advanced(history: Tensor, newest: Tensor) -> Tensor:
-    """[N, T, W] with the newest entry [N, W] last; the oldest falls out."""
-    return torch.cat([history[:, 1:], newest.unsqueeze(1)], 1)
-
-
 def ago(history: Tensor, ticks: Tensor) -> Tensor:
-    """The entry [N, W] of [N, T, W] that is so many ticks older than the newest; ticks [N, 1] int64."""
-    at = (history.shape[1] - 1 - ticks).unsqueeze(-1)
-    return history.gather(1, at.expand(-1, -1, history.shape[2])).squeeze(1)
+    """The entry [N, W] of [N, W, T] that is so many ticks older than the newest; ticks [N, 1] int64."""
+    at = (history.shape[-1] - 1 - ticks).unsqueeze(-1)
+    return history.gather(-1, at.expand(-1, history.shape[1], -1)).squeeze(-1)
 
 
 def _public(data: MarketData, ledger: Ledger) -> Tensor:

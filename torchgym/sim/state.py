@@ -199,8 +199,8 @@ class RewardMemory:
 class Delays:
     """What is on its way between learners and the market, oldest first; D is `Structure.longest_delay`."""
 
-    asked: Tensor  # [N, D + 1, L * W]: actions of the last ticks, in the dtype of the scheme's space
-    public: Tensor  # [N, 2 D + 1, 4 S + L] int64: what schemes look at, see `torchgym.sim.delay`
+    asked: Tensor  # [N, L * W, D + 1]: actions of the last ticks, in the dtype of the scheme's space
+    public: Tensor  # [N, 4 S + L, 2 D + 1] int64: what schemes look at, see `torchgym.sim.delay`
 
 
 @dataclass
@@ -216,13 +216,19 @@ class MarketState:
     traders: dict[str, Any]
     reward: RewardMemory
     delays: Delays | None = None  # None without delays
-    # [N, D + 1, ...] float64: observation and account of the last ticks, side by side, oldest first; None without delays.
+    # [N, ..., D + 1] float64: observation and account of the last ticks, side by side, oldest first; None without delays.
     shown: Tensor | None = None
 
 
 def push(history: Tensor, newest: Tensor) -> Tensor:
     """[..., L] with the newest entry [...] last; the oldest falls out."""
     return torch.cat([history[..., 1:], newest.unsqueeze(-1)], dim=-1)
+
+
+def paid(before: Ledger, after: Ledger) -> tuple[Tensor, Tensor]:
+    """What learners paid in a tick for what they traded, and what they were charged, fees and borrow: [N, L] int64 each."""
+    charged = after.fees + after.borrow - before.fees - before.borrow
+    return before.cash - after.cash - charged, charged
 
 
 def total_log_volatility(value: Value) -> Tensor:

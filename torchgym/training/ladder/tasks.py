@@ -87,11 +87,12 @@ class Task:
 
 
 _GAP_ALONE = {"inputs": ("f_fair_value_dev",), "total_frames": 640_000}
-_ACCOUNT_ALONE = {"inputs": ("position", "time_left"), "normalise": True, "minibatches": 8, "hidden": (32, 32)}
+_ACCOUNT_ALONE = {"inputs": ("position", "time_left"), "normalise": True, "hidden": (32, 32)}
 _QUOTING = {
     **_ACCOUNT_ALONE,
     "total_frames": 7_680_000,
     "num_envs": 640,
+    "minibatches": 8,
     "learning_rate": 0.012,
     "gamma": 0.995,
     "gae_lambda": 0.8,
@@ -100,7 +101,6 @@ _QUOTING = {
 }
 _SELLING = {
     **_ACCOUNT_ALONE,
-    "minibatches": 4,
     "total_frames": 1_536_000,
     "learning_rate": 2e-3,
     "gamma": 1.0,
@@ -109,9 +109,7 @@ _SELLING = {
     "entropy": 0.001,
     "bootstrap": False,
 }
-_MAKING = {"normalise": True}
-_EXECUTING = {"normalise": True}
-_SHARING = {"normalise": True}
+_NORMALISED = {"normalise": True}
 
 _MAKERS = {
     **{f"symmetric {depth:g}": symmetric(depth) for depth in (5.0, 10.0, 15.0, 20.0)},
@@ -187,7 +185,7 @@ TASKS = Table(
             description="the task MarketMaking: earns the spread by quoting, at a price for inventory",
             base=partial(task, "MarketMaking"),
             market={},
-            settings=_MAKING,
+            settings=_NORMALISED,
             references=_MAKERS,
             score="reward",
         ),
@@ -195,7 +193,7 @@ TASKS = Table(
             description="the task Execution: sells 1,000 shares in 50 decisions",
             base=partial(task, "Execution"),
             market={},
-            settings=_EXECUTING,
+            settings=_NORMALISED,
             references=_EXECUTORS,
             naive="liquidate_at_once",
         ),
@@ -203,7 +201,7 @@ TASKS = Table(
             description="the task Portfolio: shares out the equity between cash and eight stocks, long only",
             base=partial(task, "Portfolio"),
             market={},
-            settings=_SHARING,
+            settings=_NORMALISED,
             score="reward",
         ),
     },

@@ -15,11 +15,11 @@ from torchgym.lab.execution import costs_of, schedule
 from torchgym.lab.fills import markouts, profit
 from torchgym.lab.performance.trace import Trace
 from torchgym.sim import actions
+from torchgym.sim.state import SELECTION_TICKS
 from torchgym.visual.palette import LIGHT
 from torchgym.visual.report.figures import PageFigure, faded, line, outline, time_figure
 from torchgym.visual.report.formats import SPACE, capitalised, minus, money, number, spoken
 
-_HORIZON = 30  # ticks after a fill until which its price's move is selection
 _HORIZONS = (0, 1, 3, 10, 30, 100, 300)  # ticks
 _RISK_AVERSION = 1e-7  # per point and share, of variance: of the schedule that is drawn
 _ABOVE = {"xref": "paper", "yref": "paper", "y": 1.08, "yanchor": "bottom"}  # a legend above the title of the first row
@@ -127,7 +127,7 @@ def _fills(trace: Trace) -> list[go.Scatter]:
 
 
 def _profit(config: MarketConfig, trace: Trace, policy: str) -> PageFigure:
-    parts, shares = profit(trace.fills, _HORIZON), trace.filled.abs().sum().item()
+    parts, shares = profit(trace.fills, SELECTION_TICKS), trace.filled.abs().sum().item()
     unit = 0.5 * config.point_size
     names = ("spread", "selection", "inventory", "fees")
     values = [getattr(parts, name).item() * unit for name in names]
@@ -191,8 +191,8 @@ def _profit(config: MarketConfig, trace: Trace, policy: str) -> PageFigure:
         f" fills were better than the mid: {edges}.",
         f"This episode alone, {int((trace.filled != 0).sum()):,} fills of {shares:,} shares; the four parts add up to the profit"
         " exactly, positions counted at the mid. Spread: what fills earned against the mid before their tick. Selection: what the"
-        f" mid then moved against them, up to {_HORIZON} ticks after. Inventory: all other moves of the mid on what was held."
-        " Beneath: how far fills were on the better side of the mid before their tick, and of later ones.",
+        f" mid then moved against them, up to {SELECTION_TICKS} ticks after. Inventory: all other moves of the mid on what was"
+        " held. Beneath: how far fills were on the better side of the mid before their tick, and of later ones.",
         figure,
         height=520,
     )
