@@ -151,6 +151,15 @@ def test_liquidators_sell_what_there_is() -> None:
                 flat = index + 1
         assert not found.info["position"].any()
         assert flat >= sold if name == "twap_liquidator" else flat == sold
+    market = tg.Market(config := tg.preset("ac_null"), 2, seed=0)  # whose book takes any slice
+    policy, found = BASELINES["twap_liquidator"].make(config, SEEDS[:2]), market.reset()
+    for left in range(980, -1, -20):
+        found = market.step(policy(found))
+        assert found.info["position"].tolist() == [[left]] * 2
+
+
+def test_which_policies_play_which_market() -> None:
+    config = toy(starting_shares=50, max_ticks=100)
     quoting = {name for name, row in BASELINES.items() if row.quotes}
     assert set(baselines(config)) == set(BASELINES) - quoting
     assert set(baselines(config)) - set(baselines(toy())) == {"twap_liquidator", "liquidate_at_once"}

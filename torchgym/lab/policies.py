@@ -265,10 +265,11 @@ def _random(config: MarketConfig, seeds: Tensor) -> Policy:
 
 
 def _slices(seen: Seen, memory: Memory) -> Tensor:
-    """What is left to hold shrinks in proportion to the time that is left."""
+    """What is held after a decision is in proportion to the time that is left then."""
     names = account_names(seen.config)
     time_left = seen.result.account[:, names.index("time_left")].unsqueeze(-1)
-    left = (time_left * seen.config.starting_shares).round().to(torch.int64)
+    after = (time_left - seen.config.ticks_per_action / seen.config.max_ticks).clamp(min=0.0)
+    left = (after * seen.config.starting_shares).round().to(torch.int64)
     return seen.to_position(left.expand(seen.held.shape))
 
 
