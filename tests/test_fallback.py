@@ -65,7 +65,7 @@ def test_steps_go_on_uncompiled(
 
 def test_torch_compile_may_fail_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(*arguments: Any, **options: Any) -> None:
-        raise NotRecordable("made up") if len(arguments) == 3 else RuntimeError("out of registers")
+        raise NotRecordable("made up") if len(arguments) == 4 else RuntimeError("out of registers")
 
     monkeypatch.setattr(replay, "program", fail)
     monkeypatch.setattr(stepper, "compile_graph", lambda graph: fail)

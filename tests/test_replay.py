@@ -138,6 +138,24 @@ def test_every_length_of_episode_shares_the_program() -> None:
     assert replay._known == before
 
 
+@pytest.mark.parametrize("markets", [1, 5])
+def test_decisions_of_every_length_share_two_programs(markets: int) -> None:
+    """The last decision of a warm-up of 67 ticks is shorter. A mask and an opening keep the state before a decision in use."""
+    some = torch.arange(markets) % 2 == 0
+    for length in (2, 3, 5):
+        config = CONFIG.replace(ticks_per_action=length, warmup_ticks=67, max_ticks=10 * length)
+        compiled, plain = (Market(config, markets, seed=4, compile=on) for on in (True, False))
+        assert differences(seen(compiled.reset()), seen(plain.reset())) == []
+        before = dict(replay._known)
+        for index, action in enumerate(random_actions(config, 6, markets)):
+            mask = some if index % 3 == 1 else None
+            assert differences(seen(compiled.step(action, mask=mask)), seen(plain.step(action, mask=mask))) == []
+            if index == 3:
+                assert differences(seen(compiled.reset(mask=some)), seen(plain.reset(mask=some))) == []
+        assert differences(compiled.state, plain.state) == []
+        assert length == 2 or replay._known == before
+
+
 def test_a_program_serves_every_batch_of_its_configuration() -> None:
     opened(CONFIG, 2, compile=True)
     before = dict(replay._known)
@@ -245,7 +263,7 @@ def test_a_single_market_has_a_program_of_its_own() -> None:
         twins.do("step", action)
         twins.do("reset", mask=action[:, 0] == 1)
     alone, shared = twins.pair[0]._stepper.replay, two._stepper.replay
-    assert alone is not None and shared is not None and alone._program is not shared._program
+    assert alone is not None and shared is not None and alone.programs["told"] is not shared.programs["told"]
 
 
 def test_changing_any_number_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,7 +467,7 @@ def unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHGYM_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(replay, "_known", {})
     monkeypatch.setattr(replay, "_failed", {})
-    monkeypatch.setattr(replay, "trace_step", fail)
+    monkeypatch.setattr(replay, "trace_tick", fail)
 
 
 def test_compiling_is_announced_before_the_tracing(

@@ -15,7 +15,7 @@ from pathlib import Path
 from torchgym.config import TASKS, MarketConfig, preset, task
 from torchgym.engine import program as programs
 from torchgym.engine.opening import example
-from torchgym.engine.replay import program_name, trace_step
+from torchgym.engine.replay import kinds, program_name, trace_tick
 
 # The structures that a wheel carries, by a name for the command line: as presets are, and as each task has them. Whatever has
 # the structure of one is served by it.
@@ -52,10 +52,11 @@ def make(
     names = []
     for num_envs in markets:
         static, params, state = example(config, num_envs)
-        traced = trace_step(static, params, state, dynamic=num_envs > 1)
-        for isa in isas:
-            names.append(program_name(static, alone=num_envs == 1, isa=isa))
-            programs.write(programs.build(traced, isa), folder, names[-1])
+        for kind in kinds(static.structure):
+            traced = trace_tick(static, params, state, kind, dynamic=num_envs > 1)
+            for isa in isas:
+                names.append(program_name(static, kind, alone=num_envs == 1, isa=isa))
+                programs.write(programs.build(traced, isa), folder, names[-1])
     return names
 
 

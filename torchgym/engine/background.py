@@ -24,7 +24,7 @@ from torchgym.config import MarketConfig
 from torchgym.engine import program as programs
 from torchgym.engine.opening import example
 from torchgym.engine.program import reason, say
-from torchgym.engine.replay import program
+from torchgym.engine.replay import make_programs
 
 PATIENCE = 3.0  # seconds that a process which is told to end gets to clean up
 SOONEST, LATEST = 0.5, 5.0  # seconds between looks at what another process makes
@@ -185,7 +185,7 @@ def _main() -> int:
         gc.disable()  # it would take a twentieth of the time, and all memory is given back soon
         if hasattr(os, "nice"):
             os.nice(10)
-        program(*example(MarketConfig.from_dict(request["config"]), request["num_envs"]))
+        make_programs(*example(MarketConfig.from_dict(request["config"]), request["num_envs"]))
     except KeyboardInterrupt:
         folder = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
         shutil.rmtree(folder, ignore_errors=True)

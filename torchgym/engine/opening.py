@@ -24,7 +24,7 @@ from torchgym.sim import tick as ticking
 from torchgym.sim.params import Params, draw_params, make_params
 from torchgym.sim.state import MarketState
 
-Step = Callable[[Params, MarketState, Tensor], tuple[MarketState, Packed]]
+Step = Callable[[Params, MarketState, Tensor, int], tuple[MarketState, Packed]]
 
 
 def begin(static: Static, params: Params, seed: Tensor, episode: Tensor) -> MarketState:
@@ -35,24 +35,16 @@ def begin(static: Static, params: Params, seed: Tensor, episode: Tensor) -> Mark
 
 
 def open_episodes(static: Static, params: Params, seed: Tensor, episode: Tensor, step: Step) -> MarketState:
-    """Begin and warm up: ticks in which learners rest, whole decisions or, where they do not divide, tick by tick.
+    """Begin and warm up: decisions in which learners rest, the last one shorter where they do not divide the warm-up.
 
     Rewards begin afterwards: what starting shares gain or lose in the warm-up is no profit and no drawdown.
     """
     structure = static.structure
-    length = structure.ticks_per_action
-    if structure.warmup_ticks % length:
-        single = replace(static, structure=replace(structure, ticks_per_action=1))
-        length = 1
-
-        def step(params: Params, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
-            return decisions.step(single, params, state, action)
-
     state = begin(static, params, seed, episode)
     rest = actions.rest(structure, seed.shape[0], seed.device)
     with torch.no_grad():
-        for _ in range(structure.warmup_ticks // length):
-            state, _ = step(params, state, rest)
+        for start in range(0, structure.warmup_ticks, structure.ticks_per_action):
+            state, _ = step(params, state, rest, min(structure.ticks_per_action, structure.warmup_ticks - start))
     return replace(state, reward=rewards.start(structure, state))
 
 
@@ -142,7 +134,7 @@ class Openings:
         self._config = config
         self._base = base
         self._pool: EpisodePool | None = None
-        self._shared = config.warmup_ticks % config.ticks_per_action == 0
+        self._shared = True  # until that fails
 
     def params(self, key: Tensor) -> Params:
         """The worlds of episodes, key [N, 2] int32: that of a running episode is known whatever new seed its market was given."""

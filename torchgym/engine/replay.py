@@ -1,22 +1,26 @@
-"""Compiled decisions on a CPU: a program over two sets of buffers in turn, chunk by chunk, on as many threads as torch has."""
+"""Compiled decisions on a CPU: programs of a tick over two sets of buffers in turn, chunk by chunk, on torch's threads."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from torchgym.config import Structure
 from torchgym.engine import program as programs
 from torchgym.engine.program import Bound, Isa, NotRecordable, Program, Runs, Traced
 from torchgym.numerics.trees import clone, leaves, rows, unflatten
 from torchgym.readout import features
+from torchgym.readout.entries import Moment
 from torchgym.readout.packed import Packed
 from torchgym.readout.rewards import REWARDS
-from torchgym.readout.step import Static, step
+from torchgym.readout.step import Static, nothing, tick
 from torchgym.sim import actions, traders
 from torchgym.sim.noise import NoisePlan
 from torchgym.sim.params import Params
@@ -27,6 +31,9 @@ CHUNK = 64  # markets
 CHUNK_SLOTS = 16_384  # and slots of their books
 ALONE = 32  # markets that one thread steps sooner than two can agree to
 SOON = 4.0  # seconds that tracing usually takes at most
+
+# What a program makes of a tick: "told" ends a decision with what learners get to see, "silent" is any tick before.
+Kind = Literal["told", "silent"]
 
 _known: dict[str, Program] = {}  # of this process, by fingerprint
 _failed: dict[str, tuple[type[RuntimeError], str]] = {}  # why there is none; what failed once is not tried again
@@ -39,7 +46,8 @@ class NotMade(Exception):
 class Replay:
     """Steps a batch as `torchgym.readout.step.step` does, bit for bit, but on memory of its own.
 
-    Two sets of buffers are written in turn, so the state that a call returns lives until the call after the next.
+    Two sets of buffers are written in turn, so the state that a call returns lives until the call after the next. Ticks between
+    them are written to memory of each thread. `programs` holds what it runs, by the kind of tick.
 
     Args:
         static: what the markets have in common.
@@ -60,28 +68,36 @@ class Replay:
         with torch.inference_mode(False), torch.no_grad():
             self._params = clone(params)
             first = clone(state)
-            self._program = program(static, self._params, first, compile=compile)
+            self.programs = {
+                kind: program(static, self._params, first, kind, compile=compile) for kind in kinds(structure)
+            }
             flat = [leaf for _, leaf in leaves(first)]
             second = [
-                leaf if self._program.passed_through(index) == index else torch.empty_like(leaf)
+                leaf
+                if all(one.passed_through(index) == index for one in self.programs.values())
+                else torch.empty_like(leaf)
                 for index, leaf in enumerate(flat)
             ]
             self._buffers = (flat, second)
             packed = [
                 torch.empty((self.num_envs, *place.shape[1:]), dtype=place.dtype, device="cpu")
-                for place in self._program.outputs[len(flat) :]
+                for place in self.programs["told"].outputs[len(flat) :]
             ]
             self.packed_now = Packed(*packed)
             self._action = actions.rest(structure, self.num_envs, torch.device("cpu"))
+            self._rest = self._action.clone()
+            self._nothing = [leaf for _, leaf in leaves(nothing(structure, first))]
             self._states = tuple(unflatten(state, one) for one in self._buffers)
             self._arrays = [[leaf.numpy() for leaf in (*one, *packed)] for one in self._buffers]
             self._packed_arrays = [leaf.numpy() for leaf in packed]
         self._packed = packed
+        self._ticks = structure.ticks_per_action
         self._given_params = params
         self._at = 0  # which set of buffers holds the present
         self._fresh = False  # whether what was told last belongs to the present
         self._threads = 0
-        self._work: tuple[Runs, ...] = ()
+        self._rooms: list[_Room] = []  # of each thread
+        self._work: dict[tuple[int, int], Runs] = {}  # by the ticks, and where the present is before them
 
     @property
     def replay(self) -> Replay:
@@ -91,15 +107,19 @@ class Replay:
     def prepare(self, params: Params, state: MarketState) -> None:
         """Nothing to do: it is compiled."""
 
-    def step(self, params: Params, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
+    def step(
+        self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
+    ) -> tuple[MarketState, Packed]:
         """One decision of every market: the new state, in the buffers, and what is told, in fresh tensors."""
         if state is not self._states[self._at] or params is not self._given_params:
             self.load(params, state)
         self._action.copy_(action)
+        ticks = self._ticks if ticks is None else ticks
         if self._threads != min(torch.get_num_threads(), len(self._chunks)):
             self._share_out()
+        work = self._work.get((ticks, self._at)) or self._bind_all(ticks)
         self._fresh = False  # until all of it is told
-        self._work[self._at]()
+        work()
         self._at = 1 - self._at
         self._fresh = True
         return self._states[self._at], self.packed()
@@ -147,29 +167,79 @@ class Replay:
             mine[to] = others[at]
 
     def _share_out(self) -> None:
-        """Bind the program to every chunk, and give each thread a run of chunks and scratch memory of its own."""
-        self._threads = count = min(torch.get_num_threads(), len(self._chunks))
+        """Give each thread memory of its own; what was bound to other memory is forgotten."""
+        self._threads = min(torch.get_num_threads(), len(self._chunks))
         largest = max(part.stop - part.start for part in self._chunks)
-        scratch = [self._program.scratch(largest) for _ in range(count)]
+
+        def alike(leaf: Tensor) -> Tensor:
+            return torch.empty((largest, *leaf.shape[1:]), dtype=leaf.dtype, device="cpu")
+
+        self._rooms = [
+            _Room(
+                scratch={kind: one.scratch(largest) for kind, one in self.programs.items()},
+                state=[alike(leaf) for leaf in self._buffers[0]] if len(self.programs) > 1 else [],
+                sums=[[alike(leaf) for leaf in self._nothing] for _ in range(2)],
+            )
+            for _ in range(self._threads)
+        ]
+        self._work = {}
+
+    def _bind_all(self, ticks: int) -> Runs:
+        """Bind the programs to every chunk from the present on, and give each thread a run of chunks."""
+        count = self._threads
         shares = [
             self._chunks[len(self._chunks) * t // count : len(self._chunks) * (t + 1) // count] for t in range(count)
         ]
-        self._work = tuple(
-            Runs(
-                [
-                    [self._bind(source, chunk, own) for chunk in share]
-                    for share, own in zip(shares, scratch, strict=True)
-                ]
-            )
-            for source in (0, 1)
+        made = Runs(
+            [
+                [bound for chunk in share for bound in self._bind(ticks, chunk, room)]
+                for share, room in zip(shares, self._rooms, strict=True)
+            ]
         )
+        self._work[ticks, self._at] = made
+        return made
 
-    def _bind(self, source: int, chunk: slice, scratch: Sequence[Tensor]) -> Bound:
-        """From one set of buffers to the other, in the rows of one chunk."""
-        params = (leaf for _, leaf in leaves(self._params))
-        inputs = [*(leaf[chunk] for leaf in (*self._buffers[source], *params)), self._plan, self._action[chunk]]
-        outputs = [leaf[chunk] for leaf in (*self._buffers[1 - source], *self._packed)]
-        return self._program.bind(inputs, outputs, scratch)
+    def _bind(self, ticks: int, chunk: slice, room: _Room) -> Iterator[Bound]:
+        """The ticks of one decision in the rows of one chunk."""
+        old, new = (
+            [leaf[chunk] for leaf in buffers] for buffers in (self._buffers[self._at], self._buffers[1 - self._at])
+        )
+        markets = chunk.stop - chunk.start
+        between = [
+            there if here.data_ptr() == there.data_ptr() else leaf[:markets]  # what no program changes is there once
+            for here, there, leaf in zip(old, new, room.state or new, strict=True)
+        ]
+        params = [leaf[chunk] for _, leaf in leaves(self._params)]
+        known: dict[tuple[bool, int, Kind], Bound] = {}
+        for left in reversed(range(ticks)):
+            first, turn = left == ticks - 1, left % 2
+            kind: Kind = "silent" if left else "told"
+            form = (first, turn, kind)
+            if form not in known:
+                source = old if first else new if turn else between
+                sums = self._nothing if first else room.sums[turn]
+                inputs = [*source, *params, self._plan, (self._action if first else self._rest)[chunk]]
+                inputs += [leaf[chunk] if first else leaf[:markets] for leaf in sums]
+                told = (
+                    [leaf[:markets] for leaf in room.sums[1 - turn]] if left else [leaf[chunk] for leaf in self._packed]
+                )
+                known[form] = self.programs[kind].bind(inputs, [*(between if turn else new), *told], room.scratch[kind])
+            yield known[form]
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Memory of one thread, for the largest chunk.
+
+    Args:
+        scratch: of each program.
+        state: between two ticks of a decision.
+        sums: of the decision so far, twice.
+    """
+
+    scratch: dict[Kind, list[Tensor]]
+    state: list[Tensor]
+    sums: list[list[Tensor]]
 
 
 def chunks(num_envs: int, slots: int, threads: int) -> list[slice]:
@@ -184,26 +254,41 @@ def chunks(num_envs: int, slots: int, threads: int) -> list[slice]:
     return [slice(num_envs * at // count, num_envs * (at + 1) // count) for at in range(count)]
 
 
-def program(static: Static, params: Params, state: MarketState, *, compile: bool = True) -> Program:
-    """The program of a step: from this process, from disk, or compiled now.
+def kinds(structure: Structure) -> tuple[Kind, ...]:
+    """The programs that a market's decisions consist of, in the order in which they are made."""
+    return ("told",) if structure.ticks_per_action == 1 else ("told", "silent")
 
-    One program serves any number of markets. A single market has another, which is a fifth faster than that one would be.
+
+def make_programs(static: Static, params: Params, state: MarketState) -> None:
+    """Make all programs of a market."""
+    for kind in kinds(static.structure):
+        program(static, params, state, kind)
+
+
+def program(
+    static: Static, params: Params, state: MarketState, kind: Kind = "told", *, compile: bool = True
+) -> Program:
+    """A program of a tick: from this process, from disk, or compiled now.
+
+    One program serves any number of markets, and decisions of any length. A single market has another, which is a fifth faster
+    than that one would be.
 
     What torchgym itself does is known by its source. Rows that a user added to a table are functions from anywhere, which may
-    call others, so a step with one is always traced, and its program known by the operations that came out.
+    call others, so a tick with one is always traced, and its program known by the operations that came out.
     """
     alone = state.clock.tick.shape[0] == 1
     traced = None
     if has_added_rows(static):
         with programs.reporting("tracing the step, to know its program", "still tracing the step", after=SOON):
-            traced = trace_step(static, params, state, dynamic=not alone)
+            traced = trace_tick(static, params, state, kind, dynamic=not alone)
     what = () if traced is None else (traced.code,)
-    name = program_name(static, *what, alone=alone)
+    name = program_name(static, kind, *what, alone=alone)
 
     def make(kept: str) -> Program:
         begin = time.monotonic()
-        with programs.reporting(f"compiling the step: up to three minutes, {kept}", "still compiling the step"):
-            made = programs.build(traced or trace_step(static, params, state, dynamic=not alone))
+        step = "the step" if kind == "told" else "ticks within a step"
+        with programs.reporting(f"compiling {step}: up to three minutes, {kept}", f"still compiling {step}"):
+            made = programs.build(traced or trace_tick(static, params, state, kind, dynamic=not alone))
         programs.say(f"compiled in {time.monotonic() - begin:.0f} s")
         return made
 
@@ -212,29 +297,30 @@ def program(static: Static, params: Params, state: MarketState, *, compile: bool
             raise NotMade(name)
         _known[name] = kept
     if name in _failed:
-        kind, why = _failed[name]
-        raise kind(f"it failed before in this process: {why}")
+        failure, why = _failed[name]
+        raise failure(f"it failed before in this process: {why}")
     if name not in _known:
         try:
             _known[name] = programs.obtain(name, make)
         except Exception as error:
             # Not the error itself: the frames of its traceback hold the markets.
-            kind = NotRecordable if isinstance(error, NotRecordable) else RuntimeError
-            _failed[name] = kind, programs.reason(error)
+            failure = NotRecordable if isinstance(error, NotRecordable) else RuntimeError
+            _failed[name] = failure, programs.reason(error)
             raise
     return _known[name]
 
 
-def program_name(static: Static, *what: object, alone: bool, isa: Isa | None = None) -> str:
-    """The name of the program of a step.
+def program_name(static: Static, kind: Kind, *what: object, alone: bool, isa: Isa | None = None) -> str:
+    """The name of a program.
 
     Args:
         what: it does, where code of torchgym's does not say that.
         alone: of a single market.
         isa: what the program is made of; None is what this processor has.
     """
-    shown = features.names(static.structure)  # a set of one name may show other features tomorrow
-    return programs.fingerprint(__name__, static.structure, shown, alone, *what, isa=isa)
+    same = replace(static.structure, ticks_per_action=1, warmup_ticks=0)  # a tick knows neither
+    shown = features.names(same)  # a set of one name may show other features tomorrow
+    return programs.fingerprint(__name__, same, kind, shown, alone, *what, isa=isa)
 
 
 def has_added_rows(static: Static) -> bool:
@@ -248,8 +334,11 @@ def has_added_rows(static: Static) -> bool:
     )
 
 
-def trace_step(static: Static, params: Params, state: MarketState, *, dynamic: bool) -> Traced:
-    """A step as a function of all tensors that it reads, to all that it makes.
+def trace_tick(static: Static, params: Params, state: MarketState, kind: Kind, *, dynamic: bool) -> Traced:
+    """A tick as a function of all tensors that it reads, to all that it makes.
+
+    It takes state, parameters, the plan of the noise, the action, and the sums of the decision; it makes the new state, and then
+    the three tensors of `Packed` or the new sums.
 
     Args:
         dynamic: for any number of markets, else for as many as these.
@@ -257,17 +346,22 @@ def trace_step(static: Static, params: Params, state: MarketState, *, dynamic: b
     if dynamic:
         few = torch.arange(programs.EXAMPLES[-1], device="cpu") % state.clock.tick.shape[0]
         params, state = rows(params, few), rows(state, few)
-    flat_state, flat_params = ([leaf for _, leaf in leaves(tree)] for tree in (state, params))
+    sums, structure = nothing(static.structure, state), static.structure
+    flat_state, flat_params, flat_sums = ([leaf for _, leaf in leaves(tree)] for tree in (state, params, sums))
 
     def function(*tensors: Tensor) -> list[Tensor]:
         given = iter(tensors)
         old = unflatten(state, [next(given) for _ in flat_state])
         same = unflatten(params, [next(given) for _ in flat_params])
-        own = Static(static.structure, NoisePlan(tick=next(given), start=static.plan.start), static.columns)
-        new, packed = step(own, same, old, next(given))
-        return [*(leaf for _, leaf in leaves(new)), packed.observation, packed.floats, packed.integers]
+        own = Static(structure, NoisePlan(tick=next(given), start=static.plan.start), static.columns)
+        action = next(given)
+        new, done = tick(own, same, old, action, unflatten(sums, given))
+        if kind == "told":
+            packed = own.columns.read(Moment(structure, same, new, done))
+            return [*(leaf for _, leaf in leaves(new)), packed.observation, packed.floats, packed.integers]
+        return [*(leaf for _, leaf in leaves(new)), *(leaf for _, leaf in leaves(done))]
 
-    rest = actions.rest(static.structure, state.clock.tick.shape[0], state.clock.tick.device)
-    example = [*flat_state, *flat_params, static.plan.tick, rest]
-    shared = len(example) - 2
-    return programs.trace(function, example, batched=[at != shared for at in range(len(example))] if dynamic else None)
+    action = actions.rest(structure, state.clock.tick.shape[0], state.clock.tick.device)
+    example = [*flat_state, *flat_params, static.plan.tick, action, *flat_sums]
+    plan = len(flat_state) + len(flat_params)
+    return programs.trace(function, example, batched=[at != plan for at in range(len(example))] if dynamic else None)

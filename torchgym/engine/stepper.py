@@ -16,10 +16,10 @@ from torchgym.config import MarketConfig
 from torchgym.config.validation import shown
 from torchgym.engine import background
 from torchgym.engine.program import FUSION, NotRecordable, reason, say
-from torchgym.engine.replay import NotMade, Replay, has_added_rows, trace_step
+from torchgym.engine.replay import Kind, NotMade, Replay, has_added_rows, trace_tick
 from torchgym.numerics.trees import leaves, unflatten
 from torchgym.readout.packed import Packed
-from torchgym.readout.step import Static, step
+from torchgym.readout.step import Static, nothing, step
 from torchgym.sim import actions
 from torchgym.sim import tick as ticking
 from torchgym.sim.params import Params
@@ -40,8 +40,14 @@ class Stepper(Protocol):
     def prepare(self, params: Params, state: MarketState) -> None:
         """Compile what the first step would compile; nothing moves."""
 
-    def step(self, params: Params, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
-        """One decision of every market: the new state, and what is told of it, in fresh tensors."""
+    def step(
+        self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
+    ) -> tuple[MarketState, Packed]:
+        """One decision of every market: the new state, and what is told of it, in fresh tensors.
+
+        Args:
+            ticks: how many; None is `ticks_per_action`.
+        """
 
 
 class Uncompiled:
@@ -56,33 +62,47 @@ class Uncompiled:
     def prepare(self, params: Params, state: MarketState) -> None:
         """Nothing to do."""
 
-    def step(self, params: Params, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
+    def step(
+        self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
+    ) -> tuple[MarketState, Packed]:
         """See `Stepper`."""
-        return step(self._static, params, state, action, self._watch)
+        return step(self._static, params, state, action, self._watch, ticks)
 
 
 class Graph:
-    """A step traced once and compiled by `torch.compile`, for what no program can be made of."""
+    """Ticks traced once and compiled by `torch.compile`, for what no program can be made of."""
 
     replay: Replay | None = None
 
     def __init__(self, static: Static) -> None:
         self._static = static
-        self._graph: Callable[..., Any] | None = None
+        self._graphs: dict[Kind, Callable[..., Any]] = {}
 
     def prepare(self, params: Params, state: MarketState) -> None:
         """Compile by a step whose result is dropped."""
         clock = state.clock.tick
         self.step(params, state, actions.rest(self._static.structure, clock.shape[0], clock.device))
 
-    def step(self, params: Params, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
+    def step(
+        self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
+    ) -> tuple[MarketState, Packed]:
         """See `Stepper`."""
-        if self._graph is None:
-            traced = trace_step(self._static, params, state, dynamic=False)
-            self._graph = compile_graph(traced.graph)
-        flat = [leaf for tree in (state, params) for _, leaf in leaves(tree)]
-        made = iter(self._graph(*flat, self._static.plan.tick, action))
-        return unflatten(state, made), Packed(*made)
+        structure, plan = self._static.structure, self._static.plan.tick
+        flat_params = [leaf for _, leaf in leaves(params)]
+        sums = [leaf for _, leaf in leaves(nothing(structure, state))]
+        for left in reversed(range(structure.ticks_per_action if ticks is None else ticks)):
+            graph = self._graph("silent" if left else "told", params, state)
+            made = iter(graph(*(leaf for _, leaf in leaves(state)), *flat_params, plan, action, *sums))
+            state = unflatten(state, made)
+            sums = list(made)
+            action = torch.full_like(action, actions.space(structure).rest)
+        return state, Packed(*sums)
+
+    def _graph(self, kind: Kind, params: Params, state: MarketState) -> Callable[..., Any]:
+        if kind not in self._graphs:
+            traced = trace_tick(self._static, params, state, kind, dynamic=False)
+            self._graphs[kind] = compile_graph(traced.graph)
+        return self._graphs[kind]
 
 
 class Compiled:
@@ -117,15 +137,17 @@ class Compiled:
         except Exception as error:
             self._give_up(error)
 
-    def step(self, params: Params, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
+    def step(
+        self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
+    ) -> tuple[MarketState, Packed]:
         """See `Stepper`."""
         stepper = self._stepper(params, state)
         if not isinstance(stepper, Graph):
-            return stepper.step(params, state, action)
+            return stepper.step(params, state, action, ticks)
         try:
-            return stepper.step(params, state, action)
+            return stepper.step(params, state, action, ticks)
         except Exception as error:  # a compiler may fail in any way; what is wrong with the step itself fails again
-            return self._give_up(error).step(params, state, action)
+            return self._give_up(error).step(params, state, action, ticks)
 
     def copied(self, static: Static, device: torch.device) -> Compiled:
         """The same for a copy of the markets, on a device; a compiled graph of the same one is shared."""
@@ -177,10 +199,12 @@ class Automatic:
     def prepare(self, params: Params, state: MarketState) -> None:
         """Nothing to do: no step waits."""
 
-    def step(self, params: Params, state: MarketState, action: Tensor) -> tuple[MarketState, Packed]:
+    def step(
+        self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
+    ) -> tuple[MarketState, Packed]:
         """See `Stepper`."""
         if self._settled:
-            return self._now.step(params, state, action)
+            return self._now.step(params, state, action, ticks)
         try:
             self._look(params, state)
         except Exception as error:  # no process, no memory, a torch that moved its internals, ...
@@ -188,7 +212,7 @@ class Automatic:
             say(f"steps stay uncompiled, with the same numbers: {reason(error)}")
         begin = time.perf_counter()
         with _one_thread_less() if self._making is not None and not self._settled else nullcontext():
-            result = self._now.step(params, state, action)
+            result = self._now.step(params, state, action, ticks)
         self._spent += time.perf_counter() - begin
         return result
 

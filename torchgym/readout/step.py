@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import Structure
+from torchgym.numerics.trees import map_tensors
 from torchgym.readout import rewards
 from torchgym.readout.entries import Events, Moment
 from torchgym.readout.packed import Columns, Packed, no_events, show
@@ -32,38 +33,58 @@ class Static:
         return Static(structure, noise.make_plan(structure, device), Columns(structure))
 
 
+def tick(
+    static: Static,
+    params: Params,
+    state: MarketState,
+    action: Tensor,
+    sums: Events,
+    watch: ticking.Watch | None = None,
+) -> tuple[MarketState, Events]:
+    """One tick of a decision, and what happened in the decision up to its end: a pure function.
+
+    Args:
+        action: [N, L * W], see `torchgym.sim.actions.orders`.
+        sums: what happened in the decision before; `nothing` at its first tick.
+    """
+    structure = static.structure
+    draws = noise.draw(structure, static.plan, state.clock.key, state.clock.tick + 1)
+    after = ticking.tick(structure, params, state, action=action, draws=draws, watch=watch)
+    reward, terms, memory = rewards.total(rewards.Played(structure, params, state, after), state.reward)
+    events = Events(reward, terms, **_traded(structure, after.ledger))
+    after = replace(after, reward=memory)
+    if after.shown is not None:
+        after = replace(after, shown=push(after.shown, show(Moment(structure, params, after, events))))
+    return after, map_tensors(torch.add, sums, events)
+
+
+def nothing(structure: Structure, state: MarketState) -> Events:
+    """The sums before the first tick. Reals are minus zero, since x + 0 is another number than x where x is minus zero."""
+    return map_tensors(lambda leaf: -leaf if leaf.is_floating_point() else leaf, no_events(structure, state))
+
+
 def step(
-    static: Static, params: Params, state: MarketState, action: Tensor, watch: ticking.Watch | None = None
+    static: Static,
+    params: Params,
+    state: MarketState,
+    action: Tensor,
+    watch: ticking.Watch | None = None,
+    ticks: int | None = None,
 ) -> tuple[MarketState, Packed]:
     """The ticks of one decision, and what learners get to see of them: a pure function.
 
-    The orders go in at the first tick; learners rest at the others. `action` is [N, L * W], see `torchgym.sim.actions.orders`.
+    The orders go in at the first tick; learners rest at the others.
+
+    Args:
+        action: [N, L * W], see `torchgym.sim.actions.orders`.
+        ticks: how many; None is `ticks_per_action`.
     """
     structure = static.structure
-
-    def one(state: MarketState, chosen: Tensor) -> tuple[MarketState, Events]:
-        draws = noise.draw(structure, static.plan, state.clock.key, state.clock.tick + 1)
-        after = ticking.tick(structure, params, state, action=chosen, draws=draws, watch=watch)
-        reward, terms, memory = rewards.total(rewards.Played(structure, params, state, after), state.reward)
-        events = Events(reward, terms, **_traded(structure, after.ledger))
-        after = replace(after, reward=memory)
-        if after.shown is not None:
-            after = replace(after, shown=push(after.shown, show(Moment(structure, params, after, events))))
-        return after, events
-
-    state, events = one(state, action)
-    rest = torch.full_like(action, actions.space(structure).rest)
-    for _ in range(structure.ticks_per_action - 1):
-        state, more = one(state, rest)
-        events = Events(
-            reward=events.reward + more.reward,
-            terms={name: term + more.terms[name] for name, term in events.terms.items()},
-            filled=events.filled + more.filled,
-            turnover=events.turnover + more.turnover,
-            rested=_sum(events.rested, more.rested),
-            cancelled=_sum(events.cancelled, more.cancelled),
-        )
-    return state, static.columns.read(Moment(structure, params, state, events))
+    sums = nothing(structure, state)
+    for _ in range(structure.ticks_per_action if ticks is None else ticks):
+        state, sums = tick(static, params, state, action, sums, watch)
+        action = torch.full_like(action, actions.space(structure).rest)
+    return state, static.columns.read(Moment(structure, params, state, sums))
 
 
 def opened(structure: Structure, params: Params, state: MarketState) -> MarketState:
@@ -81,7 +102,3 @@ def _traded(structure: Structure, ledger: Ledger) -> dict[str, Tensor]:
         return told
     shape = (structure.num_learners, 2 * structure.quotes)
     return {**told, "rested": ledger.rested.filled.abs().unflatten(-1, shape).sum(-1), "cancelled": ledger.cancelled}
-
-
-def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    return None if one is None or other is None else one + other

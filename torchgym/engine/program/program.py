@@ -16,13 +16,24 @@ import torch
 from torch import Tensor
 
 # What a kernel's library has beside it. `call` takes the kernel's arguments in one array: passing hundreds of them one by one
-# costs Python more than a small kernel runs. `run` makes all calls of a share, which are the chunks of one thread, then those
-# of the next share that no other thread has begun.
+# costs Python more than a small kernel runs. `copy` fills a contiguous tensor from one that may have any strides: target, source,
+# number of dimensions, bytes of an element, lengths, and steps in bytes. `run` makes all calls of a share, which are the chunks
+# of one thread, then those of the next share that no other thread has begun.
 ENTRIES = """
 struct Launch {{ void (*call)(void**); void** arguments; }};
 struct Share {{ Launch* launches; int64_t count; }};
 struct Work {{ Share* shares; int64_t count; int64_t next; }};
 extern "C" void call(void** arguments) {{ kernel({arguments}); }}
+static char* gather(char* to, const char* from, const int64_t* lengths, const int64_t* steps, int64_t count, int64_t bytes) {{
+    if (!count) {{ __builtin_memcpy(to, from, bytes); return to + bytes; }}
+    for (int64_t at = 0; at < lengths[0]; ++at)
+        to = gather(to, from + at * steps[0], lengths + 1, steps + 1, count - 1, bytes);
+    return to;
+}}
+extern "C" void copy(void** arguments) {{
+    const int64_t* numbers = (const int64_t*)arguments + 2;
+    gather((char*)arguments[0], (const char*)arguments[1], numbers + 2, numbers + 2 + numbers[0], numbers[0], numbers[1]);
+}}
 extern "C" void run(Work* work) {{
     for (int64_t at; (at = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED)) < work->count;) {{
         const Share share = work->shares[at];
@@ -139,7 +150,7 @@ class Program:
         """
         libraries = tuple(ctypes.CDLL(str(path)) for path in self.kernels)
         for library in libraries:
-            library.call.restype = library.run.restype = None
+            library.call.restype = library.copy.restype = library.run.restype = None
         return libraries
 
     def passed_through(self, output: int) -> int | None:
@@ -194,14 +205,14 @@ class Program:
             else:
                 copied.append((tensor, place))
         copies = [(tensor, _look(memory[place.memory], place, rows)) for tensor, place in copied]
-        copies = [(tensor, source) for tensor, source in copies if tensor.data_ptr() != source.data_ptr()]
+        told = [_copy(tensor, source) for tensor, source in copies if tensor.data_ptr() != source.data_ptr()]
         addresses = [piece.data_ptr() for piece in memory]
 
         def value(argument: Span | Linear) -> int:
             return argument.at(rows) if isinstance(argument, Linear) else addresses[argument.memory] + argument.offset
 
         launches = [(call.kernel, [value(argument) for argument in call.arguments]) for call in self.calls]
-        return Bound(self, launches, copies, memory)
+        return Bound(self, launches, told, memory)
 
     def _fills(self, place: Place) -> bool:
         """Whether it is the whole of a memory that is no input, in order."""
@@ -224,13 +235,13 @@ class Bound:
     Args:
         program: what runs.
         launches: for each call the kernel and its arguments.
-        copies: what is copied after them, to and from.
+        copies: arguments of `copy`, for each result that the kernels leave elsewhere.
         memory: what the arguments point to, which must live as long as they.
     """
 
     program: Program
     launches: Sequence[tuple[int, Sequence[int]]]
-    copies: Sequence[tuple[Tensor, Tensor]]
+    copies: Sequence[Sequence[int]]
     memory: Sequence[Tensor]
 
     def __call__(self) -> None:
@@ -251,7 +262,7 @@ class _Work(ctypes.Structure):
 
 
 class Runs:
-    """Runs of one program in shares, which threads take from one another; all runs of a share are made by one thread, in order.
+    """Runs of programs in shares, which threads take from one another; all runs of a share are made by one thread, in order.
 
     The threads are torch's own, so that they wait for no others: those are kept ready for some milliseconds after each of torch's
     operations, and would keep a processor from any further thread. Other Python threads go on meanwhile. Where torch has another
@@ -260,19 +271,20 @@ class Runs:
 
     def __init__(self, shares: Sequence[Sequence[Bound]]) -> None:
         self._kept: list[Any] = [shares]  # what the addresses point to
-        self._copies = [copy for share in shares for bound in share for copy in bound.copies]
-        made = [
-            self._array(_Launch, [launch for bound in share for launch in self._launches(bound)]) for share in shares
-        ]
+        bounds = {id(bound): bound for share in shares for bound in share}  # one may come again and again
+        known = {name: list(self._launches(bound)) for name, bound in bounds.items()}
+        made = [self._array(_Launch, [launch for bound in share for launch in known[id(bound)]]) for share in shares]
         self._work = _Work(*self._array(_Share, made), 0)
         run, work = shares[0][0].program.libraries[0].run, ctypes.byref(self._work)
         team = _team() if len(shares) > 1 and not _forked else None
         self._run = functools.partial(team, run, work, len(shares), 0) if team else functools.partial(run, work)
 
     def _launches(self, bound: Bound) -> Iterator[tuple[int | None, int]]:
-        for kernel, arguments in bound.launches:
-            call = ctypes.cast(bound.program.libraries[kernel].call, ctypes.c_void_p)
-            yield call.value, self._array(ctypes.c_void_p, arguments)[0]
+        libraries = bound.program.libraries
+        calls = [(libraries[kernel].call, arguments) for kernel, arguments in bound.launches]
+        calls += [(libraries[0].copy, arguments) for arguments in bound.copies]
+        for function, arguments in calls:
+            yield ctypes.cast(function, ctypes.c_void_p).value, self._array(ctypes.c_void_p, arguments)[0]
 
     def _array(self, kind: Any, values: Sequence[Any]) -> tuple[int, int]:
         """Address and length of an array that lives as long as this object."""
@@ -284,8 +296,6 @@ class Runs:
         """Make all runs."""
         self._work.next = 0
         self._run()
-        for target, source in self._copies:
-            target.copy_(source)
 
 
 _forked = False  # whether this process is a child of one that may have had threads
@@ -339,6 +349,15 @@ def _check_span(sizes: Sequence[int], memory: int, offset: int, length: int) -> 
     """Whether these bytes lie inside a memory."""
     if not 0 <= memory < len(sizes) or min(offset, length) < 0 or offset + length > sizes[memory]:
         raise ValueError(f"{length} bytes from byte {offset} on are not in memory {memory}")
+
+
+def _copy(target: Tensor, source: Tensor) -> list[int]:
+    """Arguments of `copy`, between tensors of the same shape."""
+    if source.is_contiguous():
+        return [target.data_ptr(), source.data_ptr(), 0, source.nbytes]
+    width = source.itemsize
+    steps = (step * width for step in source.stride())
+    return [target.data_ptr(), source.data_ptr(), source.dim(), width, *source.shape, *steps]
 
 
 def _bytes(tensor: Tensor) -> Tensor:
