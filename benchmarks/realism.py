@@ -3,12 +3,13 @@
     python benchmarks/realism.py                  # about 45 minutes on one CPU core
     python benchmarks/realism.py --collect-only   # gather what `torchgym realism` and `torchgym audit` left in runs/
 
-Each row names the fact or policy, its figures, and the settings of the run. The commands themselves write more: JSON with curves
-and settings, and pictures.
+Presets that were not measured keep their rows. Each row names the fact or policy, its figures, and the settings of the run. The
+commands themselves write more: JSON with curves and settings, and pictures.
 """
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,10 @@ def policies(path: Path) -> list[dict[str, Any]]:
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """These rows, behind those of the presets that have none among them."""
+    made = {row["preset"] for row in rows}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["preset"] not in made] + rows
     write_csv(path, [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
     print(f"{path}: {len(rows)} rows")
 
