@@ -470,6 +470,14 @@ def unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(replay, "trace_tick", fail)
 
 
+def test_who_waits_for_programs_waits_for_the_last_one(unknown: None) -> None:
+    """Another process makes both; who found the first and then missed the second would stay uncompiled."""
+    market = opened(CONFIG.replace(ticks_per_action=2), 3, seed=4, compile=False)
+    with pytest.raises(replay.NotMade) as missing:
+        replay.Replay(market._static, market.params, market.state, compile=False)
+    assert str(missing.value) == replay.program_name(market._static, replay.kinds(market.structure)[-1], alone=False)
+
+
 def test_compiling_is_announced_before_the_tracing(
     unknown: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,9 +68,7 @@ class Replay:
         with torch.inference_mode(False), torch.no_grad():
             self._params = clone(params)
             first = clone(state)
-            self.programs = {
-                kind: program(static, self._params, first, kind, compile=compile) for kind in kinds(structure)
-            }
+            self.programs = make_programs(static, self._params, first, compile=compile)
             flat = [leaf for _, leaf in leaves(first)]
             second = [
                 leaf
@@ -259,15 +257,19 @@ def kinds(structure: Structure) -> tuple[Kind, ...]:
     return ("told",) if structure.ticks_per_action == 1 else ("told", "silent")
 
 
-def make_programs(static: Static, params: Params, state: MarketState) -> None:
-    """Make all programs of a market."""
-    for kind in kinds(static.structure):
-        program(static, params, state, kind)
+def make_programs(static: Static, params: Params, state: MarketState, *, compile: bool = True) -> dict[Kind, Program]:
+    """All programs of a market.
+
+    Raises:
+        NotMade: when one is missing and none is to be made. It names the one that is made last: where that is there, all are.
+    """
+    order = kinds(static.structure)
+    return {
+        kind: program(static, params, state, kind, compile=compile) for kind in (order if compile else reversed(order))
+    }
 
 
-def program(
-    static: Static, params: Params, state: MarketState, kind: Kind = "told", *, compile: bool = True
-) -> Program:
+def program(static: Static, params: Params, state: MarketState, kind: Kind, *, compile: bool = True) -> Program:
     """A program of a tick: from this process, from disk, or compiled now.
 
     One program serves any number of markets, and decisions of any length. A single market has another, which is a fifth faster

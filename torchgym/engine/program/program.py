@@ -197,22 +197,22 @@ class Program:
                 raise ValueError(f"the scratch memory is too small for {rows} rows")
         memory = [_bytes(tensor) for tensor in inputs] + list(scratch)
         own: set[int] = set()
-        copied = []
+        elsewhere = []
         for tensor, place in zip(outputs, self.outputs, strict=True):
             if self._fills(place) and place.memory not in own:
                 own.add(place.memory)
                 memory[place.memory] = _bytes(tensor)
             else:
-                copied.append((tensor, place))
-        copies = [(tensor, _look(memory[place.memory], place, rows)) for tensor, place in copied]
-        told = [_copy(tensor, source) for tensor, source in copies if tensor.data_ptr() != source.data_ptr()]
+                elsewhere.append((tensor, place))
+        sources = [(tensor, _look(memory[place.memory], place, rows)) for tensor, place in elsewhere]
+        copies = [_copy(tensor, source) for tensor, source in sources if tensor.data_ptr() != source.data_ptr()]
         addresses = [piece.data_ptr() for piece in memory]
 
         def value(argument: Span | Linear) -> int:
             return argument.at(rows) if isinstance(argument, Linear) else addresses[argument.memory] + argument.offset
 
         launches = [(call.kernel, [value(argument) for argument in call.arguments]) for call in self.calls]
-        return Bound(self, launches, told, memory)
+        return Bound(self, launches, copies, memory)
 
     def _fills(self, place: Place) -> bool:
         """Whether it is the whole of a memory that is no input, in order."""
