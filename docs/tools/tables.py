@@ -8,6 +8,7 @@ A page is whole without building the site: whoever reads the file sees the table
 
 from __future__ import annotations
 
+import csv
 import inspect
 import math
 import re
@@ -24,6 +25,7 @@ from torchgym.readout.rewards import REWARDS
 from torchgym.sim.actions import ACTIONS, Box, Choices
 
 DOCS = Path(__file__).resolve().parents[1]
+RESULTS = DOCS.parent / "benchmarks" / "results"
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end table -->)", flags=re.DOTALL)
 
 Rows = Iterator[Sequence[str]]
@@ -138,6 +140,38 @@ def families() -> Rows:
         yield (f"[`{name}`](market.md#{anchor(name)})", str(counts[name]), told(kind))
 
 
+def real_prices() -> Rows:
+    with (RESULTS / "real_prices.csv").open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    meanings: dict[tuple[str, str], list[str]] = {}
+    for row in found:
+        key = row["fact"], row["key"]
+        mine = cells.setdefault(key, {})
+        meanings.setdefault(key, []).append(row["measure"])
+        if row["ticks_per_bar"] == "1":
+            mine[row["series"]] = _judged(row["value"], row["verdict"])
+        bars = "ticks" if row["ticks_per_bar"] == "1" else f"bars of {row['ticks_per_bar']} ticks"
+        market = f"`default`, {bars}"
+        mine[market] = _judged(row["preset_value"], row["preset_verdict"])
+    columns = list(dict.fromkeys(column for mine in cells.values() for column in mine))
+    columns.sort(key=lambda column: (column.startswith("`"), column.startswith("`default`, bars")))
+    yield ("fact", "measure", *columns)
+    for key, mine in cells.items():
+        yield (key[0], _common(meanings[key]), *(mine.get(column, "–") for column in columns))
+
+
+def _judged(value: str, verdict: str) -> str:
+    figure = f"{float(value):.2g}" if value else "–"
+    return {"passes": figure, "fails": f"**{figure}**", "cannot be told": f"{figure} ?"}[verdict]
+
+
+def _common(texts: Sequence[str]) -> str:
+    """One text of several that differ in numbers alone: all of these, one after the other."""
+    parts = zip(*(re.split(r"(\d+)", text) for text in texts), strict=True)
+    return "".join("/".join(sorted(set(part), key=lambda x: (len(x), x))) for part in parts)
+
+
 TABLES: dict[str, Callable[[], Rows]] = {
     "features": features,
     "feature_sets": feature_sets,
@@ -151,6 +185,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "presets": presets,
     "tasks": tasks,
     "families": families,
+    "real_prices": real_prices,
 }
 
 

@@ -19,20 +19,34 @@ if TYPE_CHECKING:
 
     from torchgym.lab.audit import Audit
     from torchgym.lab.policy import MakePolicy
-    from torchgym.lab.realism import MeasureVerdict, Scorecard
+    from torchgym.lab.realism import Comparison, MeasureVerdict, Scorecard
 
 # Numbers that are kept, at least.
 _NUMBERS_PER_TICK = 10  # of every market and symbol
+_NUMBERS_PER_BAR = 4  # of every market
 _NUMBERS_PER_AUDITED = 400  # episode, of all policies together
 _NUMBERS_PER_RECORDED = 5  # episode
+_DECIDED_BY_DATA = ("ticks", "symbols", "impact", "nulls", "resamples")
+_OF_DATA = ("close", "time_format", "ticks_per_bar")
 _DECIDED_BY_RUN = ("preset", "ticks", "ticks_per_action", "symbols", "policy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Realism:
-    """Run a market and print which stylised facts it shows; writes scorecard.json and panel.png."""
+    """Run a market and print which stylised facts it shows; writes scorecard.json and panel.png.
+
+    With --data the facts of a file of real prices are printed beside those of the market, both judged by what one path of that
+    length can tell; writes comparison.json.
+    """
 
     preset: str = "default"  # Name of the market; `torchgym presets` lists them.
+    data: Path | None = None
+    """Bars of real prices, .csv, .csv.gz or .parquet: columns time (or date), close and, if known, volume, in order of time."""
+    close: str = "close"  # With --data: column of the prices, such as "adj close".
+    time_format: str = ""
+    """With --data: how times are written, such as %m/%d/%Y, or s or ms for numbers since 1970; the default is ISO 8601."""
+    ticks_per_bar: int = 1
+    """With --data: ticks of the market in a bar. A tick stands for about a minute: 60 make an hour, 390 a trading day."""
     markets: int = 64  # Number of markets.
     ticks: int = 16_384  # Measured ticks of each market, a multiple of 4.
     burn_in: int = 1_000  # Ticks before those, which are not measured.
@@ -47,6 +61,10 @@ class Realism:
 
     def execute(self) -> int:
         """Measure, write and print; 0."""
+        if self.data is not None:
+            return _beside_data(self, self.data)
+        if lacking := _changed(self, _OF_DATA):
+            raise ValueError(f"{lacking}: these go with --data, a file of real prices")
         config = preset(self.preset, num_symbols=self.symbols)
         with_empty = self.nulls and self.preset != "zero_intelligence"
         empty = preset("zero_intelligence", num_symbols=self.symbols) if with_empty else None
@@ -78,6 +96,62 @@ class Realism:
             console.print(f"null model {null.name} ({null.meaning}) fails facts {fails}; it must fail {must}, {mark}")
         print(f"written: {folder / 'scorecard.json'}, {folder / 'panel.png'}")
         return 0
+
+
+def _beside_data(options: Realism, path: Path) -> int:
+    """The facts of a file beside those of the preset."""
+    if decided := _changed(options, _DECIDED_BY_DATA):
+        raise ValueError(f"{decided}: --data decides that; leave it out, or leave out --data")
+    config = preset(options.preset)
+    with progress_bars() as progress:
+        with stage(progress, "loading"):
+            from torchgym.lab.realism import bar_path, compare, outcomes, read_bars
+
+            output.check_device(options.device)
+        with stage(progress, "reading"):
+            data = bar_path(read_bars(path, close=options.close, time_format=options.time_format))
+        ticks = data.paths.ticks * options.ticks_per_bar
+        needed = options.markets * (data.paths.ticks + options.ticks_per_bar) * _NUMBERS_PER_BAR
+        output.check_memory(f"{options.markets:,} markets of {ticks:,} ticks", needed)
+        folder = output.make_folder(options.output, f"{options.preset}-{path.name.partition('.')[0]}")
+        names = "markets", "ticks_per_bar", "burn_in", "seed", "device"
+        own = output.picked(options, *names) | {"compile": COMPILE[options.compile]}
+        found = compare(data, config, name=options.preset, progress=progress, **own)
+        with stage(progress, "writing"):
+            write_json(folder / "comparison.json", found.to_dict())
+    console = output.make_console()
+    console.print(_both(found))
+    for sentence in data.about:
+        print(f"{data.name}: {sentence}")
+    bar = "a tick" if options.ticks_per_bar == 1 else f"{options.ticks_per_bar} ticks"
+    print(f"{found.preset}: {found.markets} markets of {data.paths.ticks:,} bars of {bar}, seeds from {found.seed}")
+    for name, verdicts in ((data.name, found.verdicts), (found.preset, found.of_markets)):
+        tiers = outcomes(verdicts).items()
+        print(
+            f"{name}: "
+            + "; ".join(f"{tier}: {', '.join(f'{n} {word}' for word, n in each.items())}" for tier, each in tiers)
+        )
+    print(f"written: {folder / 'comparison.json'}")
+    return 0
+
+
+def _both(found: Comparison) -> Table:
+    numbers = found.data.name, "90 % interval", found.preset, "5-95 % of markets"
+    headings = "fact and its measures", "tier", *numbers[:2], "verdict", *numbers[2:], "verdict", "must be"
+    table = output.make_table(f"{found.data.name} beside {found.preset}", *headings, right=numbers)
+    marks = {**output.MARKS, None: "cannot tell"}
+    for verdict, other in zip(found.verdicts, found.of_markets, strict=True):
+        fact = verdict.fact
+        name = f"[bold]{fact.number} {fact.name}[/]"
+        table.add_row(name, fact.tier, "", "", marks[verdict.passed], "", "", marks[other.passed], "")
+        for mine, theirs in zip(verdict.measures, other.measures, strict=True):
+            cells = (
+                (output.figure(each.median), _between((each.low, each.high)), marks[each.passed])
+                for each in (mine, theirs)
+            )
+            table.add_row(f"  {mine.criterion.meaning}", "", *next(cells), *next(cells), mine.criterion.text)
+        table.add_section()
+    return table
 
 
 def _facts(card: Scorecard, title: str) -> Table:
@@ -244,10 +318,8 @@ def _scripted(options: Record) -> tuple[MarketConfig, MakePolicy, dict[str, str]
 
 def _trained(options: Record, folder: Path) -> tuple[MarketConfig, MakePolicy, dict[str, str]]:
     """The market of a run and its agent, and what to note of them in the file; what the run has decided is refused."""
-    decided = [name for name in _DECIDED_BY_RUN if getattr(options, name) != getattr(Record, name)]
-    if decided:
-        listed = ", ".join(f"--{name.replace('_', '-')}" for name in decided)
-        raise ValueError(f"{listed}: the run {folder} has decided that; leave it out, or leave out --run")
+    if decided := _changed(options, _DECIDED_BY_RUN):
+        raise ValueError(f"{decided}: the run {folder} has decided that; leave it out, or leave out --run")
     from torchgym.training import load_agent
 
     agent = load_agent(folder, device=options.device)
@@ -278,6 +350,12 @@ class Presets:
                     table.add_row(name, str(usual.get(name)), str(value))
         output.make_console().print(table)
         return 0
+
+
+def _changed(options: Realism | Record, names: tuple[str, ...]) -> str:
+    """Those of the options that are not at their defaults, as they are written."""
+    changed = (name for name in names if getattr(options, name) != getattr(type(options), name))
+    return ", ".join(f"--{name.replace('_', '-')}" for name in changed)
 
 
 def _meaning(name: str) -> str:

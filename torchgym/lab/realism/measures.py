@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,31 +11,32 @@ from torch.nn import functional
 
 from torchgym.lab.realism import statistics
 from torchgym.lab.realism.impact import Impact
-from torchgym.lab.realism.paths import Paths
+from torchgym.lab.realism.paths import MEMORY, Paths
 
 HORIZONS = (1, 5, 15, 60, 390)  # ticks: a minute to a trading day
+SPANS = (2, 4, 8, 16)  # ticks of the variance ratios
 NEWS_BEFORE, NEWS_AFTER = 30, 60  # ticks around an event
 LARGE_NEWS = 0.005  # log effect of a headline that counts as an event
 GROUPS = 8  # rows pooled where one row has too few events
 UNIT_ROOT = 14.1  # Dickey and Fuller's 5 % point of T (1 - phi), regression with a constant
 
 
-def linear_memory(paths: Paths) -> dict[str, Tensor]:
-    """Autocorrelation of returns, and variance ratios.
+def linear_memory(paths: Paths, lags: int = 50, spans: Sequence[int] = SPANS) -> dict[str, Tensor]:
+    """Autocorrelation of returns up to `lags`, and variance ratios over `spans`.
 
     Volatility clustering widens the sampling error of an autocorrelation beyond 1 / sqrt(T) in any martingale; the robust band
     accounts for it; the naive one is reported beside it.
     """
     returns = paths.returns
-    correlation = statistics.autocorrelation(returns, 50)
-    error = statistics.robust_lag_error(returns, 50)
+    correlation = statistics.autocorrelation(returns, lags)
+    error = statistics.robust_lag_error(returns, lags)
     ticks = returns.shape[1]
     tail = correlation[:, 2:].abs()
     return {
         "first_lag": correlation[:, 1],
         "lags_within_band": (tail <= 1.96 * error[:, 2:]).double().mean(-1),
         "lags_within_naive_band": (tail <= 1.96 / math.sqrt(ticks)).double().mean(-1),
-        **{f"variance_ratio_{span}": statistics.variance_ratio(returns, span) for span in (2, 4, 8, 16)},
+        **{f"variance_ratio_{span}": statistics.variance_ratio(returns, span) for span in spans},
     }
 
 
@@ -48,20 +50,20 @@ def heavy_tails(paths: Paths) -> dict[str, Tensor]:
     }
 
 
-def kurtosis_by_horizon(paths: Paths) -> Tensor:
-    """Excess kurtosis of overlapping returns over each of `HORIZONS`, [R, 5]."""
-    by_horizon = [statistics.excess_kurtosis(statistics.aggregate(paths.returns, span)) for span in HORIZONS]
+def kurtosis_by_horizon(paths: Paths, horizons: Sequence[int] = HORIZONS) -> Tensor:
+    """Excess kurtosis of overlapping returns over each of the H `horizons`, [R, H]."""
+    by_horizon = [statistics.excess_kurtosis(statistics.aggregate(paths.returns, span)) for span in horizons]
     return torch.stack(by_horizon, dim=-1)
 
 
-def aggregation(paths: Paths) -> dict[str, Tensor]:
+def aggregation(paths: Paths, horizons: Sequence[int] = HORIZONS) -> dict[str, Tensor]:
     """Fall of kurtosis with the horizon.
 
     A path of 16,384 ticks holds 42 separate returns over 390 ticks: too few for the order of five kurtoses in one path, enough
     for one ratio. So the fall from each horizon to the next is judged on the curve of medians over rows, and is one number for
     all of them: the largest step, which must go down, in units of the kurtosis at one tick.
     """
-    kurtosis = kurtosis_by_horizon(paths)
+    kurtosis = kurtosis_by_horizon(paths, horizons)
     curve = kurtosis.nanquantile(0.5, dim=0)
     heavy = kurtosis[:, 0] > 0
     ratio = torch.where(heavy, kurtosis[:, -1] / kurtosis[:, 0], torch.nan)  # no tails at one tick: nothing can fall
@@ -75,25 +77,25 @@ def conditional_tails(paths: Paths) -> dict[str, Tensor]:
     return {"conditional_kurtosis": left, "share_of_unconditional": left / raw}
 
 
-def clustering(paths: Paths) -> dict[str, Tensor]:
-    """Autocorrelation of absolute returns at lag 1; the smallest of its means over five lags up to 50, over 2 / sqrt(T)."""
-    correlation = paths.size_memory[:, 1:51]
-    floor = correlation.unflatten(-1, (10, 5)).mean(-1).amin(-1)
+def clustering(paths: Paths, lags: int = 50) -> dict[str, Tensor]:
+    """Autocorrelation of absolute returns at lag 1; the smallest of its means over five lags up to `lags`, over 2 / sqrt(T)."""
+    correlation = paths.size_memory[:, 1 : lags + 1]
+    floor = correlation.unflatten(-1, (-1, 5)).mean(-1).amin(-1)
     return {"first_lag": correlation[:, 0], "smallest_over_noise": floor * math.sqrt(paths.ticks) / 2.0}
 
 
-def slow_decay(paths: Paths) -> dict[str, Tensor]:
-    """Power law against exponential, fitted to the autocorrelation of absolute returns over lags 5 … 200."""
-    fit = statistics.decay_fit(paths.size_memory, 5, 200)
+def slow_decay(paths: Paths, last: int = MEMORY) -> dict[str, Tensor]:
+    """Power law against exponential, fitted to the autocorrelation of absolute returns over lags 5 … `last`."""
+    fit = statistics.decay_fit(paths.size_memory, 5, last)
     return {"exponent": fit.exponent, "error_over_exponential": fit.power_error / fit.exponential_error}
 
 
-def intermittency(paths: Paths) -> dict[str, Tensor]:
-    """Clustering of large moves: Fano factor over 100 ticks of moves beyond the row's own 95 % quantile; 0.95 if independent."""
+def intermittency(paths: Paths, window: int = 100) -> dict[str, Tensor]:
+    """Clustering of large moves: Fano factor over a window of moves beyond the row's own 95 % quantile; 0.95 if independent."""
     size = paths.returns.abs()
     rank = math.ceil(0.95 * size.shape[1])  # not `quantile`, which refuses tensors of more than 16 million values
     large = size > size.kthvalue(rank, dim=-1, keepdim=True).values
-    return {"fano_factor": statistics.fano_factor(large, 100)}
+    return {"fano_factor": statistics.fano_factor(large, window)}
 
 
 def volume_volatility(paths: Paths) -> dict[str, Tensor]:
@@ -111,9 +113,9 @@ def asymmetry(paths: Paths) -> dict[str, Tensor]:
     return {"skewness": statistics.skewness(paths.returns)}
 
 
-def timescales(paths: Paths) -> dict[str, Tensor]:
+def timescales(paths: Paths, window: int = 20) -> dict[str, Tensor]:
     """How much better coarse volatility predicts fine volatility than the reverse."""
-    return {"coarse_less_fine": statistics.timescale_asymmetry(paths.returns, window=20)}
+    return {"coarse_less_fine": statistics.timescale_asymmetry(paths.returns, window=window)}
 
 
 def sign_memory(paths: Paths) -> dict[str, Tensor]:
