@@ -8,8 +8,10 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import tyro
 from extras import extras
 from packaging.requirements import Requirement
@@ -64,7 +66,18 @@ def toy(words: list[str]) -> list[str]:
         return [*words, *PLAY]
     if "--run" in words:  # the run has decided how long an episode is
         return [*words, *PLAY]
+    if "--data" in words:  # the file has decided how many ticks there are
+        write_bars(Path(words[words.index("--data") + 1]))
+        return [*words, *FEW, "--markets", "2", "--burn-in", "1"]
     return [*words, *TOY[words[0]]]
+
+
+def write_bars(path: Path) -> None:
+    """A file of prices as a reader would have it: a random walk of 501 days."""
+    prices = np.exp(np.cumsum(0.01 * np.random.default_rng(0).standard_normal(501)))
+    days = np.datetime64("2022-01-01") + np.arange(501)
+    rows = [f"{day},{price:.6f}\n" for day, price in zip(days, prices, strict=True)]
+    path.write_text("time,close\n" + "".join(rows), encoding="utf-8")
 
 
 def torchgym(words: list[str]) -> None:
