@@ -96,7 +96,7 @@ def counted_graphs(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
     """From now on compiled markets run as a graph of torch's compiler with the eager backend, which counts the graphs."""
     counter = CompileCounter()
 
-    def trace(step: Callable[..., Any]) -> Callable[..., Any]:
+    def trace(step: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
         return torch.compile(step, fullgraph=True, dynamic=False, backend=counter)
 
     torch.compiler.reset()

@@ -1,7 +1,8 @@
-"""Raises where the host would have to wait for a device, or where a tensor would cross from one device to another."""
+"""Raises where the host would wait for a device, a tensor would cross between devices, or a GPU would round in another way."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ _WAITS = {
     _ATEN.bincount.default,
     _ATEN.repeat_interleave.Tensor,
 }
+_DIVIDES = {_ATEN.div.Tensor, _ATEN.div_.Tensor, _ATEN.div.Scalar, _ATEN.div_.Scalar}
 _PUTS = {_ATEN.index_put.default, _ATEN.index_put_.default, _ATEN._index_put_impl_.default}
 _COPIES = {_ATEN._to_copy.default, _ATEN.copy_.default}
 
@@ -49,6 +51,19 @@ class SyncSentinel(TorchDispatchMode):
             if source.device.type != out.device.type:
                 raise HostSync(f"a copy from {source.device} to {out.device}")
         return out
+
+
+class ReciprocalUsed(RuntimeError):
+    """What a tick must not do, either."""
+
+
+class DivisionSentinel(TorchDispatchMode):
+    """Refuses to divide real numbers by a constant whose reciprocal is rounded: on a GPU they are multiplied by that."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _DIVIDES and not isinstance(args[1], torch.Tensor) and abs(math.frexp(args[1])[0]) != 0.5:
+            raise ReciprocalUsed(f"division by {args[1]}")
+        return func(*args, **(kwargs or {}))
 
 
 def _check_index(func: Any, args: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from markets import EVERYTHING, cold, counted_graphs, differences, opened, random_actions, seen, toy
-from sentinel import HostSync, SyncSentinel
+from sentinel import DivisionSentinel, HostSync, ReciprocalUsed, SyncSentinel
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
@@ -46,10 +46,11 @@ def decide(one: Market, action: Tensor) -> Any:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_decision_never_waits(name: str) -> None:
-    one = cold(CONFIGS[name], 3)
+def test_a_decision_never_waits_and_divides_by_no_constant(name: str) -> None:
+    with DivisionSentinel():
+        one = cold(CONFIGS[name], 3)
     for action in random_actions(one.config, 2, 3):
-        with SyncSentinel():
+        with SyncSentinel(), DivisionSentinel():
             state, _ = decide(one, action)
         one._state = state
 
@@ -73,6 +74,14 @@ def test_the_sentinel_sees_what_waits(wait: Callable[[Tensor], Any]) -> None:
     numbers = torch.tensor([[1.0, -1.0], [2.0, 3.0]])
     with SyncSentinel(), pytest.raises(HostSync):
         wait(numbers)
+
+
+def test_the_sentinel_sees_what_a_gpu_would_multiply() -> None:
+    numbers = torch.tensor([1.0, 3.0])
+    with DivisionSentinel():
+        assert (numbers / 4.0 / numbers).tolist() == [0.25, 0.25]
+        with pytest.raises(ReciprocalUsed, match=r"24\.0"):
+            _ = numbers / 24.0
 
 
 # --- one graph

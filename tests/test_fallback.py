@@ -68,7 +68,7 @@ def test_torch_compile_may_fail_too(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         raise NotRecordable("made up") if len(arguments) == 4 else RuntimeError("out of registers")
 
     monkeypatch.setattr(replay, "program", fail)
-    monkeypatch.setattr(stepper, "compile_graph", lambda graph: fail)
+    monkeypatch.setattr(stepper, "compile_graph", lambda graph, device: fail)
     assert_same_play(Market(CONFIG, 3, seed=4, compile=True))
     first, second = capsys.readouterr().err.splitlines()
     assert "steps go through torch.compile, which is slower" in first and "made up" in first

@@ -202,7 +202,7 @@ def test_what_cannot_be_replayed_is_compiled_as_usual(
         raise NotRecordable("made up")
 
     monkeypatch.setattr(replay, "program", refuse)
-    monkeypatch.setattr(stepper, "compile_graph", lambda graph: graph)
+    monkeypatch.setattr(stepper, "compile_graph", lambda graph, device: graph)
     market, plain = (Market(CONFIG, 2, seed=4, compile=on) for on in (True, False))
     market.reset()
     plain.reset()

@@ -28,6 +28,12 @@ from torchgym.sim.state import MarketState
 Compile = bool | Literal["auto"]
 
 SOON = 0.5  # seconds in steps after which compiling is worth its while
+# What code for a GPU needs for the bits of a CPU: no a * b + c in one rounding, divisions that round, denormal numbers.
+EXACT: dict[str, Any] = {
+    "emulate_precision_casts": True,
+    "eager_numerics.division_rounding": True,
+    "eager_numerics.disable_ftz": True,
+}
 
 
 class Stepper(Protocol):
@@ -101,7 +107,7 @@ class Graph:
     def _graph(self, kind: Kind, params: Params, state: MarketState) -> Callable[..., Any]:
         if kind not in self._graphs:
             traced = trace_tick(self._static, params, state, kind, dynamic=False)
-            self._graphs[kind] = compile_graph(traced.graph)
+            self._graphs[kind] = compile_graph(traced.graph, state.clock.tick.device)
         return self._graphs[kind]
 
 
@@ -273,7 +279,12 @@ def chosen_compile(value: object) -> Compile:
     return "auto" if chosen == "auto" else chosen == "1"
 
 
-def compile_graph(graph: Callable[..., Any]) -> Callable[..., Any]:
-    """One graph without breaks."""
+def compile_graph(graph: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """One graph without breaks, for tensors of a device."""
     isolated: dict[str, Any] = {"isolate_recompiles": True}  # the type stubs do not know it yet
-    return torch.compile(graph, fullgraph=True, dynamic=False, options=FUSION, **isolated)
+    return torch.compile(graph, fullgraph=True, dynamic=False, options=options(device), **isolated)
+
+
+def options(device: torch.device) -> dict[str, Any]:
+    """What torch's compiler is asked for, where code is for this device."""
+    return FUSION if device.type == "cpu" else EXACT

@@ -90,6 +90,7 @@ def _estimate_keep(c: Any) -> float:
 # Numbers that follow from settings, by path; c has the settings as attributes.
 DERIVED: dict[str, Callable[[Any], Number]] = {
     "half_point": lambda c: 0.5 * c.point_size,  # currency per half point
+    "half_point_12th": lambda c: c.point_size / 24.0,  # of a sum of 12 numbers of half points, their mean in currency
     "list_value": lambda c: c.list_price * c.point_size,  # currency
     "per_list_price_x2": lambda c: 0.5 / c.list_price,
     "per_usual_volume": lambda c: 1.0 / c.usual_volume,

@@ -127,7 +127,7 @@ class FeatureContext:
         blocks = exact.halving_sum((both * both).unflatten(-1, (5, 8))).squeeze(-1)
         squares = [self.spread_of_mids, blocks[..., :1], exact.halving_sum(blocks[..., 1:])]
         mids, vol_8, vol_32 = exact.sqrt(torch.cat(squares, -1)).split(1, -1)
-        return mids * (self.point / 24.0), vol_8 * 7.0**-0.5, vol_32 * 31.0**-0.5
+        return mids * self.params.half_point_12th.unsqueeze(-1), vol_8 * 7.0**-0.5, vol_32 * 31.0**-0.5
 
     @_once
     def window(self) -> Tensor:
@@ -166,7 +166,7 @@ class FeatureContext:
     @_once
     def bands(self) -> tuple[Tensor, Tensor, Tensor]:
         """Upper, middle and lower Bollinger band: the mean of 12 mids and two standard deviations either side."""
-        middle = self.total.to(torch.float64) * (self.point / 24.0)
+        middle = self.total.to(torch.float64) * self.params.half_point_12th.unsqueeze(-1)
         width = 2.0 * self.deviations[0]
         return middle + width, middle, middle - width
 
