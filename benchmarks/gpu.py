@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
+import inspect
 import itertools
 import json
 import os
@@ -37,6 +38,7 @@ from machine import device_name
 from rows import add, tell
 from timing import Timing, noise, time_work
 from torch import Tensor
+from torch._inductor import config as inductor
 
 from torchgym.config import TASKS, MarketConfig, task
 from torchgym.config.tasks import task_presets
@@ -414,12 +416,31 @@ def _lines(command: list[str], seconds: float) -> Iterator[dict[str, Any]]:
             process.kill()
 
 
+def suit_torch() -> list[str]:
+    """Ask this torch's compiler for no more than it knows; what it does not know. Bits may differ without."""
+    known = inductor.get_config_copy()
+    unknown = [name for name in stepper.EXACT if name not in known]
+    for name in unknown:
+        del stepper.EXACT[name]
+    if (
+        "isolate_recompiles" not in inspect.signature(torch.compile).parameters
+    ):  # one market a process recompiles nothing
+        unknown.append("isolate_recompiles")
+        stepper.compile_graph = lambda graph, device: torch.compile(
+            graph, fullgraph=True, dynamic=False, options=stepper.options(device)
+        )
+    return unknown
+
+
 def child(kind: str, case: str, markets: int, given: argparse.Namespace) -> None:
     """Measure one case, and tell its rows on stdout."""
     device = torch.device(given.device)
     name = device_name(device)
+    unknown = suit_torch()
     try:
         for row in KINDS[kind](device, case, markets, given.compile):
+            if unknown and row["mode"] != "eager":
+                row = {**row, "note": f"{row.get('note', '')} torch lacks {', '.join(unknown)}".strip()}
             print("ROW " + json.dumps({"device": name, **row}), flush=True)
     except ModuleNotFoundError as error:
         tell(f"skipped: {_line(error)}")

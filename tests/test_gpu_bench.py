@@ -71,6 +71,15 @@ def test_every_stage_has_cases_that_exist() -> None:
     assert sum(STAGES.values()) <= 1_200 and max(STAGES.values()) < 600
 
 
+def test_an_older_torch_is_asked_for_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(gpu.stepper.EXACT, "newer_option", True)
+    monkeypatch.setattr(gpu.stepper, "compile_graph", gpu.stepper.compile_graph)
+    monkeypatch.setattr(torch, "compile", lambda graph, fullgraph, dynamic, options: (graph, options))
+    assert gpu.suit_torch() == ["newer_option", "isolate_recompiles"]
+    assert gpu.stepper.compile_graph(abs, torch.device("cuda")) == (abs, gpu.stepper.EXACT)
+    assert "newer_option" not in gpu.stepper.EXACT and len(gpu.stepper.EXACT) == 3
+
+
 SLOW = """
 import json, sys, time
 markets = int(sys.argv[4])
@@ -97,12 +106,13 @@ def test_rows_are_written_as_they_come(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_case_that_fails_is_a_row(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> Iterator[gpu.Row]:
-        yield {"measure": "steps"}
+        yield {"measure": "steps", "mode": "compiled"}
         raise MemoryError("out of it")
 
     monkeypatch.setitem(gpu.KINDS, "speed", broken)  # type: ignore[arg-type]
     assert gpu.main(["--child", "speed", "default", "2", "--device", "cpu"]) == 0
     first, second = capsys.readouterr().out.splitlines()
+    assert "torch lacks" not in first
     assert '"steps"' in first and '"failed"' in second and "MemoryError: out of it" in second
 
 
