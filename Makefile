@@ -44,8 +44,8 @@ SET_UP := +@$(PYTHON) -c "$$ALONE" $(MAKE) -s
 # The small tensors of the tests gain nothing from threads inside an operation, and workers would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: help train ladder bench rllib test test-slow test-versions lint docs format wheel install clean distclean
-.PHONY: set-up-train set-up-dev set-up-browser set-up-rllib
+.PHONY: help train ladder bench rllib test test-slow test-gpu test-versions lint docs format wheel install clean distclean
+.PHONY: set-up-train set-up-dev set-up-gpu set-up-browser set-up-rllib
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -84,6 +84,9 @@ test: lint docs set-up-browser ## all checks: format, lint, types, documentation
 test-slow: set-up-dev ## the slow tests alone
 	$(PYTEST) -m slow
 
+test-gpu: set-up-gpu ## what a GPU would run, compiled, looked at and interpreted without one; Triton takes 700 MB
+	$(PYTEST) tests/test_gpu_kernels.py
+
 test-versions: ## the quick tests on each Python that torch can be had for, and on the oldest versions that are admitted
 	$(PYTHON) tests/versions.py $(VERSIONS_ARGS) --pip-args="$(PIP_EXTRA_ARGS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))" -- $(PYTEST_ARGS)
 
@@ -114,7 +117,7 @@ clean: ## remove caches and build output
 distclean: clean ## remove .venv, .venv-rllib and .venv-versions as well
 	rm -rf $(VENV) .venv-rllib .venv-versions
 
-set-up-train set-up-dev set-up-browser:
+set-up-train set-up-dev set-up-gpu set-up-browser:
 	$(SET_UP) $(@:set-up-%=$(VENV)/.stamp-%)
 
 set-up-rllib:
@@ -141,6 +144,10 @@ $(VENV)/.stamp-train: pyproject.toml constraints.txt | $(VENV)/.stamp-torch
 $(VENV)/.stamp-dev: pyproject.toml constraints.txt | $(VENV)/.stamp-torch
 	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.stamp-train $@
+
+$(VENV)/.stamp-gpu: $(VENV)/.stamp-dev
+	$(PIP_INSTALL) --editable '.[gpu]'
+	@touch $@
 
 # ray[rllib] allows one version of gymnasium, which it brings itself; everything else is pinned as everywhere.
 .venv-rllib/.stamp: pyproject.toml constraints.txt

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
-from torchgym import Market, MarketConfig, preset
+from torchgym import TASKS, Market, MarketConfig, preset, task
 from torchgym.engine import StepResult, stepper
 from torchgym.engine.opening import begin
 from torchgym.numerics.trees import leaves
@@ -44,6 +44,17 @@ EVERYTHING = toy(
     reward={"pnl": 1.0, "risk_adjusted": 0.5, "differential_sharpe": 0.1, "log_return": 2.0, "inventory": 0.5},
     starting_shares=20,
 )
+
+
+# A decision of each has both kinds of tick, an episode two decisions.
+SHORT: dict[str, MarketConfig] = {
+    name: config.replace(ticks_per_action=2, max_ticks=4)
+    for name, config in {
+        "default": MarketConfig(),
+        "symbols": MarketConfig(num_symbols=2, num_sectors=2),
+        **{name: task(name) for name in TASKS},
+    }.items()
+}
 
 
 def opened(config: MarketConfig, num_envs: int, *, seed: int = 0, **options: Any) -> Market:
