@@ -41,6 +41,7 @@ class _Library:
 
     floor = staticmethod(lambda x: tl.floor(x))
     ceil = staticmethod(lambda x: tl.ceil(x))
+    isnan = staticmethod(lambda x: x != x)
     trunc = staticmethod(lambda x: tl.where(x < 0, tl.ceil(x), tl.floor(x)))
 
 
