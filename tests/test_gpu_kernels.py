@@ -45,7 +45,7 @@ def compiled(case: str, markets: int, folder: Path, *options: str) -> dict[str, 
 
 
 def test_a_tick_is_few_exact_kernels_that_fit_their_registers(tmp_path: Path) -> None:
-    """Some four minutes: 150 kernels."""
+    """Two to four minutes: 136 kernels."""
     made = compiled("default", MARKETS, tmp_path, "--machine-code")
     assert list(made) == ["silent", "told"]
     for tick in made.values():
@@ -75,7 +75,7 @@ def test_inexact_instructions_are_seen() -> None:
 
 @pytest.mark.parametrize("case", SHORT)
 def test_interpreted_kernels_have_the_bits_of_the_uncompiled_tick(case: str, tmp_path: Path) -> None:
-    """Two to four minutes each."""
+    """Two to four minutes of one processor each."""
     assert sorted(compiled(case, 2, tmp_path)) == ["silent", "told"]
     played = json.loads(python(str(HERE / "gpu_interpreter.py"), str(tmp_path), case))
     assert played == {"ticks": 6, "differences": []}
