@@ -350,7 +350,7 @@ def noise_trader(task: SimpleNamespace) -> OrderIntent:
 
 def pareto(config: MarketConfig, uniform: Real) -> Real:
     family = config.population.meta_order
-    low, high = family.parent
+    low, high = family.pieces
     span = 1.0 - (low / high) ** family.exponent
     return np.floor(low * exp(log(1.0 - span * uniform) * (-1.0 / family.exponent)))
 
@@ -360,7 +360,7 @@ def meta_order(task: SimpleNamespace) -> OrderIntent:
     if me.remaining == 0.0:
         if draw.u0 < family.start_rate:
             buys = draw.u1 < 0.5 - family.lean * tanh(task.shares * (1.0 / family.full_inventory))
-            me.remaining = (1 if buys else -1) * pareto(task.config, draw.u2)
+            me.remaining = (1 if buys else -1) * np.ceil(pareto(task.config, draw.u2) * me.child)
         return None
     if not draw.u0 < family.rate * signals.activity:
         return None
@@ -494,13 +494,13 @@ def learn(config: MarketConfig, maker: SimpleNamespace, signals: SimpleNamespace
     family = config.population.maker
     cap = family.surprise_cap * signals.maker_volatility * maker.reference + family.surprise_cap_points
     es = cap * tanh(e / cap)
-    fast, middle, slow = (
-        weight * mean for weight, mean in zip(family.expectation_weights, maker.expected, strict=True)
-    )
+    announced = f64(0.0)
+    for weight, mean in zip(family.expectation_weights, maker.expected, strict=True):
+        announced = announced + weight * mean
     gap = maker.reference - signals.reference_mid
     band = family.band * signals.maker_half_spread
     beyond = gap - clip(gap, -band, band)
-    moved = maker.reference + signals.maker_gain * (es - (fast + middle + slow))
+    moved = maker.reference + signals.maker_gain * (es - announced)
     moved = moved - family.pull * gap - family.band_pull * beyond
     maker.reference = moved * exp(news)
     for k, half_life in enumerate(family.expectation_half_lives):
@@ -821,7 +821,8 @@ class Market:
             if intent is not None and int(intent[1]) != 0:
                 price, size, life = intent
                 post(symbol.book, place, Order(max(int(price), 1), int(size), now + int(life), self.date(now) or 0))
-                done.fresh.add(place)
+                if int(life) == 0:
+                    done.fresh.add(place)
         for place, order in done.quoted.items():
             order.since = order.since if order.keeps_place(symbol.book.get(place)) else self.date(now) or 0
         symbol.book.update(done.quoted)

@@ -70,7 +70,7 @@ def go_on(
         book=book(levels),
         execution=executed or execution([0] * count),
         auction=cleared or auction([0] * (count + 1), 1),
-        fresh=torch.tensor([[fresh or [False] * count]]),
+        takers=torch.tensor([[fresh or [False] * count]]),
         reference=REFERENCE,
     )
 
@@ -122,7 +122,7 @@ def test_flow_counts_what_came_in() -> None:
         levels,
         executed=execution([0, 0, 0, -7], filled=7, last_price=10_003),
         cleared=auction([20, 5, -4, -23, 2], 10_001),
-        fresh=[True, False, True, False],
+        takers=[True, False, True, False],
     )
     assert after.buys[..., -1].item() == 20 + 2 + 7  # the fresh buyer and the learner
     assert after.sells[..., -1].item() == 4
@@ -147,7 +147,7 @@ def test_histories_push_the_newest_last() -> None:
     now = begin()
     for k in range(1, LOOKBACK + 4):
         levels = [(9_998 + k, 10), (10_002 + k, -10)]
-        now = go_on(now, levels, cleared=auction([k, -k, 0], 10_000), fresh=[True, False])
+        now = go_on(now, levels, cleared=auction([k, -k, 0], 10_000), takers=[True, False])
     newest = LOOKBACK + 3
     assert now.mids_x2.flatten().tolist() == [20_000 + 2 * k for k in range(newest - LOOKBACK, newest + 1)]
     assert now.volumes.flatten().tolist() == list(range(newest - VOLUME_LOOKBACK, newest + 1))

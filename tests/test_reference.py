@@ -218,7 +218,7 @@ def test_an_eventful_market() -> None:
         pairs=PairsTraders(count=5, rate=0.5, lookback=(4.0, 8.0), entry=0.8),
         rotator=SectorRotators(count=3, rate=0.5, capacity=600.0),
         news=NewsReactors(count=4, rate=0.7, unwind_rate=0.5, max_size=15),
-        meta_order=MetaOrders(count=4, start_rate=0.5, parent=(20.0, 100.0)),
+        meta_order=MetaOrders(count=4, start_rate=0.5, pieces=(2.0, 10.0), child=10.0),
         stop=StopTraders(count=4, rate=0.3),
         maker=Makers(count=3, limit=30.0),
     )
@@ -249,7 +249,7 @@ def test_an_eventful_market() -> None:
         seen["short"] += int((state.ledger.shares[..., 0] < 0).sum())
         for family in ("pairs", "rotator"):
             seen[family] += int((shares[..., families_at[family]] != 0).sum())
-        seen["parent begun"] += int((state.traders["meta_order"].remaining.abs() >= 20).sum())
+        seen["parent begun"] += int((state.traders["meta_order"].remaining.abs() >= 10).sum())
         seen["stopped"] += int(state.traders["stop"].leaving.sum())
         seen["unquoted"] += int((state.book.size[..., pair.structure.singles :] == 0).sum())
     assert min(seen.values()) > 10, seen

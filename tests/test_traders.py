@@ -47,7 +47,7 @@ POPULATION = Population(
     reversion=ReversionTraders(max_size=20, capacity=150.0, market_share=0.2),
     noise=NoiseTraders(max_size=150, rate=0.055, size=8.0, market_share=0.8),
     meta_order=MetaOrders(
-        max_size=300, start_rate=0.02, rate=0.5, parent=(150.0, 10_000.0), exponent=1.5, market_share=0.9
+        max_size=300, start_rate=0.02, rate=0.5, pieces=(100.0, 6_000.0), exponent=1.5, market_share=0.9
     ),
     news=NewsReactors(max_size=40, rate=0.15, misjudgement=0.4, capacity=250.0, unwind_rate=0.03),
     stop=StopTraders(max_size=200, rate=0.008, long_share=0.6, size=40.0),
@@ -332,12 +332,13 @@ def test_idle_meta_order_trader_takes_on_an_order_and_works_it_from_the_next_tic
     assert remaining > 0.0
     assert work(working(0.0), u1=0.6, u2=0.5)[1] == -remaining
     assert work(working(0.0), u0=0.03)[1] == 0.0
-    assert work(working(0.0), held=5_000.0, u1=0.06)[1] < 0.0  # who holds much, sells
+    assert work(working(0.0), held=50_000.0, u1=0.06)[1] < 0.0  # who holds much, sells
 
 
 def test_parent_orders_have_pareto_sizes() -> None:
-    low, high = CONFIG.population.meta_order.parent
-    drawn = [work(working(0.0), u1=0.01, u2=u2)[1] for u2 in (1e-7, 0.5, 0.9, 1.0 - 1e-7)]
+    """Of as many pieces, each of the trader's own typical size."""
+    low, high = CONFIG.population.meta_order.pieces
+    drawn = [work(working(0.0), u1=0.01, u2=u2)[1] / 15.0 for u2 in (1e-7, 0.5, 0.9, 1.0 - 1e-7)]
     assert drawn == sorted(drawn)
     assert low <= drawn[0] <= low + 1
     assert high - 20 <= drawn[-1] <= high
@@ -678,12 +679,13 @@ def test_makers_follow_surprises_they_did_not_expect() -> None:
     up, down = learnt(5.0), learnt(-5.0)
     assert 10_000.0 < up.reference.item() < 10_005.0
     assert up.reference.item() - 10_000.0 == pytest.approx(10_000.0 - down.reference.item())
-    fast, middle, slow = up.expected.flatten().tolist()
-    assert fast > middle > slow > 0.0
-    for k in range(3):
-        awaited = torch.zeros(1, 1, 3, dtype=torch.float64)
+    means = up.expected.flatten().tolist()
+    assert means == sorted(means, reverse=True)
+    assert means[-1] > 0.0
+    for k, weight in enumerate(CONFIG.population.maker.expectation_weights):
+        awaited = torch.zeros(1, 1, len(means), dtype=torch.float64)
         awaited[..., k] = 5.0
-        assert learnt(5.0, expected=awaited).reference.item() < up.reference.item()
+        assert (learnt(5.0, expected=awaited).reference.item() < up.reference.item()) == (weight > 0.0)
     # However wild the print, the reference moves by a bounded step: five standard deviations of a tick, 50 points.
     assert 10_010.0 < learnt(1e6).reference.item() < 10_051.0
     assert learnt(bought=10).reported.item() == surprise([-10], [10_001], 9_999, 0)[1] > 0.0
@@ -740,12 +742,16 @@ def test_traits_lie_in_their_ranges() -> None:
     within(memories["value"].threshold, family.value.threshold)
     within(memories["stop"].stop_loss, family.stop.stop_loss)
     within(memories["stop"].take_profit, family.stop.take_profit)
-    within(memories["meta_order"].child, family.meta_order.child)
+    child = memories["meta_order"].child
+    rank = torch.arange(1, family.meta_order.count + 1)
+    torch.testing.assert_close(
+        child, (family.meta_order.child * rank**-family.meta_order.concentration).expand_as(child)
+    )
     within(memories["reversion"].entry, family.reversion.entry)
     assert memories["maker"].size.max() <= family.maker.max_size
     remaining = memories["meta_order"].remaining
     assert 0.4 < (remaining == 0.0).float().mean() < 0.6
-    assert remaining.abs().max() <= family.meta_order.parent[1]
+    assert (remaining.abs() <= torch.ceil(family.meta_order.pieces[1] * child)).all()
 
 
 def lively() -> MarketConfig:

@@ -36,11 +36,11 @@ class Fundamentals:
     step: Annotated[float, Within(0.0, 1e3)] = 1.0  # points
     step_chance: Annotated[float, Within(0.0, 0.5)] = 0.2  # per tick, of a step up, and of one down
     step_impact: Annotated[float, Within(0.0, 1.0)] = 0.0  # points per share that learners buy or, downwards, sell
-    volatility: Annotated[float, Within(0.0, 0.1)] = 8.7e-4  # per tick
+    volatility: Annotated[float, Within(0.0, 0.1)] = 8.0e-4  # per tick
     volatility_half_lives: tuple[HalfLife, HalfLife, HalfLife] = (3.0, 20.0, 200.0)  # ticks
-    volatility_scales: tuple[Deviation, Deviation, Deviation] = (0.42, 0.32, 0.28)  # log-volatility standard deviations
-    leverage: Correlation = -0.5  # correlation of value moves with volatility moves
-    public_share: Share = 0.6  # of the variance of value moves that makers see at once
+    volatility_scales: tuple[Deviation, Deviation, Deviation] = (0.62, 0.25, 0.20)  # log-volatility standard deviations
+    leverage: Correlation = -0.6  # correlation of value moves with volatility moves
+    public_share: Share = 0.65  # of the variance of value moves that makers see at once
     reversion_half_life: Annotated[float, Within(1.0, 1e18)] = 20_000.0  # ticks
     spread_of_start: Annotated[float, Within(0.0, 1.0)] = (
         0.05  # standard deviation of log(value / list price) at the start

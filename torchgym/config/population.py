@@ -26,6 +26,9 @@ Lookback = Annotated[float, Within(1.0, 1e6)]  # ticks
 Life = Annotated[float, Within(0.0, 1e6)]  # ticks that an order rests, rounded down; 0 is immediate-or-cancel
 Factor = Annotated[float, Within(0.0, 100.0)]  # multiplies something that is drawn per trader
 Spread = Annotated[float, Within(0.0, 2.0)]  # standard deviation of a logarithm over traders or orders
+Expected = Annotated[float, Within(-1.0, 1.0, even=True)]
+HalfLives = tuple[HalfLife, HalfLife, HalfLife, HalfLife, HalfLife, HalfLife]
+Expectations = tuple[Expected, Expected, Expected, Expected, Expected, Expected]
 Lean = Annotated[float, Within(0.0, 0.5, even=True)]  # how far the chance to buy departs from 1/2 at most
 
 
@@ -65,7 +68,7 @@ class ValueTraders(Family):
     capacity_spread: Spread = 0.5
     urgency: Share = 0.35  # share of what the gap is worth that one order asks for
     size: Range[Size] = (4.0, 14.0)  # shares of a two-sided quiet order, uniform
-    aggressive: Share = 0.5  # chance that a convinced trader takes liquidity at once
+    aggressive: Share = 0.2  # chance that a convinced trader takes liquidity at once
     patience: Annotated[float, Within(0.0, 100.0)] = 5.0  # mean distance behind the touch of the others, half-spreads
     margin: Share = 0.5  # of the threshold, that a convinced trader wants to earn; a quiet one wants the whole
     life: Range[Life] = (20.0, 120.0)  # ticks of a quiet order, uniform
@@ -117,7 +120,7 @@ class NoiseTraders(Family):
     count: Count = 50
     max_size: Shares = 150
     rate: Rate = 0.055
-    size: Size = 8.0  # median shares; lognormal with a unit deviation
+    size: Size = 4.5  # median shares; lognormal with a unit deviation
     lean: Lean = 0.45  # the chance to buy falls by this as the inventory grows to full_inventory
     full_inventory: Capacity = 300.0
     market_share: Share = 0.8
@@ -134,16 +137,19 @@ class MetaOrders(Family):
 
     count: Count = 12
     max_size: Shares = 300
-    start_rate: Chance = 0.02
+    start_rate: Chance = 0.6
     start_share: Share = 0.5  # of them that work an order when a market opens
-    rate: Rate = 0.5
-    parent: Range[Annotated[float, Within(1.0, 1e6)]] = (150.0, 10_000.0)  # shares, truncated Pareto
+    rate: Rate = 1.5
+    pieces: Range[Annotated[float, Within(1.0, 1e6)]] = (1.0, 1_000.0)  # of a parent order, truncated Pareto
     exponent: Annotated[float, Within(1.01, 100.0)] = 1.5
-    child: Range[Size] = (8.0, 30.0)  # typical shares of one piece, log-uniform
+    child: Annotated[float, Within(1.0, 1e6)] = 45.0  # typical shares of a piece of the largest one
+    concentration: Annotated[float, Within(0.0, 10.0)] = (
+        0.9  # the k-th largest sends k to minus this power times as much
+    )
     child_spread: Spread = 0.4
     lean: Lean = 0.45
-    full_inventory: Capacity = 800.0
-    market_share: Share = 0.9
+    full_inventory: Capacity = 6_000.0
+    market_share: Share = 1.0
     life: Life = 2.0  # at the touch
     start_inventory: Inventory = 1_450.0
 
@@ -160,7 +166,7 @@ class NewsReactors(Family):
     full_gap: Annotated[float, Within(1e-4, 1.0)] = 0.02  # gap (log) at which a trader wants its whole capacity
     threshold: Gap = 0.002  # gap (log) below which they rest
     margin: Gap = 0.001  # log, that they want to earn
-    capacity: Capacity = 250.0
+    capacity: Capacity = 170.0
     urgency: Share = 0.3
     unwind_rate: Chance = 0.03
 
@@ -173,10 +179,10 @@ class StopTraders(Family):
     max_size: Shares = 200
     rate: Rate = 0.008
     long_share: Share = 0.6
-    size: Size = 40.0
+    size: Size = 28.0
     size_spread: Spread = 0.5
     start_share: Share = 0.5  # of them that hold a position when a market opens
-    start_size: Annotated[float, Within(0.0, 2.0**23)] = 40.0  # shares, whole
+    start_size: Annotated[float, Within(0.0, 2.0**23)] = 28.0  # shares, whole
     stop_loss: Range[Gap] = (0.008, 0.03)  # log, log-uniform
     take_profit: Range[Gap] = (0.01, 0.05)
     # Both widen with the volatility over the usual return times the first number, between the two bounds.
@@ -239,9 +245,9 @@ class Makers(Family):
     grid: Literal["geometric", "even"] = "geometric"
     depth: Range[Annotated[float, Within(0.01, 100.0)]] = (1.0, 8.0)
     depth_spread: Spread = 0.15
-    size: Range[Size] = (5.0, 14.0)
+    size: Range[Size] = (6.5, 18.0)
     size_power: Annotated[float, Within(0.0, 2.0)] = 0.5  # sizes go with the distance to this power
-    limit: Annotated[float, Within(1.0, 2**23)] = 500.0  # inventory in shares at which a maker stops adding
+    limit: Annotated[float, Within(1.0, 2**23)] = 650.0  # inventory in shares at which a maker stops adding
     skew: Annotated[float, Within(0.0, 100.0)] = 1.5  # half-spreads that the quotes shift at full inventory
     base_width: Annotated[float, Within(0.0, 1e3)] = 3.0  # points
     volatility_width: Annotated[float, Within(0.0, 5.0)] = 0.22  # of the one-tick standard deviation in points
@@ -249,7 +255,7 @@ class Makers(Family):
     # Wider by this share when an event has just begun, fading while it lasts.
     news_width: Annotated[float, Within(0.0, 10.0)] = 0.5
     volatility_bounds: Range[Annotated[float, Within(1e-6, 0.1)]] = (2e-4, 0.02)  # of one tick, that makers believe
-    surprise_gain: Annotated[float, Within(0.0, 2.0, even=True)] = 0.80
+    surprise_gain: Annotated[float, Within(0.0, 2.0, even=True)] = 0.87
     # The gain goes with the market's activity to this power: the busier it is, the more of a surprise is noise.
     gain_elasticity: Annotated[float, Within(-2.0, 2.0, even=True)] = -0.2
     # Surprises are cut, smoothly, at so many one-tick deviations and so many points.
@@ -262,8 +268,8 @@ class Makers(Family):
     band: Annotated[float, Within(0.0, 1e3)] = 3.0
     band_pull: Share = 0.5
     # Means of past surprises, by half-life in ticks, and the shares of them that were to be expected again.
-    expectation_half_lives: tuple[HalfLife, HalfLife, HalfLife] = (1.0, 9.0, 80.0)
-    expectation_weights: tuple[Share, Share, Share] = (0.25, 0.36, 0.30)
+    expectation_half_lives: HalfLives = (0.6, 4.0, 16.0, 64.0, 256.0, 1024.0)
+    expectation_weights: Expectations = (0.454, 0.089, 0.308, 0.092, -0.012, 0.013)
     # Standard deviations of a tick that a trade of the usual volume is worth to makers; it goes with the root of the size.
     trade_impact: Annotated[float, Within(0.0, 10.0)] = 0.55
     start_inventory: Inventory = 170.0

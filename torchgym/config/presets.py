@@ -44,8 +44,11 @@ def _calm() -> MarketConfig:
     return MarketConfig(
         usual_return=5e-4,
         opening_volatility=6e-4,
-        fundamentals=_with_news(Fundamentals(volatility=5e-4, volatility_scales=(0.38, 0.28, 0.24)), times=0.5),
-        population=Population(maker=Makers(base_width=2.5), meta_order=MetaOrders(parent=(120.0, 8_000.0))),
+        fundamentals=_with_news(Fundamentals(volatility=4.5e-4, volatility_scales=(0.75, 0.20, 0.12)), times=0.75),
+        population=Population(
+            meta_order=MetaOrders(child=35.0),
+            maker=Makers(base_width=2.5, expectation_weights=(0.441, 0.062, 0.342, 0.101, -0.007, 0.027)),
+        ),
     )
 
 
@@ -54,17 +57,18 @@ def _volatile() -> MarketConfig:
     return MarketConfig(
         usual_return=1.2e-3,
         opening_volatility=1.6e-3,
-        fundamentals=_with_news(Fundamentals(volatility=1.4e-3), times=2.0),
+        fundamentals=_with_news(Fundamentals(volatility=1.1e-3), times=2.0),
+        population=Population(maker=Makers(expectation_weights=(0.414, 0.032, 0.367, 0.155, -0.018, -0.007))),
     )
 
 
 def _crash() -> MarketConfig:
     """Rare cascades: many stop traders, mostly long and easily stopped, volatility that rises with falls, makers soon full."""
     return MarketConfig(
-        fundamentals=Fundamentals(leverage=-0.8),
+        fundamentals=Fundamentals(leverage=-0.95, volatility_scales=(0.70, 0.25, 0.20)),
         population=Population(
-            stop=StopTraders(count=40, rate=0.008, long_share=0.95, size=60.0, stop_loss=(0.008, 0.02)),
-            maker=Makers(limit=350.0),
+            stop=StopTraders(count=40, rate=0.008, long_share=0.95, max_size=60, size=30.0, stop_loss=(0.006, 0.03)),
+            maker=Makers(limit=450.0, expectation_weights=(0.440, 0.057, 0.346, 0.127, -0.022, -0.023)),
         ),
     )
 
@@ -73,11 +77,19 @@ def _illiquid() -> MarketConfig:
     """A small stock: fewer makers further apart, thin depth, spreads twice as wide. For execution and impact."""
     return MarketConfig(
         usual_volume=70.0,
+        fundamentals=Fundamentals(volatility=6.5e-4),
         population=Population(
-            value=ValueTraders(max_size=15),
+            value=ValueTraders(max_size=15, aggressive=0.25),
             noise=NoiseTraders(rate=0.05),
-            meta_order=MetaOrders(parent=(100.0, 6_000.0), child=(5.0, 20.0)),
-            maker=Makers(count=8, depth=(1.0, 6.0), size=(5.0, 12.0), base_width=5.0, surprise_gain=0.55),
+            meta_order=MetaOrders(child=25.0),
+            maker=Makers(
+                count=8,
+                depth=(1.0, 6.0),
+                size=(6.5, 15.0),
+                base_width=5.0,
+                surprise_gain=0.60,
+                expectation_weights=(0.443, 0.042, 0.362, 0.125, -0.006, 0.011),
+            ),
         ),
     )
 
@@ -115,7 +127,7 @@ def _zero_intelligence() -> MarketConfig:
                 volatility_width=0.0,
                 surprise_gain=0.6,
                 gain_elasticity=0.0,
-                expectation_weights=(0.0, 0.0, 0.0),
+                expectation_weights=(0.0,) * 6,
             ),
         ),
     )
@@ -131,7 +143,7 @@ def _toy() -> MarketConfig:
             trend=TrendFollowers(count=4),
             reversion=ReversionTraders(count=4),
             noise=NoiseTraders(count=10, rate=0.25),
-            meta_order=MetaOrders(count=3),
+            meta_order=MetaOrders(count=3, child=20.0),
             news=NewsReactors(count=2),
             stop=StopTraders(count=4, rate=0.04),
             pairs=PairsTraders(count=2),

@@ -351,10 +351,11 @@ PATHS: Table[Entry] = Table(
             lambda m: m.state.market_data.ask_depth, "shares resting within 10 points of the best ask"
         ),
         "buys": _shares(
-            lambda m: m.state.market_data.buys[..., -1], "shares bought in the tick by orders that came in"
+            lambda m: m.state.market_data.buys[..., -1],
+            "shares bought in the tick by orders that came to trade at once",
         ),
         "sells": _shares(
-            lambda m: m.state.market_data.sells[..., -1], "shares sold in the tick by orders that came in"
+            lambda m: m.state.market_data.sells[..., -1], "shares sold in the tick by orders that came to trade at once"
         ),
         "value": _price(
             lambda m: m.listed(m.state.value.level),

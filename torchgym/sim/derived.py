@@ -75,6 +75,12 @@ def _depth_grid(c: Any) -> tuple[float, ...]:
     return tuple(low * (high / low) ** part for part in parts)
 
 
+def _children(c: Any) -> tuple[float, ...]:
+    """Typical shares of a piece of each meta-order trader, by Zipf's law, at least one."""
+    family = c.population.meta_order
+    return tuple(max(family.child * rank**-family.concentration, 1.0) for rank in range(1, max(family.count, 1) + 1))
+
+
 def _typical_half_spread(c: Any) -> float:
     """Points from the mid to the makers' nearest quotes in usual times, at least one."""
     maker = c.population.maker
@@ -139,6 +145,7 @@ DERIVED: dict[str, Callable[[Any], Number]] = {
     ),
     "population.noise.per_full_inventory": lambda c: 1.0 / c.population.noise.full_inventory,
     "population.noise.per_rest": lambda c: 1.0 / max(1.0 - c.population.noise.market_share, 1e-6),
+    "population.meta_order.children": _children,
     "population.meta_order.per_full_inventory": lambda c: 1.0 / c.population.meta_order.full_inventory,
     **{
         f"population.meta_order.{name}_{part}": function
@@ -161,7 +168,7 @@ DERIVED: dict[str, Callable[[Any], Number]] = {
 
 
 def _ratio(c: Any) -> float:
-    low, high = c.population.meta_order.parent
+    low, high = c.population.meta_order.pieces
     return float(low / high)
 
 

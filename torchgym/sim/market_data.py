@@ -81,23 +81,21 @@ def measure(
     book: Book,
     execution: Execution,
     auction: Auction,
-    fresh: Tensor,
+    takers: Tensor,
     reference: Tensor,
     hits: Hits | None = None,
-    placed: Tensor | None = None,
     mid_x2: Tensor | None = None,
 ) -> MarketData:
     """The market data after this tick.
 
-    Aggressive flow counts the fills of orders that came in this tick, the learners' too; what they met, resting orders and
-    makers' quotes, does not count. Volume counts each share that changed hands once.
+    Aggressive flow counts the fills of orders that came to trade in this tick or not at all, the learners' too; what they met,
+    orders that rest or came to rest and makers' quotes, does not count. Volume counts each share that changed hands once.
 
     Args:
-        fresh: [N, S, F], of the first F slots, not zero where an order came in: a mask, or the orders' sizes, which a compiled
-            graph need not write down as bools.
+        takers: [N, S, F], of the first F slots, not zero where an order came to trade at once: a mask, or the orders' sizes,
+            which a compiled graph need not write down as bools.
         reference: [N, S] float64 points; quotes an empty side at 20 points from it.
         hits: what the makers' quotes traded with learners' orders; None without places for such.
-        placed: [N, S, P] bool, learners' orders that came in this tick.
         mid_x2: as in `start`.
     """
     bid, ask = best_quotes(book, reference)
@@ -111,7 +109,7 @@ def measure(
     close = torch.where(taken > 0, execution.last_price, market_data.close)
     close = torch.where(auction.volume > 0, auction.price, close)
 
-    buys, sells = _aggressive(execution, auction, fresh, placed)
+    buys, sells = _aggressive(execution, auction, takers)
     filled = (_count(auction.fills) + _count(execution.fills) + _count(execution.filled)).to(torch.int64)
     if hits is not None:
         volume = volume + hits.shares.abs()
@@ -169,15 +167,11 @@ def _points_from(level: Tensor, book: Book) -> Tensor:
     return (book.price - level.unsqueeze(-1)).to(torch.float32)
 
 
-def _aggressive(execution: Execution, auction: Auction, fresh: Tensor, placed: Tensor | None) -> tuple[Tensor, Tensor]:
+def _aggressive(execution: Execution, auction: Auction, takers: Tensor) -> tuple[Tensor, Tensor]:
     """Shares bought and sold by those who came to trade, [N, S] int64."""
-    incoming = torch.where(fresh != 0, auction.fills[..., : fresh.shape[-1]].to(torch.float32), 0.0)
+    incoming = torch.where(takers != 0, auction.fills[..., : takers.shape[-1]].to(torch.float32), 0.0)
     remainders = auction.fills[..., auction.fills.shape[-1] - execution.filled.shape[-1] :]
     learners = (remainders + execution.filled).to(torch.float32)
-    if placed is not None:
-        first = execution.fills.shape[-1] - placed.shape[-1]
-        rested = auction.fills[..., first : execution.fills.shape[-1]].to(torch.float32)
-        learners = torch.cat([learners, torch.where(placed, rested, 0.0)], -1)
     bought = torch.clamp(incoming, min=0.0).sum(-1) + torch.clamp(learners, min=0.0).sum(-1)
     net = incoming.sum(-1) + learners.sum(-1)
     return bought.to(torch.int64), (bought - net).to(torch.int64)

@@ -79,7 +79,7 @@ def put(
     execution: Execution,
     book: Book,
     now: Tensor,
-) -> tuple[Book, Tensor]:
+) -> Book:
     """The book with the learners' new orders in it, cut to what the position limit leaves, the first places first.
 
     An order that would trade against an own one, or with what is left of the learner's order at market, is not put.
@@ -89,9 +89,6 @@ def put(
         taken: the book after the learners' orders at market.
         book: the same, with the other traders' new orders.
         now: [N] int64, this tick.
-
-    Returns:
-        The book; and where a new order, or one that has grown, came in: [N, S, P] bool.
     """
     side = _sides(now)
     resting = places(structure, taken.size).abs()
@@ -122,15 +119,14 @@ def put(
         size=with_places(structure, book.size, size),
         expiry=with_places(structure, book.expiry, torch.full_like(size, FOREVER)),
     )
-    # What was withdrawn only to be put back as it was has kept its place.
-    had = places(structure, state.book.size - execution.fills)
-    new = (size != 0) & (
-        (price != places(structure, state.book.price)) | (size * side > torch.clamp(had * side, min=0))
-    )
     if taken.since is not None and book.since is not None:
+        # What was withdrawn only to be put back as it was has kept its place.
+        had = places(structure, state.book.size - execution.fills)
+        elsewhere = price != places(structure, state.book.price)
+        new = (size != 0) & (elsewhere | (size * side > torch.clamp(had * side, min=0)))
         since = torch.where(new, now[:, None, None, None, None], places(structure, taken.since))
         placed = replace(placed, since=with_places(structure, book.since, since))
-    return placed, new.flatten(2)
+    return placed
 
 
 def _behind(structure: Structure, book: Book, price: Tensor) -> Tensor:

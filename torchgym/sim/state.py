@@ -107,7 +107,7 @@ class MarketData:
     last_return: Tensor  # [N, S] float64: change of log_mid over the tick
     mids_x2: Tensor  # [N, S, LOOKBACK + 1] int64 half points (bid + ask), newest last
     volumes: Tensor  # [N, S, VOLUME_LOOKBACK + 1] int64 shares, newest last
-    buys: Tensor  # [N, S, FLOW_LOOKBACK] int64 shares bought by orders that came in that tick
+    buys: Tensor  # [N, S, FLOW_LOOKBACK] int64 shares bought by orders that came to trade at once
     sells: Tensor  # [N, S, FLOW_LOOKBACK] int64 shares sold by them
     orders_filled: Tensor  # [N, S] int64 fills of orders this tick, against the learner and in the auction
     variance: Tensor  # [N, S, 3] float64: exponential means of squared returns

@@ -73,11 +73,8 @@ def tick(
 
     orders, memories = traders.decide(structure, params, state, signals=signals, noise=draws)
     book = matching.dated(traders.renew(structure, _submit(taken, orders, now), state.book), taken, now)
-    placed = None
     if wish is not None:
-        book, placed = resting.put(
-            structure, params, state, wish=wish, taken=taken, execution=execution, book=book, now=now
-        )
+        book = resting.put(structure, params, state, wish=wish, taken=taken, execution=execution, book=book, now=now)
     age = matching.ages(book, now)
     book, auction = matching.clear(structure, book, execution.remainder, limit, mid_x2, draws.coin, age)
     _tell(watch, "clear", state=state, book=book, auction=auction)
@@ -131,10 +128,9 @@ def tick(
         book=book,
         execution=execution,
         auction=auction,
-        fresh=orders.size,
+        takers=torch.where(orders.life > 0.0, 0.0, orders.size),
         reference=memories["maker"].reference,
         hits=hits,
-        placed=placed,
         mid_x2=at_value,
     )
     _tell(watch, "measure", state=state, market_data=data)

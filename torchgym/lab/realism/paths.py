@@ -34,7 +34,7 @@ class Paths:
     change: Tensor | None = None  # [R, T] change of the mid, points
     spread: Tensor | None = None  # [R, T] best ask less best bid at the end of the tick, points
     volume: Tensor | None = None  # [R, T] shares traded
-    buys: Tensor | None = None  # [R, T] shares bought by orders that came in this tick
+    buys: Tensor | None = None  # [R, T] shares bought by orders that came to trade at once
     sells: Tensor | None = None  # [R, T] shares sold by them
     fills: Tensor | None = None  # [R, T] orders that traded
     maker_flow: Tensor | None = None  # [R, T] shares that the makers together bought, sales negative

@@ -191,7 +191,7 @@ _ROWS: tuple[Feature, ...] = (
         "f_net_order_flow",
         "microstructure",
         "-1..1",
-        "shares bought less shares sold by orders that came in over 8 ticks, over their sum",
+        "shares bought less shares sold by orders that came to trade at once over 8 ticks, over their sum",
         _net_order_flow,
         low=-1.0,
         high=1.0,

@@ -22,7 +22,7 @@ class MakerMemory:
     """[N, S] float64 but where said."""
 
     reference: Tensor  # points: what makers take the price to be, and quote around
-    expected: Tensor  # [N, S, 3] points: exponential means of past surprises
+    expected: Tensor  # [N, S, K] points: exponential means of past surprises, one per half-life
     reported: Tensor  # points: surprise in learners' trades of the last tick, not yet learnt from
     depth: Tensor  # [N, S, M] float64: distance of a maker's quote, half-spreads
     size: Tensor  # [N, S, M] float64: shares of a full quote, whole
@@ -46,7 +46,7 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
     inventory = torch.floor(typical * (common + own * draws.normal_3) + 0.5)
     memory = MakerMemory(
         reference=reference,
-        expected=torch.zeros((*reference.shape, 3), dtype=torch.float64, device=reference.device),
+        expected=torch.zeros((*reference.shape, family.decays.shape[-1]), dtype=torch.float64, device=reference.device),
         reported=torch.zeros_like(reference),
         depth=depth,
         size=torch.minimum(size, per_maker(family.max_size.to(torch.float64))),
@@ -101,9 +101,9 @@ def learn(
     """New reference price: follow the part of the surprise that recent ones did not announce, stay near the mid, take in news.
 
         es = cap tanh(e / cap)
-        c <- c + gain (es - w1 f1 - w2 f2 - w3 f3) + pull (mid - c), less half of what c stands off the mid beyond a band
+        c <- c + gain (es - sum of w_k f_k) + pull (mid - c), less half of what c stands off the mid beyond a band
 
-    with f1, f2, f3 exponential means of past es. Following only the unannounced part removes autocorrelation from returns,
+    with f_k exponential means of past es. Following only the unannounced part removes autocorrelation from returns,
     although order flow has memory; several half-lives let the impact of a persistent flow fade like a power of time.
 
     Source: the surprise in the flow moves the price, not the flow, Lillo and Farmer (2004); fading impact, Bouchaud, Gefen,
@@ -113,15 +113,14 @@ def learn(
     family = params.population.maker
     cap = family.surprise_cap * signals.maker_volatility * memory.reference + family.surprise_cap_points
     signal = cap * exact.tanh(surprised / cap)
-    fast, middle, slow = memory.expected.unbind(-1)
-    first, second, third = family.expectation_weights.unbind(-1)
-    news = signal - (first * fast + second * middle + third * slow)
+    means, weights = memory.expected.unbind(-1), family.expectation_weights.unbind(-1)
+    first, *others = (weight * mean for weight, mean in zip(weights, means, strict=True))
+    news = signal - sum(others, start=first)
     off = memory.reference - signals.reference_mid
     band = family.band * signals.maker_half_spread
     beyond = off - torch.minimum(torch.maximum(off, -band), band)
     reference = memory.reference + signals.maker_gain * news - family.pull * off - family.band_pull * beyond
-    decays = family.decays.unbind(-1)
-    means = [mean + decay * (signal - mean) for mean, decay in zip((fast, middle, slow), decays, strict=True)]
+    means = tuple(mean + decay * (signal - mean) for mean, decay in zip(means, family.decays.unbind(-1), strict=True))
     return replace(
         memory,
         reference=reference * exact.exp(public_move),

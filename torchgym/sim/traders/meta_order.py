@@ -13,7 +13,7 @@ from torchgym.numerics import exact
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
 from torchgym.sim.traders.intent import OrderIntent, market_or_touch
-from torchgym.sim.traders.signals import Signals, coin_side, log_uniform
+from torchgym.sim.traders.signals import Signals, coin_side
 
 
 @dataclass
@@ -29,20 +29,21 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
     family = params.population.meta_order
     running = draws.u0 < family.start_share
     length_biased = _pareto(family, draws.u1, family.biased_span, family.biased_power)
-    remaining = torch.ceil(length_biased * draws.u2) * coin_side(draws.u3, 0.5)
+    child = family.children.squeeze(1).expand_as(running)
+    remaining = torch.ceil(length_biased * draws.u2 * child) * coin_side(draws.u3, 0.5)
     memory = MetaOrderMemory(
-        child=log_uniform(family, "child", draws.u4),
+        child=child.clone(),
         remaining=torch.where(running, remaining, torch.zeros_like(remaining)),
     )
     return memory, torch.floor(family.start_inventory * draws.normal + 0.5)
 
 
 def _pareto(family: Any, uniform: Tensor, span: Tensor, power: Tensor) -> Tensor:
-    """Truncated Pareto on the parent sizes; with the exponent lowered by one it is the size-biased law.
+    """Pieces of a parent order, truncated Pareto; with the exponent lowered by one it is the size-biased law.
 
     low (1 - span u)^power,        span = 1 - (low / high)^exponent,        power = -1 / exponent
     """
-    low = family.parent[..., 0]
+    low = family.pieces[..., 0]
     return torch.floor(low * exact.exp(exact.log(1.0 - span * uniform) * power))
 
 
@@ -53,7 +54,8 @@ def decide(
     family = params.population.meta_order
     idle = memory.remaining == 0.0
     lean = 0.5 - family.lean * exact.tanh(shares * family.per_full_inventory)
-    parent = coin_side(draws.u1, lean) * _pareto(family, draws.u2, family.pareto_span, family.pareto_power)
+    pieces = _pareto(family, draws.u2, family.pareto_span, family.pareto_power)
+    parent = coin_side(draws.u1, lean) * torch.ceil(pieces * memory.child)
     begins = idle & (draws.u0 < family.start_rate)
     life, distance = market_or_touch(draws.u1 < family.market_share, family.life)
     intent = OrderIntent(
