@@ -354,7 +354,7 @@ def test_presets_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["presets", "calm"]) == 0
     shown = capsys.readouterr().out
     assert "fundamentals.volatility " in shown
-    assert "0.00087" in shown
+    assert "0.00045" in shown
     assert "max_ticks" not in shown  # the same as the default's
 
 

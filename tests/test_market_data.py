@@ -61,7 +61,7 @@ def go_on(
     *,
     executed: Execution | None = None,
     cleared: Auction | None = None,
-    fresh: list[bool] | None = None,
+    takers: list[bool] | None = None,
 ) -> MarketData:
     count = len(levels)
     return market_data.measure(
@@ -70,7 +70,7 @@ def go_on(
         book=book(levels),
         execution=executed or execution([0] * count),
         auction=cleared or auction([0] * (count + 1), 1),
-        takers=torch.tensor([[fresh or [False] * count]]),
+        takers=torch.tensor([[takers or [False] * count]]),
         reference=REFERENCE,
     )
 

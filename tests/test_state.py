@@ -144,7 +144,7 @@ def test_clone_shares_nothing() -> None:
 def test_parameters_are_the_configuration() -> None:
     fundamentals = Fundamentals(volatility_half_lives=(10, 100, 600), volatility_scales=(0.25, 0.42, 0.52))
     params = make_params(MarketConfig(fundamentals=fundamentals), 2, torch.device("cpu"))
-    assert params.fundamentals.volatility.tolist() == [[8.7e-4], [8.7e-4]]
+    assert params.fundamentals.volatility.tolist() == [[8.0e-4], [8.0e-4]]
     assert params.population.noise.rate.flatten().tolist() == pytest.approx([0.055, 0.055])
     keep = params.fundamentals.volatility_keep[0, 0].tolist()
     assert keep == pytest.approx([2 ** (-1 / h) for h in fundamentals.volatility_half_lives])
