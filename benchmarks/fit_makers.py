@@ -100,9 +100,10 @@ def correction(mids: Tensor, means: Tensor, half_lives: tuple[float, ...]) -> Te
     known = means[:, :-1] / scale[..., None]
     settled = moves.shape[1] // 8  # means of past moves begin at zero
     moves, past, known = (part[:, settled:].flatten(0, 1) for part in (moves, past, known))
-    both = torch.cat([OF_MOVES * past / past.std(0), known / known.std(0)], dim=-1)
     unit = known.std(0)
-    left = both.T @ (known / unit) / len(moves)
+    known = known / unit
+    both = torch.cat([OF_MOVES * past / past.std(0), known], dim=-1)
+    left = both.T @ known / len(moves)
     right = both.T @ moves / len(moves)
     ridge = RIDGE * torch.linalg.matrix_norm(left, 2) * torch.eye(len(unit), dtype=left.dtype)
     system, target = torch.cat([left, ridge]), torch.cat([right, torch.zeros_like(unit)])

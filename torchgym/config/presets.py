@@ -40,7 +40,7 @@ def _default() -> MarketConfig:
 
 
 def _calm() -> MarketConfig:
-    """A quiet large stock: small moves, narrow spreads, half the news. Where costs weigh most against any edge."""
+    """A quiet large stock: small moves, narrow spreads, less news. Where costs weigh most against any edge."""
     return MarketConfig(
         usual_return=5e-4,
         opening_volatility=6e-4,
@@ -53,7 +53,7 @@ def _calm() -> MarketConfig:
 
 
 def _volatile() -> MarketConfig:
-    """An excited stock: moves nearly twice as large, twice the news. For agents that must control their risk."""
+    """An excited stock: larger moves, twice the news. For agents that must control their risk."""
     return MarketConfig(
         usual_return=1.2e-3,
         opening_volatility=1.6e-3,
