@@ -224,7 +224,7 @@ def test_public_moves_share_market_and_sector() -> None:
         assert correlation(moves[:, first], moves[:, second]) == pytest.approx(0.52, abs=tolerance)
     for first, second in ((0, 1), (2, 3), (0, 3)):
         assert correlation(moves[:, first], moves[:, second]) == pytest.approx(0.36, abs=tolerance)
-    near((moves / config.fundamentals.volatility) ** 2, 0.6)  # the public share of the variance
+    near((moves / config.fundamentals.volatility) ** 2, config.fundamentals.public_share)
 
 
 def test_private_moves_are_nobody_elses() -> None:

@@ -51,7 +51,7 @@ from torchgym.version import __version__
 
 SHORT = toy(max_ticks=20)
 CROWDED = EVERYTHING.replace(max_ticks=12)  # three symbols, two ticks per decision, four reward terms
-FRAIL = toy(max_ticks=30, order_size=50, starting_cash=2_010_000, maintenance=1_998_000)  # may be ruined when it trades
+FRAIL = toy(max_ticks=30, order_size=70, starting_cash=2_010_000, maintenance=1_998_000)  # may be ruined when it trades
 ACCOUNT = ("equity", "cash", "realized_pnl", "fees", "borrow")
 
 

@@ -167,7 +167,7 @@ def test_ruin_in_any_tick_of_a_decision_is_told() -> None:
     """A decision takes ten ticks; later ones may lift equity over the margin again."""
     told: list[tuple[bool, bool]] = []
     made = env("ansi", max_ticks=100, ticks_per_action=10, maintenance=9_999_000)
-    for seed in (1, 4, 6, 7):
+    for seed in range(1, 8):
         made.reset(seed=seed)
         ended = terminated = False
         while not ended:

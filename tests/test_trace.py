@@ -49,7 +49,7 @@ CONFIGS = {
     "everything": EVERYTHING.replace(max_ticks=24),
     "odd": toy(ticks_per_action=5, max_ticks=60),
     "single": toy(max_ticks=30),
-    "ruin": toy(ticks_per_action=5, max_ticks=60, maintenance=9_998_400, commission_bps=20.0),
+    "ruin": toy(ticks_per_action=5, max_ticks=60, maintenance=9_997_880, commission_bps=20.0),
 }
 
 

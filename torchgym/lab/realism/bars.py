@@ -175,7 +175,7 @@ def pattern(size: Tensor, time: Tensor) -> Tensor:
     groups = (_groups(time % _DAY), _groups(time // _DAY % 7))
     for _, group in itertools.product(range(_ROUNDS), groups):
         rest = size / scale
-        total = torch.zeros(int(group.max()) + 1, dtype=size.dtype).index_add_(0, group, rest)
+        total = rest.new_zeros(int(group.max()) + 1).index_add_(0, group, rest)
         mean = total / group.bincount() / rest.mean()
         scale = scale * mean.where(mean > 0.0, 1.0)[group]
     return scale
