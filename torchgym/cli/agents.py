@@ -185,7 +185,7 @@ class Ladder:
 
     preset: str = "default"  # Name of the market; `torchgym presets` lists them.
     tasks: tuple[str, ...] = ("inventory", "exact_free", "exact", "estimate", "public")
-    """Names of the tasks; there are also as_null, ac_null, market_making, execution and portfolio."""
+    """Names of the tasks; there are also trend, as_null, ac_null, market_making, execution and portfolio."""
     seeds: int = 5  # Trainings per task.
     seed: int = 0  # Seed of the first training; each following training adds 1,000.
     episodes: int = 1_024  # Held-out episodes on which agents and references are tested.

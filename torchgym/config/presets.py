@@ -44,10 +44,10 @@ def _calm() -> MarketConfig:
     return MarketConfig(
         usual_return=5e-4,
         opening_volatility=6e-4,
-        fundamentals=_with_news(Fundamentals(volatility=4.5e-4, volatility_scales=(0.75, 0.20, 0.12)), times=0.75),
+        fundamentals=_with_news(Fundamentals(volatility=4.5e-4, volatility_scales=(0.75, 0.20, 0.20)), times=0.75),
         population=Population(
             meta_order=MetaOrders(child=35.0),
-            maker=Makers(base_width=2.5, expectation_weights=(0.441, 0.062, 0.342, 0.101, -0.007, 0.027)),
+            maker=Makers(base_width=2.5, expectation_weights=(0.415, 0.100, 0.351, 0.060, -0.003, 0.054)),
         ),
     )
 
@@ -63,18 +63,20 @@ def _volatile() -> MarketConfig:
 
 
 def _crash() -> MarketConfig:
-    """Rare cascades: many stop traders, mostly long and easily stopped, volatility that rises with falls, makers soon full."""
+    """Rare cascades: many stop traders, mostly long, and volatility that rises with falls."""
     return MarketConfig(
-        fundamentals=Fundamentals(leverage=-0.95, volatility_scales=(0.70, 0.25, 0.20)),
+        fundamentals=Fundamentals(leverage=-0.8, volatility_scales=(0.75, 0.25, 0.20)),
         population=Population(
-            stop=StopTraders(count=40, rate=0.008, long_share=0.95, max_size=60, size=30.0, stop_loss=(0.006, 0.03)),
-            maker=Makers(limit=450.0, expectation_weights=(0.440, 0.057, 0.346, 0.127, -0.022, -0.023)),
+            stop=StopTraders(
+                count=40, rate=0.008, long_share=0.95, max_size=60, size=15.0, start_size=15.0, stop_loss=(0.01, 0.04)
+            ),
+            maker=Makers(expectation_weights=(0.440, 0.057, 0.346, 0.127, -0.022, -0.023)),
         ),
     )
 
 
 def _illiquid() -> MarketConfig:
-    """A small stock: fewer makers further apart, thin depth, spreads twice as wide. For execution and impact."""
+    """A small stock: fewer makers further apart, thin depth, spreads a quarter wider. For execution and impact."""
     return MarketConfig(
         usual_volume=70.0,
         fundamentals=Fundamentals(volatility=6.5e-4),
@@ -87,19 +89,24 @@ def _illiquid() -> MarketConfig:
                 depth=(1.0, 6.0),
                 size=(6.5, 15.0),
                 base_width=5.0,
-                surprise_gain=0.60,
-                expectation_weights=(0.443, 0.042, 0.362, 0.125, -0.006, 0.011),
+                limit=1150.0,
+                surprise_gain=0.64,
+                expectation_weights=(0.425, 0.082, 0.345, 0.032, 0.040, 0.070),
             ),
         ),
     )
 
 
 def _zero_intelligence() -> MarketConfig:
-    """The null market: everybody sends an order at random in every tick, knowing and believing nothing; no news, no clusters.
+    """The null market: orders at random in every tick, no news, no clusters. Its prices trend: following 64 ticks earns 61.
 
     Noise traders alone, four in five of their orders marketable; they act at four times the lowest activity there is, hence
     always. Makers follow the order flow without memory and learn nothing of value, which moves by itself at a constant
     volatility. What a measure of market realism finds here, the matching rules bring about.
+
+    The makers follow the flow only in part, and nobody trades against what is left. Who goes with returns over 64 ticks beyond
+    twice their usual size earns 61 ± 5 currency in an episode of 1,000 ticks, after costs, with ten shares an order and at most
+    50 held. So an agent that earns here has found no more than that.
 
     Source: Gode and Sunder (1993), Allocative efficiency of markets with zero-intelligence traders; Farmer, Patelli and Zovko
     (2005), The predictive power of zero intelligence in financial markets.

@@ -1,4 +1,4 @@
-"""The tasks of the ladder: trading from the exact value to public information, two markets of known answers, other problems.
+"""The tasks of the ladder: from the exact value to public information, trends, two markets of known answers, other problems.
 
 In each task an agent and a scripted reference get the same information. Where the reference earns and the agent does not, it is
 the agent's learning that fails; where neither does, there is nothing to learn.
@@ -13,7 +13,7 @@ from typing import Any
 
 from torchgym.config import MarketConfig, preset, task
 from torchgym.lab.execution import almgren_chriss
-from torchgym.lab.policies import BASELINES, value_follower
+from torchgym.lab.policies import BASELINES, decided_by, entered, standardised, value_follower
 from torchgym.lab.policy import MakePolicy
 from torchgym.lab.quoting import avellaneda_stoikov, cartea_jaimungal, gueant_lehalle, symmetric
 from torchgym.table import Table
@@ -110,6 +110,12 @@ _SELLING = {
     "bootstrap": False,
 }
 _NORMALISED = {"normalise": True}
+_RETURNS = ("f_log_return_12", "f_log_return_24", "f_log_return_48", "f_log_return_64")
+
+# Returns over so many ticks beyond twice their usual size are followed, until one as large says otherwise.
+_TREND_FOLLOWERS = {
+    f"trend over {lookback} ticks": decided_by(entered(standardised(lookback), 2.0)) for lookback in (12, 24, 48, 64)
+}
 
 _MAKERS = {
     **{f"symmetric {depth:g}": symmetric(depth) for depth in (5.0, 10.0, 15.0, 20.0)},
@@ -143,6 +149,14 @@ TASKS = Table(
         "exact": Task("exact value, all costs", {"information": "privileged"}, _GAP_ALONE, least_share=0.8),
         "estimate": Task("noisy public estimate of value, all costs", {}, _GAP_ALONE),
         "public": Task("all 54 public features, scale-free, all costs", {}, {"total_frames": 1_280_000}),
+        "trend": Task(
+            description="returns of the last 12 to 64 ticks in the null market, where orders of chance leave a trend in prices",
+            market={},
+            base=lambda name: _trading("zero_intelligence"),
+            settings={"inputs": _RETURNS, "total_frames": 640_000},
+            references=_TREND_FOLLOWERS,
+            least_share=0.8,
+        ),
         "as_null": Task(
             description="the market-making problem with a closed form; shares held cost by their square",
             base=_always("as_null"),
@@ -185,7 +199,7 @@ TASKS = Table(
             description="the task MarketMaking: earns the spread by quoting, at a price for inventory",
             base=partial(task, "MarketMaking"),
             market={},
-            settings=_NORMALISED,
+            settings={**_NORMALISED, "total_frames": 2_560_000},
             references=_MAKERS,
             score="reward",
         ),
