@@ -79,7 +79,7 @@ def _illiquid() -> MarketConfig:
     """A small stock: fewer makers further apart, thin depth, spreads a quarter wider. For execution and impact."""
     return MarketConfig(
         usual_volume=70.0,
-        fundamentals=Fundamentals(volatility=6.5e-4),
+        fundamentals=Fundamentals(volatility=6.5e-4, volatility_scales=(0.62, 0.25, 0.28)),
         population=Population(
             value=ValueTraders(max_size=15, aggressive=0.25),
             noise=NoiseTraders(rate=0.05),
@@ -89,8 +89,8 @@ def _illiquid() -> MarketConfig:
                 depth=(1.0, 6.0),
                 size=(6.5, 15.0),
                 base_width=5.0,
-                limit=1150.0,
-                surprise_gain=0.64,
+                limit=1100.0,
+                surprise_gain=0.70,
                 expectation_weights=(0.425, 0.082, 0.345, 0.032, 0.040, 0.070),
             ),
         ),

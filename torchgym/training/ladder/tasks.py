@@ -153,7 +153,14 @@ TASKS = Table(
             description="returns of the last 12 to 64 ticks in the null market, where orders of chance leave a trend in prices",
             market={},
             base=lambda name: _trading("zero_intelligence"),
-            settings={"inputs": _RETURNS, "total_frames": 640_000},
+            # Trades at random cost more than a trend brings: inputs of one scale and longer returns let the agent see it in time.
+            settings={
+                "inputs": _RETURNS,
+                "total_frames": 1_280_000,
+                "entropy": 0.02,
+                "gae_lambda": 0.97,
+                "normalise": True,
+            },
             references=_TREND_FOLLOWERS,
             least_share=0.8,
         ),
