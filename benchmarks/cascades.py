@@ -4,7 +4,7 @@
 
 A fall of 3 % is one of 3 % from the highest mid of the 30 ticks before. What follows within 120 ticks belongs to it. `recovered`
 is the part of the way from that high to the lowest mid of the next 30 ticks that is made good 120 ticks later: the median of all
-falls with so much path behind them. Rises are the same with the sign turned.
+falls with so much path behind them. Rises are the same with the sign turned. `spread` is the mean quoted spread, currency.
 """
 
 from __future__ import annotations
