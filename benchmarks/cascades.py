@@ -9,14 +9,12 @@ falls with so much path behind them. Rises are the same with the sign turned. `s
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import tyro
-from rows import add, tell
+from rows import add, command, tell
 from torch import Tensor
 
 import torchgym as tg
@@ -40,8 +38,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    command = f"python benchmarks/{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
-    about = {"markets": options.markets, "ticks": options.ticks, "seed": options.seed, "command": command}
+    about = {"markets": options.markets, "ticks": options.ticks, "seed": options.seed, "command": command()}
     for name in options.presets:
         market = Market(tg.preset(name), options.markets, compile=True)
         market.reset(consecutive_seeds(options.seed, options.markets))

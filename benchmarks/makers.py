@@ -17,8 +17,6 @@ episode.
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +25,7 @@ from typing import Any
 
 import torch
 import tyro
-from rows import add, tell
+from rows import add, command, tell
 from torch import Tensor
 
 import torchgym as tg
@@ -91,7 +89,6 @@ def main(args: Args) -> None:
     torch.set_num_threads(1)
     config = tg.preset("default", quotes=1, action="depths", priority="time", order_size=10, max_ticks=1_000)
     args.results.unlink(missing_ok=True)
-    command = f"python benchmarks/{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
     for times in args.sizes:
         size = [times * bound for bound in config.population.maker.size]
         params = {f"population.maker.size.{at}": bound for at, bound in enumerate(size)}
@@ -108,7 +105,7 @@ def main(args: Args) -> None:
             for row in rows(found):
                 told = {"threads": 1, "maker_sizes": times, "policy": name, **row}
                 print(told)
-                told |= {"episodes": args.episodes, "command": command}
+                told |= {"episodes": args.episodes, "command": command()}
                 add(args.results, list(told), told)
 
 

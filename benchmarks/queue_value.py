@@ -11,14 +11,12 @@ for both, and known.
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import tyro
-from rows import add, tell
+from rows import add, command, tell
 from torch import Tensor
 
 import torchgym as tg
@@ -53,10 +51,9 @@ def main(options: Options) -> None:
         {"place": name, **figures(values[alike])}
         for name, values in (("front", early), ("three ticks behind", late), ("difference", early - late))
     ]
-    command = f"python benchmarks/{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
     for row in rows:
         print(row)
-        told = {**row, "markets": int(alike.sum()), "horizon": options.horizon, "command": command}
+        told = {**row, "markets": int(alike.sum()), "horizon": options.horizon, "command": command()}
         add(RESULTS, list(told), told)
 
 

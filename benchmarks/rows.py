@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,11 @@ import torch
 from machine import commit, cores, device_name
 
 from torchgym.files import replacing
+
+
+def command() -> str:
+    """How this program was called, as a row tells it."""
+    return f"python benchmarks/{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
 
 
 def add(path: Path, columns: Sequence[str], row: Mapping[str, object]) -> None:

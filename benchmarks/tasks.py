@@ -9,14 +9,12 @@ that, commission included (Perold 1988, The implementation shortfall).
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import tyro
-from rows import add, tell
+from rows import add, command, tell
 from torch import Tensor
 
 import torchgym as tg
@@ -40,8 +38,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    command = f"python benchmarks/{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
-    about = {"episodes": options.episodes, "seed": options.seed, "command": command}
+    about = {"episodes": options.episodes, "seed": options.seed, "command": command()}
     for name in options.tasks:
         config = tg.task(name)
         policies = baselines(config)

@@ -217,14 +217,14 @@ def correlation(first: Tensor, second: Tensor) -> float:
 
 def test_public_moves_share_market_and_sector() -> None:
     markets = 20_000
-    config = settings(4, volatility_scales=(0.0, 0.0, 0.0), market_loading=0.6, sector_loading=0.4)
+    config = settings(4, volatility_scales=(0.0, 0.0, 0.0), market_loading=0.6, sector_loading=0.4, public_share=0.6)
     moves = World(config, markets).advance().public_move
     tolerance = 5.0 / math.sqrt(markets)
     for first, second in ((0, 2), (1, 3)):  # the same sector: 0.6^2 + 0.4^2
         assert correlation(moves[:, first], moves[:, second]) == pytest.approx(0.52, abs=tolerance)
     for first, second in ((0, 1), (2, 3), (0, 3)):
         assert correlation(moves[:, first], moves[:, second]) == pytest.approx(0.36, abs=tolerance)
-    near((moves / config.fundamentals.volatility) ** 2, config.fundamentals.public_share)
+    near((moves / config.fundamentals.volatility) ** 2, 0.6)  # the public share of the variance
 
 
 def test_private_moves_are_nobody_elses() -> None:

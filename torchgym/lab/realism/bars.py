@@ -210,9 +210,11 @@ def _table(path: Path) -> tuple[Sequence[str], Iterator[Sequence[Any]]]:
         with needs("a Parquet file", "torchgym[data]"):
             import pyarrow
             from pyarrow import parquet
+        with path.open("rb"):  # errors of the system as they are
+            pass
         try:
             table = parquet.read_table(path)
-        except pyarrow.ArrowInvalid as error:
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise ValueError(f"{path} is no Parquet file that can be read: {error}") from error
         columns = [_without_nanoseconds(pyarrow, column).to_pylist() for column in table.columns]
         return table.column_names, zip(*columns, strict=True)
