@@ -35,7 +35,7 @@ def _with_news(fundamentals: Fundamentals, *, times: float) -> Fundamentals:
 
 
 def _default() -> MarketConfig:
-    """A liquid stock, the one that is calibrated: what everything else is compared with."""
+    """A liquid stock: what everything else is compared with."""
     return MarketConfig()
 
 
@@ -98,15 +98,15 @@ def _illiquid() -> MarketConfig:
 
 
 def _zero_intelligence() -> MarketConfig:
-    """The null market: orders at random in every tick, no news, no clusters. Its prices trend: following 64 ticks earns 61.
+    """The null market: orders at random in every tick, no news, no clusters. Its prices trend: following 64 ticks earns 67.
 
     Noise traders alone, four in five of their orders marketable; they act at four times the lowest activity there is, hence
     always. Makers follow the order flow without memory and learn nothing of value, which moves by itself at a constant
     volatility. What a measure of market realism finds here, the matching rules bring about.
 
     The makers follow the flow only in part, and nobody trades against what is left. Who goes with returns over 64 ticks beyond
-    twice their usual size earns 61 ± 5 currency in an episode of 1,000 ticks, after costs, with ten shares an order and at most
-    50 held. So an agent that earns here has found no more than that.
+    twice their usual size earns 67 (62 to 73) currency in an episode of 1,000 ticks, after costs, with ten shares an order and at
+    most 50 held: the reference of `torchgym ladder --tasks trend`. An agent that earns here may have found no more than that.
 
     Source: Gode and Sunder (1993), Allocative efficiency of markets with zero-intelligence traders; Farmer, Patelli and Zovko
     (2005), The predictive power of zero intelligence in financial markets.

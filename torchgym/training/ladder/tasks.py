@@ -153,7 +153,7 @@ TASKS = Table(
             description="returns of the last 12 to 64 ticks in the null market, where orders of chance leave a trend in prices",
             market={},
             base=lambda name: _trading("zero_intelligence"),
-            # Trades at random cost more than a trend brings: inputs of one scale and longer returns let the agent see it in time.
+            # With the usual settings most agents stop trading before they have seen a trend pay.
             settings={
                 "inputs": _RETURNS,
                 "total_frames": 1_280_000,
