@@ -13,7 +13,7 @@ import torch
 from torchgym import Market, MarketConfig, preset
 
 FILE = Path(__file__).with_name("bits.json")
-PRESETS = ("default", "calm", "volatile", "illiquid", "crash", "zero_intelligence", "toy")
+PRESETS = ("default", "calm", "volatile", "illiquid", "crash", "zero_intelligence", "toy", "day")
 SYMBOLS = (1, 3)
 SCHEMES = {"discrete": 3, "sized": 7, "target": 5, "percent": 201}
 CASES = tuple("-".join(map(str, case)) for case in itertools.product(PRESETS, SYMBOLS, SCHEMES))

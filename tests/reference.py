@@ -188,14 +188,45 @@ def newest_weight(half_life: float) -> float:
     return 1.0 - 2.0 ** (-1.0 / half_life)
 
 
-def read_signals(config: MarketConfig, symbol: SimpleNamespace) -> SimpleNamespace:
+@dataclass
+class Hour:
+    """Of a tick in its day; without days every tick is like midday, which changes no bit."""
+
+    auction: bool
+    closes: bool
+    activity: Real
+    volatility: Real
+    move: Real
+
+
+def hour_of(config: MarketConfig, tick: int) -> Hour:
+    """Activity and volatility of a tick, times midday's."""
+    own, since = config.session, (tick - 1) % config.session.ticks
+    if own.kind == "none":
+        return Hour(auction=False, closes=False, activity=f64(1), volatility=f64(1), move=f64(1))
+    left = own.ticks - 1 - since
+    fall = -math.log(2.0) / own.half_life
+    opening, closing = exp(f64(since) * fall), exp(f64(left) * fall)
+    activity = 1.0 + (own.open_activity - 1.0) * opening + (own.close_activity - 1.0) * closing
+    volatility = 1.0 + (own.open_volatility - 1.0) * opening + (own.close_volatility - 1.0) * closing
+    auction = left == 0 or since == 0
+    return Hour(
+        auction=auction,
+        closes=left == 0,
+        activity=own.auction_activity * activity if auction else activity,
+        volatility=volatility,
+        move=f64(own.night) if left == 0 else volatility,
+    )
+
+
+def read_signals(config: MarketConfig, symbol: SimpleNamespace, hour: Hour) -> SimpleNamespace:
     """One symbol at the end of the last tick: float32 for the traders, float64 for the makers."""
     market_data, value, usual, maker = symbol.market_data, symbol.value, config.activity, config.population.maker
     mid = f64(market_data.mids_x2[-1]) * 0.5
     short, middle, long = market_data.variance
     own, weights = usual.volatility_weights, usual.maker_volatility_weights
     maker_volatility = sqrt(weights[0] * short + weights[1] * middle + weights[2] * long)
-    maker_volatility = clip(maker_volatility, *maker.volatility_bounds)
+    maker_volatility = clip(maker_volatility * hour.volatility, *maker.volatility_bounds)
 
     volumes, returns = market_data.busy_volume, market_data.busy_return
     excited = usual.base + usual.volume_weight * (volumes[0] + volumes[1] + volumes[2])
@@ -203,7 +234,8 @@ def read_signals(config: MarketConfig, symbol: SimpleNamespace) -> SimpleNamespa
     half_variance = 0.5 * hidden_variance(config.fundamentals)
     activity = clip(excited * exp(total_log_volatility(value) - half_variance), *usual.bounds)
 
-    busy = log(clip(activity, *usual.maker_bounds))
+    busy = log(clip(activity * hour.volatility, *usual.maker_bounds))
+    activity = activity * hour.activity
     width = maker.base_width + maker.volatility_width * maker_volatility * symbol.maker.reference
     width = width * exp(maker.width_elasticity * busy)
     left = [f64(event.remaining) / max(event.duration, 1) for event in value.events]
@@ -217,7 +249,7 @@ def read_signals(config: MarketConfig, symbol: SimpleNamespace) -> SimpleNamespa
         log_mid=f32(market_data.log_mid),
         last_return=f32(market_data.last_return),
         value=f32(value.level),
-        volatility=f32(sqrt(own[0] * short + own[1] * middle)),
+        volatility=f32(sqrt(own[0] * short + own[1] * middle) * hour.volatility),
         half_spread=f32(width),
         activity=f32(activity),
         attention=f32(sqrt(activity)),
@@ -559,7 +591,7 @@ def happening(config: MarketConfig, draws: SimpleNamespace, s: int) -> tuple[Any
     return kind, 2.0 * drawn[1] - 1.0, least + (most - least) * drawn[2]
 
 
-def advance(config: MarketConfig, value: SimpleNamespace, draws: SimpleNamespace, s: int) -> None:
+def advance(config: MarketConfig, value: SimpleNamespace, draws: SimpleNamespace, s: int, hour: Hour) -> None:
     """One tick of a symbol's value, volatility, news and public estimate."""
     law, z = config.fundamentals, draws.value[s]
     own = math.sqrt(1.0 - law.market_loading * law.market_loading - law.sector_loading * law.sector_loading)
@@ -567,7 +599,7 @@ def advance(config: MarketConfig, value: SimpleNamespace, draws: SimpleNamespace
     common = factors + own * z[0]
     public = sqrt(f64(law.public_share))
     move = public * common + sqrt(f64(1.0 - law.public_share)) * z[1]
-    sigma = law.volatility * exp(total_log_volatility(value) - hidden_variance(law))
+    sigma = law.volatility * exp(total_log_volatility(value) - hidden_variance(law)) * hour.move
     for k in range(3):
         shock = law.leverage * move + math.sqrt(1.0 - law.leverage**2) * z[2 + k]
         keep = 2.0 ** (-1.0 / law.volatility_half_lives[k])
@@ -601,7 +633,7 @@ def advance(config: MarketConfig, value: SimpleNamespace, draws: SimpleNamespace
 # --- market data
 
 
-def measure(config: MarketConfig, symbol: SimpleNamespace, done: SimpleNamespace) -> None:
+def measure(config: MarketConfig, symbol: SimpleNamespace, done: SimpleNamespace, hour: Hour) -> None:
     """What everybody can see after the tick; `done` is what traded."""
     market_data, book, usual = symbol.market_data, symbol.book.values(), config.activity
     centre = int(np.floor(symbol.maker.reference))
@@ -635,9 +667,10 @@ def measure(config: MarketConfig, symbol: SimpleNamespace, done: SimpleNamespace
     log_mid = log(f64(mid_x2) * (0.5 / config.list_price))
     change = log_mid - market_data.log_mid
     market_data.log_mid, market_data.last_return = log_mid, change
-    size = min(abs(change), f64(usual.move_cap))
-    relative_volume = min(volume * f64(1.0 / config.usual_volume), f64(usual.volume_cap))
-    relative_return = min(abs(change) * (1.0 / config.usual_return), f64(usual.return_cap))
+    move = abs(change) / max(hour.move, f64(1e-2))
+    size = min(move, f64(usual.move_cap))
+    relative_volume = min(f64(volume) / hour.activity * (1.0 / config.usual_volume), f64(usual.volume_cap))
+    relative_return = min(move * (1.0 / config.usual_return), f64(usual.return_cap))
     for k in range(3):
         market_data.variance[k] = blend(
             market_data.variance[k], newest_weight(usual.volatility_half_lives[k]), size * size
@@ -746,9 +779,10 @@ class Market:
     def tick(self, action: list[int] | list[float], draws: SimpleNamespace) -> None:
         """Advance by one tick: action [W], this tick's random numbers."""
         config, now = self.config, self.tick_number + 1
-        views = [read_signals(config, symbol) for symbol in self.symbols]
+        hour = hour_of(config, now)
+        views = [read_signals(config, symbol, hour) for symbol in self.symbols]
         asked = wanted_shares(config, action, self.symbols, self.account.equity_x2)
-        done = [self.learner_walks(*one) for one in zip(self.symbols, asked, strict=True)]
+        done = [self.learner_walks(*one, hour) for one in zip(self.symbols, asked, strict=True)]
         for signals, symbol in zip(views, self.symbols, strict=True):
             for family, me in zip(self.families, symbol.traders, strict=True):
                 if family == "rotator":
@@ -760,12 +794,13 @@ class Market:
             self.hold_auction(symbol, done[s], draws.coin[s])
             turned, fee = self.settle(symbol, done[s])
             turnover, fees = turnover + turned, fees + fee
-            advance(config, symbol.value, draws, s)
+            advance(config, symbol.value, draws, s, hour)
             heard = self.surprise(symbol, views[s], done[s])
             learn(config, symbol.maker, views[s], heard, symbol.value.public_move)
-            symbol.book = {place: order for place, order in symbol.book.items() if order.expiry > now}
+            still = {} if hour.closes else symbol.book
+            symbol.book = {place: order for place, order in still.items() if order.expiry > now}
             quote(config, symbol, len(self.families), views[s].maker_half_spread, self.date(now) or 0)
-            measure(config, symbol, done[s])
+            measure(config, symbol, done[s], hour)
         self.account.fees += fees
         self.account.learner_cash -= fees
         self.account.realized -= fees
@@ -777,8 +812,8 @@ class Market:
         """The tick, where orders have dates."""
         return now if self.config.priority == "time" else None
 
-    def learner_walks(self, symbol: SimpleNamespace, asked: int) -> SimpleNamespace:
-        """The learner's order against the standing book; what is left of it waits for the auction."""
+    def learner_walks(self, symbol: SimpleNamespace, asked: int, hour: Hour) -> SimpleNamespace:
+        """The learner's order against the standing book; what is left of it waits for the auction, of some hours all of it."""
         config, mid_x2, held = self.config, symbol.market_data.mids_x2[-1], symbol.learner_shares
         bound = config.position_limit
         shares = min(max(held + asked, -bound), bound) - held
@@ -787,7 +822,7 @@ class Market:
         else:
             limit = int(np.ceil(f64(mid_x2) * (0.5 * (1.0 - config.collar))))
         quoted = {place: copy(order) for place, order in symbol.book.items() if place >= len(self.families)}
-        goes_first = shares if config.execution == "book" else 0
+        goes_first = shares if config.execution == "book" and not hour.auction else 0
         walked = walk(config.band, symbol.book, goes_first, limit, mid_x2, self.date(self.tick_number + 1))
         walked.prices = {place: symbol.book[place].price for place in walked.fills}
         for place, fill in walked.fills.items():

@@ -21,6 +21,7 @@ LAYERS = (
     ("sim.state",),
     ("sim.noise", "sim.derived", "engine.program"),
     ("sim.params",),
+    ("sim.session",),
     (
         "sim.fundamental",
         "sim.traders",

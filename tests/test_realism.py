@@ -58,8 +58,8 @@ def passes(verdicts: tuple[Verdict, ...]) -> dict[str, bool | None]:
 
 
 def test_the_table_is_complete() -> None:
-    assert [fact.number for fact in FACTS] == list(range(1, 22))
-    assert len(BY_KEY) == 21
+    assert [fact.number for fact in FACTS] == list(range(1, 23))
+    assert len(BY_KEY) == 22
     assert {fact.tier for fact in FACTS} == set(TIERS)
     assert [fact.number for fact in FACTS if fact.tier == "M"] == [1, 2, 3, 5, 6, 8, 12]
     assert [fact.number for fact in FACTS if fact.tier == "N"] == [9, 10, 11]
@@ -321,10 +321,79 @@ def test_cross_section_of_a_common_factor() -> None:
     own = torch.from_numpy(rng.standard_normal((3, 5, 8_000)))
     returns = (math.sqrt(0.25) * common + math.sqrt(0.75) * own).flatten(0, 1)
     found = measures.cross_section(Paths(returns=returns, symbols=5))
-    assert found["mean_correlation"].tolist() == pytest.approx([0.25] * 3, abs=0.03)
-    assert found["largest_eigenvalue"].tolist() == pytest.approx([100 * (1 + 4 * 0.25) / 5] * 3, abs=3.0)
+    assert found["mean_correlation"].tolist() == pytest.approx([0.25] * 3, abs=0.1)
+    assert found["largest_eigenvalue"].tolist() == pytest.approx([100 * (1 + 4 * 0.25) / 5] * 3, abs=9.0)
+    assert found["rise"].tolist() == pytest.approx([1.0] * 3, abs=0.4)
     assert measures.cross_section(Paths(returns=returns)) == {}
-    assert set(measures.cross_section(Paths(returns=returns[:3], symbols=3))) == {"mean_correlation"}
+    assert set(measures.cross_section(Paths(returns=returns[:3], symbols=3))) == {"mean_correlation", "rise"}
+
+
+def test_symbols_that_follow_one_another_late() -> None:
+    """Epps' effect: what moves one symbol now and the other some ticks later is no correlation at one tick."""
+    rng = np.random.default_rng(8)
+    common = torch.from_numpy(rng.standard_normal((4, 8_005)))
+    own = torch.from_numpy(rng.standard_normal((4, 2, 8_000)))
+    returns = own + torch.stack([common[:, 5:], common[:, :-5]], dim=1)
+    found = measures.cross_section(Paths(returns=returns.flatten(0, 1), symbols=2))
+    assert found["mean_correlation"].tolist() == pytest.approx([0.5 * 25 / 30] * 4, abs=0.12)
+    assert (found["rise"].abs() > 5.0).all()
+
+
+# --- hours
+
+
+def made_of_days(days: int = 40, day: int = 26, before: int = 7, scale: float = 1.0) -> tuple[Paths, Tensor, Tensor]:
+    """Noise with a pattern of the day, which begins `before` ticks before a day does; the patterns of size and volume."""
+    generator = torch.Generator().manual_seed(5)
+    at = torch.arange(day, dtype=torch.float64)
+    size = 1.0 + 2.0 * 0.5 ** (at / 2) + 0.5 ** ((day - 1 - at) / 2)
+    volume = 50.0 + 100.0 * 0.5 ** (at / 2) + 70.0 * 0.5 ** ((day - 1 - at) / 2)
+    size[-1] = 12.0
+    volume[[0, -1]] = 600.0
+    places = (torch.arange(days * day) - before) % day
+    noise = torch.randn(3, len(places), generator=generator, dtype=torch.float64)
+    spare = torch.rand(3, len(places), generator=generator, dtype=torch.float64)
+    paths = Paths(
+        returns=scale * size[places] * noise,
+        volume=volume[places] * (0.5 + spare),
+        buys=volume[places] * spare,
+        mid=places.double().expand(3, -1),
+    )
+    return paths, size, volume
+
+
+def test_the_pattern_of_the_day_is_taken_out_and_told() -> None:
+    paths, size, volume = made_of_days()
+    even = paths.without_hours(26, 26 - 7)
+    assert even.ticks == 39 * 25 and even.mid is not None and even.volume is not None
+    assert even.mid[0].reshape(39, 25).equal(torch.arange(25.0, dtype=torch.float64).expand(39, -1))  # no last ticks
+    assert even.returns.abs().reshape(3, 39, 25).mean((0, 1)).tolist() == pytest.approx(
+        [paths.without_hours(26, 19).returns.abs().mean().item()] * 25
+    )
+    assert even.volume.reshape(3, 39, 25).mean((0, 1)).tolist() == pytest.approx([even.volume.mean().item()] * 25)
+    found = {name: values.median().item() for name, values in measures.hours(even).items()}
+    middle = slice(8, 16)
+    assert found["volume_of_ends"] == pytest.approx(
+        torch.cat([volume[1:3], volume[-3:-1]]).mean().item() / volume[middle].mean().item(), rel=0.1
+    )
+    assert found["volatility_of_ends"] == pytest.approx(
+        torch.cat([size[1:3], size[-3:-1]]).mean().item() / size[middle].mean().item(), rel=0.1
+    )
+    assert found["auction_volume"] == pytest.approx(600.0 / volume[middle].mean().item(), rel=0.1)
+    assert found["night"] == pytest.approx(100.0 * 144.0 / size.square().sum().item(), rel=0.2)
+
+
+def test_without_a_whole_day_there_are_no_hours() -> None:
+    paths, *_ = made_of_days(days=1)
+    with pytest.raises(ValueError, match="26 ticks hold no whole day of 26: record 52 or more"):
+        paths.without_hours(26, 19)
+    with pytest.raises(ValueError, match="paths with volume"):
+        dataclasses.replace(paths, volume=None).without_hours(13, 0)
+
+
+def test_a_market_that_stands_still_has_hours() -> None:
+    even = made_of_days(scale=0.0)[0].without_hours(26, 19)
+    assert even.returns.eq(0.0).all()
 
 
 # --- economy
@@ -521,14 +590,14 @@ def test_a_scorecard_has_everything_and_repeats_itself(small_impact: None) -> No
         for key, verdict in by_key.items()
         for entry in verdict.fact.criteria
         if entry.measure not in {found.criterion.measure for found in verdict.measures}
-        and key not in ("cross_section", "news_response")
+        and key not in ("cross_section", "hours", "news_response")
         and entry.measure != "after_news_over_before"
     }
     assert missing == set()
     assert by_key["cross_section"].passed is None
     assert by_key["volatility_clustering"].measures[0].interval is not None
     assert by_key["volatility_clustering"].measures[0].count == 3
-    assert sum(sum(counts.values()) for counts in card.counts().values()) == 21
+    assert sum(sum(counts.values()) for counts in card.counts().values()) == 22
     text = json.dumps(card.to_dict(), allow_nan=False)
     assert set(card.curves) >= {"distribution", "memory", "kurtosis", "impact", "sign_memory", "by_volatility", "path"}
     assert json.loads(text)["seed"] == card.seed

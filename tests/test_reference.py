@@ -26,6 +26,7 @@ from torchgym.config import (
     PairsTraders,
     Population,
     SectorRotators,
+    Session,
     StopTraders,
     Structure,
     ValueTraders,
@@ -167,6 +168,14 @@ def test_older_orders_first(name: str, symbols: int, execution: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(PRESETS) - {"toy", "default", *CLOSED_FORM}))
 def test_other_presets(name: str) -> None:
     finish(run(open_pair(preset(name), 1, seed=7), 40))
+
+
+@pytest.mark.parametrize(("symbols", "execution", "priority"), [(1, "book", "time"), (3, "auction", "pro_rata")])
+def test_days(symbols: int, execution: str, priority: str) -> None:
+    """Through several openings, closes and nights."""
+    hours = Session(kind="day", ticks=7, half_life=2.0)
+    terms = {"session": hours, "execution": execution, "priority": priority, "action": "sized"}
+    finish(run(open_pair(preset("toy", num_symbols=symbols, **terms), 2, seed=9), 64 + 30))
 
 
 @pytest.mark.parametrize(("name", "symbols"), [("toy", 1), ("toy", 3), ("default", 1)])

@@ -29,6 +29,7 @@ from torchgym.config.population import (
     ValueTraders,
 )
 from torchgym.config.presets import PRESETS, preset, task
+from torchgym.config.session import Session
 from torchgym.config.settings import MarketConfig
 from torchgym.config.tasks import TASKS, Task, task_presets
 
@@ -49,6 +50,7 @@ __all__ = [
     "Population",
     "ReversionTraders",
     "SectorRotators",
+    "Session",
     "Setting",
     "StopTraders",
     "Structure",

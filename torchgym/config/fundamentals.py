@@ -71,12 +71,15 @@ class Fundamentals:
             f"news_rate = {self.news_rate!r} times a probability of news exceeds 1, got {likeliest:.3g}: lower one of them",
         )
 
-    def value_deviation(self, ticks: int, list_price: int) -> float:
+    def value_deviation(self, ticks: int, list_price: int, mean_square: float = 1.0) -> float:
         """Standard deviation of the log value so many ticks after the opening, over markets.
 
         With the variance v of a tick's moves and news, and reversion at the rate kappa,
 
         variance = k spread_of_start^2 + v (1 - k) / (1 - (1 - kappa)^2),        k = (1 - kappa)^(2 ticks)
+
+        Args:
+            mean_square: of a tick's moves over the hours of the day, where 1 is midday.
         """
         if self.process == "steps":
             steps = 2.0 * self.step_chance * ticks * (self.step / list_price) ** 2
@@ -88,7 +91,7 @@ class Fundamentals:
         headline_square = (
             (1.0 / 3.0) * magnitude_square * math.exp(self.misreading**2)
         )  # sentiment is uniform in -1 to 1
-        variance = self.volatility**2 + events * headline_square
+        variance = self.volatility**2 * mean_square + events * headline_square
         decay = 2.0 * math.log1p(-math.log(2.0) / self.reversion_half_life)
         moved = variance * math.expm1(ticks * decay) / math.expm1(decay)
         return math.sqrt(math.exp(ticks * decay) * self.spread_of_start**2 + moved)

@@ -189,6 +189,7 @@ class Structure:
     mark: str
     reference: str
     process: str
+    session: str
     action: str
     features: str
     scaling: str
@@ -265,6 +266,7 @@ def structure(config: Any) -> Structure:
     return Structure(
         **{name: getattr(config, name) for name in names},
         process=config.fundamentals.process,
+        session=config.session.kind,
         rewards=tuple(sorted(config.reward)) if isinstance(config.reward, Mapping) else (config.reward,),
         families=families,
         settings={name: _structural(config.population.families[name]) for name in families},

@@ -21,6 +21,7 @@ from torchgym.config.population import (
     TrendFollowers,
     ValueTraders,
 )
+from torchgym.config.session import Session
 from torchgym.config.settings import MarketConfig
 from torchgym.config.tasks import TASKS, task_presets
 
@@ -95,6 +96,11 @@ def _illiquid() -> MarketConfig:
             ),
         ),
     )
+
+
+def _day() -> MarketConfig:
+    """The default market in days of 390 ticks, with auctions at the opening and the close, and nights."""
+    return MarketConfig(session=Session(kind="day"))
 
 
 def _zero_intelligence() -> MarketConfig:
@@ -240,6 +246,7 @@ PRESETS: dict[str, Callable[[], MarketConfig]] = {
     "volatile": _volatile,
     "illiquid": _illiquid,
     "crash": _crash,
+    "day": _day,
     "zero_intelligence": _zero_intelligence,
     "toy": _toy,
     "as_null": _as_null,

@@ -12,6 +12,7 @@ from torchgym.config.activity import Activity
 from torchgym.config.fundamentals import Fundamentals
 from torchgym.config.numbers import check_randomize, corners, with_numbers
 from torchgym.config.population import Makers, PairsTraders, Population, SectorRotators, family_kind
+from torchgym.config.session import Session
 from torchgym.config.validation import (
     HalfLife,
     Share,
@@ -132,6 +133,7 @@ class MarketConfig:
     activity: Activity = field(default_factory=Activity)
     fundamentals: Fundamentals = field(default_factory=Fundamentals)
     population: Population = field(default_factory=Population)
+    session: Session = field(default_factory=Session)
     randomize: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)  # bounds; drawn per market
 
     def __post_init__(self) -> None:
@@ -233,7 +235,9 @@ class MarketConfig:
 
     def _check_value(self) -> None:
         """In an episode the value stays in the range in which quotes are exact, by five standard deviations."""
-        last = self.fundamentals.value_deviation(self.warmup_ticks + self.max_ticks, self.list_price)
+        last = self.fundamentals.value_deviation(
+            self.warmup_ticks + self.max_ticks, self.list_price, self.session.mean_square()
+        )
         far = 5.0 * max(self.fundamentals.spread_of_start, last)  # on the way from one to the other it is between them
         require(
             far <= math.log(_MAX_PRICE / self.list_price),

@@ -17,7 +17,7 @@ from torchgym.readout import rewards
 from torchgym.readout.features import FEATURE_SETS, FEATURES
 from torchgym.readout.features.context import LEVELS, levels_of
 from torchgym.readout.rewards import REWARDS
-from torchgym.sim import actions, resting
+from torchgym.sim import actions, resting, session
 from torchgym.sim.params import Params
 from torchgym.sim.resting import Queue
 from torchgym.sim.state import MarketState
@@ -146,6 +146,19 @@ _RECENT_VOLUME = Entry(
     "shares",
     "shares traded per tick, the mean over the last nine",
     per_symbol=True,
+)
+# Where markets have days. In the account, the info and the paths.
+DAY: Table[Entry] = Table(
+    "entry of the trading day",
+    {
+        "day_left": Entry(
+            lambda m: (
+                session.ticks_left(m.params, m.state.clock.tick).to(torch.float64) / m.params.session.ticks
+            ).squeeze(-1),
+            "fraction",
+            "share of the trading day that is left; 0 after the closing auction, and the opening auction follows",
+        )
+    },
 )
 _POSITION = _own_shares(lambda m: m.state.ledger.shares, "what the learner holds of the symbol, negative when short")
 _EQUITY = _own(
@@ -396,16 +409,19 @@ def info_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
         meaning = f"{row.meaning}, before its weight in the reward"
         return _own(lambda m: m.events.terms[name], row.unit, meaning, event=True)
 
-    return {**INFO, **(RESTING_INFO if structure.quotes else {}), **{f"reward_{name}": term(name) for name in chosen}}
+    added = {**(RESTING_INFO if structure.quotes else {}), **_day_entries(structure)}
+    return {**INFO, **added, **{f"reward_{name}": term(name) for name in chosen}}
 
 
 def account_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
-    """The rows of a learner's observed account: those of `ACCOUNT`, and those of `PLACE` for each of its resting orders.
+    """The rows of a learner's observed account: those of `ACCOUNT`, and of `PLACE` for each of its resting orders.
+
+    Where there are days, that of `DAY` stands between them.
 
     A row of a place is called by its side, its number from 1, and what it says: bid_1_size. Where the features show the ladder,
     the rows of `LADDER` say what of each level is others': bid_others_1.
     """
-    rows = ACCOUNT | place_entries(structure, PLACE)
+    rows = ACCOUNT | _day_entries(structure) | place_entries(structure, PLACE)
     shown = FEATURE_SETS.find(structure.features)
     if structure.quotes and any(name in shown for name in FEATURES["f_bid_level"].names):
         rows |= {f"{name}_{at + 1}": _at_level(row, at) for name, row in LADDER.items() for at in range(LEVELS)}
@@ -414,7 +430,14 @@ def account_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
 
 def path_entries(structure: MarketConfig | Structure) -> Table[Entry]:
     """The rows of a path: those of `PATHS`, and those of `PLACE_PATHS` for each resting order, called as in the account."""
-    return Table(PATHS.kind, PATHS | place_entries(structure, PLACE_PATHS)) if structure.quotes else PATHS
+    added = {**_day_entries(structure), **place_entries(structure, PLACE_PATHS)}
+    return Table(PATHS.kind, PATHS | added) if added else PATHS
+
+
+def _day_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
+    """The rows of `DAY`; none where every tick is like every other."""
+    kind = structure.session if isinstance(structure, Structure) else structure.session.kind
+    return dict(DAY) if kind == "day" else {}
 
 
 def place_entries(structure: MarketConfig | Structure, rows: Mapping[str, Entry]) -> dict[str, Entry]:

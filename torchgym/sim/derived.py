@@ -129,6 +129,7 @@ DERIVED: dict[str, Callable[[Any], Number]] = {
     "fundamentals.step_beyond": lambda c: (
         -NormalDist().inv_cdf(c.fundamentals.step_chance) if c.fundamentals.step_chance > 0.0 else 1e9
     ),
+    "session.fall": lambda c: -math.log(2.0) / c.session.half_life,  # of a logarithm, per tick
     "fundamentals.residual": lambda c: math.sqrt(1.0 - c.fundamentals.leverage**2),
     "fundamentals.own_loading": _own_loading,
     "fundamentals.reversion": lambda c: math.log(2.0) / c.fundamentals.reversion_half_life,

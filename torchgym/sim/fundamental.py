@@ -16,6 +16,7 @@ from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import Noise, StartNoise
 from torchgym.sim.params import Params
+from torchgym.sim.session import Hour
 from torchgym.sim.state import EVENTS, Value, push, total_log_volatility
 
 
@@ -50,7 +51,14 @@ def start(params: Params, noise: StartNoise) -> Value:
     )
 
 
-def advance(structure: Structure, params: Params, value: Value, noise: Noise, bought: Tensor | None = None) -> Value:
+def advance(
+    structure: Structure,
+    params: Params,
+    value: Value,
+    noise: Noise,
+    bought: Tensor | None = None,
+    hours: Hour | None = None,
+) -> Value:
     """One tick of value, volatility, news and the public estimate's error.
 
     With e the standardised move, sigma = volatility * exp(h - var h), h = h1 + h2 + h3:
@@ -62,6 +70,7 @@ def advance(structure: Structure, params: Params, value: Value, noise: Noise, bo
 
     Args:
         bought: [N, S] int64 shares that learners bought in the tick, less those sold; a value of steps takes it in. None is none.
+        hours: of the day; a value of steps has none.
 
     Invariant: market i depends on row i alone; no sum of floats is left to the order of a reduction.
     Source: multi-scale log-volatility, Calvet and Fisher (2004) in spirit; leverage, Bouchaud, Matacz and Potters (2001).
@@ -79,6 +88,8 @@ def advance(structure: Structure, params: Params, value: Value, noise: Noise, bo
     misreading = fundamentals.misreading * noise.value[..., 5] - fundamentals.misreading_mean
     hidden_scale, misread = exact.exp(torch.stack([hidden, misreading], -1)).unbind(-1)
     sigma = fundamentals.volatility * hidden_scale
+    if hours is not None:
+        sigma = sigma * hours.move
     leverage, residual = fundamentals.leverage.unsqueeze(-1), fundamentals.residual.unsqueeze(-1)
     shocks = leverage * move.unsqueeze(-1) + residual * noise.value[..., 2:5]
     log_volatility = fundamentals.volatility_keep * log_volatility + fundamentals.volatility_shock * shocks

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from torchgym.numerics import exact
 from torchgym.sim.params import Params
+from torchgym.sim.session import Hour
 from torchgym.sim.state import (
     FLOW_LOOKBACK,
     LOOKBACK,
@@ -85,6 +86,7 @@ def measure(
     reference: Tensor,
     hits: Hits | None = None,
     mid_x2: Tensor | None = None,
+    hours: Hour | None = None,
 ) -> MarketData:
     """The market data after this tick.
 
@@ -97,6 +99,7 @@ def measure(
         reference: [N, S] float64 points; quotes an empty side at 20 points from it.
         hits: what the makers' quotes traded with learners' orders; None without places for such.
         mid_x2: as in `start`.
+        hours: of the day, for whose usual activity and volatility the running means are corrected.
     """
     bid, ask = best_quotes(book, reference)
     bid_depth, ask_depth = depths(book, bid, ask)
@@ -118,9 +121,12 @@ def measure(
         filled = filled + (_count(hits.fills) + _count(hits.rested.filled)).to(torch.int64)
 
     usual = params.activity
-    size = torch.minimum(change.abs(), usual.move_cap)
-    relative_volume = torch.minimum(volume.to(torch.float64) * params.per_usual_volume, usual.volume_cap)
-    relative_return = torch.minimum(change.abs() * params.per_usual_return, usual.return_cap)
+    move, traded = change.abs(), volume.to(torch.float64)
+    if hours is not None:
+        move, traded = move / hours.move.clamp(min=1e-2), traded / hours.activity
+    size = torch.minimum(move, usual.move_cap)
+    relative_volume = torch.minimum(traded * params.per_usual_volume, usual.volume_cap)
+    relative_return = torch.minimum(move * params.per_usual_return, usual.return_cap)
     return MarketData(
         bid=bid,
         ask=ask,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -93,7 +94,13 @@ EXECUTIONS = {"book": execute, "auction": defer}
 
 
 def take(
-    structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor, tick: Tensor
+    structure: Structure,
+    book: Book,
+    shares: Tensor,
+    limit: Tensor,
+    mid_x2: Tensor,
+    tick: Tensor,
+    waits: Tensor | None = None,
 ) -> tuple[Book, Execution]:
     """All learners' orders, in the way that `EXECUTIONS` has: one after another, each tick another one first.
 
@@ -102,8 +109,11 @@ def take(
         limit: [N, S, L] int64 points.
         mid_x2: [N, S] int64 half points.
         tick: [N] int64; learner l is the ((l - tick) mod L)-th.
+        waits: [N, 1] bool, whose orders go to the auction whole; None is nobody's.
     """
     execute_one, learners = EXECUTIONS[structure.execution], structure.num_learners
+    if waits is not None:
+        execute_one = partial(_unless_it_waits, execute_one, waits)
 
     def rotated(values: Tensor, by: Tensor) -> Tensor:
         """[N, S, L] with learner l + by in the place of learner l."""
@@ -132,8 +142,28 @@ def take(
     return book, Execution(filled, paid, last_price, fills, remainder, limit, *cancelled)
 
 
+def _unless_it_waits(
+    execute_one: Callable[..., tuple[Book, Execution]],
+    waits: Tensor,
+    structure: Structure,
+    book: Book,
+    shares: Tensor,
+    *others: Tensor | None,
+) -> tuple[Book, Execution]:
+    """One learner's orders now, but where `waits`, in the auction."""
+    later = torch.where(waits, shares, 0)
+    book, execution = execute_one(structure, book, shares - later, *others)
+    return book, replace(execution, remainder=execution.remainder + later)
+
+
 def nobody_takes(
-    structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor, tick: Tensor
+    structure: Structure,
+    book: Book,
+    shares: Tensor,
+    limit: Tensor,
+    mid_x2: Tensor,
+    tick: Tensor,
+    waits: Tensor | None = None,
 ) -> tuple[Book, Execution]:
     """`take` where no learner ever sends an order to the market: all `shares` are 0."""
     none = torch.zeros_like(mid_x2)

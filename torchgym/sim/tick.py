@@ -12,7 +12,7 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.numerics import exact, random
 from torchgym.numerics.trees import map_tensors
-from torchgym.sim import accounts, actions, delay, fundamental, market_data, matching, noise, resting, traders
+from torchgym.sim import accounts, actions, delay, fundamental, market_data, matching, noise, resting, session, traders
 from torchgym.sim.noise import Noise, NoisePlan
 from torchgym.sim.params import Params
 from torchgym.sim.state import (
@@ -54,7 +54,8 @@ def tick(
     """
     now = state.clock.tick + 1
     mid_x2 = state.market_data.mids_x2[..., -1]
-    signals = read_signals(params, state)
+    hours = session.hour(structure, params, now)
+    signals = read_signals(params, state, hours)
 
     delays = state.delays
     if delays is not None:
@@ -68,7 +69,8 @@ def tick(
         rests = resting.shown(structure, standing)
     shares, limit = actions.orders(structure, known, action, rests)
     take = matching.take if actions.scheme(structure).wanted is not None else matching.nobody_takes
-    taken, execution = take(structure, standing, shares, limit, mid_x2, now)
+    waits = None if hours is None else hours.auction
+    taken, execution = take(structure, standing, shares, limit, mid_x2, now, waits)
     _tell(watch, "execute", state=state, standing=standing, book=taken, execution=execution)
 
     orders, memories = traders.decide(structure, params, state, signals=signals, noise=draws)
@@ -94,7 +96,9 @@ def tick(
     memories = traders.settle(
         memories, structure=structure, before=state.accounts, execution=execution, auction=auction, log_close=log_close
     )
-    value = fundamental.advance(structure, params, state.value, draws, (ledger.shares - state.ledger.shares).sum(-1))
+    value = fundamental.advance(
+        structure, params, state.value, draws, (ledger.shares - state.ledger.shares).sum(-1), hours
+    )
     _tell(watch, "advance", state=state, value=value)
 
     memories = traders.learn(
@@ -109,7 +113,7 @@ def tick(
     at_value = None
     if structure.reference == "value":
         memories, at_value = _at_value(params, memories, value)
-    standing = matching.expire(book, now)
+    standing = session.end_day(hours, matching.expire(book, now))
     book = traders.quote(structure, params, memories, signals, owned.shares, standing)
     book = matching.dated(book, standing, now)
     hits = None
@@ -132,6 +136,7 @@ def tick(
         reference=memories["maker"].reference,
         hits=hits,
         mid_x2=at_value,
+        hours=hours,
     )
     _tell(watch, "measure", state=state, market_data=data)
     if delays is not None:

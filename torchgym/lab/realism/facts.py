@@ -176,8 +176,11 @@ FACTS: tuple[Fact, ...] = (
         Criterion("reversion", "T (1 - phi), a unit root rejected from 14.1 on", low=measures.UNIT_ROOT),
         Criterion("half_life", "half-life", unit="ticks", share=None),
     ),
-    _fact(20, "cross_section", "cross-section of symbols", "S", "Plerou et al. 2002", measures.cross_section)(
-        Criterion("mean_correlation", "mean correlation of two symbols' returns", 0.1, 0.5),
+    _fact(
+        20, "cross_section", "cross-section of symbols", "S", "Epps 1979; Plerou et al. 2002", measures.cross_section
+    )(
+        Criterion("mean_correlation", "mean correlation of two symbols' returns over 30 ticks", 0.1, 0.5),
+        Criterion("rise", "the same over that at one tick", low=1.0),
         Criterion("largest_eigenvalue", "largest eigenvalue's share of the variance", 15.0, 40.0, "%"),
     ),
     _fact(21, "sound_economy", "sound economy", "S", "the market's own books", sound_economy, evidence="economy")(
@@ -189,6 +192,22 @@ FACTS: tuple[Fact, ...] = (
         Criterion("volatility_last_over_first", "volatility, last quarter over first", 0.67, 1.5, share=0.0),
         Criterion("volume_last_over_first", "volume, last quarter over first", 0.67, 1.5, share=0.0),
         Criterion("spread_last_over_first", "spread, last quarter over first", 0.67, 1.5, share=0.0),
+    ),
+    _fact(
+        *(
+            22,
+            "hours",
+            "hours of the day",
+            "S",
+            "Wood, McInish, Ord 1985; French, Roll 1986",
+            measures.hours,
+            ("hours",),
+        )
+    )(
+        Criterion("volume_of_ends", "volume after the opening and before the close, over midday's", low=1.5),
+        Criterion("volatility_of_ends", "absolute return, likewise", low=1.5),
+        Criterion("auction_volume", "volume of an opening or closing auction over a tick at midday", low=2.0),
+        Criterion("night", "share of a day's variance that falls into the night", 5.0, 40.0, "%"),
     ),
 )
 
@@ -270,8 +289,8 @@ def measure(
             too few for returns over a day of 390.
         impact: of `measure_impact`, for facts 12 and 13.
         economy: for fact 21.
-        resamples: of the block bootstrap, blocks of 1,024 ticks; 0 gives no intervals. Facts on several symbols at once, impact
-            and economy get none.
+        resamples: of the block bootstrap, blocks of 1,024 ticks; 0 gives no intervals. Facts on several symbols at once, hours,
+            impact and economy get none.
         progress: called with the resamples done and the resamples in all.
     """
     if paths.ticks < 400:
@@ -310,10 +329,10 @@ def intervals(paths: Paths, resamples: int, seed: int, progress: Count) -> dict[
     """Bootstrap intervals by "fact.measure", of the facts whose rows stand alone; none without resamples."""
     if not resamples:
         return {}
-    facts = [fact for fact in FACTS if fact.evidence == "paths" and fact.key != "cross_section"]
+    facts = [fact for fact in FACTS if fact.evidence == "paths" and fact.key not in ("cross_section", "hours")]
 
     def statistic(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-        resampled = replace(paths, symbols=1, mid=None, value=None, **arrays)
+        resampled = replace(paths, symbols=1, mid=None, value=None, **arrays)  # type: ignore[arg-type]
         return {f"{fact.key}.{name}": each for fact in facts for name, each in _values(fact, resampled).items()}
 
     block = min(BLOCK, paths.ticks)

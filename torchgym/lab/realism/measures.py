@@ -15,6 +15,7 @@ from torchgym.lab.realism.paths import MEMORY, Paths
 
 HORIZONS = (1, 5, 15, 60, 390)  # ticks: a minute to a trading day
 SPANS = (2, 4, 8, 16)  # ticks of the variance ratios
+TOGETHER = 30  # ticks over which symbols are correlated
 NEWS_BEFORE, NEWS_AFTER = 30, 60  # ticks around an event
 LARGE_NEWS = 0.005  # log effect of a headline that counts as an event
 GROUPS = 8  # rows pooled where one row has too few events
@@ -241,21 +242,54 @@ def follows_value(paths: Paths) -> dict[str, Tensor]:
     }
 
 
-def cross_section(paths: Paths) -> dict[str, Tensor]:
-    """Mean correlation of two symbols' returns, and the largest eigenvalue's share of the variance; one value per market.
+def correlations(paths: Paths, span: int) -> Tensor:
+    """Of the symbols' overlapping returns over `span` ticks, [N, S, S]."""
+    returns = statistics.standardise(statistics.aggregate(paths.returns, span)).unflatten(0, (-1, paths.symbols))
+    return returns @ returns.mT / returns.shape[-1]
 
-    The share cannot be below 1 / symbols plus the correlation's part: for fewer than four symbols no realistic correlation
-    brings it into the band, and it is not judged.
+
+def mean_correlation(correlation: Tensor) -> Tensor:
+    """Over the pairs of different symbols, [N] of [N, S, S]."""
+    symbols = correlation.shape[-1]
+    return (correlation.sum((-1, -2)) - symbols) / (symbols * (symbols - 1))
+
+
+def cross_section(paths: Paths) -> dict[str, Tensor]:
+    """Mean correlation of two symbols' returns over 30 ticks, the same over that at one tick, and the largest eigenvalue's share.
+
+    One value per market. The share cannot be below 1 / symbols plus the correlation's part: for fewer than four symbols no
+    realistic correlation brings it into the band, and it is not judged.
     """
     if paths.symbols < 2:
         return {}
-    returns = statistics.standardise(paths.returns).unflatten(0, (-1, paths.symbols))
-    correlation = returns @ returns.mT / returns.shape[-1]
-    pairs = paths.symbols * (paths.symbols - 1)
-    values = {"mean_correlation": (correlation.sum((-1, -2)) - paths.symbols) / pairs}
+    correlation = correlations(paths, TOGETHER)
+    mean = mean_correlation(correlation)
+    values = {"mean_correlation": mean, "rise": mean / mean_correlation(correlations(paths, 1))}
     if paths.symbols >= 4:
         values["largest_eigenvalue"] = 100.0 * torch.linalg.eigvalsh(correlation)[:, -1] / paths.symbols
     return values
+
+
+def hours(paths: Paths) -> dict[str, Tensor]:
+    """The first and the last thirteenth of the day, its auctions apart, over its middle third; an auction over a tick there."""
+    pattern = paths.hours
+    assert pattern is not None
+    day = pattern.volume.shape[-1]
+    ends, third = max(day // 13, 1), day // 3  # half an hour of 390 minutes
+
+    def over_midday(series: Tensor, parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(parts), -1).mean(-1) / series[:, third : 2 * third].mean(-1)
+
+    def of_ends(series: Tensor) -> Tensor:
+        return over_midday(series, (series[:, 1 : 1 + ends], series[:, -1 - ends : -1]))
+
+    auctions = over_midday(pattern.volume, (pattern.volume[:, :1], pattern.volume[:, -1:]))
+    return {
+        "volume_of_ends": of_ends(pattern.volume),
+        "volatility_of_ends": of_ends(pattern.size),
+        "auction_volume": auctions,
+        "night": 100.0 * pattern.night,
+    }
 
 
 def impact_exponents(impact: Impact) -> dict[str, Tensor]:

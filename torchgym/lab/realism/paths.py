@@ -20,6 +20,15 @@ MEMORY = 200  # lags
 
 
 @dataclass(frozen=True)
+class Hours:
+    """The pattern of trading days of D ticks, by row; the night's move is the last tick's."""
+
+    volume: Tensor  # [R, D] mean shares traded
+    size: Tensor  # [R, D] mean absolute return
+    night: Tensor  # [R] share of a day's variance that falls into the last tick
+
+
+@dataclass(frozen=True)
 class Paths:
     """What happened in each tick, R = markets x symbols rows of T ticks, float64. A tick stands for about a minute.
 
@@ -43,6 +52,7 @@ class Paths:
     news: Tensor | None = None  # [R, T] log effect of this tick's headline, zero without one
     mid: Tensor | None = None  # [R, T] currency
     value: Tensor | None = None  # [R, T] currency
+    hours: Hours | None = None  # what `without_hours` took out
 
     def __post_init__(self) -> None:
         for name, tensor in self._tensors().items():
@@ -131,3 +141,50 @@ class Paths:
             mid=mid[:, 1:],
             value=value,
         )
+
+    def without_hours(self, day: int, since_opening: int) -> Paths:
+        """The whole days of these paths without the pattern of the day, which is kept as `hours`.
+
+        Returns and changes are divided by the mean absolute return at their tick of the day, that of all rows together; volume,
+        flow and fills by the mean volume. The last tick of a day, at whose end the night lies, is left out, as a gap between bars
+        of real prices is (`bar_path`).
+
+        Args:
+            day: D, ticks of a day.
+            since_opening: ticks of its day that went before the first tick of the paths.
+
+        Raises:
+            ValueError: for paths without volume, or with less than a whole day.
+
+        Source: Andersen and Bollerslev 1997, Intraday periodicity and volatility persistence in financial markets.
+        """
+        first = -since_opening % day
+        days = (self.ticks - first) // day
+        if days < 1:
+            raise ValueError(f"{self.ticks} ticks hold no whole day of {day}: record {2 * day} or more")
+        if self.volume is None:
+            raise ValueError("hours are measured on paths with volume")
+
+        def by_day(series: Tensor) -> Tensor:
+            """[R, T] to [R, days, D]."""
+            return series[:, first : first + days * day].unflatten(1, (days, day))
+
+        def scale(series: Tensor) -> Tensor:
+            """[D], 1 on average; 1 where nothing ever is."""
+            means = by_day(series).mean((0, 1))
+            return torch.where(means > 0.0, means / means[:-1].mean(), 1.0)
+
+        cut = {name: by_day(series) for name, series in self._tensors().items()}
+        size, volume = scale(self.returns.abs()), scale(self.volume)
+        scales = {
+            **dict.fromkeys(("returns", "change"), size),
+            **dict.fromkeys(("volume", "buys", "sells", "fills"), volume),
+        }
+        variance = cut["returns"].square().sum(1)  # [R, D]
+        hours = Hours(
+            volume=cut["volume"].mean(1),
+            size=cut["returns"].abs().mean(1),
+            night=variance[:, -1] / variance.sum(-1),
+        )
+        even = {name: (days_of / scales.get(name, 1.0))[..., :-1].flatten(1) for name, days_of in cut.items()}
+        return dataclasses.replace(self, hours=hours, **even)  # type: ignore[arg-type]

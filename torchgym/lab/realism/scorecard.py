@@ -117,6 +117,7 @@ def scorecard(
     The protocol: `burn_in` ticks are discarded, `ticks` measured, one tick standing for about a minute; one value per market
     and symbol; a measure passes when the median and at least 80 % of the values lie in the band (`Criterion` tells exceptions).
     The economy is judged on the same run, by quarters: ticks=100_000 shows the long run.
+    Where the market has days, whole ones are measured, without the pattern of the day and the nights; the pattern is fact 22.
 
     Args:
         markets: N; market i has the seed `seed` + i.
@@ -196,15 +197,19 @@ def _run(
         owned.append(wealth(market))
     recording = torch.cat([pieces[0][:, -1:], *pieces[1:]], dim=1)  # one tick before the first return
     paths = Paths.from_recording(recording, burn_in=1, point_size=market.config.point_size)
+    families = market.config.population.families.items()
+    traders = {name: family.count * market.config.num_symbols for name, family in families}
+    economy = Economy.of(owned, traders, paths)
+    if market.config.session.kind == "day":
+        day = market.config.session.ticks
+        paths = paths.without_hours(day, burn_in % day)  # the first return is that of tick burn_in + 1
     response = None
     if forked is not None:
         response = measure_impact(forked, repeats=repeats, progress=partial(progress, "impact"))
-    families = market.config.population.families.items()
-    traders = {name: family.count * market.config.num_symbols for name, family in families}
     if resamples:
         progress("resamples", 0, resamples)
     ranges = intervals(paths, resamples, seed, partial(progress, "resamples"))
     progress("facts", 0, 1)
-    verdicts = judge_all(paths, response, Economy.of(owned, traders, paths), ranges)
+    verdicts = judge_all(paths, response, economy, ranges)
     progress("facts", 1, 1)
     return paths, response, verdicts

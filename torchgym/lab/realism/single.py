@@ -201,7 +201,8 @@ def compare(
     """Measure real bars, run markets for as many bars, and judge both by the same rule.
 
     Args:
-        config: of one symbol.
+        config: of one symbol. Where it has days, whole ones are measured, without the pattern of the day and the nights, if a
+            bar is a tick; longer bars have both in them.
         markets: N; market i has the seed `seed` + i.
         ticks_per_bar: of the markets; a tick stands for about a minute, so 60 make an hour and 390 a trading day.
         burn_in: ticks before, at least 1.
@@ -221,6 +222,8 @@ def compare(
     market.reset()
     progress("opening", 1, 1)
     paths = _market_bars(market, data.paths.ticks, ticks_per_bar, burn_in, partial(progress, "paths"))
+    if config.session.kind == "day" and ticks_per_bar == 1:
+        paths = paths.without_hours(config.session.ticks, burn_in % config.session.ticks)
     if data.paths.volume is None:
         paths = replace(paths, volume=None)
     return Comparison(data, name, markets, ticks_per_bar, seed, verdicts, measure_markets(paths))
@@ -266,7 +269,7 @@ def _resampled(paths: Paths, facts: list[Fact], resamples: int, seed: int, progr
     while some := list(itertools.islice(places, max(1, _AT_ONCE // paths.ticks))):
         at = torch.cat([tick for _, tick in some]).to(paths.returns.device)
         taken = {name: series[0][at] for name, series in arrays.items()}
-        resampled = replace(paths, symbols=1, mid=None, value=None, **taken)
+        resampled = replace(paths, symbols=1, mid=None, value=None, **taken)  # type: ignore[arg-type]
         for fact in facts:
             for name, values in fact.measure(resampled).items():
                 found.setdefault(f"{fact.key}.{name}", []).append(values)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torchgym.numerics import exact
 from torchgym.sim.params import Params
+from torchgym.sim.session import Hour
 from torchgym.sim.state import MarketState, total_log_volatility
 
 
@@ -39,17 +40,22 @@ class Signals:
     maker_gain: Tensor  # [N, S] float64: how far makers follow a surprise
 
 
-def read_signals(params: Params, state: MarketState) -> Signals:
-    """Gather the signals."""
+def read_signals(params: Params, state: MarketState, hours: Hour | None = None) -> Signals:
+    """Gather the signals for the tick that follows; everybody knows what hour of the day it is."""
     reference = state.traders["maker"].reference
     market_data, value = state.market_data, state.value
     mid = market_data.mids_x2[..., -1].to(torch.float64) * 0.5
     short, middle, long = (market_data.variance[..., k] for k in range(3))
     maker, usual = params.population.maker, params.activity
-    activity = activity_of(params, state)
+    activity = acting = activity_of(params, state)
+    if hours is not None:
+        # Makers take an hour for as busy as it is volatile: orders alone, which come on both sides, are no risk to them.
+        activity, acting = activity * hours.volatility, activity * hours.activity
     own, makers = usual.volatility_weights.unbind(-1), usual.maker_volatility_weights.unbind(-1)
     variances = (own[0] * short + own[1] * middle, makers[0] * short + makers[1] * middle + makers[2] * long)
-    volatility, maker_volatility, attention = exact.sqrt(torch.stack([*variances, activity], -1)).unbind(-1)
+    volatility, maker_volatility, attention = exact.sqrt(torch.stack([*variances, acting], -1)).unbind(-1)
+    if hours is not None:
+        volatility, maker_volatility = volatility * hours.volatility, maker_volatility * hours.volatility
     maker_volatility = torch.clamp(maker_volatility, *maker.volatility_bounds.unbind(-1))
     share_left = value.remaining.to(torch.float64) / torch.clamp(value.duration, min=1).to(torch.float64)
     busy = exact.log(torch.clamp(activity, *usual.maker_bounds.unbind(-1)))
@@ -74,7 +80,7 @@ def read_signals(params: Params, state: MarketState) -> Signals:
         value=trader(value.level),
         volatility=trader(volatility),
         half_spread=trader(width),
-        activity=trader(activity),
+        activity=trader(acting),
         attention=trader(attention),
         buy_limit=trader(torch.floor(mid * usual.buys_up_to)),
         sell_limit=trader(torch.ceil(mid * usual.sells_down_to)),
