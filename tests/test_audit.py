@@ -19,6 +19,7 @@ from torchgym.lab.audit import (
     GAIN,
     POLICIES,
     SEED,
+    AgentAttempt,
     Attempt,
     Audit,
     AuditSnapshot,
@@ -589,6 +590,44 @@ def test_the_same_numbers_in_any_batch_and_company() -> None:
     assert small(policies=names, batch=3).rows == together[:3]
     assert small(policies=names[::-1], batch=2).rows[::-1] == together[:3]
     assert small(policies=names, seed=1).rows != together[:3]
+
+
+def learned(choice: int, **changes: Any) -> AgentAttempt:
+    """An agent that always takes the same choice."""
+
+    def make_policy(config: MarketConfig, seeds: Tensor) -> Callable[[StepResult], Tensor]:
+        return lambda seen: torch.full((len(seen.reward), config.num_symbols), choice)
+
+    return AgentAttempt.of(make_policy, toy(ticks_per_action=5, scaling="relative", **changes))
+
+
+def test_an_agent_plays_the_same_episodes_on_its_own_terms() -> None:
+    """Always buying, as `always_buy` does, but five ticks apart, and not selling before the end."""
+    calls: list[tuple[str, int, int]] = []
+    policies = {"holds": learned(1), "buys": learned(2), "always_buy": POLICIES["always_buy"]}
+    found = small(policies=policies, batch=2, progress=lambda *call: calls.append(call))
+    rows = {row.policy: row for row in found.rows}
+    assert rows["holds"].profit_mean == rows["holds"].turnover == 0.0
+    assert rows["buys"].turnover > 0.0
+    market = Market(toy(max_ticks=60), 3, compile=False)
+    market.reset(seeds=consecutive_seeds(SEED, 3))
+    for now in range(60):
+        result = market.step(torch.full((3, 1), 2 if now % 5 == 0 else 1))
+    assert rows["buys"].paper == pytest.approx(
+        (result.info["equity"] - market.config.starting_cash * 0.01).mean().item()
+    )
+    left = playing._left(market, 2e-4)
+    profit = result.info["cash"] + left - market.config.starting_cash * 0.01
+    assert rows["buys"].profit_mean == pytest.approx(profit.mean().item())
+    assert [call for call in calls if call[0] == "agent"][-1] == ("agent", 2 * 2 * 60, 2 * 2 * 60)
+    assert small(policies={"buys": learned(2)}, batch=3).rows == [rows["buys"]]
+
+
+def test_what_an_agent_must_do_follows_from_what_it_sees() -> None:
+    assert learned(1, information="none").requirement is NO_GAIN
+    assert learned(1).requirement.needs == learned(1, information="privileged").requirement.needs == ("exact_value",)
+    with pytest.raises(ValueError, match="decides every 5 ticks: give ticks that are a multiple of it, got 62"):
+        small(policies={"agent": learned(1)}, ticks=62)
 
 
 def test_the_same_quotes_in_any_batch_and_company() -> None:

@@ -239,6 +239,12 @@ def test_evaluate_chooses_policies_and_seeds(tmp_path: Path, capsys: pytest.Capt
     ):
         assert main(["evaluate", str(tmp_path), *arguments]) == 2
         assert message in capsys.readouterr().err
+    audited = ["--preset", "toy", "--episodes", "2", "--ticks", "60", "--compile", "no", "--output", str(tmp_path)]
+    assert main(["audit", *audited, "--policies", "hold", "--agent", str(tmp_path)]) in (0, 1)
+    rows = json.loads((tmp_path / "toy" / "audit.json").read_text())["rows"]
+    assert [row["policy"] for row in rows] == ["hold", "trained_agent"]
+    assert main(["audit", *audited, "--policies", "moon"]) == 2
+    assert "unknown policy 'moon': choose from hold, round_trip" in capsys.readouterr().err
 
 
 def test_ctrl_c_saves_and_resume_ends_in_the_same_bits(

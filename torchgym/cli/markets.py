@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from torchgym.lab.audit import Audit
+    from torchgym.lab.audit.playing import AnyAttempt
     from torchgym.lab.policy import MakePolicy
     from torchgym.lab.realism import Comparison, MeasureVerdict, Scorecard
 
@@ -201,6 +202,8 @@ class Cheats:
     """Play scripted policies against a market and print what they earn; writes audit.json and audit.png."""
 
     preset: str = "default"  # Name of the market; `torchgym presets` lists them.
+    policies: tuple[str, ...] | None = None  # Names of policies; the default is all of them.
+    agent: Path | None = None  # Folder of a training run, whose agent plays too, as `trained_agent`.
     episodes: int = 512  # Episodes per policy.
     ticks: int = 1_000  # Ticks of an episode.
     seed: int = 5_000_000_000_000  # Seed of the first episode; the other episodes take the seeds after it.
@@ -213,14 +216,22 @@ class Cheats:
         config = preset(self.preset)
         with progress_bars() as progress:
             with stage(progress, "loading"):
-                from torchgym.lab.audit import audit
+                from torchgym.lab.audit import POLICIES, AgentAttempt, audit
                 from torchgym.visual.plots import audit_bars
 
                 output.check_device(self.device)
             output.check_memory(f"{self.episodes:,} episodes", self.episodes * _NUMBERS_PER_AUDITED)
             folder = output.make_folder(self.output, self.preset)
             own = output.picked(self, "episodes", "ticks", "seed", "device") | {"compile": COMPILE[self.compile]}
-            made = audit(config, progress=progress, **own)
+            names = tuple(POLICIES) if self.policies is None else self.policies
+            POLICIES.check(names)
+            playing: dict[str, AnyAttempt] = {name: POLICIES[name] for name in names}
+            if self.agent is not None:
+                from torchgym.training import load_agent
+
+                agent = load_agent(self.agent, device=self.device)
+                playing["trained_agent"] = AgentAttempt.of(agent.make_policy, agent.config)
+            made = audit(config, progress=progress, policies=playing, **own)
             title = f"{self.preset}: {made.episodes} episodes of {made.ticks:,} ticks, seeds from {made.seed}"
             with stage(progress, "writing"):
                 write_json(folder / "audit.json", made.to_dict())

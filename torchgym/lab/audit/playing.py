@@ -13,6 +13,7 @@ from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count, check_one_learner
 from torchgym.engine import Compile, Market, StepResult, consecutive_seeds
 from torchgym.lab.audit import scheme
+from torchgym.lab.audit.agents import AgentAttempt, play_agent
 from torchgym.lab.audit.attempts import TAKING, Attempt, AuditSnapshot
 from torchgym.lab.audit.quoting import QUOTING, QuotingAttempt, at_market
 from torchgym.lab.audit.scheme import any_order
@@ -24,8 +25,9 @@ from torchgym.sim import matching, resting
 from torchgym.sim.market_data import best_quotes
 from torchgym.table import Table
 
-AnyAttempt = Attempt | QuotingAttempt
-POLICIES: Table[AnyAttempt] = Table("policy", {**TAKING, **QUOTING})
+Rule = Attempt | QuotingAttempt
+AnyAttempt = Rule | AgentAttempt
+POLICIES: Table[Rule] = Table("policy", {**TAKING, **QUOTING})
 
 SEED = 5_000_000_000_000  # first episode; far from the small seeds that one trains with
 UNWIND = 30  # last ticks of an episode, in which every policy sells what it holds
@@ -97,15 +99,15 @@ def audit(
         ticks: length of an episode after the warm-up.
         seed: of the first episode; the others follow.
         policies: names of `POLICIES`, or attempts of your own by name; None plays all. Others that a verdict compares with play
-            too, without a row.
+            too, without a row. An `AgentAttempt` plays by itself, on the same episodes.
         batch: episodes played at once; a batch has as many markets for each policy.
-        progress: called with the stage ("opening" or "ticks"), how much of it is done and how much there is, from 0 on.
+        progress: called with the stage ("opening", "ticks", or "agent"), how much of it is done and how much there is, from 0 on.
 
     Raises:
         ValueError: for an unknown policy, listing the known ones; fewer than two episodes; an episode too short to unwind.
     """
     config = MarketConfig() if config is None else config
-    table = Table("policy", {**POLICIES, **(policies if isinstance(policies, Mapping) else {})})
+    table: Table[AnyAttempt] = Table("policy", {**POLICIES, **(policies if isinstance(policies, Mapping) else {})})
     chosen = list(dict.fromkeys(POLICIES if policies is None else policies))
     table.check(chosen)
     check_one_learner("audit", config)
@@ -113,9 +115,10 @@ def audit(
         check_count(name, value, low)
     needed = [other for name in chosen for other in table[name].requirement.needs]
     playing = {name: table[name] for name in dict.fromkeys([*chosen, *needed])}
-    kinds = [
+    kinds: list[dict[str, Rule]] = [
         {name: each for name, each in playing.items() if isinstance(each, kind)} for kind in (Attempt, QuotingAttempt)
     ]
+    agents = {name: each for name, each in playing.items() if isinstance(each, AgentAttempt)}
     groups = [group for group in kinds if group]
     size = min(batch, episodes)
     blocks = consecutive_seeds(seed, size * -(-episodes // size)).split(size)
@@ -138,6 +141,17 @@ def audit(
         for at, (name, attempt) in enumerate(group.items()):
             own = {key: values[at] for key, values in joined.items()}
             samples[name] = Sample(limit=_largest(config, attempt)[1], maker_bps=_maker_bps(config, attempt), **own)
+    for at, (name, agent) in enumerate(agents.items()):
+
+        def count_of_agents(done: int, before: int = at) -> None:
+            progress("agent", before * len(blocks) * ticks + done, len(agents) * len(blocks) * ticks)
+
+        count_of_agents(0)
+        played = play_agent(
+            config, agent, blocks, ticks, left=_left, device=device, compile=compile, count=count_of_agents
+        )
+        kept = {key: value[:episodes] for key, value in vars(played).items() if isinstance(value, Tensor)}
+        samples[name] = replace(played, **kept)  # type: ignore[arg-type]
     return Audit([_row(name, table[name], samples) for name in chosen], config, episodes, ticks, seed)
 
 
@@ -147,13 +161,13 @@ def _unit(config: MarketConfig) -> int:
     return next(unit for unit in range(max(1, order // 10), 0, -1) if order % unit == 0)
 
 
-def _maker_bps(config: MarketConfig, attempt: AnyAttempt) -> float:
+def _maker_bps(config: MarketConfig, attempt: Rule) -> float:
     """The fee of resting orders."""
     asked = attempt.maker_bps if isinstance(attempt, QuotingAttempt) else None
     return config.maker_bps if asked is None else asked(config)
 
 
-def _largest(config: MarketConfig, attempt: AnyAttempt) -> tuple[int, int]:
+def _largest(config: MarketConfig, attempt: Rule) -> tuple[int, int]:
     """Largest order and position in shares: the learner's, or ten times its order and ten such orders."""
     large = 100 * _unit(config)
     return (large, 10 * large) if attempt.large else (min(config.order_size, large), config.position_limit)
@@ -176,7 +190,7 @@ def _terms(config: MarketConfig, ticks: int) -> MarketConfig:
     )
 
 
-def _own_terms(market: Market, config: MarketConfig, attempt: AnyAttempt) -> MarketConfig:
+def _own_terms(market: Market, config: MarketConfig, attempt: Rule) -> MarketConfig:
     """The market that an attempt plays in, as it sees it."""
     order, limit = _largest(config, attempt)
     return market.config.replace(order_size=order, position_limit=limit, maker_bps=_maker_bps(config, attempt))
@@ -184,7 +198,7 @@ def _own_terms(market: Market, config: MarketConfig, attempt: AnyAttempt) -> Mar
 
 def _market(
     config: MarketConfig,
-    attempts: Sequence[AnyAttempt],
+    attempts: Sequence[Rule],
     size: int,
     ticks: int,
     *,
@@ -208,7 +222,7 @@ def _market(
 def _play(
     market: Market,
     config: MarketConfig,
-    attempts: Sequence[AnyAttempt],
+    attempts: Sequence[Rule],
     seeds: Tensor,
     ticks: int,
     count: Callable[[int], None],
