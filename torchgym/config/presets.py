@@ -90,7 +90,7 @@ def _illiquid() -> MarketConfig:
                 depth=(1.0, 6.0),
                 size=(6.5, 15.0),
                 base_width=5.0,
-                limit=1100.0,
+                limit=1500.0,
                 surprise_gain=0.70,
                 expectation_weights=(0.425, 0.082, 0.345, 0.032, 0.040, 0.070),
             ),
