@@ -22,6 +22,7 @@ from markets import differences, opened, toy
 from torch import Tensor
 
 from torchgym import Market, MarketConfig, preset
+from torchgym.config import Session
 from torchgym.lab.realism import (
     FACTS,
     TIERS,
@@ -619,6 +620,26 @@ def test_several_symbols_are_rows(garch: Paths) -> None:
     assert by_key["cross_section"].measures[0].count == 3
     assert by_key["square_root_impact"].passed is None
     assert by_key["heavy_tails"].measures[0].interval is None  # no resamples were asked for
+
+
+def test_a_market_with_days_is_measured_without_their_pattern() -> None:
+    config = toy(session=Session(kind="day", ticks=60))
+    card = scorecard(config, markets=2, ticks=800, burn_in=70, impact=False, resamples=2, compile=False)
+    by_number = {verdict.fact.number: verdict for verdict in card.verdicts}
+    assert by_number[22].passed is not None and len(by_number[22].measures) == 4
+    assert by_number[22].measures[0].interval is None
+    assert len(card.curves["hours"]["tick"]) == len(card.curves["hours"]["volume"]) == 60
+    assert len(card.curves["path"]["mid"]) == 500  # 12 whole days of 59 ticks, without the closing ones
+    market = Market(impact_config(config), 2, seed=card.seed, compile=False)
+    market.reset()
+    recording = market.run(870)
+    paths = Paths.from_recording(recording, burn_in=70)
+    assert paths.without_hours(60, 10).ticks == 12 * 59
+    first = paths.returns[:, 50 : 50 + 60]  # from tick 121 on, an opening auction
+    assert torch.equal(recording["day_left"][:, 120], torch.full((2,), 59 / 60, dtype=torch.float64))
+    scale = paths.returns[:, 50 : 50 + 12 * 60].abs().unflatten(1, (12, 60)).mean((0, 1))
+    expected = first / (scale / scale[:-1].mean())
+    assert torch.allclose(paths.without_hours(60, 10).returns[:, :59], expected[:, :59])
 
 
 # --- the whole scorecard

@@ -31,9 +31,13 @@ Curve = Mapping[str, Any]
 
 @rc_context(_STYLE)
 def realism_panel(curves: Curve, title: str = "") -> Figure:
-    """Nine pictures of a `Scorecard`'s curves; one without a measurement stays empty and says so."""
+    """Nine pictures of a `Scorecard`'s curves; one without a measurement stays empty and says so.
+
+    Where markets have days the hours take the place of the path.
+    """
     figure, grid = _panel(12.0, 10.2, title, rows=3, columns=3)
-    for axes, (key, name, draw) in zip(grid, _REALISM, strict=True):
+    pictures = [_HOURS if picture[0] == "path" and curves.get("hours") else picture for picture in _REALISM]
+    for axes, (key, name, draw) in zip(grid, pictures, strict=True):
         axes.set_title(name)
         if curves.get(key):
             draw(axes, curves[key])
@@ -230,6 +234,8 @@ def _impact_in_time(axes: Axes, curve: Curve) -> None:
     axes.axvspan(0, curve["duration"], color=GREY, alpha=0.12, linewidth=0.0)
     axes.axhline(0.0, color="black", linewidth=0.6)
     axes.set(xlabel="ticks since the order's start (shaded: it trades)", ylabel="impact (bp)", xlim=(0, None))
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, low + 1.4 * (high - low))  # room for the legend
 
 
 def _sign_memory(axes: Axes, curve: Curve) -> None:
@@ -262,6 +268,16 @@ def _path(axes: Axes, curve: Curve) -> None:
     axes.ticklabel_format(useOffset=False, style="plain")
 
 
+def _hours(axes: Axes, curve: Curve) -> None:
+    tick, inner = curve["tick"], slice(1, -1)
+    for name, label, colour, style in (("volume", "volume", ORANGE, "-"), ("size", "absolute return", BLUE, "--")):
+        axes.plot(tick[inner], curve[name][inner], style, color=colour, linewidth=1.0, label=label)
+    ends = [tick[0], tick[-1]], [curve["volume"][0], curve["volume"][-1]]
+    axes.plot(*ends, "o", color=ORANGE, markersize=5, label="volume of the auctions")
+    axes.axhline(1.0, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set(xlabel="ticks since the opening", ylabel="relative to midday", ylim=(0, None))
+
+
 def _news(axes: Axes, curve: Curve) -> None:
     lines = [_scaled(curve[part], 100.0) for part in ("low", "move", "high")]
     _band(axes, curve["tick"], lines, "mean, range of groups")
@@ -270,6 +286,7 @@ def _news(axes: Axes, curve: Curve) -> None:
     axes.set(xlabel="ticks since the headline", ylabel="move in its direction (%)")
 
 
+_HOURS: tuple[str, str, Callable[[Axes, Curve], None]] = ("hours", "Hours of the day", _hours)
 # Key of the curve, title of the picture, and the function that draws it; row by row.
 _REALISM: tuple[tuple[str, str, Callable[[Axes, Curve], None]], ...] = (
     ("distribution", "Distribution of returns", _distribution),
