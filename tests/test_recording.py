@@ -24,6 +24,7 @@ from torch import Tensor
 
 from torchgym import Market, MarketConfig
 from torchgym.cli.markets import Record
+from torchgym.config import Session
 from torchgym.engine import StepResult
 from torchgym.lab.performance import TICKS_PER_YEAR
 from torchgym.lab.policies import BASELINES
@@ -544,6 +545,17 @@ def test_episodes_in_which_nothing_was_decided(tmp_path: Path) -> None:
     assert table["equity"].to_list() == seen.info["equity"].repeat_interleave(3).tolist()
     for column in columns(CROWDED):
         assert table[column.name].null_count() == (6 if column.nullable else 0), column.name
+
+
+def test_a_market_with_days_has_a_calendar_of_its_own(tmp_path: Path) -> None:
+    """Its closing auctions are at 16:00."""
+    path = tmp_path / "days.parquet"
+    record(path, toy(max_ticks=20, session=Session(kind="day", ticks=10)), episodes=1)
+    table = pq.read_table(path, columns=["tick", "time", "day_left"]).to_pydict()
+    assert [str(time)[11:16] for time in table["time"] if time.hour == 16] == ["16:00", "16:00"]
+    closes = [tick for tick, left in zip(table["tick"], table["day_left"], strict=True) if left == 0.0]
+    assert closes == [0, 10, 20]
+    assert Calendar.of(MarketConfig(), "2024-01-02") == Calendar("2024-01-02")
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,8 @@ class Record:
     origin: str = (
         "2000-01-03"  # First trading day of every episode, for the column time; weekdays follow, without holidays.
     )
-    ticks_per_day: int = 390  # Ticks of a trading day, from 09:30 to 16:00: 390 are minutes, 1 is a day a tick.
+    ticks_per_day: int | None = None
+    """Ticks of a trading day, 09:30 to 16:00: 390 are minutes, 1 is a day a tick. The default is the market's day, or 390."""
     output: Path | None = None
     """File to write; the default is runs/record/NAME.parquet, NAME being the preset or the run's folder."""
     overwrite: bool = False  # Replace the file if it exists.
@@ -285,9 +286,11 @@ class Record:
             with stage(progress, "loading"):
                 from torchgym.recording import Calendar, record
 
-                calendar = Calendar(self.origin, self.ticks_per_day)
+                calendar = Calendar(self.origin, 390 if self.ticks_per_day is None else self.ticks_per_day)
                 output.check_device(self.device)
                 config, make_policy, about = _scripted(self) if self.run is None else _trained(self, self.run)
+            if self.ticks_per_day is None:
+                calendar = Calendar.of(config, self.origin)
             name = self.preset if self.run is None else self.run.resolve().name
             path = Path("runs/record") / f"{name}.parquet" if self.output is None else self.output
             path.parent.mkdir(parents=True, exist_ok=True)

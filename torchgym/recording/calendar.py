@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 
+from torchgym.config import MarketConfig
 from torchgym.config.validation import Within, check_fields, shown
 
 _OPEN = np.timedelta64(9 * 60 + 30, "m")  # after midnight
@@ -47,6 +48,11 @@ class Calendar:
         except (TypeError, ValueError):
             raise ValueError(f"origin must be a date such as 2000-01-03, got {shown(given)}") from None
         object.__setattr__(self, "origin", first.isoformat())
+
+    @classmethod
+    def of(cls, config: MarketConfig, origin: datetime.date | str = "2000-01-03") -> Calendar:
+        """That of a market with days of its own, else one of 390 ticks a day."""
+        return cls(origin, config.session.ticks) if config.session.kind == "day" else cls(origin)
 
     def times(self, ticks: npt.ArrayLike) -> npt.NDArray[np.datetime64]:
         """The moments of these ticks, counted from 0 in each episode: datetime64[us] of their shape."""

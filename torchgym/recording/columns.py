@@ -14,7 +14,16 @@ import torch
 from torchgym.config import MarketConfig
 from torchgym.files import hexdigest
 from torchgym.readout import features, rewards
-from torchgym.readout.entries import INFO, PATHS, PLACE_PATHS, Entry, account_entries, info_entries, place_entries
+from torchgym.readout.entries import (
+    INFO,
+    PATHS,
+    PLACE_PATHS,
+    Entry,
+    account_entries,
+    info_entries,
+    path_entries,
+    place_entries,
+)
 from torchgym.readout.features import LIMIT
 from torchgym.readout.paths import chosen as chosen_paths
 from torchgym.readout.rewards import REWARDS
@@ -66,17 +75,14 @@ def columns(
 
     Args:
         features: whether with what the learner saw: the configured features, and its account as observed.
-        market_fields: which rows of `torchgym.readout.entries.PATHS`, an unknown one being a ValueError; None is all of them.
+        market_fields: which rows of `torchgym.readout.entries.path_entries`, None for all; an unknown one is a ValueError.
             Position, equity and the learner's resting orders are always there.
 
     >>> [column.name for column in columns(MarketConfig(), features=False, market_fields=["mid"])][:8]
     ['episode', 'seed', 'tick', 'step', 'time', 'symbol', 'terminated', 'truncated']
     """
-    fields = [
-        name
-        for name in dict.fromkeys(chosen_paths(config, market_fields))
-        if name in PATHS and not PATHS[name].per_learner
-    ]
+    rows = path_entries(config)
+    fields = [name for name in dict.fromkeys(chosen_paths(config, market_fields)) if not rows[name].per_learner]
     return (
         Column("episode", "int64", "number", "key", "which episode of the recording, from 0"),
         Column("seed", "int64", "number", "key", "what decides the episode, together with the configuration"),
@@ -96,7 +102,7 @@ def columns(
         ),
         *(_of_entry(name, row, "account") for name, row in place_entries(config, PLACE_PATHS).items()),
         *(_seen(config) if features else ()),
-        *(_of_entry(name, PATHS[name], "hidden" if PATHS[name].hidden else "market") for name in fields),
+        *(_of_entry(name, rows[name], "hidden" if rows[name].hidden else "market") for name in fields),
     )
 
 

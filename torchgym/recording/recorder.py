@@ -29,7 +29,6 @@ from torchgym.version import __version__
 # Rows of an episode that are kept before they go to disk: fewer would cost more calls than they save memory.
 _LEAST_ROWS = 64
 NUM_ENVS = 64
-_CALENDAR = Calendar()
 _ROW = (
     "One moment of one symbol in one episode, sorted by episode, tick and symbol: the market and the learner's account when it"
     " was about to decide; then its action and the reward that this brought. The last row of an episode has no decision."
@@ -49,9 +48,9 @@ class EpisodeRecorder:
     Args:
         path: the file; its folder must be there.
         market: to be reset and stepped through the recorder only.
-        market_fields: which rows of `torchgym.readout.entries.PATHS` to record; None is all of them.
+        market_fields: which rows of `torchgym.readout.entries.path_entries` to record; None is all of them.
         features: whether to record what the learner saw, 54 columns and more.
-        calendar: which trading time the ticks stand for: the column `time`.
+        calendar: which trading time the ticks stand for: the column `time`. None is the market's own (`Calendar.of`).
         about: entries for the file's metadata, such as who played; `read_about` gives them back.
         overwrite: whether a file that is there already may be replaced.
         rows_per_group: rows of a group of the file, which is what its readers read at a time.
@@ -79,7 +78,7 @@ class EpisodeRecorder:
         *,
         market_fields: Sequence[str] | None = None,
         features: bool = True,
-        calendar: Calendar = _CALENDAR,
+        calendar: Calendar | None = None,
         about: Mapping[str, str] | None = None,
         overwrite: bool = False,
         rows_per_group: int = ROWS_PER_GROUP,
@@ -91,6 +90,7 @@ class EpisodeRecorder:
         self.columns = columns(config, features=features, market_fields=market_fields)
         settings = json.dumps(config.to_dict(), allow_nan=False)
         own = {"version": __version__, "config": settings, "row": _ROW}
+        calendar = Calendar.of(config) if calendar is None else calendar
         own |= {"origin": str(calendar.origin), "ticks_per_day": str(calendar.ticks_per_day)}
         self.schema = schema(self.columns, {**(about or {}), **own})
         self._calendar = calendar
@@ -263,7 +263,7 @@ def record(
     num_envs: int = NUM_ENVS,
     market_fields: Sequence[str] | None = None,
     features: bool = True,
-    calendar: Calendar = _CALENDAR,
+    calendar: Calendar | None = None,
     about: Mapping[str, str] | None = None,
     overwrite: bool = False,
     rows_per_group: int = ROWS_PER_GROUP,
