@@ -667,7 +667,7 @@ def measure(config: MarketConfig, symbol: SimpleNamespace, done: SimpleNamespace
     log_mid = log(f64(mid_x2) * (0.5 / config.list_price))
     change = log_mid - market_data.log_mid
     market_data.log_mid, market_data.last_return = log_mid, change
-    move = abs(change) / max(hour.move, f64(1e-2))
+    move = abs(change) / max(hour.move, hour.volatility)
     size = min(move, f64(usual.move_cap))
     relative_volume = min(f64(volume) / hour.activity * (1.0 / config.usual_volume), f64(usual.volume_cap))
     relative_return = min(move * (1.0 / config.usual_return), f64(usual.return_cap))

@@ -13,7 +13,7 @@ from markets import toy
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
-from torchgym.config import structure
+from torchgym.config import Session, structure
 from torchgym.engine import StepResult, consecutive_seeds
 from torchgym.lab.audit import (
     GAIN,
@@ -628,6 +628,13 @@ def test_what_an_agent_must_do_follows_from_what_it_sees() -> None:
     assert learned(1).requirement.needs == learned(1, information="privileged").requirement.needs == ("exact_value",)
     with pytest.raises(ValueError, match="decides every 5 ticks: give ticks that are a multiple of it, got 62"):
         small(policies={"agent": learned(1)}, ticks=62)
+    calls: list[tuple[str, int, int]] = []
+    for other in ({"num_symbols": 2}, {"session": Session(kind="day")}, {"num_learners": 2}):
+        with pytest.raises(
+            ValueError, match=r"another kind of market, which differs in (f_|day_left|num_learners = 2)"
+        ):
+            small(policies={"agent": learned(1, **other)}, progress=lambda *call: calls.append(call))
+    assert not calls  # it is told before anything is played
 
 
 def test_the_same_quotes_in_any_batch_and_company() -> None:

@@ -6,13 +6,16 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from markets import differences, opened, random_actions, toy
 
-from torchgym import Market, MarketConfig, preset
-from torchgym.config import Session, structure
+from torchgym import Market, MarketConfig, TradingEnv, preset
+from torchgym.config import Fundamentals, Session, structure
+from torchgym.lab.realism import scorecard
 from torchgym.readout.entries import account_names, info_entries, path_entries
+from torchgym.recording import Calendar
 from torchgym.sim import session
 from torchgym.sim.actions import ACTIONS, ActionScheme, Choices, Known, Resting
 from torchgym.sim.params import plain_params
@@ -55,9 +58,15 @@ def test_activity_and_volatility_are_high_at_both_ends() -> None:
         assert found.activity[since].item() == pytest.approx(activity * (own.auction_activity if ends else 1.0))
         assert found.volatility[since].item() == pytest.approx(volatility)
         assert found.move[since].item() == pytest.approx(own.night if since == DAY - 1 else volatility)
-    moves = hours_of(daily(ticks=390), range(1, 391)).move
-    assert daily(ticks=390).session.mean_square() == pytest.approx(moves.square().mean().item())
-    assert MarketConfig().session.mean_square() == 1.0
+
+
+@pytest.mark.parametrize(("ticks", "nights"), [(391, 2), (780, 2), (100, 1)])
+def test_the_variance_of_so_many_ticks_and_their_nights(ticks: int, nights: int) -> None:
+    own = daily(ticks=390).session
+    volatility = hours_of(daily(ticks=390), range(1, 391)).volatility.square()
+    usual = volatility.mean() if ticks > 390 else (own.open_volatility + own.close_volatility - 1.0) ** 2
+    assert own.variance(ticks) == pytest.approx(ticks * float(usual) + nights * 15.0**2)
+    assert Session(ticks=390).variance(ticks) == ticks
 
 
 def test_without_days_the_numbers_of_the_session_change_no_bit() -> None:
@@ -169,15 +178,16 @@ def test_value_and_quotes_move_over_night(night: float) -> None:
         assert ratio < 1.0
 
 
-def test_the_running_means_know_the_hours() -> None:
-    """A usual night leaves no trace of alarm: volatility and activity after it are what they were before, roughly."""
-    market = opened(daily(ticks=60, night=15.0, max_ticks=600), 64, seed=2)
-    at_close, after = [], []
-    for tick in range(1, 601):
+@pytest.mark.parametrize("night", [0.0, 1.0, 15.0])
+def test_the_running_means_know_the_hours(night: float) -> None:
+    """A usual night leaves no trace of alarm, however quiet usual is: right after it volatility is what it was at midday."""
+    market = opened(daily(ticks=60, night=night, max_ticks=600), 64, seed=2)
+    midday, morning = [], []
+    for tick in range(1, 602):
         market.step(None)
-        if tick % 60 in (30, 0):
-            (at_close if tick % 60 else after).append(market.state.market_data.variance[:, 0, 0].mean())
-    assert (torch.stack(after).mean() / torch.stack(at_close).mean()).item() < 2.0
+        if tick % 60 in (30, 1):
+            (midday if tick % 60 == 30 else morning).append(market.state.market_data.variance[:, 0, 0].mean())
+    assert 0.4 < (torch.stack(morning[1:]).mean() / torch.stack(midday).mean()).item() < 2.0
 
 
 # --- everything else keeps its promises ------------------------------------------------------------------------------------
@@ -220,6 +230,29 @@ def test_the_learner_is_told_how_much_of_the_day_is_left() -> None:
         assert result.info["day_left"].tolist() == [expected / DAY] * 2
 
 
+@pytest.mark.parametrize("quotes", [0, 1])
+def test_the_bounds_of_what_is_told_of_the_day(quotes: int) -> None:
+    env = TradingEnv(daily(quotes=quotes), include_account=True)
+    at = env.feature_names.index("day_left")
+    assert (env.observation_space.low[at], env.observation_space.high[at]) == (0.0, 1.0)
+    assert (env.observation_space.low[at - 1], env.observation_space.high[at - 1]) == (0.0, 1.0)  # time_left
+    assert np.isinf(env.observation_space.high[at + 1 :]).all()
+
+
+def test_days_of_different_lengths_have_no_common_calendar() -> None:
+    config = daily(randomize={"session.ticks": (20.0, 40.0)})
+    for command in (lambda: Calendar.of(config), lambda: scorecard(config, markets=1, ticks=400)):
+        with pytest.raises(ValueError, match=r"randomize draws session\.ticks"):
+            command()
+    assert Calendar.of(config, ticks_per_day=7).ticks_per_day == 7
+    assert Calendar.of(toy(randomize={"session.ticks": (20.0, 40.0)})).ticks_per_day == 390
+
+
+def test_a_scorecard_says_how_many_ticks_its_days_need() -> None:
+    with pytest.raises(ValueError, match="of 400 ticks too few fall into whole days of 390: give ticks >= 952"):
+        scorecard(preset("day"), markets=1, ticks=400, burn_in=220)
+
+
 def test_the_preset_is_the_default_market_in_days() -> None:
     config = preset("day")
     assert config.session.kind == "day" and config.replace(session=Session()) == MarketConfig()
@@ -244,4 +277,10 @@ def test_nights_that_carry_the_value_away_are_refused() -> None:
     hours = Session(kind="day", night=1_000.0)
     with pytest.raises(ValueError, match="the value may move by"):
         MarketConfig(session=hours)
+    with pytest.raises(ValueError, match="the value may move by"):
+        MarketConfig(
+            session=dataclasses.replace(hours, ticks=1_000_000),
+            fundamentals=Fundamentals(volatility=4e-3),
+            max_ticks=100,
+        )
     assert dataclasses.replace(hours, kind="none") == Session(night=1_000.0)

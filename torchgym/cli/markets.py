@@ -286,11 +286,9 @@ class Record:
             with stage(progress, "loading"):
                 from torchgym.recording import Calendar, record
 
-                calendar = Calendar(self.origin, 390 if self.ticks_per_day is None else self.ticks_per_day)
                 output.check_device(self.device)
                 config, make_policy, about = _scripted(self) if self.run is None else _trained(self, self.run)
-            if self.ticks_per_day is None:
-                calendar = Calendar.of(config, self.origin)
+                calendar = Calendar.of(config, self.origin, self.ticks_per_day)
             name = self.preset if self.run is None else self.run.resolve().name
             path = Path("runs/record") / f"{name}.parquet" if self.output is None else self.output
             path.parent.mkdir(parents=True, exist_ok=True)

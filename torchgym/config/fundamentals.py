@@ -79,7 +79,7 @@ class Fundamentals:
         variance = k spread_of_start^2 + v (1 - k) / (1 - (1 - kappa)^2),        k = (1 - kappa)^(2 ticks)
 
         Args:
-            mean_square: of a tick's moves over the hours of the day, where 1 is midday.
+            mean_square: of a tick's moves without news, where 1 is that of `volatility`.
         """
         if self.process == "steps":
             steps = 2.0 * self.step_chance * ticks * (self.step / list_price) ** 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -34,11 +35,33 @@ class Session:
     def __post_init__(self) -> None:
         check_fields(self, Session, "Session.")
 
-    def mean_square(self) -> float:
-        """Of the value's moves over a day and its night, per tick, in units of a tick at midday."""
+    def common_day(self, randomize: Mapping[str, object]) -> int | None:
+        """Ticks of a day, the same in all markets; None without days.
+
+        Raises:
+            ValueError: where `randomize` draws the length of each market's day.
+        """
         if self.kind == "none":
-            return 1.0
+            return None
+        if "session.ticks" in randomize:
+            raise ValueError("randomize draws session.ticks, so days have no common length: leave it out here")
+        return self.ticks
+
+    def variance(self, ticks: int) -> float:
+        """Of the value's moves over so many ticks and the nights among them, at most, in units of a tick at midday."""
+        if self.kind == "none":
+            return float(ticks)
+        nights = -(-ticks // self.ticks)
+        return ticks * (self._mean_square() if ticks > self.ticks else self._highest() ** 2) + nights * self.night**2
+
+    def _mean_square(self) -> float:
+        """Over a day, of V(d) = 1 + a f^d + b f^(ticks - 1 - d) with f = 2^(-1 / half_life)."""
+        a, b = self.open_volatility - 1.0, self.close_volatility - 1.0
         fall = 2.0 ** (-1.0 / self.half_life)
-        opens, closes = self.open_volatility - 1.0, self.close_volatility - 1.0
-        moves = [1.0 + opens * fall**at + closes * fall ** (self.ticks - 1 - at) for at in range(self.ticks - 1)]
-        return (sum(move * move for move in moves) + self.night**2) / self.ticks
+        once, twice = ((1.0 - f**self.ticks) / (1.0 - f) for f in (fall, fall * fall))
+        return (
+            1.0 + (2.0 * (a + b) * once + (a * a + b * b) * twice) / self.ticks + 2.0 * a * b * fall ** (self.ticks - 1)
+        )
+
+    def _highest(self) -> float:
+        return 1.0 + max(self.open_volatility - 1.0, 0.0) + max(self.close_volatility - 1.0, 0.0)

@@ -235,15 +235,14 @@ class MarketConfig:
 
     def _check_value(self) -> None:
         """In an episode the value stays in the range in which quotes are exact, by five standard deviations."""
-        last = self.fundamentals.value_deviation(
-            self.warmup_ticks + self.max_ticks, self.list_price, self.session.mean_square()
-        )
+        ticks = self.warmup_ticks + self.max_ticks
+        last = self.fundamentals.value_deviation(ticks, self.list_price, self.session.variance(ticks) / ticks)
         far = 5.0 * max(self.fundamentals.spread_of_start, last)  # on the way from one to the other it is between them
         require(
             far <= math.log(_MAX_PRICE / self.list_price),
             f"in the max_ticks = {self.max_ticks} of an episode and its warmup_ticks = {self.warmup_ticks} the value may move by"
             f" {far:.3g} in logs, with list_price = {self.list_price} beyond 2**24 points: lower one of them, volatility,"
-            " spread_of_start, the news_rate, probability or scale of the news, or reversion_half_life",
+            " spread_of_start, the news_rate, probability or scale of the news, reversion_half_life, or the night of the session",
         )
 
     def _check_products(self) -> None:

@@ -31,8 +31,8 @@ from torchgym.visual.rendering import METADATA, Frame, Screen
 class TradingEnv(gymnasium.Env[Any, Any]):
     """One market and one learner, as gymnasium has it. Each task is registered as an id, such as `torchgym/Trading-v0`.
 
-    Observation: [F] of `dtype`, those of `torchgym.readout.features.names`, symbol by symbol; with `include_account` the S + 3
-    numbers of `torchgym.readout.entries.ACCOUNT` follow. `feature_names` names them all.
+    Observation: [F] of `dtype`, those of `torchgym.readout.features.names`, symbol by symbol; with `include_account` the
+    numbers of `torchgym.readout.entries.account_entries` follow. `feature_names` names them all.
 
     Action: with one symbol an integer ("discrete" actions: 0 sells, 1 holds, 2 buys), with several an array [S] of them.
 

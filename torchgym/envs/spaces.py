@@ -22,6 +22,9 @@ Observation = npt.NDArray[Any]
 ActionSpace = spaces.Discrete | spaces.MultiDiscrete | spaces.Box
 
 
+_ACCOUNT_BOUNDS = {"position": (-1.0, 1.0), "time_left": (0.0, 1.0), "day_left": (0.0, 1.0)}  # the others have none
+
+
 def labels(config: MarketConfig) -> dict[str, bool]:
     """What marks every info: `privileged`, True, where the learner sees the exact value; else nothing."""
     return {"privileged": True} if config.information == "privileged" else {}
@@ -36,10 +39,9 @@ def observation_space(form: Form) -> spaces.Box:
     """Box [F] of the dtype, with finite bounds where a feature has them."""
     low, high = features.bounds(form.config)
     if form.include_account:
-        held = np.ones(form.config.num_symbols)
-        free = np.full(len(account_names(form.config)) - len(held) - 3, np.inf)  # of resting orders
-        low = np.concatenate([low, -held, [-np.inf, -np.inf, 0.0], -free])
-        high = np.concatenate([high, held, [np.inf, np.inf, 1.0], free])
+        ends = [_ACCOUNT_BOUNDS.get(name.split("@")[0], (-np.inf, np.inf)) for name in account_names(form.config)]
+        low = np.concatenate([low, [least for least, _ in ends]])
+        high = np.concatenate([high, [most for _, most in ends]])
     return spaces.Box(low.astype(form.dtype), high.astype(form.dtype), dtype=form.dtype.type)
 
 

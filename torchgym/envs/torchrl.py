@@ -38,7 +38,7 @@ class MarketEnv(EnvBase, metaclass=_KeepsCompile):
     |---|---|---|---|
     | `"action"` | [N], or [N, S] with several symbols | int64 | a choice of the scheme; of a box numbers [N, W], `dtype` |
     | `"observation"` | [N, S·F] | `dtype` | what `torchgym.readout.features.observe` shows; bounded when `scaling="relative"` |
-    | `"account"` | [N, S + 3] | `dtype` | the learner's position, cash, equity, time left |
+    | `"account"` | [N, A] | `dtype` | the learner's position, cash, equity, time left, and more: `account_names` |
     | `"reward"` | [N, 1] | `dtype` | over all ticks of the decision |
     | `"terminated"` | [N, 1] | bool | ruined, and nothing else |
     | `"truncated"` | [N, 1] | bool | out of time |

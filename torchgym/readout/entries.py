@@ -165,7 +165,7 @@ _EQUITY = _own(
     lambda m: m.currency_of_x2(m.state.ledger.equity_x2), "currency", "cash and marked positions in all symbols"
 )
 
-# What a learner observes of itself: [N, S + 3] float64, in this order.
+# What a learner observes of itself, first: [N, S + 3] float64, in this order; more may follow, see `account_entries`.
 ACCOUNT: Table[Entry] = Table(
     "account entry",
     {

@@ -26,7 +26,9 @@ class StepResult:
     """The market at the end of a step, as the learner sees it. With several learners what is theirs is [N, L, ...]."""
 
     observation: Tensor  # [N, S * F] float64: the same for all learners
-    account: Tensor  # [N, A] float64, A = S + 3, with resting orders more: `torchgym.readout.entries.account_names`
+    account: (
+        Tensor  # [N, A] float64, A = S + 3, with days or resting orders more: `torchgym.readout.entries.account_names`
+    )
     reward: Tensor  # [N] float64
     terminated: Tensor  # [N] bool: ruined at any tick of the episode
     truncated: Tensor  # [N] bool: out of time; the same for all learners

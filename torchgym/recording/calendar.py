@@ -50,9 +50,17 @@ class Calendar:
         object.__setattr__(self, "origin", first.isoformat())
 
     @classmethod
-    def of(cls, config: MarketConfig, origin: datetime.date | str = "2000-01-03") -> Calendar:
-        """That of a market with days of its own, else one of 390 ticks a day."""
-        return cls(origin, config.session.ticks) if config.session.kind == "day" else cls(origin)
+    def of(
+        cls, config: MarketConfig, origin: datetime.date | str = "2000-01-03", ticks_per_day: int | None = None
+    ) -> Calendar:
+        """So many ticks a day; None is the day of the market, or 390 where it has none.
+
+        Raises:
+            ValueError: as of `Calendar`, and for None where each market has a day of its own length.
+        """
+        if ticks_per_day is None:
+            ticks_per_day = config.session.common_day(config.randomize) or 390
+        return cls(origin, ticks_per_day)
 
     def times(self, ticks: npt.ArrayLike) -> npt.NDArray[np.datetime64]:
         """The moments of these ticks, counted from 0 in each episode: datetime64[us] of their shape."""

@@ -99,7 +99,7 @@ def measure(
         reference: [N, S] float64 points; quotes an empty side at 20 points from it.
         hits: what the makers' quotes traded with learners' orders; None without places for such.
         mid_x2: as in `start`.
-        hours: of the day, for whose usual activity and volatility the running means are corrected.
+        hours: of the day, for whose usual activity and volatility, or the night's, the running means are corrected.
     """
     bid, ask = best_quotes(book, reference)
     bid_depth, ask_depth = depths(book, bid, ask)
@@ -123,7 +123,7 @@ def measure(
     usual = params.activity
     move, traded = change.abs(), volume.to(torch.float64)
     if hours is not None:
-        move, traded = move / hours.move.clamp(min=1e-2), traded / hours.activity
+        move, traded = move / torch.maximum(hours.move, hours.volatility), traded / hours.activity
     size = torch.minimum(move, usual.move_cap)
     relative_volume = torch.minimum(traded * params.per_usual_volume, usual.volume_cap)
     relative_return = torch.minimum(move * params.per_usual_return, usual.return_cap)

@@ -12,6 +12,8 @@ from torchgym.config import MarketConfig
 from torchgym.engine import Compile, Market
 from torchgym.lab.audit.verdicts import NO_GAIN, Requirement, Sample, informed
 from torchgym.lab.policy import MakePolicy
+from torchgym.readout import features
+from torchgym.readout.entries import account_names
 
 # What an agent brings along: how it acts, how often, and what it sees. Orders, limits and fees are the audited market's.
 _ITS_OWN = ("action", "quotes", "priority", "ticks_per_action", "features", "scaling", "information")
@@ -39,11 +41,31 @@ class AgentAttempt:
         )
 
 
+def terms_of(config: MarketConfig, attempt: AgentAttempt, ticks: int) -> MarketConfig:
+    """The audited market as the agent sees it and acts in it.
+
+    Raises:
+        ValueError: where its decisions do not divide the episode, or the market shows other numbers than it was trained on.
+    """
+    trained_on = attempt.trained_on
+    every = trained_on.ticks_per_action
+    if ticks % every:
+        raise ValueError(f"the agent decides every {every} ticks: give ticks that are a multiple of it, got {ticks}")
+    own = {name: getattr(trained_on, name) for name in _ITS_OWN}
+    terms = config.replace(max_ticks=ticks, mark="mid", reward="pnl", **own)
+    shown, known = (features.names(one) + account_names(one) for one in (terms, trained_on))
+    if shown != known or trained_on.num_learners != 1:
+        apart = sorted(set(shown) ^ set(known)) or [f"num_learners = {trained_on.num_learners}"]
+        raise ValueError(
+            f"the agent was trained on another kind of market, which differs in {', '.join(apart[:5])}: audit it in its own"
+        )
+    return terms
+
+
 def play_agent(
-    config: MarketConfig,
+    terms: MarketConfig,
     attempt: AgentAttempt,
     blocks: Sequence[Tensor],
-    ticks: int,
     *,
     left: Callable[[Market, float], Tensor],
     device: torch.device | str,
@@ -53,17 +75,11 @@ def play_agent(
     """All its episodes, in batches of these seeds.
 
     Args:
+        terms: of `terms_of`.
         left: what shares still held would fetch, less commission.
         count: called with the ticks played.
-
-    Raises:
-        ValueError: where its decisions do not divide the episode.
     """
-    own = {name: getattr(attempt.trained_on, name) for name in _ITS_OWN}
-    every = attempt.trained_on.ticks_per_action
-    if ticks % every:
-        raise ValueError(f"the agent decides every {every} ticks: give ticks that are a multiple of it, got {ticks}")
-    terms = config.replace(max_ticks=ticks, mark="mid", reward="pnl", **own)
+    ticks, every = terms.max_ticks, terms.ticks_per_action
     market = Market(terms, len(blocks[0]), seed=0, device=device, compile=compile)
     parts: list[dict[str, Tensor]] = []
     for block, seeds in enumerate(blocks):

@@ -13,7 +13,7 @@ from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count, check_one_learner
 from torchgym.engine import Compile, Market, StepResult, consecutive_seeds
 from torchgym.lab.audit import scheme
-from torchgym.lab.audit.agents import AgentAttempt, play_agent
+from torchgym.lab.audit.agents import AgentAttempt, play_agent, terms_of
 from torchgym.lab.audit.attempts import TAKING, Attempt, AuditSnapshot
 from torchgym.lab.audit.quoting import QUOTING, QuotingAttempt, at_market
 from torchgym.lab.audit.scheme import any_order
@@ -104,7 +104,8 @@ def audit(
         progress: called with the stage ("opening", "ticks", or "agent"), how much of it is done and how much there is, from 0 on.
 
     Raises:
-        ValueError: for an unknown policy, listing the known ones; fewer than two episodes; an episode too short to unwind.
+        ValueError: for an unknown policy, listing the known ones; fewer than two episodes; an episode too short to unwind; an
+            agent that was trained on another kind of market.
     """
     config = MarketConfig() if config is None else config
     table: Table[AnyAttempt] = Table("policy", {**POLICIES, **(policies if isinstance(policies, Mapping) else {})})
@@ -119,6 +120,7 @@ def audit(
         {name: each for name, each in playing.items() if isinstance(each, kind)} for kind in (Attempt, QuotingAttempt)
     ]
     agents = {name: each for name, each in playing.items() if isinstance(each, AgentAttempt)}
+    terms = {name: terms_of(config, agent, ticks) for name, agent in agents.items()}
     groups = [group for group in kinds if group]
     size = min(batch, episodes)
     blocks = consecutive_seeds(seed, size * -(-episodes // size)).split(size)
@@ -148,7 +150,7 @@ def audit(
 
         count_of_agents(0)
         played = play_agent(
-            config, agent, blocks, ticks, left=_left, device=device, compile=compile, count=count_of_agents
+            terms[name], agent, blocks, left=_left, device=device, compile=compile, count=count_of_agents
         )
         kept = {key: value[:episodes] for key, value in vars(played).items() if isinstance(value, Tensor)}
         samples[name] = replace(played, **kept)  # type: ignore[arg-type]

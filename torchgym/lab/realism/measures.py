@@ -255,7 +255,7 @@ def mean_correlation(correlation: Tensor) -> Tensor:
 
 
 def cross_section(paths: Paths) -> dict[str, Tensor]:
-    """Mean correlation of two symbols' returns over 30 ticks, the same over that at one tick, and the largest eigenvalue's share.
+    """Mean correlation of two symbols' returns over 30 ticks, less that over one tick, and the largest eigenvalue's share.
 
     One value per market. The share cannot be below 1 / symbols plus the correlation's part: for fewer than four symbols no
     realistic correlation brings it into the band, and it is not judged.
@@ -264,7 +264,7 @@ def cross_section(paths: Paths) -> dict[str, Tensor]:
         return {}
     correlation = correlations(paths, TOGETHER)
     mean = mean_correlation(correlation)
-    values = {"mean_correlation": mean, "rise": mean / mean_correlation(correlations(paths, 1))}
+    values = {"mean_correlation": mean, "rise": mean - mean_correlation(correlations(paths, 1))}
     if paths.symbols >= 4:
         values["largest_eigenvalue"] = 100.0 * torch.linalg.eigvalsh(correlation)[:, -1] / paths.symbols
     return values

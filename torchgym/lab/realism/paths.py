@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torchgym.config import MarketConfig
 from torchgym.lab.realism import statistics
 
 if TYPE_CHECKING:
@@ -17,6 +18,24 @@ if TYPE_CHECKING:
 
 BURN_IN = 1_000  # ticks that are not measured
 MEMORY = 200  # lags
+
+
+def whole_days(ticks: int, day: int, since_opening: int) -> int:
+    """How many days of so many ticks fit into a path that begins `since_opening` ticks after an opening; 0 or more."""
+    return max(ticks - -since_opening % day, 0) // day
+
+
+def check_days(config: MarketConfig, ticks: int, burn_in: int, fewest: int) -> None:
+    """Whether so many ticks leave enough of them to measure, where only whole days less their last tick are.
+
+    Raises:
+        ValueError: too few, saying how many it takes; or days of different lengths.
+    """
+    day = config.session.common_day(config.randomize)
+    if day is None or whole_days(ticks, day, burn_in) * (day - 1) >= fewest:
+        return
+    enough = -burn_in % day + -(-fewest // (day - 1)) * day
+    raise ValueError(f"of {ticks} ticks too few fall into whole days of {day}: give ticks >= {enough + -enough % 4}")
 
 
 @dataclass(frozen=True)
@@ -159,9 +178,9 @@ class Paths:
         Source: Andersen and Bollerslev 1997, Intraday periodicity and volatility persistence in financial markets.
         """
         first = -since_opening % day
-        days = (self.ticks - first) // day
+        days = whole_days(self.ticks, day, since_opening)
         if days < 1:
-            raise ValueError(f"{self.ticks} ticks hold no whole day of {day}: record {2 * day} or more")
+            raise ValueError(f"{self.ticks} ticks hold no whole day of {day}: record {first + day} or more")
         if self.volume is None:
             raise ValueError("hours are measured on paths with volume")
 

@@ -18,7 +18,7 @@ from torchgym.lab.realism.curves import curves
 from torchgym.lab.realism.economy import QUARTERS, Economy, wealth
 from torchgym.lab.realism.facts import TIERS, Verdict, intervals, judge_all, measure
 from torchgym.lab.realism.impact import Impact, impact_config, measure_impact
-from torchgym.lab.realism.paths import BURN_IN, Paths
+from torchgym.lab.realism.paths import BURN_IN, Paths, check_days
 from torchgym.progress import Count, Progress, silent
 
 MARKETS, TICKS, RESAMPLES = 64, 16_384, 50
@@ -130,13 +130,14 @@ def scorecard(
         progress: called with the stage, how much of it is done and how much there is; a stage begins with 0 done.
 
     Raises:
-        ValueError: for a number out of range.
+        ValueError: for a number out of range, or too few ticks for whole days.
     """
     if markets < 1 or ticks < 400 or ticks % QUARTERS or burn_in < 1 or resamples < 0 or repeats < 1:
         raise ValueError(
             "a scorecard needs markets >= 1, ticks >= 400 and a multiple of 4, burn_in >= 1, resamples >= 0 and repeats >= 1;"
             f" got {markets}, {ticks}, {burn_in}, {resamples} and {repeats}"
         )
+    check_days(config, ticks, burn_in, fewest=400)
     market = Market(impact_config(config), markets, seed=seed, device=device, compile=compile)
     paths, response, verdicts = _run(market, ticks, burn_in, repeats if impact else 0, resamples, seed, progress)
     models = null_models(paths, seed=seed, progress=partial(progress, "null models"))

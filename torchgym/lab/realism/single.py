@@ -19,7 +19,7 @@ from torchgym.engine import Compile, Market
 from torchgym.lab.realism import measures, statistics, surrogates
 from torchgym.lab.realism.bars import BarPath
 from torchgym.lab.realism.facts import FACTS, TIERS, Criterion, Fact, MeasureVerdict, Verdict, judge
-from torchgym.lab.realism.paths import BURN_IN, MEMORY, Paths
+from torchgym.lab.realism.paths import BURN_IN, MEMORY, Paths, check_days
 from torchgym.numerics import exact
 from torchgym.progress import Count, Progress, silent
 
@@ -216,6 +216,8 @@ def compare(
     for option, number in numbers.items():
         if number < 1:
             raise ValueError(f"{option} must be at least 1, got {number}")
+    if ticks_per_bar == 1:
+        check_days(config, data.paths.ticks, burn_in, fewest=500)
     verdicts = measure_single(data.paths, resamples=resamples, seed=seed, progress=partial(progress, "resamples"))
     market = Market(config, markets, seed=seed, device=device, compile=compile)
     progress("opening", 0, 1)
