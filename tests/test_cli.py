@@ -44,7 +44,7 @@ def test_realism_writes_a_scorecard_and_a_panel(tmp_path: Path, capsys: pytest.C
     assert main(["realism", *SMALL, *QUICK, "--seed", "3", "--output", str(tmp_path)]) == 0
     card = json.loads((tmp_path / "toy" / "scorecard.json").read_text())
     assert (card["name"], card["seed"], card["markets"], card["ticks"]) == ("toy", 3, 2, 400)
-    assert [fact["number"] for fact in card["facts"]] == list(range(1, 22))
+    assert [fact["number"] for fact in card["facts"]] == list(range(1, 23))
     assert [null["name"] for null in card["nulls"]] == ["geometric_brownian", "shuffled"]
     assert (tmp_path / "toy" / "panel.png").read_bytes().startswith(b"\x89PNG")
     shown = capsys.readouterr().out
