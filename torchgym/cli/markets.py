@@ -224,8 +224,7 @@ class Cheats:
             folder = output.make_folder(self.output, self.preset)
             own = output.picked(self, "episodes", "ticks", "seed", "device") | {"compile": COMPILE[self.compile]}
             names = tuple(POLICIES) if self.policies is None else self.policies
-            POLICIES.check(names)
-            playing: dict[str, AnyAttempt] = {name: POLICIES[name] for name in names}
+            playing: dict[str, AnyAttempt] = {name: POLICIES.find(name) for name in names}
             if self.agent is not None:
                 from torchgym.training import load_agent
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -34,18 +33,6 @@ class Session:
 
     def __post_init__(self) -> None:
         check_fields(self, Session, "Session.")
-
-    def common_day(self, randomize: Mapping[str, object]) -> int | None:
-        """Ticks of a day, the same in all markets; None without days.
-
-        Raises:
-            ValueError: where `randomize` draws the length of each market's day.
-        """
-        if self.kind == "none":
-            return None
-        if "session.ticks" in randomize:
-            raise ValueError("randomize draws session.ticks, so days have no common length: leave it out here")
-        return self.ticks
 
     def variance(self, ticks: int) -> float:
         """Of the value's moves over so many ticks and the nights among them, at most, in units of a tick at midday."""

@@ -159,6 +159,20 @@ class MarketConfig:
                     listed = ", ".join(f"{path} = {number:g}" for path, number in world.items())
                     raise ValueError(f"randomize reaches an impossible world, {listed}: {error}") from None
 
+    def common_day(self) -> int | None:
+        """Ticks of a trading day, the same in all markets; None without days.
+
+        Raises:
+            ValueError: where `randomize` draws the length of each market's day.
+        """
+        if self.session.kind == "none":
+            return None
+        require(
+            "session.ticks" not in self.randomize,
+            "randomize draws session.ticks, so days have no common length: leave it out here",
+        )
+        return self.session.ticks
+
     def _longest_delay(self) -> int:
         """Of those that are set or drawn."""
         return max(int(self.randomize.get(name, (0, getattr(self, name)))[1]) for name in ("latency", "feed_delay"))

@@ -14,15 +14,12 @@ from torchgym.config import MarketConfig
 from torchgym.engine import Market, StepResult
 from torchgym.envs.arguments import Form
 from torchgym.readout import features
-from torchgym.readout.entries import account_names
+from torchgym.readout.entries import account_bounds, account_names
 from torchgym.sim import actions
 from torchgym.sim.actions import Box, Choices
 
 Observation = npt.NDArray[Any]
 ActionSpace = spaces.Discrete | spaces.MultiDiscrete | spaces.Box
-
-
-_ACCOUNT_BOUNDS = {"position": (-1.0, 1.0), "time_left": (0.0, 1.0), "day_left": (0.0, 1.0)}  # the others have none
 
 
 def labels(config: MarketConfig) -> dict[str, bool]:
@@ -39,9 +36,8 @@ def observation_space(form: Form) -> spaces.Box:
     """Box [F] of the dtype, with finite bounds where a feature has them."""
     low, high = features.bounds(form.config)
     if form.include_account:
-        ends = [_ACCOUNT_BOUNDS.get(name.split("@")[0], (-np.inf, np.inf)) for name in account_names(form.config)]
-        low = np.concatenate([low, [least for least, _ in ends]])
-        high = np.concatenate([high, [most for _, most in ends]])
+        own = np.array(account_bounds(form.config))
+        low, high = np.concatenate([low, own[:, 0]]), np.concatenate([high, own[:, 1]])
     return spaces.Box(low.astype(form.dtype), high.astype(form.dtype), dtype=form.dtype.type)
 
 

@@ -6,7 +6,8 @@ Specs, packed results, paths, recordings and the docs follow from the rows; one 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -95,6 +96,7 @@ class Entry:
     per_learner: bool = False
     hidden: bool = False  # nobody in the market knows it
     event: bool = False  # happened in the step: zero where nothing did
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     def shape(self, structure: MarketConfig | Structure) -> tuple[int, ...]:
         """What is told of a market: (), (S,), (L,) or (L, S); a single learner has no axis."""
@@ -157,6 +159,7 @@ DAY: Table[Entry] = Table(
             ).squeeze(-1),
             "fraction",
             "share of the trading day that is left; 0 after the closing auction, and the opening auction follows",
+            bounds=(0.0, 1.0),
         )
     },
 )
@@ -175,6 +178,7 @@ ACCOUNT: Table[Entry] = Table(
             "position in the symbol over the position limit",
             per_symbol=True,
             per_learner=True,
+            bounds=(-1.0, 1.0),
         ),
         "cash": _own(
             lambda m: (m.state.ledger.cash - m.params.starting_cash).to(torch.float64) * m.params.per_starting_cash,
@@ -189,7 +193,7 @@ ACCOUNT: Table[Entry] = Table(
             "fraction",
             "equity over the starting cash, less 1",
         ),
-        "time_left": Entry(_time_left, "fraction", "share of the episode that is left"),
+        "time_left": Entry(_time_left, "fraction", "share of the episode that is left", bounds=(0.0, 1.0)),
     },
 )
 
@@ -462,8 +466,16 @@ def account_names(structure: MarketConfig | Structure) -> list[str]:
     ['position', 'cash', 'equity', 'time_left']
     """
     many = structure.num_symbols > 1
-    return [
-        f"{name}@{at}" if many and row.per_symbol else name
-        for name, row in account_entries(structure).items()
-        for at in range(structure.num_symbols if row.per_symbol else 1)
-    ]
+    return [f"{name}@{at}" if many and row.per_symbol else name for name, row, at in _account_numbers(structure)]
+
+
+def account_bounds(structure: MarketConfig | Structure) -> list[tuple[float, float]]:
+    """Between which bounds each number of the account lies."""
+    return [row.bounds for _, row, _ in _account_numbers(structure)]
+
+
+def _account_numbers(structure: MarketConfig | Structure) -> Iterator[tuple[str, Entry, int]]:
+    """Name, row and symbol of each number of a learner's observed account."""
+    for name, row in account_entries(structure).items():
+        for at in range(structure.num_symbols if row.per_symbol else 1):
+            yield name, row, at

@@ -59,7 +59,7 @@ class Calendar:
             ValueError: as of `Calendar`, and for None where each market has a day of its own length.
         """
         if ticks_per_day is None:
-            ticks_per_day = config.session.common_day(config.randomize) or 390
+            ticks_per_day = config.common_day() or 390
         return cls(origin, ticks_per_day)
 
     def times(self, ticks: npt.ArrayLike) -> npt.NDArray[np.datetime64]:

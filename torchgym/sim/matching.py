@@ -157,13 +157,7 @@ def _unless_it_waits(
 
 
 def nobody_takes(
-    structure: Structure,
-    book: Book,
-    shares: Tensor,
-    limit: Tensor,
-    mid_x2: Tensor,
-    tick: Tensor,
-    waits: Tensor | None = None,
+    structure: Structure, book: Book, shares: Tensor, limit: Tensor, mid_x2: Tensor
 ) -> tuple[Book, Execution]:
     """`take` where no learner ever sends an order to the market: all `shares` are 0."""
     none = torch.zeros_like(mid_x2)

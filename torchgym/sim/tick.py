@@ -68,9 +68,11 @@ def tick(
         standing = resting.withdraw(structure, standing, wish)
         rests = resting.shown(structure, standing)
     shares, limit = actions.orders(structure, known, action, rests)
-    take = matching.take if actions.scheme(structure).wanted is not None else matching.nobody_takes
-    waits = None if hours is None else hours.auction
-    taken, execution = take(structure, standing, shares, limit, mid_x2, now, waits)
+    if actions.scheme(structure).wanted is None:
+        taken, execution = matching.nobody_takes(structure, standing, shares, limit, mid_x2)
+    else:
+        waits = None if hours is None else hours.auction
+        taken, execution = matching.take(structure, standing, shares, limit, mid_x2, now, waits)
     _tell(watch, "execute", state=state, standing=standing, book=taken, execution=execution)
 
     orders, memories = traders.decide(structure, params, state, signals=signals, noise=draws)

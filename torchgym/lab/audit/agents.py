@@ -66,13 +66,14 @@ def play_agent(
     terms: MarketConfig,
     attempt: AgentAttempt,
     blocks: Sequence[Tensor],
+    episodes: int,
     *,
     left: Callable[[Market, float], Tensor],
     device: torch.device | str,
     compile: Compile,
     count: Callable[[int], None],
 ) -> Sample:
-    """All its episodes, in batches of these seeds.
+    """So many episodes, in batches of these seeds.
 
     Args:
         terms: of `terms_of`.
@@ -102,5 +103,5 @@ def play_agent(
                 **{"quoted": nothing, "rested": nothing},
             }
         )
-    joined = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+    joined = {name: torch.cat([part[name] for part in parts])[:episodes].cpu() for name in parts[0]}
     return Sample(maker_bps=terms.maker_bps, limit=terms.position_limit, **joined)

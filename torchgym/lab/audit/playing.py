@@ -149,11 +149,9 @@ def audit(
             progress("agent", before * len(blocks) * ticks + done, len(agents) * len(blocks) * ticks)
 
         count_of_agents(0)
-        played = play_agent(
-            terms[name], agent, blocks, left=_left, device=device, compile=compile, count=count_of_agents
+        samples[name] = play_agent(
+            terms[name], agent, blocks, episodes, left=_left, device=device, compile=compile, count=count_of_agents
         )
-        kept = {key: value[:episodes] for key, value in vars(played).items() if isinstance(value, Tensor)}
-        samples[name] = replace(played, **kept)  # type: ignore[arg-type]
     return Audit([_row(name, table[name], samples) for name in chosen], config, episodes, ticks, seed)
 
 

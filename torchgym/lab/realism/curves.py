@@ -65,11 +65,10 @@ def curves(paths: Paths, impact: Impact | None = None) -> dict[str, Any]:
         drawn["path"] = {"every": every, "mid": paths.mid[0, at], "value": paths.value[0, at]}
     if paths.hours is not None:
         day = paths.hours.volume.shape[-1]
-        midday = slice(day // 3, 2 * day // 3)
         typical = {name: _quantile(getattr(paths.hours, name), 0.5) for name in ("volume", "size")}
         drawn["hours"] = {
             "tick": range(day),
-            **{name: median / median[midday].mean() for name, median in typical.items()},
+            **{name: median / median[paths.hours.midday].mean() for name, median in typical.items()},
         }
     study = None if paths.news is None else measures.news_study(paths)
     if study is not None:

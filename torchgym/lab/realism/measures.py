@@ -274,11 +274,10 @@ def hours(paths: Paths) -> dict[str, Tensor]:
     """The first and the last thirteenth of the day, its auctions apart, over its middle third; an auction over a tick there."""
     pattern = paths.hours
     assert pattern is not None
-    day = pattern.volume.shape[-1]
-    ends, third = max(day // 13, 1), day // 3  # half an hour of 390 minutes
+    ends = max(pattern.volume.shape[-1] // 13, 1)  # half an hour of 390 minutes
 
     def over_midday(series: Tensor, parts: Sequence[Tensor]) -> Tensor:
-        return torch.cat(list(parts), -1).mean(-1) / series[:, third : 2 * third].mean(-1)
+        return torch.cat(list(parts), -1).mean(-1) / series[:, pattern.midday].mean(-1)
 
     def of_ends(series: Tensor) -> Tensor:
         return over_midday(series, (series[:, 1 : 1 + ends], series[:, -1 - ends : -1]))

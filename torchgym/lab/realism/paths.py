@@ -31,7 +31,7 @@ def check_days(config: MarketConfig, ticks: int, burn_in: int, fewest: int) -> N
     Raises:
         ValueError: too few, saying how many it takes; or days of different lengths.
     """
-    day = config.session.common_day(config.randomize)
+    day = config.common_day()
     if day is None or whole_days(ticks, day, burn_in) * (day - 1) >= fewest:
         return
     enough = -burn_in % day + -(-fewest // (day - 1)) * day
@@ -45,6 +45,12 @@ class Hours:
     volume: Tensor  # [R, D] mean shares traded
     size: Tensor  # [R, D] mean absolute return
     night: Tensor  # [R] share of a day's variance that falls into the last tick
+
+    @property
+    def midday(self) -> slice:
+        """The middle third of the day."""
+        third = self.volume.shape[-1] // 3
+        return slice(third, 2 * third)
 
 
 @dataclass(frozen=True)

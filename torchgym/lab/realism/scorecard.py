@@ -201,9 +201,9 @@ def _run(
     families = market.config.population.families.items()
     traders = {name: family.count * market.config.num_symbols for name, family in families}
     economy = Economy.of(owned, traders, paths)
-    if market.config.session.kind == "day":
-        day = market.config.session.ticks
-        paths = paths.without_hours(day, burn_in % day)  # the first return is that of tick burn_in + 1
+    day = market.config.common_day()
+    if day is not None:
+        paths = paths.without_hours(day, burn_in)  # the first return is that of tick burn_in + 1
     response = None
     if forked is not None:
         response = measure_impact(forked, repeats=repeats, progress=partial(progress, "impact"))

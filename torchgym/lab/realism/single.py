@@ -224,8 +224,9 @@ def compare(
     market.reset()
     progress("opening", 1, 1)
     paths = _market_bars(market, data.paths.ticks, ticks_per_bar, burn_in, partial(progress, "paths"))
-    if config.session.kind == "day" and ticks_per_bar == 1:
-        paths = paths.without_hours(config.session.ticks, burn_in % config.session.ticks)
+    day = config.common_day() if ticks_per_bar == 1 else None
+    if day is not None:
+        paths = paths.without_hours(day, burn_in)
     if data.paths.volume is None:
         paths = replace(paths, volume=None)
     return Comparison(data, name, markets, ticks_per_bar, seed, verdicts, measure_markets(paths))
