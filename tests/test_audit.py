@@ -12,7 +12,7 @@ import torch
 from markets import toy
 from torch import Tensor
 
-from torchgym import Market, MarketConfig
+from torchgym import Market, MarketConfig, preset
 from torchgym.config import Session, structure
 from torchgym.engine import StepResult, consecutive_seeds
 from torchgym.lab.audit import (
@@ -451,6 +451,14 @@ def passes(requirement: Requirement, own: Sample, **others: Sample) -> bool:
     passed, reason = requirement.judge(own, others)
     assert reason
     return passed
+
+
+@pytest.mark.parametrize("name", ["execution", "market_making", "portfolio"])
+def test_a_task_is_audited_as_the_market_it_is_in(name: str) -> None:
+    """Who holds owns nothing at the beginning and at the end, whatever the task begins with."""
+    made = audit(preset(name), episodes=2, ticks=60, policies=["hold", "quote_touch"], compile=False)
+    assert [row.policy for row in made.rows] == ["hold", "quote_touch"]
+    assert made.rows[0].passed and made.rows[0].turnover == 0.0 < made.rows[1].turnover
 
 
 def test_t_statistics() -> None:

@@ -23,8 +23,8 @@ from torchgym import Market
 from torchgym.engine import replay, stepper
 
 COMPILING = (
-    "torchgym: steps run uncompiled while another process compiles them, which takes about a minute;"
-    " the numbers are the same"
+    "torchgym: steps run uncompiled while another process compiles them, for about a minute; the numbers are the same."
+    " A program that ends before leaves nothing: to have later ones compiled from the first step, run one with TORCHGYM_COMPILE=1"
 )
 CONFIG = toy(max_ticks=150)
 

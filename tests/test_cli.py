@@ -70,10 +70,11 @@ def test_audit_writes_a_table_and_bars(tmp_path: Path, capsys: pytest.CaptureFix
     [
         (["realism", "--preset", "nope"], "unknown preset 'nope': choose one of default"),
         (["realism", "--symbols", "0"], "num_symbols must be an integer >= 1, got 0"),
-        (["realism", "--preset", "toy", "--ticks", "401"], "ticks >= 400 and a multiple of 4"),
+        (["realism", "--preset", "toy", "--ticks", "401"], "ticks must be a multiple of 4, got 401"),
         (["realism", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["audit", "--preset", "nope"], "unknown preset 'nope'"),
         (["audit", "--preset", "toy", "--episodes", "1"], "episodes must be an integer >= 2"),
+        (["audit", "--preset", "toy", "--policies", "trained_agent"], "unknown policy 'trained_agent'"),
     ],
 )
 def test_an_error_is_one_line_and_code_2(
@@ -83,6 +84,7 @@ def test_an_error_is_one_line_and_code_2(
     told = capsys.readouterr().err.strip()
     assert told.splitlines()[-1].startswith("torchgym: error: ")
     assert message in told
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -469,6 +471,7 @@ def test_numbers_without_sense_are_refused_before_any_work(
     for _, name, kind in (option for option in OPTIONS if option[0] == command):
         for value in VALUES[kind]:
             words = [command, *plain, f"--{name}", value]
+            before = sorted(tmp_path.rglob("*"))
             try:
                 code = main(words)
             except Started:
@@ -481,6 +484,7 @@ def test_numbers_without_sense_are_refused_before_any_work(
                 by_tyro = "For full helptext" in said  # of the settings of training
                 assert by_tyro or said.splitlines()[-1].startswith("torchgym: error: "), words
                 assert value != "0" or name not in ZERO or (command, name) == ("evaluate", "seed"), words
+                assert sorted(tmp_path.rglob("*")) == before, words
             capsys.readouterr()
 
 

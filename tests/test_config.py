@@ -120,8 +120,8 @@ def test_frozen(part: Any) -> None:
         ({"information": "all"}, r"unknown information 'all': choose one of public, privileged, none"),
         ({"action": 3}, r"action must be a name, got 3"),
         ({"features": None}, r"features must be a name, got None"),
-        ({"fundamentals": {}}, r"fundamentals must be of the class Fundamentals, got \{\}"),
-        ({"population": 3}, r"population must be of the class Population, got 3"),
+        ({"fundamentals": {}}, r"fundamentals must be of the class torchgym\.config\.Fundamentals, got \{\}"),
+        ({"population": 3}, r"population must be of the class torchgym\.config\.Population, got 3"),
         ({"reward": 1.0}, r"reward must be a name or a mapping, got 1\.0"),
         ({"reward": {}}, r"reward must name at least one term"),
         (
@@ -243,7 +243,10 @@ def test_a_market_needs_traders_beside_makers() -> None:
         ),
         (lambda: Fundamentals(spread_of_start=float("nan")), r"spread_of_start must be a finite number"),
         (lambda: Fundamentals(headline_pass_through=2.0), r"headline_pass_through must be a finite number in \[0"),
-        (lambda: Fundamentals(macro=None), r"Fundamentals\.macro must be of the class NewsKind, got None"),
+        (
+            lambda: Fundamentals(macro=None),
+            r"Fundamentals\.macro must be of the class torchgym\.config\.NewsKind, got None",
+        ),
         (lambda: Population(trend=None), r"the family 'trend' must have settings of TrendFollowers, got None"),
         (lambda: Makers(limit=0), r"Makers\.limit must be a finite number in \[1"),
         (lambda: Makers(depth=(0.0, 8.0)), r"Makers\.depth\[0\] must be a finite number in \[0\.01"),

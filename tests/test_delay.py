@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from markets import acting, differences, random_actions
 from torch import Tensor
 
 from torchgym.config import MarketConfig, preset
 from torchgym.engine import Market, StepResult
 from torchgym.numerics.trees import leaves
-from torchgym.sim.invariants import total_cash, total_shares
+from torchgym.sim.invariants import first_broken, standing, total_cash, total_shares
 
 MARKETS, TICKS = 4, 30
 
@@ -41,6 +45,38 @@ def test_room_for_delays_changes_no_bit() -> None:
     actions = choices()
     plain, roomy = played(opened(), actions), played(opened(longest_delay=8), actions)
     assert all(same(one, other) for one, other in zip(plain, roomy, strict=True))
+
+
+@pytest.mark.parametrize("action", ["sized", "position", "weights", "quotes"])
+@pytest.mark.parametrize("delays", [{"latency": 1}, {"feed_delay": 2}, {"latency": 3, "ticks_per_action": 2}])
+def test_what_is_on_its_way_is_saved(action: str, delays: dict[str, int], tmp_path: Path) -> None:
+    """Right after an opening nothing is, which for numbers is no number."""
+    market = Market(acting(action, max_ticks=40, **delays), 2, seed=5, compile=False)
+    market.reset()
+    for decided in (None, *random_actions(market.config, 4, 2)):
+        market.step(decided)
+        market.save(tmp_path / "market.pt")
+        again = Market.load(tmp_path / "market.pt", compile=False)
+        for later in random_actions(market.config, 3, 2, seed=1):
+            assert differences(market.fork().step(later).info, again.fork().step(later).info) == []
+    content = torch.load(tmp_path / "market.pt", weights_only=True)
+    assert "delays" in str(content["state"].keys())
+
+
+@pytest.mark.parametrize(
+    ("action", "foreign"), [("sized", 7), ("sized", -2), ("position", 1.5), ("position", math.inf)]
+)
+def test_what_no_learner_can_have_sent_is_refused(action: str, foreign: float) -> None:
+    market = Market(acting(action, max_ticks=40, latency=1), 2, seed=5, compile=False)
+    market.reset()
+    state = market.state
+    assert state.delays is not None
+    asked = state.delays.asked.clone()
+    asked[1, 0, -1] = foreign
+    forged = replace(state, delays=replace(state.delays, asked=asked))
+    broken = first_broken(standing(market.structure, market.params, forged))
+    assert broken == ("actions on their way are of the scheme, or rest", "1")
+    assert first_broken(standing(market.structure, market.params, state)) is None
 
 
 @pytest.mark.parametrize("delay", [1, 3, 8])

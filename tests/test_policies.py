@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from markets import acting, toy
+from markets import acting, opened, toy
 from torch import Tensor
 
 import torchgym as tg
@@ -58,11 +58,12 @@ def traded(config: tg.MarketConfig, found: StepResult, action: Tensor) -> list[i
 @pytest.mark.parametrize("scaling", ["raw", "relative"])
 def test_every_baseline_plays_every_scheme_that_it_fits(scheme_name: str, scaling: str) -> None:
     config = acting(scheme_name, num_symbols=2, scaling=scaling, starting_shares=20, max_ticks=12)
-    market = tg.Market(config, 3, seed=0)
+    start = opened(config, 3)
     known = baselines(config)
     assert len(known) >= 5
     for make in known.values():
-        policy, found = make(config, SEEDS), market.reset()
+        market = start.fork()
+        policy, found = make(config, SEEDS), market.observe()
         for _ in range(3):
             action = policy(found)
             assert action.shape == (3, space(config).width(2))

@@ -610,7 +610,8 @@ def test_a_scorecard_has_everything_and_repeats_itself(small_impact: None) -> No
 
 @pytest.mark.parametrize("wrong", [{"markets": 0}, {"ticks": 396}, {"ticks": 402}, {"burn_in": 0}, {"resamples": -1}])
 def test_bad_numbers_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="a scorecard needs"):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {wrong[name]}"):
         small_card(**wrong)
 
 

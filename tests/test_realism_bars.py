@@ -33,6 +33,7 @@ from torchgym.lab.realism import (
     measure_single,
     outcomes,
     read_bars,
+    stem,
 )
 from torchgym.lab.realism.bars import pattern
 from torchgym.lab.realism.single import _centred_at, _errors, judge_spread, single_facts
@@ -156,7 +157,13 @@ def test_a_volume_that_never_changes_is_none(tmp_path: Path) -> None:
         ),
         (HEAD, ROWS[::-1], r"row 2, column 'Date': 2024-01-02 is not after the time of the row before: sort"),
         (HEAD, ["1/2/2024,9,10,1"], r"row 1, column 'Date': '1/2/2024' is not a time such as .*--time-format"),
+        (
+            HEAD,
+            ["0001-01-01T00:00:00+14:00,9,1,1"],
+            r"row 1, column 'Date': '0001-01-01T00:00:00\+14:00' is not a time",
+        ),
         (HEAD, [ROWS[0], "2024-01-02,9"], "row 2 has 2 values for 4 columns: mend or drop the row"),
+        (HEAD, [ROWS[0], "2" * 200_000 + ",9,10,1"], r"row 2 cannot be split into fields .*: mend or drop the row"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, head: str, rows: list[str], message: str) -> None:
@@ -179,10 +186,28 @@ def test_other_bad_files_are_refused(tmp_path: Path) -> None:
         read_bars(written(tmp_path, ROWS), time_format="%d.%m.%Y")
     with pytest.raises(ValueError, match=r"bars\.csv has 2 returns without a gap, too few .*: give 500 or more"):
         bar_path(read_bars(written(tmp_path, ROWS)))
+    packed = bytearray(gzip.compress("\n".join(ROWS * 500).encode()))
+    packed[len(packed) // 2] ^= 0xFF
+    (tmp_path / "bars.csv.gz").write_bytes(packed)
+    with pytest.raises(ValueError, match=r"bars\.csv\.gz is damaged or no gzip file .*: fetch or write it again"):
+        read_bars(tmp_path / "bars.csv.gz")
     missing = tmp_path / "missing.parquet"
     parquet.write_table(pyarrow.table({"time": [1, None], "close": [1.0, 2.0]}), missing)
     with pytest.raises(ValueError, match="row 2, column 'time': None is not a time"):
         read_bars(missing, time_format="s")
+
+
+@pytest.mark.parametrize("time", ["nan", "inf", "-inf", "1e300", "1577836860000"])
+def test_numbers_that_are_no_time_are_refused_where_they_stand(tmp_path: Path, time: str) -> None:
+    """The last is in milliseconds, which `s` takes for a year far ahead."""
+    for rows, number in (([f"{time},1"], 1), (["0,1", f"{time},1"], 2)):
+        with pytest.raises(ValueError, match=rf"row {number}, column 'time': '{time}' is not a time .*--time-format"):
+            read_bars(written(tmp_path, rows, "time,close\n"), time_format="s")
+
+
+def test_results_of_different_files_have_different_names() -> None:
+    names = ("p.2019.csv", "p.2020.csv", "p.csv.gz", "P.PARQUET", "q.pq")
+    assert [stem(Path(name)) for name in names] == ["p.2019", "p.2020", "p", "P", "q"]
 
 
 # --- from bars to a path

@@ -457,7 +457,12 @@ def test_a_file_that_is_there_is_only_replaced_when_asked(tmp_path: Path) -> Non
         ({"episodes": 0}, "episodes must be an integer >= 1, got 0"),
         ({"episodes": 2, "num_envs": 0}, "num_envs must be an integer >= 1, got 0"),
         ({"episodes": 2, "num_envs": True}, "num_envs must be an integer >= 1, got True"),
-        ({"episodes": 2, "seed": -1}, "seed 0 must be an integer from 0"),
+        (
+            {"episodes": 2, "make_policy": "momentum"},
+            r"make_policy must be a function, got 'momentum': .*BASELINES\[name\]",
+        ),
+        ({"episodes": 2, "device": "cuda:99"}, "device 'cuda:99' cannot be used"),
+        ({"episodes": 2, "seed": -1}, "^seed must be an integer from 0"),
         ({"episodes": 2, "rows_per_group": 0}, "rows_per_group must be an integer >= 1, got 0"),
         ({"episodes": 2, "rows_per_group": True}, "rows_per_group must be an integer >= 1, got True"),
         ({"episodes": 2, "market_fields": ["midd"]}, "unknown entry of a path 'midd': choose from mid"),

@@ -170,10 +170,10 @@ def test_seeds_decide_the_next_reset():
 def test_bad_seeds_and_options_are_refused():
     env = tg.SB3VecEnv(TOY, 2, seed=7)
     for seed in (-1, 0.5, True):
-        with pytest.raises(ValueError, match=rf"seed 0 must be an integer from 0 to 2\*\*63 - 1, got {seed}"):
+        with pytest.raises(ValueError, match=rf"^seed must be an integer from 0 to 2\*\*63 - 1, got {seed}"):
             env.seed(seed)
     env.seed(2**63 - 1)
-    with pytest.raises(ValueError, match=rf"seed 1 must be an integer .*, got {2**63}"):
+    with pytest.raises(ValueError, match=rf"seed of market 1 must be an integer .*, got {2**63}"):
         env.reset()
     env.set_options({"tick": 3})
     with pytest.raises(ValueError, match=r"options must be empty, got .*'tick': 3"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torchgym import Market, MarketConfig, TradingEnv, preset
 from torchgym.config import Fundamentals, Session, structure
 from torchgym.lab.realism import scorecard
 from torchgym.readout.entries import account_names, info_entries, path_entries
-from torchgym.recording import Calendar
+from torchgym.recording import Calendar, EpisodeRecorder, read_about
 from torchgym.sim import session
 from torchgym.sim.actions import ACTIONS, ActionScheme, Choices, Known, Resting
 from torchgym.sim.params import plain_params
@@ -271,6 +272,34 @@ def test_the_preset_is_the_default_market_in_days() -> None:
 def test_impossible_hours_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Session(**{"kind": "day", **changes})
+
+
+@pytest.mark.parametrize("name", ["activity", "volatility"])
+def test_hours_that_are_too_quiet_for_a_short_day_are_refused(name: str) -> None:
+    """What opening and close take away adds up; what is left must stay above nothing at every tick."""
+    quiet = {f"open_{name}": 0.3, f"close_{name}": 0.3}
+    with pytest.raises(
+        ValueError, match=rf"open_{name} = 0\.3 and close_{name} = 0\.3 leave -0\.04.* in a day of ticks = 30"
+    ):
+        Session(kind="day", ticks=30, **quiet)
+    with pytest.raises(ValueError, match="leave"):
+        daily(randomize={f"session.open_{name}": (0.01, 1.0), f"session.close_{name}": (0.01, 1.0)})
+    with pytest.raises(ValueError, match="leave"):
+        Market(daily(), 2, params={f"session.open_{name}": [0.5, 0.01], f"session.close_{name}": [0.5, 0.01]})
+    own = Session(kind="day", ticks=30, half_life=10.0, **quiet)
+    found = getattr(hours_of(daily(session=own), range(2, 30)), name)[:, 0]  # between the auctions
+    ends = getattr(own, f"open_{name}"), getattr(own, f"close_{name}")
+    assert 0.0 < own._least(*ends) <= found.min().item() < own._least(*ends) + 0.1
+
+
+def test_a_recording_of_days_that_params_set_has_their_calendar(tmp_path: Path) -> None:
+    market = Market(daily(), 2, params={"session.ticks": 20})
+    with EpisodeRecorder(tmp_path / "episodes.parquet", market) as recorder:
+        recorder.reset([1, 2])
+    assert read_about(tmp_path / "episodes.parquet")["ticks_per_day"] == "20"
+    with pytest.raises(ValueError, match=r"days of 5, 20 ticks, .* leave session\.ticks out"):
+        EpisodeRecorder(tmp_path / "other.parquet", Market(daily(), 2, params={"session.ticks": [5, 20]}))
+    assert not (tmp_path / "other.parquet").exists()
 
 
 def test_nights_that_carry_the_value_away_are_refused() -> None:

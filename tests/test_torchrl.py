@@ -398,7 +398,7 @@ def test_reset_takes_a_seed():
     )
     before = bits(env)
     for wrong in (-1, 1.5, True, "7", 2**63):
-        with pytest.raises(ValueError, match="seed 0 must be an integer"):
+        with pytest.raises(ValueError, match=r"^seed must be an integer"):
             env.reset(seed=wrong)
     with pytest.raises(TypeError, match="options"):
         env.reset(options={})

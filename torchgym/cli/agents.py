@@ -208,10 +208,9 @@ class Ladder:
             names = "preset", "tasks", "seeds", "seed", "episodes", "frames", "device"
             plan = Plan(**output.picked(self, *names), compile=COMPILE[self.compile])
             output.check_memory(f"{self.episodes:,} episodes", self.episodes * output.NUMBERS_PER_MARKET)
-            folder = output.make_folder(self.output, self.preset)
+            folder = self.output / self.preset
             results = self.results or folder
-            results.mkdir(parents=True, exist_ok=True)
-            with output.interruptible() as pressed:
+            with output.made_folder(folder), output.made_folder(results), output.interruptible() as pressed:
                 made = run_ladder(plan, folder, progress=progress, stop=pressed)
             if made is None:
                 print("saved; the same command goes on from there")

@@ -27,6 +27,7 @@ _NUMBERS_PER_TICK = 10  # of every market and symbol
 _NUMBERS_PER_BAR = 4  # of every market
 _NUMBERS_PER_AUDITED = 400  # episode, of all policies together
 _NUMBERS_PER_RECORDED = 5  # episode
+_AGENT = "trained_agent"  # as which it is audited
 _DECIDED_BY_DATA = ("ticks", "symbols", "impact", "nulls", "resamples")
 _OF_DATA = ("close", "time_format", "ticks_per_bar")
 _DECIDED_BY_RUN = ("preset", "ticks", "ticks_per_action", "symbols", "policy")
@@ -78,15 +79,15 @@ class Realism:
             ticks = self.ticks + self.burn_in
             needed = self.markets * self.symbols * ticks * _NUMBERS_PER_TICK
             output.check_memory(f"{self.markets:,} markets of {ticks:,} ticks", needed)
-            folder = output.make_folder(self.output, self.preset)
             names = "markets", "ticks", "burn_in", "seed", "impact", "resamples", "device"
             own = output.picked(self, *names) | {"compile": COMPILE[self.compile]}
-            card = scorecard(config, name=self.preset, zero_intelligence=empty, progress=progress, **own)
-            title = f"{card.name}: {card.markets} markets x {card.ticks:,} ticks, seeds from {card.seed}"
-            with stage(progress, "writing"):
-                card_as_dict = card.to_dict()
-                write_json(folder / "scorecard.json", card_as_dict)
-                output.write_figure(folder / "panel.png", realism_panel(card_as_dict["curves"], title))
+            with output.made_folder(self.output / self.preset) as folder:
+                card = scorecard(config, name=self.preset, zero_intelligence=empty, progress=progress, **own)
+                title = f"{card.name}: {card.markets} markets x {card.ticks:,} ticks, seeds from {card.seed}"
+                with stage(progress, "writing"):
+                    card_as_dict = card.to_dict()
+                    write_json(folder / "scorecard.json", card_as_dict)
+                    output.write_figure(folder / "panel.png", realism_panel(card_as_dict["curves"], title))
         console = output.make_console()
         console.print(_facts(card, title))
         console.print(_counts_line(card))
@@ -106,7 +107,7 @@ def _beside_data(options: Realism, path: Path) -> int:
     config = preset(options.preset)
     with progress_bars() as progress:
         with stage(progress, "loading"):
-            from torchgym.lab.realism import bar_path, compare, outcomes, read_bars
+            from torchgym.lab.realism import bar_path, compare, outcomes, read_bars, stem
 
             output.check_device(options.device)
         with stage(progress, "reading"):
@@ -114,12 +115,12 @@ def _beside_data(options: Realism, path: Path) -> int:
         ticks = data.paths.ticks * options.ticks_per_bar
         needed = options.markets * (data.paths.ticks + options.ticks_per_bar) * _NUMBERS_PER_BAR
         output.check_memory(f"{options.markets:,} markets of {ticks:,} ticks", needed)
-        folder = output.make_folder(options.output, f"{options.preset}-{path.name.partition('.')[0]}")
         names = "markets", "ticks_per_bar", "burn_in", "seed", "device"
         own = output.picked(options, *names) | {"compile": COMPILE[options.compile]}
-        found = compare(data, config, name=options.preset, progress=progress, **own)
-        with stage(progress, "writing"):
-            write_json(folder / "comparison.json", found.to_dict())
+        with output.made_folder(options.output / f"{options.preset}-{stem(path)}") as folder:
+            found = compare(data, config, name=options.preset, progress=progress, **own)
+            with stage(progress, "writing"):
+                write_json(folder / "comparison.json", found.to_dict())
     console = output.make_console()
     console.print(_both(found))
     for sentence in data.about:
@@ -221,20 +222,21 @@ class Cheats:
 
                 output.check_device(self.device)
             output.check_memory(f"{self.episodes:,} episodes", self.episodes * _NUMBERS_PER_AUDITED)
-            folder = output.make_folder(self.output, self.preset)
             own = output.picked(self, "episodes", "ticks", "seed", "device") | {"compile": COMPILE[self.compile]}
-            names = tuple(POLICIES) if self.policies is None else self.policies
-            playing: dict[str, AnyAttempt] = {name: POLICIES.find(name) for name in names}
-            if self.agent is not None:
+            named = tuple(POLICIES) if self.policies is None else self.policies
+            agents = {} if self.agent is None else {_AGENT: self.agent}
+            playing: dict[str, AnyAttempt] = {name: POLICIES.find(name) for name in named if name not in agents}
+            for name, folder in agents.items():
                 from torchgym.training import load_agent
 
-                agent = load_agent(self.agent, device=self.device)
-                playing["trained_agent"] = AgentAttempt.of(agent.make_policy, agent.config)
-            made = audit(config, progress=progress, policies=playing, **own)
-            title = f"{self.preset}: {made.episodes} episodes of {made.ticks:,} ticks, seeds from {made.seed}"
-            with stage(progress, "writing"):
-                write_json(folder / "audit.json", made.to_dict())
-                output.write_figure(folder / "audit.png", audit_bars(made.rows, title))
+                agent = load_agent(folder, device=self.device)
+                playing[name] = AgentAttempt.of(agent.make_policy, agent.config)
+            with output.made_folder(self.output / self.preset) as folder:
+                made = audit(config, progress=progress, policies=playing, **own)
+                title = f"{self.preset}: {made.episodes} episodes of {made.ticks:,} ticks, seeds from {made.seed}"
+                with stage(progress, "writing"):
+                    write_json(folder / "audit.json", made.to_dict())
+                    output.write_figure(folder / "audit.png", audit_bars(made.rows, title))
         output.make_console().print(_profits(made, title))
         print(f"{sum(row.passed for row in made.rows)} of {len(made.rows)} policies do what they must")
         print(f"written: {folder / 'audit.json'}, {folder / 'audit.png'}")
@@ -290,21 +292,21 @@ class Record:
                 calendar = Calendar.of(config, self.origin, self.ticks_per_day)
             name = self.preset if self.run is None else self.run.resolve().name
             path = Path("runs/record") / f"{name}.parquet" if self.output is None else self.output
-            path.parent.mkdir(parents=True, exist_ok=True)
             playing = min(self.markets, self.episodes)
             needed = playing * output.NUMBERS_PER_MARKET + self.episodes * _NUMBERS_PER_RECORDED
             output.check_memory(f"{self.episodes:,} episodes, {playing:,} at once,", needed)
-            made = record(
-                path,
-                config,
-                make_policy=make_policy,
-                num_envs=self.markets,
-                calendar=calendar,
-                about=about,
-                compile=COMPILE[self.compile],
-                progress=progress,
-                **output.picked(self, "episodes", "seed", "features", "overwrite", "device"),
-            )
+            with output.made_folder(path.parent):
+                made = record(
+                    path,
+                    config,
+                    make_policy=make_policy,
+                    num_envs=self.markets,
+                    calendar=calendar,
+                    about=about,
+                    compile=COMPILE[self.compile],
+                    progress=progress,
+                    **output.picked(self, "episodes", "seed", "features", "overwrite", "device"),
+                )
         ruined = f", {made.ruined:,} of them ended by ruin" if made.ruined else ""
         size = f"{made.size / 1e6:,.1f} MB"
         print(f"{made.episodes:,} episodes{ruined}, {made.rows:,} rows of {made.columns} columns, {size}")

@@ -63,12 +63,9 @@ def check_memory(what: str, numbers: int) -> None:
 
 def check_device(name: str) -> None:
     """Raise ValueError where torch cannot use the device."""
-    import torch
+    from torchgym.engine.arguments import check_device
 
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # the latter from a build without CUDA
-        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    check_device(name)
 
 
 def set_threads(count: int) -> None:
@@ -107,11 +104,18 @@ def option_words(options: Any, leave_out: Sequence[str] = ()) -> list[str]:
     return words
 
 
-def make_folder(output: Path, name: str) -> Path:
-    """The folder to write to, made before minutes of work are spent."""
-    folder = output / name
+@contextmanager
+def made_folder(folder: Path) -> Iterator[Path]:
+    """The folder to write to, made before minutes of work are spent; where the work fails, what is empty of it goes again."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):  # something is in it
+            for each in missing:
+                each.rmdir()
+        raise
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

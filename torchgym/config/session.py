@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from torchgym.config.validation import HalfLife, Within, check_fields
+from torchgym.config.validation import HalfLife, Within, check_fields, require
 
 Times = Annotated[float, Within(0.01, 100.0)]  # of what is usual at midday
+_LEAST = 0.001  # of midday's activity and volatility, that every tick keeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,15 @@ class Session:
 
     def __post_init__(self) -> None:
         check_fields(self, Session, "Session.")
+        for name in ("activity", "volatility"):
+            opening, close = (getattr(self, f"{end}_{name}") for end in ("open", "close"))
+            least = self._least(opening, close)
+            require(
+                least >= _LEAST,
+                f"Session.open_{name} = {opening:g} and close_{name} = {close:g} leave {least:.3g} of midday's {name} in a day of"
+                f" ticks = {self.ticks} with half_life = {self.half_life:g}, and at least {_LEAST:g} must be left: raise either,"
+                " or choose more ticks or a shorter half_life",
+            )
 
     def variance(self, ticks: int) -> float:
         """Of the value's moves over so many ticks and the nights among them, at most, in units of a tick at midday."""
@@ -40,6 +50,17 @@ class Session:
             return float(ticks)
         nights = -(-ticks // self.ticks)
         return ticks * (self._mean_square() if ticks > self.ticks else self._highest() ** 2) + nights * self.night**2
+
+    def _least(self, opening: float, close: float) -> float:
+        """The least of 1 + a f^d + b f^(ticks - 1 - d), with a, b and f as in `_mean_square`.
+
+        Where both a and b are negative it is concave in d, hence least at an end of the day. Otherwise this is a bound of it.
+        """
+        a, b = opening - 1.0, close - 1.0
+        if max(a, b) >= 0.0:
+            return 1.0 + min(a, b, 0.0)
+        far = 2.0 ** (-(self.ticks - 1) / self.half_life)
+        return 1.0 + min(a + b * far, a * far + b)
 
     def _mean_square(self) -> float:
         """Over a day, of V(d) = 1 + a f^d + b f^(ticks - 1 - d) with f = 2^(-1 / half_life)."""

@@ -181,7 +181,8 @@ def check_kind(name: str, value: object, kind: Any) -> Any:
         require(isinstance(value, (bool, np.bool_)), f"{name} must be True or False, got {shown(value)}")
         return bool(value)
     if isinstance(base, type) and dataclasses.is_dataclass(base):
-        require(isinstance(value, base), f"{name} must be of the class {base.__name__}, got {shown(value)}")
+        home = base.__module__.rpartition(".")[0]
+        require(isinstance(value, base), f"{name} must be of the class {home}.{base.__name__}, got {shown(value)}")
     return value
 
 

@@ -41,15 +41,24 @@ def check_seeds(seeds: Seeds, count: int) -> Tensor:
         raise ValueError(f"seeds must be a list of {count} integers, one per market, got {seeds!r}")
     if len(listed) != count:
         raise ValueError(f"expected {count} seeds, one per market, got {len(listed)}")
-    whole = [_plain_seed(index, seed) for index, seed in enumerate(listed)]
+    whole = [_plain_seed("seed" if count == 1 else f"seed of market {at}", seed) for at, seed in enumerate(listed)]
     return torch.tensor(whole, dtype=torch.int64, device="cpu")
 
 
-def _plain_seed(index: int, seed: object) -> int:
+def _plain_seed(name: str, seed: object) -> int:
     plain = seed.item() if isinstance(seed, Tensor) and seed.dim() == 0 else seed
     if isinstance(plain, (int, np.integer)) and not isinstance(plain, bool) and 0 <= plain < 2**63:
         return int(plain)
-    raise ValueError(f"seed {index} must be an integer from 0 to 2**63 - 1, got {seed!r}")
+    raise ValueError(f"{name} must be an integer from 0 to 2**63 - 1, got {seed!r}")
+
+
+def check_device(device: torch.device | str) -> torch.device:
+    """The device; a ValueError where this torch or machine cannot use it."""
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError) as error:  # the latter from a build without CUDA
+        raise ValueError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def check_mask(mask: Tensor | None, count: int, device: torch.device) -> Tensor:

@@ -48,7 +48,9 @@ class Making:
         self._look()
         if self.process is not None:
             say(
-                "steps run uncompiled while another process compiles them, which takes about a minute; the numbers are the same"
+                "steps run uncompiled while another process compiles them, for about a minute; the numbers are the same. A"
+                " program that ends before leaves nothing: to have later ones compiled from the first step, run one with"
+                " TORCHGYM_COMPILE=1"
             )
         elif not self._ended:
             say(

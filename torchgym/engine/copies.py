@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig, Structure
+from torchgym.engine.arguments import check_device
 from torchgym.engine.checkpoint import check_state, read_checkpoint, write_checkpoint
 from torchgym.engine.opening import Openings
 from torchgym.engine.sharing import Shared, one_at_a_time
@@ -67,7 +68,7 @@ class Copied(Shared):
         """
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))
-        twin.device = self.device if device is None else torch.device(device)
+        twin.device = self.device if device is None else check_device(device)
 
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(twin.device, copy=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig, structure
 from torchgym.config.validation import check_count
-from torchgym.engine.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
+from torchgym.engine.arguments import Seeds, check_action, check_device, check_mask, check_seeds, consecutive_seeds
 from torchgym.engine.copies import Copied
 from torchgym.engine.opening import Openings
 from torchgym.engine.running import record_path
@@ -23,7 +23,7 @@ from torchgym.readout.packed import Packed, StepResult, observe
 from torchgym.readout.paths import chosen as chosen_paths
 from torchgym.readout.paths import read
 from torchgym.readout.step import Static
-from torchgym.sim import actions, invariants, traders
+from torchgym.sim import actions, invariants, session, traders
 from torchgym.sim.accounts import holdings
 from torchgym.sim.params import Params, make_params
 from torchgym.sim.state import MarketState
@@ -81,7 +81,7 @@ class Market(Copied):
         self.structure = plan = structure(self.config)
         traders.TRADERS.check(plan.families)
         self.num_envs = num_envs = check_count("num_envs", num_envs, low=1)
-        self.device = torch.device(device)
+        self.device = check_device(device)
         self.debug = debug
         self._static = Static.of(plan, self.device)
         self.columns = self._static.columns
@@ -223,7 +223,9 @@ class Market(Copied):
         try:
             with torch.no_grad():
                 if whole:
-                    self._state, self._params = self._openings.open_all(self._stepper.step, seed, episode)
+                    at_once = isinstance(self._stepper, Uncompiled)
+                    opened = self._openings.open_all(self._stepper.step, seed, episode, at_once=at_once)
+                    self._state, self._params = opened
                 elif bool(chosen.any()):
                     self._state, self._params = self._openings.open_some(
                         chosen,
@@ -365,6 +367,10 @@ class Market(Copied):
         `starting_shares` of each learner in each symbol, and cash to the learners' starting cash.
         """
         return holdings(self.structure, self.live)
+
+    def common_day(self) -> int | None:
+        """Ticks of a trading day, the same in all markets; None without days, a ValueError where they differ."""
+        return None if self.config.common_day() is None else session.common(self._base)
 
     def _standing(self, state: MarketState) -> StepResult:
         return observe(self.columns, self.structure, self._params, state)

@@ -34,17 +34,23 @@ def begin(static: Static, params: Params, seed: Tensor, episode: Tensor) -> Mark
         return decisions.opened(static.structure, params, state)
 
 
-def open_episodes(static: Static, params: Params, seed: Tensor, episode: Tensor, step: Step) -> MarketState:
+def open_episodes(
+    static: Static, params: Params, seed: Tensor, episode: Tensor, step: Step, *, at_once: bool = False
+) -> MarketState:
     """Begin and warm up: decisions in which learners rest, the last one shorter where they do not divide the warm-up.
 
     Rewards begin afterwards: what starting shares gain or lose in the warm-up is no profit and no drawdown.
+
+    Args:
+        at_once: the whole warm-up is one decision, for a step that takes any number of ticks: nobody reads what the others tell.
     """
     structure = static.structure
     state = begin(static, params, seed, episode)
     rest = actions.rest(structure, seed.shape[0], seed.device)
+    ticks = structure.warmup_ticks if at_once else structure.ticks_per_action
     with torch.no_grad():
-        for start in range(0, structure.warmup_ticks, structure.ticks_per_action):
-            state, _ = step(params, state, rest, min(structure.ticks_per_action, structure.warmup_ticks - start))
+        for start in range(0, structure.warmup_ticks, ticks):
+            state, _ = step(params, state, rest, min(ticks, structure.warmup_ticks - start))
     return replace(state, reward=rewards.start(structure, state))
 
 
@@ -146,10 +152,10 @@ class Openings:
         seed = torch.zeros_like(self._base.int64[:, 0])
         return begin(self._static, self._base, seed, seed.clone())
 
-    def open_all(self, step: Step, seed: Tensor, episode: Tensor) -> tuple[MarketState, Params]:
-        """New episodes of all markets, by this step."""
+    def open_all(self, step: Step, seed: Tensor, episode: Tensor, *, at_once: bool) -> tuple[MarketState, Params]:
+        """New episodes of all markets, by this step; see `open_episodes`."""
         params = self.params(random.make_key(seed, episode))
-        return open_episodes(self._static, params, seed, episode, step), params
+        return open_episodes(self._static, params, seed, episode, step, at_once=at_once), params
 
     def open_some(
         self,
@@ -168,7 +174,7 @@ class Openings:
             present: state and parameters of the batch.
             episodes: seed and episode of every market, [N] int64 each.
             ahead: whether each market will go on to the next episode of its seed.
-            step: any step that takes a part of the batch, for where openings cannot share the program.
+            step: one that takes a part of the batch and any number of ticks, for where openings cannot share the program.
         """
         index = chosen.nonzero().flatten()
         (state, params), (seed, episode) = present, episodes
@@ -180,7 +186,7 @@ class Openings:
                 say(f"openings are uncompiled from now on, with the same numbers: {reason(error)}")
                 self._shared = False
         some = rows(self.params(random.make_key(seed, episode)), index)
-        opened = open_episodes(self._static, some, seed[index], episode[index], step)
+        opened = open_episodes(self._static, some, seed[index], episode[index], step, at_once=True)
         return put_rows(state, index, opened), put_rows(params, index, some) if self._config.randomize else params
 
     def forget(self) -> None:

@@ -230,7 +230,9 @@ class Automatic:
                 self._now = Replay(self._static, params, state, compile=False)
         elif self._name is None:
             if has_added_rows(self._static):
-                raise RuntimeError("rows that were added are compiled with compile=True only")
+                self._settled = True
+                say("steps stay uncompiled, with the same numbers: compile=True compiles rows of your own")
+                return
             try:
                 self._now = Replay(self._static, params, state, compile=False)
                 self._settled = True

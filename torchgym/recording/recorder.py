@@ -50,7 +50,7 @@ class EpisodeRecorder:
         market: to be reset and stepped through the recorder only.
         market_fields: which rows of `torchgym.readout.entries.path_entries` to record; None is all of them.
         features: whether to record what the learner saw, 54 columns and more.
-        calendar: which trading time the ticks stand for: the column `time`. None is the market's own (`Calendar.of`).
+        calendar: which trading time the ticks stand for: the column `time`. None has the market's day, or one of 390 ticks.
         about: entries for the file's metadata, such as who played; `read_about` gives them back.
         overwrite: whether a file that is there already may be replaced.
         rows_per_group: rows of a group of the file, which is what its readers read at a time.
@@ -90,7 +90,7 @@ class EpisodeRecorder:
         self.columns = columns(config, features=features, market_fields=market_fields)
         settings = json.dumps(config.to_dict(), allow_nan=False)
         own = {"version": __version__, "config": settings, "row": _ROW}
-        calendar = Calendar.of(config) if calendar is None else calendar
+        calendar = Calendar(ticks_per_day=market.common_day() or 390) if calendar is None else calendar
         own |= {"origin": str(calendar.origin), "ticks_per_day": str(calendar.ticks_per_day)}
         self.schema = schema(self.columns, {**(about or {}), **own})
         self._calendar = calendar
@@ -296,6 +296,10 @@ def record(
     """
     if policy is not None and make_policy is not None:
         raise ValueError("policy and make_policy contradict each other: give one of them")
+    for option, given in (("policy", policy), ("make_policy", make_policy)):
+        if not (given is None or callable(given)):
+            remedy = "the ready-made ones are torchgym.lab.policies.BASELINES[name].make, for make_policy"
+            raise ValueError(f"{option} must be a function, got {given!r}: {remedy}")
     for name, number in (("episodes", episodes), ("num_envs", num_envs)):
         check_count(name, number, 1)
     check_seeds([seed], 1)

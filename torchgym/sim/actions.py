@@ -207,7 +207,7 @@ def _toward_position(known: Known, target: Tensor) -> Tensor:
 
 
 def _weights(known: Known, action: Tensor) -> Tensor:
-    """Parts of the equity to have in cash, first, and in each symbol, negative short, brought to cash + sum of sizes = 1.
+    """Parts of the equity to have in cash, first, and in each symbol (below 0: short), brought to cash + sum of sizes = 1.
 
     All zero is all cash. Shares are counted at the mid and rounded towards those held, so that a weight repeated at the same
     prices rests. Where a symbol's position limit is reached, what is left stays in cash.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchgym.config import Structure
 from torchgym.numerics.trees import leaves
-from torchgym.sim import resting
+from torchgym.sim import actions, resting
 from torchgym.sim.params import Params
 from torchgym.sim.state import Accounts, Auction, Book, Execution, Ledger, MarketData, MarketState, Value
 
@@ -61,7 +61,13 @@ def standing(structure: Structure, params: Params, state: MarketState) -> dict[s
     clock, book, market_data, own = state.clock, state.book, state.market_data, state.ledger
     cash, learners = params.starting_cash, structure.num_learners
     endowment = structure.num_symbols * params.starting_shares[..., 0] * params.list_price
-    rules = {f"{name} is finite": torch.isfinite(leaf) for name, leaf in leaves(state) if leaf.dtype.is_floating_point}
+    rules = {
+        f"{name} is finite": torch.isfinite(leaf)
+        for name, leaf in leaves(state)
+        if leaf.dtype.is_floating_point and name != "delays.asked"  # of numbers, which are none where nobody decided
+    }
+    if state.delays is not None:
+        rules["actions on their way are of the scheme, or rest"] = _allowed(structure, state.delays.asked)
     rules |= {
         "seeds are not negative": clock.seed >= 0,
         "episodes are counted from 0, or -1 before the first of a new seed": clock.episode >= -1,
@@ -94,6 +100,15 @@ def standing(structure: Structure, params: Params, state: MarketState) -> dict[s
         worth = (own.shares * market_data.mids_x2[..., -1:]).sum(-2)
         rules["equity is cash and shares at the mid"] = own.equity_x2 == 2 * own.cash + worth
     return rules
+
+
+def _allowed(structure: Structure, asked: Tensor) -> Tensor:
+    """Which entries of actions [N, L * W, T] a learner may have given, bool."""
+    space = actions.space(structure)
+    low, high = (
+        end.to(asked.device).repeat(structure.num_learners).unsqueeze(-1) for end in space.bounds(structure.num_symbols)
+    )
+    return space.resting(asked) | ((asked >= low) & (asked <= high))
 
 
 def _execute(state: MarketState, standing: Book, book: Book, execution: Execution) -> dict[str, Tensor]:

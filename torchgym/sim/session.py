@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import Structure
+from torchgym.config.validation import require
 from torchgym.numerics import exact
 from torchgym.sim.params import Params
 from torchgym.sim.state import Book
@@ -63,6 +64,17 @@ def since_opening(params: Params, tick: Tensor) -> Tensor:
 def ticks_left(params: Params, tick: Tensor) -> Tensor:
     """Ticks of the day that follow, [N, 1] int64; 0 after the closing auction."""
     return params.session.ticks - 1 - since_opening(params, tick)
+
+
+def common(params: Params) -> int:
+    """Ticks of the day that all markets have; a ValueError where their days differ."""
+    lengths = params.session.ticks.unique().tolist()
+    require(
+        len(lengths) == 1,
+        f"params give days of {', '.join(map(str, lengths[:8]))} ticks, so they have no common length: leave session.ticks out"
+        " here, or say how many ticks a day of the calendar has",
+    )
+    return int(lengths[0])
 
 
 def end_day(hours: Hour | None, book: Book) -> Book:

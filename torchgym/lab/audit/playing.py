@@ -187,6 +187,8 @@ def _terms(config: MarketConfig, ticks: int) -> MarketConfig:
         information="public",
         mark="mid",
         reward="pnl",
+        starting_shares=0,
+        quotes=0,
     )
 
 

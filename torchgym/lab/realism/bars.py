@@ -6,6 +6,7 @@ import csv
 import gzip
 import itertools
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -28,6 +29,7 @@ TIMES = (
     "__index_level_0__",
 )  # an index without a name becomes the last two
 EPOCHS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_TEXT, _TABLE = (".csv", ".csv.gz"), (".parquet", ".pq")
 _DAY = 86_400  # seconds
 _INTRADAY = 20 * 3_600  # seconds between two bars of one day, at most
 _GAP = 1.5  # usual distances of two bars
@@ -127,6 +129,17 @@ def read_bars(path: Path, *, close: str = "close", time_format: str = "") -> Bar
     return Bars(path.name, seconds, torch.tensor(prices, dtype=torch.float64, device="cpu"), traded)
 
 
+def stem(path: Path) -> str:
+    """The file's name without the ending that says of which kind it is.
+
+    >>> stem(Path("prices/eurusd.2019.CSV.gz"))
+    'eurusd.2019'
+    """
+    lower = path.name.lower()
+    kind = max((end for end in _TEXT + _TABLE if lower.endswith(end)), key=len, default="")
+    return path.name.removesuffix(path.name[len(path.name) - len(kind) :])
+
+
 def bar_path(bars: Bars) -> BarPath:
     """The path of returns that the facts are measured on.
 
@@ -206,7 +219,7 @@ def _trend(volume: Tensor) -> Tensor:
 def _table(path: Path) -> tuple[Sequence[str], Iterator[Sequence[Any]]]:
     """Names of the columns, and the rows."""
     name = path.name.lower()
-    if name.endswith((".parquet", ".pq")):
+    if name.endswith(_TABLE):
         with needs("a Parquet file", "torchgym[data]"):
             import pyarrow
             from pyarrow import parquet
@@ -218,7 +231,7 @@ def _table(path: Path) -> tuple[Sequence[str], Iterator[Sequence[Any]]]:
             raise ValueError(f"{path} is no Parquet file that can be read: {error}") from error
         columns = [_without_nanoseconds(pyarrow, column).to_pylist() for column in table.columns]
         return table.column_names, zip(*columns, strict=True)
-    if not name.endswith((".csv", ".csv.gz")):
+    if not name.endswith(_TEXT):
         raise ValueError(f"{path} is of an unknown kind: give a .csv, .csv.gz or .parquet file")
     try:
         with (
@@ -227,11 +240,27 @@ def _table(path: Path) -> tuple[Sequence[str], Iterator[Sequence[Any]]]:
             else path.open(encoding="utf-8-sig") as file
         ):
             lines = file.read().splitlines()
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path} cannot be read as text: save it as UTF-8") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged or no gzip file ({error}): fetch or write it again") from error
     head = lines[0] if lines else ""
     found = csv.reader(filter(str.strip, lines), delimiter=max(",;\t", key=head.count))
-    return next(found, []), found
+    rows = _readable(path, found)
+    return next(rows, []), rows
+
+
+def _readable(path: Path, rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The rows of a CSV file; a ValueError where one cannot be split into fields."""
+    for number in itertools.count():
+        try:
+            yield next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(
+                f"{path}, row {number} cannot be split into fields ({error}): mend or drop the row"
+            ) from error
 
 
 def _without_nanoseconds(pyarrow: Any, column: Any) -> Any:
@@ -242,19 +271,23 @@ def _without_nanoseconds(pyarrow: Any, column: Any) -> Any:
 
 
 def _moment(value: Any, time_format: str, where: str) -> float:
-    """Seconds since 1970."""
+    """Seconds since 1970, of the years 1 to 9999."""
+    given = value
     try:
         if time_format in EPOCHS and not isinstance(value, date):
-            return float(value) / EPOCHS[time_format]
-        if isinstance(value, str):
-            text = value.strip()
-            value = datetime.strptime(text, time_format) if time_format else datetime.fromisoformat(text)
-        if not isinstance(value, datetime):
-            value = datetime(value.year, value.month, value.day)
-        return float((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, TypeError, AttributeError) as error:
+            seconds = float(value) / EPOCHS[time_format]
+        else:
+            if isinstance(value, str):
+                text = value.strip()
+                value = datetime.strptime(text, time_format) if time_format else datetime.fromisoformat(text)
+            if not isinstance(value, datetime):
+                value = datetime(value.year, value.month, value.day)
+            seconds = (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        datetime.fromtimestamp(seconds, UTC)
+        return float(seconds)
+    except (ValueError, TypeError, AttributeError, OverflowError, OSError) as error:
         raise ValueError(
-            f"{where}: {value!r} is not a time"
+            f"{where}: {given!r} is not a time"
             + (f" of the form {time_format!r}" if time_format else " such as 2024-01-31 or 2024-01-31 09:30")
             + ": say how times are written with --time-format, such as '%m/%d/%Y', or s or ms for numbers since 1970"
         ) from error

@@ -25,17 +25,21 @@ def whole_days(ticks: int, day: int, since_opening: int) -> int:
     return max(ticks - -since_opening % day, 0) // day
 
 
-def check_days(config: MarketConfig, ticks: int, burn_in: int, fewest: int) -> None:
+def check_days(config: MarketConfig, ticks: int, burn_in: int, fewest: int, remedy: str = "give ticks >= {}") -> None:
     """Whether so many ticks leave enough of them to measure, where only whole days less their last tick are.
 
+    Args:
+        remedy: what to do about too few; in place of {} comes how many it takes.
+
     Raises:
-        ValueError: too few, saying how many it takes; or days of different lengths.
+        ValueError: too few, with the remedy; or days of different lengths.
     """
     day = config.common_day()
     if day is None or whole_days(ticks, day, burn_in) * (day - 1) >= fewest:
         return
     enough = -burn_in % day + -(-fewest // (day - 1)) * day
-    raise ValueError(f"of {ticks} ticks too few fall into whole days of {day}: give ticks >= {enough + -enough % 4}")
+    wanted = remedy.format(enough + -enough % 4)
+    raise ValueError(f"of {ticks} ticks too few fall into whole days of {day}: {wanted}")
 
 
 @dataclass(frozen=True)

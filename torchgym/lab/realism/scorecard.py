@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from torchgym.config import MarketConfig
+from torchgym.config.validation import check_count
 from torchgym.engine import Compile, Market
 from torchgym.files import finite
 from torchgym.lab.realism import surrogates
@@ -132,11 +133,17 @@ def scorecard(
     Raises:
         ValueError: for a number out of range, or too few ticks for whole days.
     """
-    if markets < 1 or ticks < 400 or ticks % QUARTERS or burn_in < 1 or resamples < 0 or repeats < 1:
-        raise ValueError(
-            "a scorecard needs markets >= 1, ticks >= 400 and a multiple of 4, burn_in >= 1, resamples >= 0 and repeats >= 1;"
-            f" got {markets}, {ticks}, {burn_in}, {resamples} and {repeats}"
-        )
+    for option, number, least in (
+        ("markets", markets, 1),
+        ("ticks", ticks, 400),
+        ("burn_in", burn_in, 1),
+        ("resamples", resamples, 0),
+        ("repeats", repeats, 1),
+    ):
+        check_count(option, number, least)
+    if ticks % QUARTERS:
+        raise ValueError(f"ticks must be a multiple of {QUARTERS}, got {ticks}")
+    config = config.replace(ticks_per_action=1)  # so that any number of ticks is whole decisions
     check_days(config, ticks, burn_in, fewest=400)
     market = Market(impact_config(config), markets, seed=seed, device=device, compile=compile)
     paths, response, verdicts = _run(market, ticks, burn_in, repeats if impact else 0, resamples, seed, progress)

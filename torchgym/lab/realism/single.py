@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
+from torchgym.config.validation import check_count
 from torchgym.engine import Compile, Market
 from torchgym.lab.realism import measures, statistics, surrogates
 from torchgym.lab.realism.bars import BarPath
@@ -214,12 +215,13 @@ def compare(
     """
     numbers = {"markets": markets, "ticks_per_bar": ticks_per_bar, "burn_in": burn_in, "resamples": resamples}
     for option, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{option} must be at least 1, got {number}")
+        check_count(option, number, 1)
+    config = config.replace(ticks_per_action=1)  # so that any number of ticks is whole decisions
     if ticks_per_bar == 1:
-        check_days(config, data.paths.ticks, burn_in, fewest=500)
-    verdicts = measure_single(data.paths, resamples=resamples, seed=seed, progress=partial(progress, "resamples"))
+        remedy = "give {} returns or more, a market without days, or bars of several ticks"
+        check_days(config, data.paths.ticks, burn_in, fewest=500, remedy=remedy)
     market = Market(config, markets, seed=seed, device=device, compile=compile)
+    verdicts = measure_single(data.paths, resamples=resamples, seed=seed, progress=partial(progress, "resamples"))
     progress("opening", 0, 1)
     market.reset()
     progress("opening", 1, 1)

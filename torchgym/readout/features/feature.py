@@ -68,7 +68,8 @@ def feature(
         distance = raw(s) if centre == 0.0 else raw(s) - centre
         return distance if size == 1.0 else distance * scale
 
-    scaling = f"(x - {centre:g}) / {size:g}"
+    moved = f"(x - {centre:g})" if centre else "x"
+    scaling = moved if size == 1.0 else f"{moved} / {size:g}"
     return Feature(name, group, unit, meaning, neutral, low, high, raw, relative, scaling)
 
 
@@ -108,5 +109,5 @@ def block(name: str, unit: str, low: float, raw: Formula, size: float, meaning: 
     def relative(s: FeatureContext) -> Tensor:
         return raw(s) * scale / s.moves
 
-    scaling = f"x / ({size:g} volatility √k)"
+    scaling = "x / (volatility √k)" if size == 1.0 else f"x / ({size:g} volatility √k)"
     return Feature(name, "price", unit, meaning, 0.0, low, _INF, raw, relative, scaling, over=LOOKBACKS)
