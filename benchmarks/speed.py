@@ -65,9 +65,9 @@ def _run(options: Args) -> None:
     with progress_bars(per_second=1.0) as progress:  # drawing takes time from what is measured
         most = max(options.markets, *options.batches)
         check_memory(f"{most:,} markets", most * NUMBERS_PER_MARKET)
-        options.output.mkdir(parents=True, exist_ok=True)
         kept = read(options.csv) if options.csv.exists() else []
         stored = read(options.against) if options.against else kept
+        options.output.mkdir(parents=True, exist_ok=True)
         command = shlex.join(["python", "benchmarks/speed.py", *option_words(options, leave_out=_ELSEWHERE)])
         rows: list[Row] = []
         for row in bench(options, command=command, progress=progress):

@@ -24,7 +24,7 @@ from torchgym.engine import replay, stepper
 
 COMPILING = (
     "torchgym: steps run uncompiled while another process compiles them, for about a minute; the numbers are the same."
-    " A program that ends before leaves nothing: to have later ones compiled from the first step, run one with TORCHGYM_COMPILE=1"
+    " If this program ends sooner, nothing is kept; one with TORCHGYM_COMPILE=1 waits, and later ones start compiled"
 )
 CONFIG = toy(max_ticks=150)
 

@@ -43,7 +43,8 @@ def ends(name: str, symbols: int = 1) -> tuple[np.ndarray[Any, Any], np.ndarray[
 @pytest.mark.parametrize("name", BOXES)
 def test_gymnasium_and_its_checkers(name: str) -> None:
     """Each checker opens its environment several times: one of them sees one symbol, the other two."""
-    one, two = (tg.TradingEnv(config(name, num_symbols=symbols, max_ticks=20)) for symbols in (1, 2))
+    terms = config(name, max_ticks=20)
+    one, two = tg.TradingEnv(terms.replace(scaling="relative")), tg.TradingEnv(terms.replace(num_symbols=2))
     for env, symbols in ((one, 1), (two, 2)):
         low, high = ends(name, symbols)
         assert env.action_space == gym.spaces.Box(low, high, dtype=np.float32)

@@ -247,7 +247,10 @@ def test_a_market_needs_traders_beside_makers() -> None:
             lambda: Fundamentals(macro=None),
             r"Fundamentals\.macro must be of the class torchgym\.config\.NewsKind, got None",
         ),
-        (lambda: Population(trend=None), r"the family 'trend' must have settings of TrendFollowers, got None"),
+        (
+            lambda: Population(trend=None),
+            r"the family 'trend' must have settings of torchgym\.config\.TrendFollowers, got None",
+        ),
         (lambda: Makers(limit=0), r"Makers\.limit must be a finite number in \[1"),
         (lambda: Makers(depth=(0.0, 8.0)), r"Makers\.depth\[0\] must be a finite number in \[0\.01"),
         (lambda: ValueTraders(capacity=0), r"ValueTraders\.capacity must be a finite number in \[10"),

@@ -186,7 +186,7 @@ def test_a_set_that_is_given_anew_is_seen_anew() -> None:
     [
         ({"value": Herd()}, "may not name 'value': that family is Population.value"),
         ({"ghost": Herd()}, r"unknown family 'ghost': import the module that sets torchgym.config.FAMILIES\['ghost'\]"),
-        ({"herd": 5}, "the family 'herd' must have settings of Herd, got 5"),
+        ({"herd": 5}, "the family 'herd' must have settings of test_extensions.Herd, got 5"),
         (["herd"], "must map names to settings"),
     ],
 )

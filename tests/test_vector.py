@@ -170,8 +170,8 @@ def test_a_bad_action_in_any_row_changes_nothing(opened: TradingVectorEnv, actio
     ("arguments", "error", "complaint"),
     [
         ({"seed": [1, 2]}, ValueError, "expected 3 seeds, one per environment, got 2"),
-        ({"seed": [1, -2, None]}, ValueError, "^seed must be an integer from 0 to .*, got -2"),
-        ({"seed": 2**63 - 2}, ValueError, "must be an integer from 0 to"),
+        ({"seed": [1, -2, None]}, ValueError, "seed of environment 1 must be an integer from 0 to .*, got -2"),
+        ({"seed": 2**63 - 2}, ValueError, r"leads 3 environments to seeds beyond .*: give a smaller one"),
         ({"seed": 0.5}, ValueError, "got 0.5"),
         ({"seed": b"abc"}, ValueError, "got b'abc'"),
         ({"seed": {1, 2, 3}}, ValueError, r"got \{1, 2, 3\}"),

@@ -107,7 +107,8 @@ def _beside_data(options: Realism, path: Path) -> int:
     config = preset(options.preset)
     with progress_bars() as progress:
         with stage(progress, "loading"):
-            from torchgym.lab.realism import bar_path, compare, outcomes, read_bars, stem
+            from torchgym.lab.realism import bar_path, compare, outcomes, read_bars
+            from torchgym.lab.realism.bars import name_of
 
             output.check_device(options.device)
         with stage(progress, "reading"):
@@ -117,7 +118,7 @@ def _beside_data(options: Realism, path: Path) -> int:
         output.check_memory(f"{options.markets:,} markets of {ticks:,} ticks", needed)
         names = "markets", "ticks_per_bar", "burn_in", "seed", "device"
         own = output.picked(options, *names) | {"compile": COMPILE[options.compile]}
-        with output.made_folder(options.output / f"{options.preset}-{stem(path)}") as folder:
+        with output.made_folder(options.output / f"{options.preset}-{name_of(path)}") as folder:
             found = compare(data, config, name=options.preset, progress=progress, **own)
             with stage(progress, "writing"):
                 write_json(folder / "comparison.json", found.to_dict())
@@ -224,13 +225,13 @@ class Cheats:
             output.check_memory(f"{self.episodes:,} episodes", self.episodes * _NUMBERS_PER_AUDITED)
             own = output.picked(self, "episodes", "ticks", "seed", "device") | {"compile": COMPILE[self.compile]}
             named = tuple(POLICIES) if self.policies is None else self.policies
-            agents = {} if self.agent is None else {_AGENT: self.agent}
-            playing: dict[str, AnyAttempt] = {name: POLICIES.find(name) for name in named if name not in agents}
-            for name, folder in agents.items():
+            others = [name for name in named if self.agent is None or name != _AGENT]
+            playing: dict[str, AnyAttempt] = {name: POLICIES.find(name) for name in others}
+            if self.agent is not None:
                 from torchgym.training import load_agent
 
-                agent = load_agent(folder, device=self.device)
-                playing[name] = AgentAttempt.of(agent.make_policy, agent.config)
+                agent = load_agent(self.agent, device=self.device)
+                playing[_AGENT] = AgentAttempt.of(agent.make_policy, agent.config)
             with output.made_folder(self.output / self.preset) as folder:
                 made = audit(config, progress=progress, policies=playing, **own)
                 title = f"{self.preset}: {made.episodes} episodes of {made.ticks:,} ticks, seeds from {made.seed}"

@@ -63,7 +63,7 @@ def check_memory(what: str, numbers: int) -> None:
 
 def check_device(name: str) -> None:
     """Raise ValueError where torch cannot use the device."""
-    from torchgym.engine.arguments import check_device
+    from torchgym.engine import check_device
 
     check_device(name)
 
@@ -108,12 +108,12 @@ def option_words(options: Any, leave_out: Sequence[str] = ()) -> list[str]:
 def made_folder(folder: Path) -> Iterator[Path]:
     """The folder to write to, made before minutes of work are spent; where the work fails, what is empty of it goes again."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         yield folder
     except BaseException:
         with suppress(OSError):  # something is in it
-            for each in missing:
+            for each in filter(Path.exists, missing):
                 each.rmdir()
         raise
 

@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from torchgym.config.validation import Chance, HalfLife, Range, Share, Within, check_fields, check_name, require, shown
+from torchgym.config.validation import (
+    Chance,
+    HalfLife,
+    Range,
+    Share,
+    Within,
+    check_fields,
+    check_name,
+    full_name,
+    require,
+    shown,
+)
 from torchgym.table import Table
 
 # What settings are measured in, with the bounds in which every formula of `torchgym.sim.traders` stays finite and every float32
@@ -330,7 +341,7 @@ class Population:
             kind = family_kind(name)
             require(
                 isinstance(family, kind),
-                f"the family {name!r} must have settings of {kind.__name__}, got {shown(family)}",
+                f"the family {name!r} must have settings of {full_name(kind)}, got {shown(family)}",
             )
 
     @property

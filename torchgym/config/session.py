@@ -34,7 +34,7 @@ class Session:
 
     def __post_init__(self) -> None:
         check_fields(self, Session, "Session.")
-        for name in ("activity", "volatility"):
+        for name in ("activity", "volatility") if self.kind == "day" else ():
             opening, close = (getattr(self, f"{end}_{name}") for end in ("open", "close"))
             least = self._least(opening, close)
             require(

@@ -181,9 +181,14 @@ def check_kind(name: str, value: object, kind: Any) -> Any:
         require(isinstance(value, (bool, np.bool_)), f"{name} must be True or False, got {shown(value)}")
         return bool(value)
     if isinstance(base, type) and dataclasses.is_dataclass(base):
-        home = base.__module__.rpartition(".")[0]
-        require(isinstance(value, base), f"{name} must be of the class {home}.{base.__name__}, got {shown(value)}")
+        require(isinstance(value, base), f"{name} must be of the class {full_name(base)}, got {shown(value)}")
     return value
+
+
+def full_name(declared: type) -> str:
+    """How a class is imported: those of the configuration from `torchgym.config`."""
+    home = declared.__module__
+    return f"{'torchgym.config' if home.startswith('torchgym.config.') else home}.{declared.__qualname__}"
 
 
 @functools.cache

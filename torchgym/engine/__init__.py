@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from torchgym.engine.arguments import Seeds, check_action, check_mask, check_seeds, consecutive_seeds
+from torchgym.engine.arguments import (
+    Seeds,
+    check_action,
+    check_device,
+    check_mask,
+    check_seed,
+    check_seeds,
+    consecutive_seeds,
+)
 from torchgym.engine.checkpoint import CHECKPOINT_VERSION, read_content, write_content
 from torchgym.engine.market import Market
 from torchgym.engine.stepper import Compile, check_compile
@@ -19,7 +27,9 @@ __all__ = [
     "StepResult",
     "check_action",
     "check_compile",
+    "check_device",
     "check_mask",
+    "check_seed",
     "check_seeds",
     "consecutive_seeds",
     "depth",

@@ -23,7 +23,7 @@ Seeds = Sequence[int] | npt.NDArray[np.integer[Any]] | Tensor
 
 def consecutive_seeds(seed: int | None, count: int) -> Tensor:
     """seed, seed + 1, … [count] int64, counting around at 2**63; a fresh start when None."""
-    first = random.fresh_seed() if seed is None else int(check_seeds([seed], 1)[0])
+    first = random.fresh_seed() if seed is None else check_seed(seed)
     return torch.tensor([(first + index) % 2**63 for index in range(count)], dtype=torch.int64, device="cpu")
 
 
@@ -41,11 +41,12 @@ def check_seeds(seeds: Seeds, count: int) -> Tensor:
         raise ValueError(f"seeds must be a list of {count} integers, one per market, got {seeds!r}")
     if len(listed) != count:
         raise ValueError(f"expected {count} seeds, one per market, got {len(listed)}")
-    whole = [_plain_seed("seed" if count == 1 else f"seed of market {at}", seed) for at, seed in enumerate(listed)]
+    whole = [check_seed(seed, f"seed of market {at}") for at, seed in enumerate(listed)]
     return torch.tensor(whole, dtype=torch.int64, device="cpu")
 
 
-def _plain_seed(name: str, seed: object) -> int:
+def check_seed(seed: object, name: str = "seed") -> int:
+    """The seed as a Python int; a ValueError when it is not an integer from 0 to 2**63 - 1."""
     plain = seed.item() if isinstance(seed, Tensor) and seed.dim() == 0 else seed
     if isinstance(plain, (int, np.integer)) and not isinstance(plain, bool) and 0 <= plain < 2**63:
         return int(plain)
@@ -57,8 +58,9 @@ def check_device(device: torch.device | str) -> torch.device:
     try:
         torch.empty(0, device=device)
         return torch.device(device)
-    except (RuntimeError, AssertionError) as error:  # the latter from a build without CUDA
-        raise ValueError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, AssertionError, TypeError) as error:  # AssertionError from a build without CUDA
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"device {str(device)!r} cannot be used: {why}") from error
 
 
 def check_mask(mask: Tensor | None, count: int, device: torch.device) -> Tensor:

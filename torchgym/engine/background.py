@@ -48,9 +48,8 @@ class Making:
         self._look()
         if self.process is not None:
             say(
-                "steps run uncompiled while another process compiles them, for about a minute; the numbers are the same. A"
-                " program that ends before leaves nothing: to have later ones compiled from the first step, run one with"
-                " TORCHGYM_COMPILE=1"
+                "steps run uncompiled while another process compiles them, for about a minute; the numbers are the same. If"
+                " this program ends sooner, nothing is kept; one with TORCHGYM_COMPILE=1 waits, and later ones start compiled"
             )
         elif not self._ended:
             say(

@@ -223,8 +223,7 @@ class Market(Copied):
         try:
             with torch.no_grad():
                 if whole:
-                    at_once = isinstance(self._stepper, Uncompiled)
-                    opened = self._openings.open_all(self._stepper.step, seed, episode, at_once=at_once)
+                    opened = self._openings.open_all(self._stepper.step, seed, episode, whole=self._stepper.any_ticks)
                     self._state, self._params = opened
                 elif bool(chosen.any()):
                     self._state, self._params = self._openings.open_some(
@@ -370,7 +369,7 @@ class Market(Copied):
 
     def common_day(self) -> int | None:
         """Ticks of a trading day, the same in all markets; None without days, a ValueError where they differ."""
-        return None if self.config.common_day() is None else session.common(self._base)
+        return None if self.config.common_day() is None else session.common_ticks(self._base)
 
     def _standing(self, state: MarketState) -> StepResult:
         return observe(self.columns, self.structure, self._params, state)

@@ -35,19 +35,19 @@ def begin(static: Static, params: Params, seed: Tensor, episode: Tensor) -> Mark
 
 
 def open_episodes(
-    static: Static, params: Params, seed: Tensor, episode: Tensor, step: Step, *, at_once: bool = False
+    static: Static, params: Params, seed: Tensor, episode: Tensor, step: Step, *, whole: bool = False
 ) -> MarketState:
     """Begin and warm up: decisions in which learners rest, the last one shorter where they do not divide the warm-up.
 
     Rewards begin afterwards: what starting shares gain or lose in the warm-up is no profit and no drawdown.
 
     Args:
-        at_once: the whole warm-up is one decision, for a step that takes any number of ticks: nobody reads what the others tell.
+        whole: the warm-up is one decision, for a step that takes any number of ticks; nobody reads what is told between.
     """
     structure = static.structure
     state = begin(static, params, seed, episode)
     rest = actions.rest(structure, seed.shape[0], seed.device)
-    ticks = structure.warmup_ticks if at_once else structure.ticks_per_action
+    ticks = structure.warmup_ticks if whole else structure.ticks_per_action
     with torch.no_grad():
         for start in range(0, structure.warmup_ticks, ticks):
             state, _ = step(params, state, rest, min(ticks, structure.warmup_ticks - start))
@@ -152,10 +152,10 @@ class Openings:
         seed = torch.zeros_like(self._base.int64[:, 0])
         return begin(self._static, self._base, seed, seed.clone())
 
-    def open_all(self, step: Step, seed: Tensor, episode: Tensor, *, at_once: bool) -> tuple[MarketState, Params]:
+    def open_all(self, step: Step, seed: Tensor, episode: Tensor, *, whole: bool) -> tuple[MarketState, Params]:
         """New episodes of all markets, by this step; see `open_episodes`."""
         params = self.params(random.make_key(seed, episode))
-        return open_episodes(self._static, params, seed, episode, step, at_once=at_once), params
+        return open_episodes(self._static, params, seed, episode, step, whole=whole), params
 
     def open_some(
         self,
@@ -186,7 +186,7 @@ class Openings:
                 say(f"openings are uncompiled from now on, with the same numbers: {reason(error)}")
                 self._shared = False
         some = rows(self.params(random.make_key(seed, episode)), index)
-        opened = open_episodes(self._static, some, seed[index], episode[index], step, at_once=True)
+        opened = open_episodes(self._static, some, seed[index], episode[index], step, whole=True)
         return put_rows(state, index, opened), put_rows(params, index, some) if self._config.randomize else params
 
     def forget(self) -> None:

@@ -60,6 +60,8 @@ class Replay:
         NotMade: when there is no program and none is to be made.
     """
 
+    any_ticks = False
+
     def __init__(self, static: Static, params: Params, state: MarketState, *, compile: bool = True) -> None:
         self.num_envs = state.clock.tick.shape[0]
         structure = static.structure

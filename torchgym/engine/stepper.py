@@ -43,6 +43,10 @@ class Stepper(Protocol):
     def replay(self) -> Replay | None:
         """The program that runs on buffers of its own, where there is one: the state it returns changes in place."""
 
+    @property
+    def any_ticks(self) -> bool:
+        """Whether a step may take any number of ticks without anything being compiled for it."""
+
     def prepare(self, params: Params, state: MarketState) -> None:
         """Compile what the first step would compile; nothing moves."""
 
@@ -60,6 +64,7 @@ class Uncompiled:
     """A step as it is written."""
 
     replay: Replay | None = None
+    any_ticks = True
 
     def __init__(self, static: Static, watch: ticking.Watch | None = None) -> None:
         self._static = static
@@ -79,6 +84,7 @@ class Graph:
     """Ticks traced once and compiled by `torch.compile`, for what no program can be made of."""
 
     replay: Replay | None = None
+    any_ticks = False
 
     def __init__(self, static: Static) -> None:
         self._static = static
@@ -135,6 +141,8 @@ class Compiled:
     def gave_up(self) -> bool:
         """Whether compiling failed, so that steps run uncompiled."""
         return isinstance(self._now, Uncompiled)
+
+    any_ticks = gave_up
 
     def prepare(self, params: Params, state: MarketState) -> None:
         """See `Stepper`."""
@@ -201,6 +209,11 @@ class Automatic:
     def replay(self) -> Replay | None:
         """See `Stepper`."""
         return self._now.replay
+
+    @property
+    def any_ticks(self) -> bool:
+        """See `Stepper`; until it is settled, a program may take over between two steps."""
+        return self._settled and isinstance(self._now, Uncompiled)
 
     def prepare(self, params: Params, state: MarketState) -> None:
         """Nothing to do: no step waits."""

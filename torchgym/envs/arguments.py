@@ -14,7 +14,6 @@ from gymnasium.envs.registration import EnvSpec
 from torchgym.config import TASKS, MarketConfig, task
 from torchgym.config import preset as named_preset
 from torchgym.config.validation import check_one_learner
-from torchgym.engine import check_seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,11 +131,6 @@ def with_length(spec: EnvSpec | None, form: Form) -> EnvSpec | None:
     there whatever `max_ticks` the caller gives.
     """
     return None if spec is None else dataclasses.replace(spec, max_episode_steps=form.steps)
-
-
-def check_seed(seed: Any) -> int:
-    """The seed as a Python int; raises ValueError when it is not an integer from 0 to 2**63 - 1."""
-    return int(check_seeds([seed], 1)[0])
 
 
 def episode_seed(env: gymnasium.Env[Any, Any], seed: int | None) -> int:

@@ -12,8 +12,8 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 
 from torchgym.config import MarketConfig
-from torchgym.engine import Compile, Market, Packed
-from torchgym.envs.arguments import asked, check_options, check_seed, episode_seed, with_length
+from torchgym.engine import Compile, Market, Packed, check_seed
+from torchgym.envs.arguments import asked, check_options, episode_seed, with_length
 from torchgym.envs.spaces import (
     ActionArrays,
     Observation,

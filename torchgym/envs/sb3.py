@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 
 from torchgym.config import MarketConfig
-from torchgym.engine import Compile, Market, StepResult
-from torchgym.envs.arguments import asked, check_options, check_seed
+from torchgym.engine import Compile, Market, StepResult, check_seed
+from torchgym.envs.arguments import asked, check_options
 from torchgym.envs.spaces import (
     ActionArrays,
     action_space,

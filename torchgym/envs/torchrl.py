@@ -13,7 +13,15 @@ from torchrl.envs import EnvBase
 
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_one_learner
-from torchgym.engine import Compile, Market, StepResult, check_compile, consecutive_seeds, info_layout
+from torchgym.engine import (
+    Compile,
+    Market,
+    StepResult,
+    check_compile,
+    check_device,
+    consecutive_seeds,
+    info_layout,
+)
 from torchgym.numerics.trees import leaves
 from torchgym.readout import features
 from torchgym.readout.entries import account_names
@@ -133,7 +141,7 @@ class MarketEnv(EnvBase, metaclass=_KeepsCompile):
 
     def to(self, device: torch.device | str) -> MarketEnv:
         """Move the markets and the specifications to a device; what runs goes on there."""
-        if torch.device(device) != self.market.device:
+        if check_device(device) != self.market.device:
             self.market = self.market.fork(device)
             super().to(device)
         return self

@@ -17,12 +17,11 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from torchgym.config import MarketConfig
-from torchgym.engine import Compile, Market, StepResult
+from torchgym.engine import Compile, Market, StepResult, check_seed
 from torchgym.envs.arguments import (
     asked,
     check_max_episode_steps,
     check_options,
-    check_seed,
     episode_seed,
     with_length,
 )
@@ -391,9 +390,15 @@ class TradingVectorEnv(VectorEnv[Any, Any, Any]):
         if isinstance(given, Sequence) and not isinstance(given, (str, bytes, bytearray)):
             if len(given) != self.num_envs:
                 raise ValueError(f"expected {self.num_envs} seeds, one per environment, got {len(given)}")
-            return [None if one is None else check_seed(one) for one in given]
+            return [
+                None if one is None else check_seed(one, f"seed of environment {at}") for at, one in enumerate(given)
+            ]
         first = check_seed(given)
-        return [check_seed(first + row) for row in range(self.num_envs)]
+        if first + self.num_envs > 2**63:
+            raise ValueError(
+                f"seed = {first} leads {self.num_envs} environments to seeds beyond 2**63 - 1: give a smaller one"
+            )
+        return list(range(first, first + self.num_envs))
 
 
 def check_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count, check_one_learner
-from torchgym.engine import Compile, Market, Seeds, StepResult, check_action, check_seeds, consecutive_seeds
+from torchgym.engine import Compile, Market, Seeds, StepResult, check_action, check_seed, check_seeds, consecutive_seeds
 from torchgym.lab.policy import MakePolicy, Policy
 from torchgym.progress import Progress, silent
 from torchgym.readout.entries import account_entries
@@ -90,7 +90,7 @@ class EpisodeRecorder:
         self.columns = columns(config, features=features, market_fields=market_fields)
         settings = json.dumps(config.to_dict(), allow_nan=False)
         own = {"version": __version__, "config": settings, "row": _ROW}
-        calendar = Calendar(ticks_per_day=market.common_day() or 390) if calendar is None else calendar
+        calendar = Calendar.of(config, ticks_per_day=market.common_day()) if calendar is None else calendar
         own |= {"origin": str(calendar.origin), "ticks_per_day": str(calendar.ticks_per_day)}
         self.schema = schema(self.columns, {**(about or {}), **own})
         self._calendar = calendar
@@ -302,7 +302,7 @@ def record(
             raise ValueError(f"{option} must be a function, got {given!r}: {remedy}")
     for name, number in (("episodes", episodes), ("num_envs", num_envs)):
         check_count(name, number, 1)
-    check_seeds([seed], 1)
+    check_seed(seed)
     blocks = math.ceil(episodes / num_envs)
     market = Market(config, math.ceil(episodes / blocks), seed=seed, device=device, compile=compile)
     seeds = consecutive_seeds(seed, blocks * market.num_envs).split(market.num_envs)

@@ -66,13 +66,13 @@ def ticks_left(params: Params, tick: Tensor) -> Tensor:
     return params.session.ticks - 1 - since_opening(params, tick)
 
 
-def common(params: Params) -> int:
+def common_ticks(params: Params) -> int:
     """Ticks of the day that all markets have; a ValueError where their days differ."""
     lengths = params.session.ticks.unique().tolist()
     require(
         len(lengths) == 1,
-        f"params give days of {', '.join(map(str, lengths[:8]))} ticks, so they have no common length: leave session.ticks out"
-        " here, or say how many ticks a day of the calendar has",
+        f"params give days of {', '.join(map(str, lengths[:8]))} ticks: give all markets the same session.ticks, or,"
+        " to record them, a calendar of your own",
     )
     return int(lengths[0])
 

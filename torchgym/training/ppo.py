@@ -17,7 +17,7 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from torchgym.config import MarketConfig
-from torchgym.engine import StepResult
+from torchgym.engine import StepResult, check_device
 from torchgym.numerics.random import make_key
 from torchgym.readout import features
 from torchgym.readout.entries import account_names
@@ -228,7 +228,7 @@ class PPO:
         self.settings = settings
         self.ranks = ranks
         with generator(seed_of(seed, 0)):
-            self.agent = Agent(config, settings).to(device)
+            self.agent = Agent(config, settings).to(check_device(device))
             self.ranks.copy_from_first(parameter.data for parameter in self.agent.parameters())
             self._loss = ClipPPOLoss(
                 self.agent.actor,

@@ -14,7 +14,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs.utils import step_mdp
 
 from torchgym.config import MarketConfig
-from torchgym.engine import Compile, Market, consecutive_seeds, read_content, write_content
+from torchgym.engine import Compile, Market, check_device, consecutive_seeds, read_content, write_content
 from torchgym.envs.torchrl import MarketEnv
 from torchgym.lab.performance import TRAINING_SEEDS, VALIDATION_SEED, play
 from torchgym.training.parallel import ALONE, Ranks
@@ -273,7 +273,7 @@ def load_agent(path: Path, *, device: torch.device | str = "cpu") -> Agent:
 
     Without a checkpoint, or for a damaged one, a ValueError.
     """
-    path = path / CHECKPOINT if path.is_dir() else path
+    path, device = path / CHECKPOINT if path.is_dir() else path, check_device(device)
     saved = read_checkpoint(path)
     with _fitting(path), generator(0):  # the weights that it is made with are not kept, and the caller's generator is
         agent = Agent(MarketConfig.from_dict(saved["config"]), PPOSettings(**saved["settings"]))

@@ -52,7 +52,7 @@ def terms_of(config: MarketConfig, attempt: AgentAttempt, ticks: int) -> MarketC
     if ticks % every:
         raise ValueError(f"the agent decides every {every} ticks: give ticks that are a multiple of it, got {ticks}")
     own = {name: getattr(trained_on, name) for name in _ITS_OWN}
-    terms = config.replace(max_ticks=ticks, mark="mid", reward="pnl", **own)
+    terms = config.replace(max_ticks=ticks, mark="mid", reward="pnl", starting_shares=0, **own)
     shown, known = (features.names(one) + account_names(one) for one in (terms, trained_on))
     if shown != known or trained_on.num_learners != 1:
         apart = sorted(set(shown) ^ set(known)) or [f"num_learners = {trained_on.num_learners}"]

@@ -94,7 +94,8 @@ def audit(
     at what it would fetch (less commission). The same arguments give the same numbers, whatever `batch` and `compile`.
 
     Args:
-        config: the market; what the learner sees, how it acts, how often and how equity is marked is set by the audit.
+        config: the market; the audit sets what the learner sees, how it acts, how often, how equity is marked, and that it begins
+            without shares.
         episodes: how many, for every policy; below some hundreds the levels of significance are only nominal.
         ticks: length of an episode after the warm-up.
         seed: of the first episode; the others follow.

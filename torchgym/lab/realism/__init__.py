@@ -7,7 +7,7 @@ tell, beside markets of the same length. The statistics beneath are in `torchgym
 
 from __future__ import annotations
 
-from torchgym.lab.realism.bars import BarPath, Bars, bar_path, read_bars, stem
+from torchgym.lab.realism.bars import BarPath, Bars, bar_path, read_bars
 from torchgym.lab.realism.economy import Economy, wealth
 from torchgym.lab.realism.facts import FACTS, TIERS, Criterion, Fact, MeasureVerdict, Verdict, judge, measure
 from torchgym.lab.realism.impact import Impact, impact_config, measure_impact
@@ -47,6 +47,5 @@ __all__ = [
     "outcomes",
     "read_bars",
     "scorecard",
-    "stem",
     "wealth",
 ]

@@ -129,15 +129,15 @@ def read_bars(path: Path, *, close: str = "close", time_format: str = "") -> Bar
     return Bars(path.name, seconds, torch.tensor(prices, dtype=torch.float64, device="cpu"), traded)
 
 
-def stem(path: Path) -> str:
+def name_of(path: Path) -> str:
     """The file's name without the ending that says of which kind it is.
 
-    >>> stem(Path("prices/eurusd.2019.CSV.gz"))
+    >>> name_of(Path("prices/eurusd.2019.CSV.gz"))
     'eurusd.2019'
     """
     lower = path.name.lower()
     kind = max((end for end in _TEXT + _TABLE if lower.endswith(end)), key=len, default="")
-    return path.name.removesuffix(path.name[len(path.name) - len(kind) :])
+    return path.name[: len(path.name) - len(kind)]
 
 
 def bar_path(bars: Bars) -> BarPath:
@@ -258,9 +258,8 @@ def _readable(path: Path, rows: Iterator[list[str]]) -> Iterator[list[str]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise ValueError(
-                f"{path}, row {number} cannot be split into fields ({error}): mend or drop the row"
-            ) from error
+            where = f"row {number}" if number else "the line of names"
+            raise ValueError(f"{path}, {where} cannot be split into fields ({error}): mend it") from error
 
 
 def _without_nanoseconds(pyarrow: Any, column: Any) -> Any:
