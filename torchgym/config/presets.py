@@ -77,21 +77,21 @@ def _crash() -> MarketConfig:
 
 
 def _illiquid() -> MarketConfig:
-    """A small stock: fewer makers further apart, thin depth, spreads a quarter wider. For execution and impact."""
+    """A small stock: fewer makers further apart, thin depth, spreads a tenth wider. For execution and impact."""
     return MarketConfig(
         usual_volume=70.0,
-        fundamentals=Fundamentals(volatility=6.5e-4, volatility_scales=(0.62, 0.25, 0.28)),
+        fundamentals=Fundamentals(volatility_scales=(0.62, 0.25, 0.28)),
         population=Population(
-            value=ValueTraders(max_size=15, aggressive=0.25),
+            value=ValueTraders(aggressive=0.25, rate_factor=1.2),
             noise=NoiseTraders(rate=0.05),
             meta_order=MetaOrders(child=25.0),
             maker=Makers(
                 count=8,
                 depth=(1.0, 6.0),
-                size=(6.5, 15.0),
-                base_width=5.0,
+                size=(7.5, 18.0),
+                base_width=4.4,
                 limit=1500.0,
-                surprise_gain=0.70,
+                surprise_gain=0.85,
                 expectation_weights=(0.425, 0.082, 0.345, 0.032, 0.040, 0.070),
             ),
         ),
