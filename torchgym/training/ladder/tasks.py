@@ -86,7 +86,9 @@ class Task:
         return PPOSettings(**{**self.settings, **({} if frames is None else {"total_frames": frames})})
 
 
-_GAP_ALONE = {"inputs": ("f_fair_value_dev",), "total_frames": 640_000}
+# With the usual settings some agents stop trading before they have seen that trading pays.
+_EXPLORING = {"entropy": 0.02, "gae_lambda": 0.97, "normalise": True, "total_frames": 1_280_000}
+_GAP_ALONE = {"inputs": ("f_fair_value_dev",), **_EXPLORING}
 _ACCOUNT_ALONE = {"inputs": ("position", "time_left"), "normalise": True, "hidden": (32, 32)}
 _QUOTING = {
     **_ACCOUNT_ALONE,
@@ -148,18 +150,18 @@ TASKS = Table(
         ),
         "exact": Task("exact value, all costs", {"information": "privileged"}, _GAP_ALONE, least_share=0.8),
         "estimate": Task("noisy public estimate of value, all costs", {}, _GAP_ALONE),
-        "public": Task("all 54 public features, scale-free, all costs", {}, {"total_frames": 1_280_000}),
+        "public": Task("all 54 public features, scale-free, all costs", {}, _EXPLORING),
         "trend": Task(
             description="returns of the last 12 to 64 ticks in the null market, where orders of chance leave a trend in prices",
             market={},
             base=lambda name: _trading("zero_intelligence"),
-            # With the usual settings most agents stop trading before they have seen a trend pay.
+            # Trends are faint, so each update needs more decisions.
             settings={
                 "inputs": _RETURNS,
-                "total_frames": 1_280_000,
-                "entropy": 0.02,
-                "gae_lambda": 0.97,
-                "normalise": True,
+                **_EXPLORING,
+                "total_frames": 2_560_000,
+                "num_envs": 512,
+                "minibatches": 8,
             },
             references=_TREND_FOLLOWERS,
             least_share=0.8,
