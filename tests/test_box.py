@@ -40,18 +40,17 @@ def ends(name: str, symbols: int = 1) -> tuple[np.ndarray[Any, Any], np.ndarray[
     return low, high
 
 
+@pytest.mark.parametrize("symbols", [1, 2])
 @pytest.mark.parametrize("name", BOXES)
-def test_gymnasium_and_its_checkers(name: str) -> None:
-    """Each checker opens its environment several times: one of them sees one symbol, the other two."""
-    terms = config(name, max_ticks=20)
-    one, two = tg.TradingEnv(terms.replace(scaling="relative")), tg.TradingEnv(terms.replace(num_symbols=2))
-    for env, symbols in ((one, 1), (two, 2)):
-        low, high = ends(name, symbols)
-        assert env.action_space == gym.spaces.Box(low, high, dtype=np.float32)
+def test_gymnasium_and_its_checkers(name: str, symbols: int) -> None:
+    terms = config(name, num_symbols=symbols, max_ticks=20)
+    env = tg.TradingEnv(terms)
+    low, high = ends(name, symbols)
+    assert env.action_space == gym.spaces.Box(low, high, dtype=np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # features have no bounds
-        check_env(two, skip_render_check=True)
-        sb3_checker.check_env(one, warn=False)
+        check_env(env, skip_render_check=True)
+        sb3_checker.check_env(tg.TradingEnv(terms.replace(scaling="relative")), warn=False)
 
 
 @pytest.mark.parametrize("symbols", [1, 2])
@@ -141,7 +140,8 @@ def test_batches_of_every_library(name: str) -> None:
     assert vector.single_action_space == sb3.action_space == skrl.action_space
 
 
-@pytest.mark.parametrize(("symbols", "dtype"), [(1, torch.float64), (2, torch.float32)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("symbols", [1, 2])
 @pytest.mark.parametrize("name", BOXES)
 def test_torchrl_specs(name: str, symbols: int, dtype: torch.dtype) -> None:
     env = tg.MarketEnv(config(name, num_symbols=symbols), num_envs=2, seed=0, dtype=dtype)
