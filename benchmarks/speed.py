@@ -25,7 +25,6 @@ from speed_rows import Row, append, previous, read, speedup
 from torchgym.cli.output import (
     MARKS,
     NUMBERS_PER_MARKET,
-    check_device,
     check_memory,
     figure,
     make_console,
@@ -33,6 +32,7 @@ from torchgym.cli.output import (
     write_figure,
 )
 from torchgym.cli.progress import progress_bars, stage
+from torchgym.engine import check_device
 from torchgym.visual.plots import BLUE, GREY
 
 TABLE = Path(__file__).resolve().parent / "results" / "speed.csv"

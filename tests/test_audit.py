@@ -31,6 +31,7 @@ from torchgym.lab.audit import (
     scheme,
     verdicts,
 )
+from torchgym.lab.audit.agents import terms_of
 from torchgym.lab.audit.attempts import WAITS
 from torchgym.lab.audit.playing import columns
 from torchgym.lab.audit.quoting import QUOTING
@@ -459,6 +460,12 @@ def test_a_task_is_audited_as_the_market_it_is_in(name: str) -> None:
     made = audit(preset(name), episodes=2, ticks=60, policies=["hold", "quote_touch"], compile=False)
     assert [row.policy for row in made.rows] == ["hold", "quote_touch"]
     assert made.rows[0].passed and made.rows[0].turnover == 0.0 < made.rows[1].turnover
+
+
+def test_an_agent_begins_without_shares_too() -> None:
+    task = preset("execution")
+    agent = AgentAttempt.of(lambda config, seeds: lambda seen: seen.info["position"], task)
+    assert task.starting_shares > 0 == terms_of(task, agent, task.max_ticks).starting_shares
 
 
 def test_t_statistics() -> None:

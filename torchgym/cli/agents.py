@@ -57,11 +57,12 @@ def evaluate_agent(options: Evaluate) -> None:
     """Evaluate the agent of a run, write the two files and print the table."""
     with progress_bars() as progress:
         with stage(progress, "loading"):
+            from torchgym.engine import check_device
             from torchgym.lab.performance import TRAINING_SEEDS, evaluate
             from torchgym.lab.policies import BASELINES
             from torchgym.training import CHECKPOINT, load_agent, read_checkpoint
 
-            output.check_device(options.device)
+            check_device(options.device)
         folder, episodes, seed = options.folder, options.episodes, options.seed
         if seed < TRAINING_SEEDS:
             raise ValueError(f"seed must be at least {TRAINING_SEEDS}, got {seed}: agents train on those below")
@@ -200,10 +201,11 @@ class Ladder:
         """Train, write and print; 0, 1 where a task asks for more than the agents reach, 130 where Ctrl-C ended it."""
         with progress_bars() as progress:
             with stage(progress, "loading"):
+                from torchgym.engine import check_device
                 from torchgym.training.ladder import Plan, curve_rows, run_ladder, summarise
                 from torchgym.visual.plots import ladder_panel
 
-                output.check_device(self.device)
+                check_device(self.device)
                 output.set_threads(self.threads)
             names = "preset", "tasks", "seeds", "seed", "episodes", "frames", "device"
             plan = Plan(**output.picked(self, *names), compile=COMPILE[self.compile])

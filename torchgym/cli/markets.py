@@ -72,10 +72,11 @@ class Realism:
         empty = preset("zero_intelligence", num_symbols=self.symbols) if with_empty else None
         with progress_bars() as progress:
             with stage(progress, "loading"):
+                from torchgym.engine import check_device
                 from torchgym.lab.realism import scorecard
                 from torchgym.visual.plots import realism_panel
 
-                output.check_device(self.device)
+                check_device(self.device)
             ticks = self.ticks + self.burn_in
             needed = self.markets * self.symbols * ticks * _NUMBERS_PER_TICK
             output.check_memory(f"{self.markets:,} markets of {ticks:,} ticks", needed)
@@ -107,10 +108,11 @@ def _beside_data(options: Realism, path: Path) -> int:
     config = preset(options.preset)
     with progress_bars() as progress:
         with stage(progress, "loading"):
+            from torchgym.engine import check_device
             from torchgym.lab.realism import bar_path, compare, outcomes, read_bars
             from torchgym.lab.realism.bars import name_of
 
-            output.check_device(options.device)
+            check_device(options.device)
         with stage(progress, "reading"):
             data = bar_path(read_bars(path, close=options.close, time_format=options.time_format))
         ticks = data.paths.ticks * options.ticks_per_bar
@@ -218,10 +220,11 @@ class Cheats:
         config = preset(self.preset)
         with progress_bars() as progress:
             with stage(progress, "loading"):
+                from torchgym.engine import check_device
                 from torchgym.lab.audit import POLICIES, AgentAttempt, audit
                 from torchgym.visual.plots import audit_bars
 
-                output.check_device(self.device)
+                check_device(self.device)
             output.check_memory(f"{self.episodes:,} episodes", self.episodes * _NUMBERS_PER_AUDITED)
             own = output.picked(self, "episodes", "ticks", "seed", "device") | {"compile": COMPILE[self.compile]}
             named = tuple(POLICIES) if self.policies is None else self.policies
@@ -286,9 +289,10 @@ class Record:
         """Play, write and print; 0."""
         with progress_bars() as progress:
             with stage(progress, "loading"):
+                from torchgym.engine import check_device
                 from torchgym.recording import Calendar, record
 
-                output.check_device(self.device)
+                check_device(self.device)
                 config, make_policy, about = _scripted(self) if self.run is None else _trained(self, self.run)
                 calendar = Calendar.of(config, self.origin, self.ticks_per_day)
             name = self.preset if self.run is None else self.run.resolve().name

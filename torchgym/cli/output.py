@@ -61,13 +61,6 @@ def check_memory(what: str, numbers: int) -> None:
         )
 
 
-def check_device(name: str) -> None:
-    """Raise ValueError where torch cannot use the device."""
-    from torchgym.engine import check_device
-
-    check_device(name)
-
-
 def set_threads(count: int) -> None:
     """Give torch so many threads; ValueError for none, or more than any machine has use for."""
     import torch

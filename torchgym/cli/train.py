@@ -101,9 +101,10 @@ class Train:
             with _progress(first) as progress, stage(progress, "loading"):
                 import torchgym.training.run  # asked for now, not after minutes of work
                 import torchgym.visual.plots  # noqa: F401
+                from torchgym.engine import check_device
                 from torchgym.training import join_ranks
 
-                output.check_device(self.device)
+                check_device(self.device)
                 output.set_threads(self.threads)
                 ranks, device = joined.enter_context(join_ranks(self.device))
             status = _train(self, ranks, device)

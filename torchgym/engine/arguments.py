@@ -96,9 +96,9 @@ def check_action(config: MarketConfig, action: Tensor, count: int, device: torch
         raise ValueError(f"action must be of {kind} dtype, got {action.dtype}")
     action = action.to(device=device, dtype=space.dtype)
     full = action.unsqueeze(-1).expand(each) if action.shape == shared else action
-    low, high = (end.to(device) for end in space.bounds(config.num_symbols))
-    right = (full >= low) & (full <= high)  # not a number is neither
+    right = actions.within(space, config.num_symbols, full)
     if not bool(right.all()):
+        low, high = space.bounds(config.num_symbols)
         market, *_, at = (~right).nonzero()[0].tolist()
         raise ValueError(
             f"action of market {market} is {action[market].tolist()}, must be {low[at]:g} to {high[at]:g} ({config.action!r}"

@@ -379,6 +379,12 @@ def choices(config: MarketConfig | Structure) -> Choices:
     return found
 
 
+def within(space: Choices | Box, symbols: int, action: Tensor) -> Tensor:
+    """Which entries of actions [..., W] lie within the bounds of the space, bool; what is no number does not."""
+    low, high = (end.to(action.device) for end in space.bounds(symbols))
+    return (action >= low) & (action <= high)
+
+
 def by_name(config: MarketConfig | Structure, action: Tensor) -> dict[str, Tensor]:
     """The numbers of single learners [N, W] as columns: "action" [N, S]; of several per symbol "action_1" and so on.
 

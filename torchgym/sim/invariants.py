@@ -103,12 +103,10 @@ def standing(structure: Structure, params: Params, state: MarketState) -> dict[s
 
 
 def _allowed(structure: Structure, asked: Tensor) -> Tensor:
-    """Which entries of actions [N, L * W, T] a learner may have given, bool."""
-    space = actions.space(structure)
-    low, high = (
-        end.to(asked.device).repeat(structure.num_learners).unsqueeze(-1) for end in space.bounds(structure.num_symbols)
-    )
-    return space.resting(asked) | ((asked >= low) & (asked <= high))
+    """Which entries of actions [N, L * W, T] a learner may have given, bool [N, T, L, W]."""
+    space, symbols = actions.space(structure), structure.num_symbols
+    each = asked.transpose(1, 2).unflatten(-1, (-1, space.width(symbols)))
+    return space.resting(each) | actions.within(space, symbols, each)
 
 
 def _execute(state: MarketState, standing: Book, book: Book, execution: Execution) -> dict[str, Tensor]:

@@ -15,6 +15,8 @@ from torchgym.lab.policy import MakePolicy
 from torchgym.readout import features
 from torchgym.readout.entries import account_names
 
+# How everybody's account is kept: nobody begins with shares, and profit is that of the account alone.
+ACCOUNT = {"mark": "mid", "reward": "pnl", "starting_shares": 0}
 # What an agent brings along: how it acts, how often, and what it sees. Orders, limits and fees are the audited market's.
 _ITS_OWN = ("action", "quotes", "priority", "ticks_per_action", "features", "scaling", "information")
 
@@ -52,7 +54,7 @@ def terms_of(config: MarketConfig, attempt: AgentAttempt, ticks: int) -> MarketC
     if ticks % every:
         raise ValueError(f"the agent decides every {every} ticks: give ticks that are a multiple of it, got {ticks}")
     own = {name: getattr(trained_on, name) for name in _ITS_OWN}
-    terms = config.replace(max_ticks=ticks, mark="mid", reward="pnl", starting_shares=0, **own)
+    terms = config.replace(max_ticks=ticks, **ACCOUNT, **own)
     shown, known = (features.names(one) + account_names(one) for one in (terms, trained_on))
     if shown != known or trained_on.num_learners != 1:
         apart = sorted(set(shown) ^ set(known)) or [f"num_learners = {trained_on.num_learners}"]

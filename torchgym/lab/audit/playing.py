@@ -13,7 +13,7 @@ from torchgym.config import MarketConfig
 from torchgym.config.validation import check_count, check_one_learner
 from torchgym.engine import Compile, Market, StepResult, consecutive_seeds
 from torchgym.lab.audit import scheme
-from torchgym.lab.audit.agents import AgentAttempt, play_agent, terms_of
+from torchgym.lab.audit.agents import ACCOUNT, AgentAttempt, play_agent, terms_of
 from torchgym.lab.audit.attempts import TAKING, Attempt, AuditSnapshot
 from torchgym.lab.audit.quoting import QUOTING, QuotingAttempt, at_market
 from torchgym.lab.audit.scheme import any_order
@@ -186,10 +186,8 @@ def _terms(config: MarketConfig, ticks: int) -> MarketConfig:
         features="full55",
         scaling="raw",
         information="public",
-        mark="mid",
-        reward="pnl",
-        starting_shares=0,
         quotes=0,
+        **ACCOUNT,
     )
 
 

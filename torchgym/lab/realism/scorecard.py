@@ -143,7 +143,6 @@ def scorecard(
         check_count(option, number, least)
     if ticks % QUARTERS:
         raise ValueError(f"ticks must be a multiple of {QUARTERS}, got {ticks}")
-    config = config.replace(ticks_per_action=1)  # so that any number of ticks is whole decisions
     check_days(config, ticks, burn_in, fewest=400)
     market = Market(impact_config(config), markets, seed=seed, device=device, compile=compile)
     paths, response, verdicts = _run(market, ticks, burn_in, repeats if impact else 0, resamples, seed, progress)
@@ -208,7 +207,7 @@ def _run(
     families = market.config.population.families.items()
     traders = {name: family.count * market.config.num_symbols for name, family in families}
     economy = Economy.of(owned, traders, paths)
-    day = market.config.common_day()
+    day = market.common_day()
     if day is not None:
         paths = paths.without_hours(day, burn_in)  # the first return is that of tick burn_in + 1
     response = None

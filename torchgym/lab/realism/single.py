@@ -226,7 +226,7 @@ def compare(
     market.reset()
     progress("opening", 1, 1)
     paths = _market_bars(market, data.paths.ticks, ticks_per_bar, burn_in, partial(progress, "paths"))
-    day = config.common_day() if ticks_per_bar == 1 else None
+    day = market.common_day() if ticks_per_bar == 1 else None
     if day is not None:
         paths = paths.without_hours(day, burn_in)
     if data.paths.volume is None:
