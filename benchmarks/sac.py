@@ -1,0 +1,131 @@
+"""What soft actor-critic learns on the tasks whose actions are numbers, beside scripted policies in the same episodes.
+
+    python benchmarks/sac.py                                # five trainings of three tasks, two hours on one CPU core
+    python benchmarks/sac.py --tasks Execution --seeds 0
+
+Trainings are those of stable-baselines3 (Haarnoja et al. 2018, Soft actor-critic), on `SB3VecEnv`. Rows are added to a CSV file:
+per training and scripted policy, the agent's lead on held-out episodes, the same for all, with its interval and Holm's p-value.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from rows import add, command, tell
+from stable_baselines3 import SAC
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor
+
+import torchgym as tg
+from torchgym.lab.execution import almgren_chriss
+from torchgym.lab.performance import TEST_SEED, evaluate, paired
+from torchgym.lab.policies import baselines
+from torchgym.lab.policy import MakePolicy, Policy
+
+RESULTS = Path(__file__).parent / "results" / "sac.csv"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one task is learnt; chosen on the validation episodes, which no figure comes from."""
+
+    decisions: int
+    """of all markets"""
+    markets: int
+    gamma: float
+    learning_rate: float = 1e-3
+    """at the start; it falls linearly to zero"""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """of `SAC`, changed from the usual ones"""
+
+
+# Rewards are noisy: many markets, large batches, and little weight on entropy.
+USUAL: dict[str, Any] = {
+    "batch_size": 2_048,
+    "ent_coef": 0.003,
+    "train_freq": 1,  # decisions of every market
+    "gradient_steps": 1,
+    "policy_kwargs": {"net_arch": [64, 64]},
+}
+TRAININGS = {
+    "MarketMaking": Training(2_560_000, markets=256, gamma=0.95, settings={"buffer_size": 1_000_000}),
+    "Execution": Training(1_024_000, markets=128, gamma=0.99, settings={"batch_size": 1_024}),
+}
+
+
+@dataclass
+class Options:
+    """Which tasks, which trainings, and where rows go."""
+
+    tasks: tuple[str, ...] = tuple(TRAININGS)
+    seeds: tuple[int, ...] = (0, 10_000, 20_000, 30_000, 40_000)
+    """of the trainings; markets have those from here on"""
+    episodes: int = 1_024
+    csv: Path = RESULTS
+
+
+def main(options: Options) -> None:
+    torch.set_num_threads(1)
+    for name in options.tasks:
+        config = tg.task(name)
+        agents, seconds = {}, {}
+        for seed in options.seeds:
+            tell(f"{name}, training of seed {seed}")
+            begin = time.monotonic()
+            agents[f"sac {seed}"] = train(config, TRAININGS[name], seed)
+            seconds[seed] = time.monotonic() - begin
+        tell(f"{name}: {options.episodes} held-out episodes")
+        found = evaluate(config, agents | scripted(config), episodes=options.episodes, compile=True).episodes
+        scores = {policy: own.reward for policy, own in found.items()}
+        for seed in options.seeds:
+            agent = f"sac {seed}"
+            others = {policy: own for policy, own in scores.items() if policy == agent or policy not in agents}
+            about = {"threads": 1, "task": name, "seed": seed, "decisions": TRAININGS[name].decisions}
+            about |= {"seconds": seconds[seed], "episodes": options.episodes, "first_episode": TEST_SEED}
+            mine = {"agent": scores[agent].mean().item(), "agent_error": error(scores[agent])}
+            for lead in paired(others, agent):
+                theirs = {"policy": lead.policy, "reward": scores[lead.policy].mean().item()}
+                theirs |= {"lead": lead.lead, "low": lead.low, "high": lead.high, "p_adjusted": lead.p_adjusted}
+                row = {**about, **mine, **theirs, "command": command()}
+                add(options.csv, list(row), row)
+            tell(f"{name}, seed {seed}: {mine['agent']:+.4g} ± {mine['agent_error']:.2g}")
+
+
+def train(config: tg.MarketConfig, training: Training, seed: int) -> MakePolicy:
+    """One training; inputs and rewards on the scale of what was seen."""
+    markets = tg.SB3VecEnv(config, training.markets, seed=seed, include_account=True, compile=True)
+    env = VecNormalize(markets, gamma=training.gamma)
+    falling = {"learning_rate": lambda left: training.learning_rate * left, "gamma": training.gamma}
+    started = {"learning_starts": 50 * training.markets, "seed": seed}
+    model = SAC("MlpPolicy", env, **USUAL | falling | started | dict(training.settings))
+    model.learn(training.decisions)
+
+    def make_policy(config: tg.MarketConfig, seeds: Tensor) -> Policy:
+        def act(seen: tg.StepResult) -> Tensor:
+            shown = torch.cat([seen.observation, seen.account], -1).to(torch.float32)
+            numbers, _ = model.predict(env.normalize_obs(shown.numpy()), deterministic=True)
+            return torch.from_numpy(numbers).to(torch.float64)
+
+        return act
+
+    return make_policy
+
+
+def scripted(config: tg.MarketConfig) -> dict[str, MakePolicy]:
+    """Those that the task is compared with."""
+    schedules = {"almgren_chriss 1e-06": almgren_chriss(1e-6)} if config.starting_shares else {}
+    return baselines(config) | schedules
+
+
+def error(scores: Tensor) -> float:
+    return scores.std().item() / len(scores) ** 0.5
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
