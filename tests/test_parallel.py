@@ -100,6 +100,9 @@ def test_markets_that_cannot_be_shared_are_refused() -> None:
         ValueError, match="num_envs = 4 markets cannot be shared evenly by 3 processes: choose a multiple"
     ):
         Ranks(rank=0, count=3).share(SETTINGS.num_envs)
+    with pytest.raises(ValueError, match="by 2 processes, 4 copies of an episode together: choose a multiple of 8"):
+        Ranks(rank=0, count=2).share(12, copies=4)
+    assert Ranks(rank=1, count=2).share(16, copies=4) == range(8, 16)
     shares = [Ranks(rank=rank, count=4).share(12) for rank in range(4)]
     assert [market for share in shares for market in share] == list(range(12))
 

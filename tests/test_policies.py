@@ -127,6 +127,34 @@ def test_trends_are_judged_by_the_usual_move(name: str, sign: int, scaling: str)
     assert (action.flatten() - 1).tolist() == [sign, -sign, 0]
 
 
+@pytest.mark.parametrize(
+    ("gaps", "weights"),
+    [
+        ([0.0, 0.0], [0.5, 0.25, 0.25]),
+        ([0.01, -0.01], [0.5, 0.5, 0.0]),
+        ([0.3, 0.3], [0.0, 0.5, 0.5]),
+        ([-0.3, -0.005], [0.875, 0.0, 0.125]),
+    ],
+)
+def test_a_tilt_holds_more_of_what_is_cheap(gaps: list[float], weights: list[float]) -> None:
+    config = acting("weights", num_symbols=2)
+    found = seen(config, 1)
+    at = [names(config).index(f"f_fair_value_dev@{symbol}") for symbol in range(2)]
+    found.observation[:, at] = -torch.tensor([gaps], dtype=torch.float64)
+    action = BASELINES["value_tilt"].make(config, SEEDS[:1])(found)
+    assert action[0].tolist() == pytest.approx(weights)
+
+
+def test_constant_weights_are_kept() -> None:
+    config = acting("weights", num_symbols=3, starting_cash=2_000_000, position_limit=1_000)
+    market, policy = opened(config, 2), BASELINES["constant_weights"].make(config, SEEDS[:2])
+    found = market.observe()
+    for _ in range(20):
+        found = market.step(policy(found))
+    worth = found.info["position"] * found.info["mid"] / found.info["equity"].unsqueeze(-1)
+    assert worth.flatten().tolist() == pytest.approx([1.0 / 3.0] * 6, abs=0.01)
+
+
 def test_random_depends_on_the_episode_alone() -> None:
     config = toy(max_ticks=40)
     found = seen(config, 200)
@@ -162,7 +190,9 @@ def test_liquidators_sell_what_there_is() -> None:
 def test_which_policies_play_which_market() -> None:
     config = toy(starting_shares=50, max_ticks=100)
     quoting = {name for name, row in BASELINES.items() if row.quotes}
-    assert set(baselines(config)) == set(BASELINES) - quoting
+    sharing = {name for name, row in BASELINES.items() if row.weights}
+    assert set(baselines(config)) == set(BASELINES) - quoting - sharing
+    assert set(baselines(acting("weights"))) - set(baselines(toy())) == sharing
     assert set(baselines(config)) - set(baselines(toy())) == {"twap_liquidator", "liquidate_at_once"}
     assert set(baselines(acting("quotes"))) == {"hold", "random", *quoting}
 

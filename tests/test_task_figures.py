@@ -22,7 +22,7 @@ from torchgym.visual.report.task_figures import quote_figures, task_figures
 SEED = 3
 MAKING = tg.task("MarketMaking", "toy", max_ticks=120, maker_bps=1.0)
 EXECUTION = tg.task("Execution", "toy", max_ticks=100)
-PORTFOLIO = tg.task("Portfolio", "toy", max_ticks=40, num_symbols=3)
+PORTFOLIO = tg.task("Portfolio", "toy", max_ticks=40, ticks_per_action=10, num_symbols=3)
 
 
 def played(config: MarketConfig, make: MakePolicy) -> tuple[Trace, dict[str, PageFigure]]:

@@ -211,6 +211,53 @@ def test_an_agent_may_see_its_account_alone_and_part_of_it() -> None:
         assert not torch.equal(agent._logits(shown, changed), before)
 
 
+@pytest.mark.parametrize("scheme", ["discrete", "weights", "participation"])
+def test_a_shared_network_sees_each_symbol_by_itself(scheme: str) -> None:
+    """Exchange two symbols, and what is decided about them is exchanged; change one, and the others' decisions stay."""
+    config = CONFIG.replace(action=scheme, num_symbols=3)
+    agent = Agent(config, PPOSettings(shared=True, hidden=(8,)))
+    for parameter in agent.parameters():
+        torch.nn.init.normal_(parameter)
+    market = tg.Market(config, 4, seed=0, compile=False).reset()
+    shown, account = market.observation.float(), market.account.float() + torch.randn(4, 6)
+    cash = int(scheme == "weights")
+
+    def decided(order: list[int], change: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+        features, entries = shown.unflatten(1, (3, -1))[:, order].clone(), account.clone()
+        features[:, 0] += change
+        entries[:, :3] = entries[:, order]
+        outputs = agent._logits(features.flatten(1), entries)
+        common, own = outputs[:, :cash], outputs[:, cash:]
+        return common, own
+
+    common, own = decided([0, 1, 2])
+    exchanged_common, exchanged = decided([2, 1, 0])
+    assert torch.allclose(exchanged, own.flip(1), atol=1e-5) and torch.allclose(exchanged_common, common, atol=1e-5)
+    changed = decided([0, 1, 2], change=1.0)[1]
+    assert torch.equal(changed[:, 1:], own[:, 1:]) and not torch.allclose(changed[:, 0], own[:, 0])
+    values = agent.critic.module(shown, account)
+    assert values.shape == (4, 1)
+
+
+def test_copies_play_the_same_episode_and_are_compared_with_their_mean() -> None:
+    settings = replace(SETTINGS, num_envs=6, copies=3)
+    run = start(CONFIG, settings, seed=5, compile=False, validations=0)
+    learner, told = run.trainer.ppo, []
+    learner._advantage.register_forward_hook(lambda module, given, made: told.append(made["advantage"].clone()))
+    data = run.trainer._play()
+    first = data["observation"][:, 0]
+    assert torch.equal(first[0:3], first[[0, 0, 0]]) and torch.equal(first[3:6], first[[3, 3, 3]])
+    assert not torch.equal(first[0], first[3])
+    assert run.trainer.env.market.state.clock.seed.tolist() == [5, 5, 5, 6, 6, 6]
+    used = []
+    learner._loss.register_forward_pre_hook(lambda module, given: used.append(given[0]["advantage"].clone()))
+    learner.learn(data, done=0.0)
+    plain = told[0]
+    centred = (plain - plain.unflatten(0, (2, 3)).mean(1).repeat_interleave(3, 0)).flatten()
+    assert plain.flatten().abs().max() > 0.0
+    assert sorted(centred.tolist()) == pytest.approx(sorted(torch.cat(used[: settings.minibatches]).flatten().tolist()))
+
+
 def test_inputs_are_normalised_by_what_was_seen_so_far() -> None:
     moments, drawn = _Moments(3), torch.Generator().manual_seed(0)
     first, second = (spread * torch.randn(50, 3, generator=drawn) + 5.0 for spread in (1.0, 30.0))
@@ -224,8 +271,8 @@ def test_inputs_are_normalised_by_what_was_seen_so_far() -> None:
 
 
 def test_a_normalised_run_goes_on_in_its_bits(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, normalise=True)
-    config = CONFIG.replace(action="position")
+    settings = replace(SETTINGS, normalise=True, shared=True)
+    config = CONFIG.replace(action="weights", num_symbols=2)
     whole, part = (start(config, settings, compile=False, validations=0) for _ in range(2))
     whole.advance()
     part.advance(1)
@@ -266,6 +313,7 @@ def test_what_a_finished_episode_would_have_brought_counts_only_if_wanted() -> N
         ({"gamma": 1.5}, r"gamma must be a finite number in \[0.0, 1.0\], got 1.5"),
         ({"hidden": ()}, "hidden must have at least one entry, got none"),
         ({"hidden": 8}, "hidden must be a tuple, got 8"),
+        ({"num_envs": 8, "copies": 3}, "copies = 3 does not divide num_envs = 8"),
         ({"hidden": (0,)}, r"hidden\[0\] must be an integer >= 1, got 0"),
     ],
 )

@@ -58,7 +58,8 @@ TASKS: Table[Task] = Table(
             {
                 "scaling": "relative",
                 "max_ticks": 1_000,
-                "ticks_per_action": 10,
+                # A trade costs what the estimates of value tell of many ticks, there and back of about a hundred.
+                "ticks_per_action": 100,
                 "num_symbols": 8,
                 "action": "weights",
                 "position_limit": 1_000,

@@ -6,7 +6,8 @@ seeds of the episodes that it is going to play. A `Rule` decides on a `Snapshot`
 to measure an agent against: they use what the learner sees and nothing else.
 
 Sources: Moskowitz, Ooi and Pedersen 2012, Time series momentum; Lehmann 1990, Fads, martingales, and market efficiency
-(reversal); Bertsimas and Lo 1998, Optimal control of execution costs (equal slices).
+(reversal); Bertsimas and Lo 1998, Optimal control of execution costs (equal slices); Cover 1991, Universal portfolios (constant
+weights).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from torchgym.sim.params import plain_params
 CLEAR_GAP = 0.006  # gap between value and price, as a fraction, from which the value rules go to the limit
 LOOKBACK = 24  # ticks that momentum and mean reversion look back
 CLEAR_MOVE = 1.0  # return over the lookback, in usual moves, from which they act
+FULL_GAP, FULL_MOVE = 0.01, 2.0  # the same from which a tilt holds all it may
 _RANDOM_STREAM = 1_001  # random numbers that no market draws: see `torchgym.sim.noise.family_streams`
 
 Memory = dict[str, Tensor]  # empty at the start of an episode; a rule keeps what it likes, one value per row
@@ -188,6 +190,20 @@ def decided_by(rule: Callable[[Seen, Memory], Tensor]) -> MakePolicy:
     return make_policy
 
 
+def tilted(signal: Signal, full: float) -> MakePolicy:
+    """Policies that share out the equity, for action schemes of weights.
+
+    Each symbol has an equal part. It gets half of it where the signal is 0, all of it from `full` up and nothing from -`full`
+    down; the rest is cash.
+    """
+
+    def weights(seen: Seen, memory: Memory) -> Tensor:
+        parts = (0.5 + 0.5 * signal(seen, memory) / full).clamp(0.0, 1.0) / seen.config.num_symbols
+        return torch.cat([(1.0 - parts.sum(-1, keepdim=True)).clamp(min=0.0), parts], -1)
+
+    return decided_by(weights)
+
+
 def toward(config: MarketConfig, result: StepResult, target: int | Tensor) -> Tensor:
     """The actions that bring positions nearest to `target` shares, a number or [N, S]; [N, S], int64 or, of a box, float64.
 
@@ -281,19 +297,22 @@ class Baseline:
     make: MakePolicy
     inventory: bool = False  # whether it only means something to a learner that starts with shares
     quotes: bool | None = False  # whether it lets orders rest; None: it plays any action scheme
+    weights: bool = False  # whether it shares out the equity
 
 
 def baselines(config: MarketConfig) -> dict[str, MakePolicy]:
     """The rows of `BASELINES` that make sense for a configuration.
 
-    Liquidators need something to sell. Those that go to a position need an action scheme that does, those that quote another one.
+    Liquidators need something to sell. Those that go to a position need an action scheme that does, those that quote another one,
+    and those that share out the equity one of weights.
     """
-    scheme = actions.scheme(config)
+    scheme, space = actions.scheme(config), actions.space(config)
     rests = scheme.rests is not None and scheme.wanted is None
+    weights = isinstance(space, actions.Box) and space.cash
     return {
         name: row.make
         for name, row in BASELINES.items()
-        if (config.starting_shares or not row.inventory) and row.quotes in (None, rests)
+        if (config.starting_shares or not row.inventory) and row.quotes in (None, rests) and weights >= row.weights
     }
 
 
@@ -311,6 +330,21 @@ BASELINES: dict[str, Baseline] = {
         "goes against returns over 24 ticks beyond a usual move", decided_by(trend(LOOKBACK, -1.0))
     ),
     "value_follower": Baseline("goes to the limit where the shown value is 0.6 % from the price", value_follower),
+    "constant_weights": Baseline(
+        "holds equal parts of its equity in all symbols and no cash, brought back to that at every decision",
+        tilted(lambda seen, memory: torch.ones_like(seen.held, dtype=torch.float64), 1.0),
+        weights=True,
+    ),
+    "value_tilt": Baseline(
+        "holds up to an equal part of each symbol, the more the further the price is below the shown value, none 1 % above it",
+        tilted(shown("estimate_gap"), FULL_GAP),
+        weights=True,
+    ),
+    "momentum_tilt": Baseline(
+        "holds up to an equal part of each symbol, the more it rose over 24 ticks, none after a fall by two usual moves",
+        tilted(standardised(LOOKBACK), FULL_MOVE),
+        weights=True,
+    ),
     "twap_liquidator": Baseline(
         "sells what it started with in equal slices over the episode", decided_by(_slices), inventory=True
     ),

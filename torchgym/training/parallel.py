@@ -35,15 +35,17 @@ class Ranks:
         """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
-    def share(self, num_envs: int) -> range:
-        """The markets of this process, of so many in all; a ValueError when they cannot be shared evenly.
+    def share(self, num_envs: int, copies: int = 1) -> range:
+        """The markets of this process, of so many in all; a ValueError when they cannot be shared evenly, copies together.
 
         >>> Ranks(rank=1, count=4).share(128)
         range(32, 64)
         """
-        if num_envs % self.count:
+        if num_envs % (self.count * copies):
+            groups = "" if copies == 1 else f", {copies} copies of an episode together"
             raise ValueError(
-                f"num_envs = {num_envs} markets cannot be shared evenly by {self.count} processes: choose a multiple"
+                f"num_envs = {num_envs} markets cannot be shared evenly by {self.count} processes{groups}: choose a multiple of"
+                f" {self.count * copies}"
             )
         size = num_envs // self.count
         return range(self.rank * size, (self.rank + 1) * size)

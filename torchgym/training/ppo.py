@@ -52,14 +52,16 @@ class Agent(nn.Module):
         self.config = config
         self.settings = settings
         symbols, space = config.num_symbols, actions.space(config)
-        columns, account = _columns(config, settings.inputs)
-        self.moments = _Moments(len(columns) + len(account)) if settings.normalise else None
+        inputs = _Inputs(config, settings)
+        self.moments = inputs.moments
         shape: tuple[int, ...]
         if isinstance(space, actions.Choices):
-            shape = (space.count,) if symbols == 1 else (symbols, space.count)
+            each, cash = space.count, 0
+            shape = (each,) if symbols == 1 else (symbols, each)
         else:
+            each, cash = space.each, int(space.cash)
             shape = (space.width(symbols),)
-        self._logits = _Network(columns, account, settings.hidden, shape, self.moments)
+        self._logits = _Network(inputs, inputs.body(each, cash), shape)
         with torch.no_grad():  # begin near the uniform policy, or the middle of the box
             self._logits.body[-1].weight.mul_(0.01)
             self._logits.body[-1].bias.zero_()
@@ -72,7 +74,7 @@ class Agent(nn.Module):
             bounds = tuple(end.to(torch.get_default_dtype()) for end in space.bounds(symbols))
             self._numbers = _Numbers(self._logits, *bounds)
             self.actor = _actor(self._numbers, ["loc", "scale"], TruncatedNormal, low=bounds[0], high=bounds[1])
-        critic = _Network(columns, account, settings.hidden, (1,), self.moments)
+        critic = _Network(inputs, inputs.body(0, 1), (1,))
         self.critic = ValueOperator(critic, in_keys=_KEYS)
 
     def inputs(self, data: TensorDictBase) -> Tensor:
@@ -124,25 +126,59 @@ class _Moments(nn.Module):
             kept += (mean - kept) * len(rows) / self.count
 
 
+class _Inputs:
+    """What networks see: columns of the observation and of the account, and which of both belong to a symbol."""
+
+    def __init__(self, config: MarketConfig, settings: PPOSettings) -> None:
+        self.settings = settings
+        self.columns, self.account = _columns(config, settings.inputs)
+        count = len(self.columns) + len(self.account)
+        self.moments = _Moments(count) if settings.normalise else None
+        symbols, names = config.num_symbols, account_names(config)
+        features_of = torch.arange(len(self.columns), device="cpu").unflatten(0, (symbols, -1))
+        ends = [names[at].rpartition("@")[2] for at in self.account.tolist()]
+        account_of = [
+            [len(self.columns) + at for at, end in enumerate(ends) if end == str(symbol) or not end.isdecimal()]
+            for symbol in range(symbols)
+        ]
+        self.of_symbol = torch.cat(
+            [features_of, torch.tensor(account_of, dtype=torch.int64, device="cpu")], 1
+        )  # [S, K]
+
+    def body(self, each: int, common: int) -> MLP:
+        """A network from all inputs [..., I] to `common` outputs and then `each` of every symbol."""
+        form = {"num_cells": list(self.settings.hidden), "activation_class": nn.Tanh}
+        if self.settings.shared:
+            return _Shared(self.of_symbol, each, common, **form)
+        return MLP(len(self.columns) + len(self.account), common + len(self.of_symbol) * each, **form)
+
+
+class _Shared(MLP):
+    """One network for all symbols: from inputs [..., I] to means over the symbols, and then to what it makes of each of them."""
+
+    def __init__(self, of_symbol: Tensor, each: int, common: int, **form: Any) -> None:
+        super().__init__(of_symbol.shape[1], each + common, **form)
+        self.each = each
+        self.of_symbol: Tensor
+        self.register_buffer("of_symbol", of_symbol, persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = super().forward(inputs[..., self.of_symbol])
+        return torch.cat([outputs[..., self.each :].mean(-2), outputs[..., : self.each].flatten(-2)], -1)
+
+
 class _Network(nn.Module):
     """A layered network with tanh over chosen columns of the observation and the account, to outputs of a shape."""
 
-    def __init__(
-        self,
-        columns: Tensor,
-        account: Tensor,
-        hidden: tuple[int, ...],
-        shape: tuple[int, ...],
-        moments: _Moments | None = None,
-    ) -> None:
+    def __init__(self, inputs: _Inputs, body: MLP, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.columns: Tensor
         self.account: Tensor
-        self.register_buffer("columns", columns, persistent=False)
-        self.register_buffer("account", account, persistent=False)
+        self.register_buffer("columns", inputs.columns, persistent=False)
+        self.register_buffer("account", inputs.account, persistent=False)
         self.shape = shape
-        self.moments = moments
-        self.body = MLP(len(columns) + len(account), math.prod(shape), num_cells=list(hidden), activation_class=nn.Tanh)
+        self.moments = inputs.moments
+        self.body = body
 
     def inputs(self, observation: Tensor, account: Tensor) -> Tensor:
         """What it sees of these, [..., K], before it is normalised."""
@@ -252,7 +288,8 @@ class PPO:
         Minibatches are drawn from torch's generator; each process draws its own, from its own decisions.
 
         Args:
-            data: decisions [N, T] with the log-probabilities of their actions, as `MarketEnv.rollout` and collectors give them.
+            data: decisions [N, T] with the log-probabilities of their actions, as `MarketEnv.rollout` and collectors give them;
+                copies of an episode stand side by side.
             done: share of the training that lies behind, by which the learning rate has fallen.
         """
         settings = self.settings
@@ -266,6 +303,9 @@ class PPO:
         for _ in range(settings.epochs):
             with torch.no_grad():
                 self._advantage(data)
+                if settings.copies > 1:
+                    advantage = data["advantage"].unflatten(0, (-1, settings.copies))
+                    data["advantage"] = (advantage - advantage.mean(1, keepdim=True)).flatten(0, 1)
             flat = data.exclude("next").reshape(-1)  # the loss needs no more of what followed than the advantage
             for rows in torch.randperm(count, device=flat.device).tensor_split(min(settings.minibatches, count)):
                 told.append(self._descend(self._loss(flat[rows])))

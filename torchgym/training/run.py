@@ -53,7 +53,7 @@ class Trainer:
 
     Args:
         settings: `num_envs` counts the markets of all processes together.
-        seed: market i of the training gets seed + i; the networks and all choices follow from it as well.
+        seed: market i of the training gets seed + i // copies; the networks and all choices follow from it as well.
         compile: as of `Market`.
 
     Raises:
@@ -75,10 +75,11 @@ class Trainer:
         self.seed = seed
         self.ranks = ranks
         self.update = 0  # how many are done
-        self._share = ranks.share(settings.num_envs)
+        self._share = ranks.share(settings.num_envs, settings.copies)
         self.ppo = PPO(config, settings, seed=seed, device=device, ranks=ranks)
         self.agent = self.ppo.agent
-        self.env = MarketEnv(config, len(self._share), device=device, seed=seed + self._share.start)
+        self.env = MarketEnv(config, len(self._share), device=device)
+        self.env.market.reseed([seed + market // settings.copies for market in self._share])
         self.env.market.compile = compile
         self._carried: TensorDictBase | None = None  # what the markets show now
         self._prepared = False  # whether the market's step is compiled, where it is to be compiled first

@@ -25,6 +25,9 @@ class PPOSettings:
     """Decisions of the whole training, over all markets; rounded down to whole updates of num_envs × rollout, at least one."""
     num_envs: Parts = 128
     """Markets played at once."""
+    copies: Parts = 1
+    """Markets that play the same episode and differ in the agent's actions alone. A decision's advantage is then what it has over
+    their mean, so that what the market does to all of them is no noise (common random numbers). It divides num_envs."""
     rollout: Parts = 50
     """Decisions of each market between two updates."""
     epochs: Parts = 4
@@ -52,6 +55,9 @@ class PPOSettings:
     inputs: tuple[str, ...] = ()
     """Features of each symbol, and entries of its account, that the agent sees; without names, all of them. Where no entry of the
     account is named, all of the account."""
+    shared: bool = False
+    """Whether one network looks at each symbol by itself, and at the account, in place of one that looks at all symbols at once.
+    It learns from all of them together, and sees nothing of the others (Jiang, Xu and Liang 2017, section 5)."""
     normalise: bool = False
     """Whether the networks see their inputs less their means and over their deviations in the training so far."""
     bootstrap: bool = True
@@ -60,6 +66,8 @@ class PPOSettings:
 
     def __post_init__(self) -> None:
         check_fields(self, PPOSettings)
+        if self.num_envs % self.copies:
+            raise ValueError(f"copies = {self.copies} does not divide num_envs = {self.num_envs}: choose a part of it")
 
     @property
     def frames_per_update(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torchgym.config import MarketConfig, preset, task
 from torchgym.lab.execution import almgren_chriss
-from torchgym.lab.policies import BASELINES, decided_by, entered, standardised, value_follower
+from torchgym.lab.policies import BASELINES, decided_by, entered, shown, standardised, tilted, value_follower
 from torchgym.lab.policy import MakePolicy
 from torchgym.lab.quoting import avellaneda_stoikov, cartea_jaimungal, gueant_lehalle, symmetric
 from torchgym.table import Table
@@ -112,6 +112,24 @@ _SELLING = {
     "bootstrap": False,
 }
 _NORMALISED = {"normalise": True}
+# Most of what a portfolio gains is chance that all who hold stocks share, so markets are compared with copies of themselves.
+_SHARING = {
+    "inputs": ("f_fair_value_dev", "time_left"),
+    "normalise": True,
+    "shared": True,
+    "hidden": (8,),
+    "copies": 16,
+    "rollout": 10,
+    "total_frames": 76_800,  # 7,680 episodes
+    "epochs": 4,
+    "minibatches": 1,
+    "learning_rate": 0.03,
+    "max_grad_norm": 10.0,
+    "gamma": 0.9,
+    "gae_lambda": 0.5,
+    "reward_scale": 100.0,
+    "entropy": 0.0,
+}
 _RETURNS = ("f_log_return_12", "f_log_return_24", "f_log_return_48", "f_log_return_64")
 
 # Returns over so many ticks beyond twice their usual size are followed, until one as large says otherwise.
@@ -124,6 +142,7 @@ _MAKERS = {
     **{f"avellaneda_stoikov {gamma:g}": avellaneda_stoikov(gamma) for gamma in (1e-6, 1e-5, 2e-5, 1e-4)},
     **{f"gueant_lehalle {gamma:g}": gueant_lehalle(gamma) for gamma in (1e-4, 1e-3, 1e-2)},
 }
+_TILTS = {f"value_tilt {gap:g}": tilted(shown("estimate_gap"), gap) for gap in (0.005, 0.01, 0.02)}
 _EXECUTORS = {
     "twap_liquidator": BASELINES["twap_liquidator"].make,
     **{f"almgren_chriss {aversion:g}": almgren_chriss(aversion) for aversion in (1e-6, 1e-5, 1e-4)},
@@ -224,7 +243,8 @@ TASKS = Table(
             description="the task Portfolio: shares out the equity between cash and eight stocks, long only",
             base=partial(task, "Portfolio"),
             market={},
-            settings=_NORMALISED,
+            settings=_SHARING,
+            references=_TILTS,
             score="reward",
         ),
     },
