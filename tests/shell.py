@@ -23,7 +23,19 @@ PLAY = ["--episodes", "2"]
 FEW = ["--preset", "toy"]
 LEARN = ["--max-ticks", "20", "--validations", "1", "--ppo.total-frames", "32", "--ppo.num-envs", "4"]
 TOY: dict[str, list[str]] = {
-    "train": [*FEW, *LEARN, "--ppo.rollout", "4", "--ppo.hidden", "4", "--episodes", "2", "--overwrite"],
+    "train": [
+        *FEW,
+        *LEARN,
+        "--ppo.rollout",
+        "4",
+        "--ppo.copies",
+        "2",
+        "--ppo.hidden",
+        "4",
+        "--episodes",
+        "2",
+        "--overwrite",
+    ],
     "evaluate": PLAY,
     "report": [],
     "record": [*PLAY, "--ticks", "20"],

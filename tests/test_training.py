@@ -239,6 +239,19 @@ def test_a_shared_network_sees_each_symbol_by_itself(scheme: str) -> None:
     assert values.shape == (4, 1)
 
 
+def test_an_entry_of_each_symbol_is_named_for_all_or_for_one() -> None:
+    config = CONFIG.replace(num_symbols=3)
+
+    def seen(**settings: object) -> list[int]:
+        return Agent(config, PPOSettings(**settings))._logits.account.tolist()  # type: ignore[arg-type]
+
+    assert seen(inputs=("position", "time_left")) == seen(inputs=("position", "time_left"), shared=True) == [0, 1, 2, 5]
+    assert seen(inputs=("position@1",)) == [1]
+    assert seen(inputs=("f_fair_value_dev",)) == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match=r"inputs = \('position@1',\) names entries of some symbols"):
+        seen(inputs=("position@1",), shared=True)
+
+
 def test_copies_play_the_same_episode_and_are_compared_with_their_mean() -> None:
     settings = replace(SETTINGS, num_envs=6, copies=3)
     run = start(CONFIG, settings, seed=5, compile=False, validations=0)

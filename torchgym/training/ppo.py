@@ -135,21 +135,24 @@ class _Inputs:
         count = len(self.columns) + len(self.account)
         self.moments = _Moments(count) if settings.normalise else None
         symbols, names = config.num_symbols, account_names(config)
-        features_of = torch.arange(len(self.columns), device="cpu").unflatten(0, (symbols, -1))
-        ends = [names[at].rpartition("@")[2] for at in self.account.tolist()]
-        account_of = [
-            [len(self.columns) + at for at, end in enumerate(ends) if end == str(symbol) or not end.isdecimal()]
+        each = len(self.columns) // symbols
+        owners = [names[at].partition("@")[2] for at in self.account.tolist()]  # symbols, "" of what is the account's
+        self.of_symbol = [
+            [*range(each * symbol, each * (symbol + 1))]
+            + [len(self.columns) + at for at, owner in enumerate(owners) if owner in ("", str(symbol))]
             for symbol in range(symbols)
         ]
-        self.of_symbol = torch.cat(
-            [features_of, torch.tensor(account_of, dtype=torch.int64, device="cpu")], 1
-        )  # [S, K]
+        if settings.shared and len({len(own) for own in self.of_symbol}) > 1:
+            raise ValueError(
+                f"inputs = {settings.inputs} names entries of some symbols, and shared=True needs the same of all: leave out"
+                " the @ and what follows"
+            )
 
     def body(self, each: int, common: int) -> MLP:
         """A network from all inputs [..., I] to `common` outputs and then `each` of every symbol."""
         form = {"num_cells": list(self.settings.hidden), "activation_class": nn.Tanh}
         if self.settings.shared:
-            return _Shared(self.of_symbol, each, common, **form)
+            return _Shared(torch.tensor(self.of_symbol, device="cpu"), each, common, **form)
         return MLP(len(self.columns) + len(self.account), common + len(self.of_symbol) * each, **form)
 
 
@@ -231,17 +234,20 @@ def _actor(
 
 
 def _columns(config: MarketConfig, inputs: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    """Places of the named features of every symbol in an observation, and of the named entries in an account, int64."""
+    """Places of the named features of every symbol in an observation, and of the named entries in an account, int64.
+
+    An entry that each symbol has is named for all of them, position, or for one, position@2.
+    """
     known, entries = features.FEATURE_SETS[config.features], account_names(config)
-    unknown = [repr(name) for name in inputs if name not in known and name not in entries]
+    named = [{entry, entry.partition("@")[0]} for entry in entries]
+    unknown = [repr(name) for name in inputs if name not in known and not any(name in names for names in named)]
     if unknown:
         shown = f"features={config.features!r} shows {', '.join(known)}, the account {', '.join(entries)}"
         raise ValueError(f"unknown input {', '.join(unknown)}: {shown}")
     chosen = torch.tensor(
         [at for at, name in enumerate(known) if name in inputs or not inputs], dtype=torch.int64, device="cpu"
     )
-    whole = not set(inputs) & set(entries)
-    account = [at for at, name in enumerate(entries) if name in inputs or whole]
+    account = [at for at, names in enumerate(named) if names & set(inputs)] or range(len(entries))
     columns = (chosen + len(known) * torch.arange(config.num_symbols, device="cpu").unsqueeze(-1)).flatten()
     return columns, torch.tensor(account, device="cpu")
 
