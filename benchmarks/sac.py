@@ -1,6 +1,6 @@
-"""What soft actor-critic learns on the tasks whose actions are numbers, beside scripted policies in the same episodes.
+"""What soft actor-critic learns of making markets and of execution, beside scripted policies in the same episodes.
 
-    python benchmarks/sac.py                                # five trainings of three tasks, two hours on one CPU core
+    python benchmarks/sac.py                                # five trainings of two tasks, an hour on one CPU core
     python benchmarks/sac.py --tasks Execution --seeds 0
 
 Trainings are those of stable-baselines3 (Haarnoja et al. 2018, Soft actor-critic), on `SB3VecEnv`. Rows are added to a CSV file:

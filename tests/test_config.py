@@ -301,7 +301,7 @@ def test_tasks_are_presets_too() -> None:
     for name, row in names.items():
         assert name not in tg.PRESETS
         assert tg.preset(name) == tg.task(row)
-        assert tg.preset(name, max_ticks=60) == tg.task(row, max_ticks=60)
+        assert tg.preset(name, max_ticks=200) == tg.task(row, max_ticks=200)
     assert tg.TradingEnv(preset="execution", compile=False).config == tg.task("Execution")
     assert tg.task("Trading", "market_making") == tg.task("MarketMaking")
 

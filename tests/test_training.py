@@ -235,8 +235,12 @@ def test_a_shared_network_sees_each_symbol_by_itself(scheme: str) -> None:
     assert torch.allclose(exchanged, own.flip(1), atol=1e-5) and torch.allclose(exchanged_common, common, atol=1e-5)
     changed = decided([0, 1, 2], change=1.0)[1]
     assert torch.equal(changed[:, 1:], own[:, 1:]) and not torch.allclose(changed[:, 0], own[:, 0])
-    values = agent.critic.module(shown, account)
-    assert values.shape == (4, 1)
+    mirrored = account.clone()
+    mirrored[:, :3] = account[:, [2, 1, 0]]
+    value = agent.critic.module(shown, account)
+    same = agent.critic.module(shown.unflatten(1, (3, -1)).flip(1).flatten(1), mirrored)
+    assert value.shape == (4, 1) and torch.allclose(value, same, atol=1e-5)
+    assert not torch.allclose(agent.critic.module(shown + 1.0, account), value)
 
 
 def test_an_entry_of_each_symbol_is_named_for_all_or_for_one() -> None:
@@ -250,6 +254,10 @@ def test_an_entry_of_each_symbol_is_named_for_all_or_for_one() -> None:
     assert seen(inputs=("f_fair_value_dev",)) == [0, 1, 2, 3, 4, 5]
     with pytest.raises(ValueError, match=r"inputs = \('position@1',\) names entries of some symbols"):
         seen(inputs=("position@1",), shared=True)
+    quoting = config.replace(action="quotes", quotes=1)
+    with pytest.raises(ValueError, match="names entries of some symbols"):
+        Agent(quoting, PPOSettings(shared=True, inputs=("position@0", "bid_1_size@1", "ask_1_size@2")))
+    Agent(quoting, PPOSettings(shared=True, inputs=("position", "bid_1_size")))
 
 
 def test_copies_play_the_same_episode_and_are_compared_with_their_mean() -> None:
@@ -284,7 +292,7 @@ def test_inputs_are_normalised_by_what_was_seen_so_far() -> None:
 
 
 def test_a_normalised_run_goes_on_in_its_bits(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, normalise=True, shared=True)
+    settings = replace(SETTINGS, normalise=True, shared=True, copies=2)
     config = CONFIG.replace(action="weights", num_symbols=2)
     whole, part = (start(config, settings, compile=False, validations=0) for _ in range(2))
     whole.advance()

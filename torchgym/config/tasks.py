@@ -58,7 +58,7 @@ TASKS: Table[Task] = Table(
             {
                 "scaling": "relative",
                 "max_ticks": 1_000,
-                # A trade costs what the estimates of value tell of many ticks, there and back of about a hundred.
+                # Prices come near value over hundreds of ticks: who decides more often pays more than there is to gain.
                 "ticks_per_action": 100,
                 "num_symbols": 8,
                 "action": "weights",

@@ -137,12 +137,13 @@ class _Inputs:
         symbols, names = config.num_symbols, account_names(config)
         each = len(self.columns) // symbols
         owners = [names[at].partition("@")[2] for at in self.account.tolist()]  # symbols, "" of what is the account's
+        own = [[at for at, owner in enumerate(owners) if owner in ("", str(symbol))] for symbol in range(symbols)]
         self.of_symbol = [
-            [*range(each * symbol, each * (symbol + 1))]
-            + [len(self.columns) + at for at, owner in enumerate(owners) if owner in ("", str(symbol))]
-            for symbol in range(symbols)
+            [*range(each * symbol, each * (symbol + 1)), *(len(self.columns) + at for at in places)]
+            for symbol, places in enumerate(own)
         ]
-        if settings.shared and len({len(own) for own in self.of_symbol}) > 1:
+        entries = {tuple(names[self.account[at]].partition("@")[0] for at in places) for places in own}
+        if settings.shared and len(entries) > 1:
             raise ValueError(
                 f"inputs = {settings.inputs} names entries of some symbols, and shared=True needs the same of all: leave out"
                 " the @ and what follows"
@@ -294,8 +295,8 @@ class PPO:
         Minibatches are drawn from torch's generator; each process draws its own, from its own decisions.
 
         Args:
-            data: decisions [N, T] with the log-probabilities of their actions, as `MarketEnv.rollout` and collectors give them;
-                copies of an episode stand side by side.
+            data: decisions [N, T] with the log-probabilities of their actions, as `MarketEnv.rollout` and collectors give them.
+                With `copies`, whoever plays gives so many markets in a row the same seed.
             done: share of the training that lies behind, by which the learning rate has fallen.
         """
         settings = self.settings

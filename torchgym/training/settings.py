@@ -27,7 +27,8 @@ class PPOSettings:
     """Markets played at once."""
     copies: Parts = 1
     """Markets that play the same episode and differ in the agent's actions alone. A decision's advantage is then what it has over
-    their mean, so that what the market does to all of them is no noise (common random numbers). It divides num_envs."""
+    their mean, so that what the market does to all of them is no noise (common random numbers). It divides num_envs. A market
+    that is ruined plays on an episode ahead of its copies."""
     rollout: Parts = 50
     """Decisions of each market between two updates."""
     epochs: Parts = 4
@@ -57,7 +58,7 @@ class PPOSettings:
     account is named, all of the account."""
     shared: bool = False
     """Whether one network looks at each symbol by itself, and at the account, in place of one that looks at all symbols at once.
-    It learns from all of them together, and sees nothing of the others (Jiang, Xu and Liang 2017, section 5)."""
+    It learns from all of them together; cash and the value of a state are their means (Jiang, Xu and Liang 2017, section 5)."""
     normalise: bool = False
     """Whether the networks see their inputs less their means and over their deviations in the training so far."""
     bootstrap: bool = True

@@ -120,8 +120,7 @@ _SHARING = {
     "hidden": (8,),
     "copies": 16,
     "rollout": 10,
-    "total_frames": 76_800,  # 7,680 episodes
-    "epochs": 4,
+    "total_frames": 76_800,  # 480 episodes, each of them in 16 copies
     "minibatches": 1,
     "learning_rate": 0.03,
     "max_grad_norm": 10.0,
