@@ -33,7 +33,7 @@ import torch
 import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rows import add, tell
+from rows import add, mean, tell
 from torch import Tensor
 from whole_points import best_quotes, depths_of, expected, ladder_cost
 
@@ -137,11 +137,6 @@ class Table:
         """One row, with the machine and the command."""
         command = f"python benchmarks/closed_form.py {shlex.join(sys.argv[1:])}".strip()
         add(self.path, self.columns, {**row, "threads": torch.get_num_threads(), "command": command})
-
-
-def mean(values: Tensor) -> tuple[float, float]:
-    """And its standard error."""
-    return float(values.mean()), float(values.std()) / math.sqrt(len(values))
 
 
 def ratio(above: Tensor, below: Tensor) -> tuple[float, float]:

@@ -16,7 +16,6 @@ episode.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from typing import Any
 
 import torch
 import tyro
-from rows import add, command, tell
+from rows import add, command, mean, tell
 from torch import Tensor
 
 import torchgym as tg
@@ -171,11 +170,6 @@ def per_share(money: Tensor, shares: Tensor) -> tuple[float, Tensor]:
     return found, (money - found * shares) / shares.mean()
 
 
-def error(parts: Tensor) -> float:
-    """Standard error of a mean."""
-    return float(parts.std()) / math.sqrt(len(parts))
-
-
 def rows(found: Mapping[str, list[Tensor]]) -> list[dict[str, Any]]:
     """A row for each kind of trader; `less_` is its gain less that of all makers."""
     made = []
@@ -184,8 +178,8 @@ def rows(found: Mapping[str, list[Tensor]]) -> list[dict[str, Any]]:
         for name, own, at in (("pnl", (profit, shares), 0), ("kept_30", (kept, kept_shares), 2)):
             value, parts = per_share(*own)
             all_makers, others = per_share(found["makers"][at], found["makers"][at + 1])
-            row |= {f"{name}_per_share": value, f"{name}_error": error(parts)}
-            row |= {f"{name}_less_makers": value - all_makers, f"{name}_less_error": error(parts - others)}
+            row |= {f"{name}_per_share": value, f"{name}_error": mean(parts)[1]}
+            row |= {f"{name}_less_makers": value - all_makers, f"{name}_less_error": mean(parts - others)[1]}
         row["better_per_share"] = per_share(better[0], shares)[0] if better else ""
         made.append(row)
     return made

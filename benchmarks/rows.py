@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from machine import commit, cores, device_name
+from torch import Tensor
 
 from torchgym.files import replacing
 
@@ -52,6 +53,11 @@ def append(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, objec
         if not before:
             writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
+def mean(values: Tensor) -> tuple[float, float]:
+    """The mean of [E] values and its standard error."""
+    return values.mean().item(), values.std().item() / len(values) ** 0.5
 
 
 def tell(line: str) -> None:

@@ -10,14 +10,13 @@ per training and scripted policy, the agent's lead on held-out episodes, the sam
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
-from rows import add, command, tell
+from rows import add, command, mean, tell
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
@@ -41,7 +40,7 @@ class Training:
     gamma: float
     learning_rate: float = 1e-3
     """at the start; it falls linearly to zero"""
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     """of `SAC`, changed from the usual ones"""
 
 
@@ -88,7 +87,7 @@ def main(options: Options) -> None:
             others = {policy: own for policy, own in scores.items() if policy == agent or policy not in agents}
             about = {"threads": 1, "task": name, "seed": seed, "decisions": TRAININGS[name].decisions}
             about |= {"seconds": seconds[seed], "episodes": options.episodes, "first_episode": TEST_SEED}
-            mine = {"agent": scores[agent].mean().item(), "agent_error": error(scores[agent])}
+            mine = dict(zip(("agent", "agent_error"), mean(scores[agent]), strict=True))
             for lead in paired(others, agent):
                 theirs = {"policy": lead.policy, "reward": scores[lead.policy].mean().item()}
                 theirs |= {"lead": lead.lead, "low": lead.low, "high": lead.high, "p_adjusted": lead.p_adjusted}
@@ -101,9 +100,15 @@ def train(config: tg.MarketConfig, training: Training, seed: int) -> MakePolicy:
     """One training; inputs and rewards on the scale of what was seen."""
     markets = tg.SB3VecEnv(config, training.markets, seed=seed, include_account=True, compile=True)
     env = VecNormalize(markets, gamma=training.gamma)
-    falling = {"learning_rate": lambda left: training.learning_rate * left, "gamma": training.gamma}
-    started = {"learning_starts": 50 * training.markets, "seed": seed}
-    model = SAC("MlpPolicy", env, **USUAL | falling | started | dict(training.settings))
+    model = SAC(
+        "MlpPolicy",
+        env,
+        learning_rate=lambda left: training.learning_rate * left,
+        learning_starts=50 * training.markets,
+        gamma=training.gamma,
+        seed=seed,
+        **USUAL | training.settings,
+    )
     model.learn(training.decisions)
 
     def make_policy(config: tg.MarketConfig, seeds: Tensor) -> Policy:
@@ -121,10 +126,6 @@ def scripted(config: tg.MarketConfig) -> dict[str, MakePolicy]:
     """Those that the task is compared with."""
     schedules = {"almgren_chriss 1e-06": almgren_chriss(1e-6)} if config.starting_shares else {}
     return baselines(config) | schedules
-
-
-def error(scores: Tensor) -> float:
-    return scores.std().item() / len(scores) ** 0.5
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import tyro
-from rows import add, command, tell
+from rows import add, command, mean, tell
 from torch import Tensor
 
 import torchgym as tg
@@ -79,10 +79,6 @@ def figures(config: tg.MarketConfig, episodes: Episodes) -> dict[str, Any]:
         for name, values in parts.items()
         for end, value in zip(("", "_error"), mean(values), strict=True)
     }
-
-
-def mean(values: Tensor) -> tuple[float, float]:
-    return values.mean().item(), values.std().item() / len(values) ** 0.5
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def test_a_tilt_holds_more_of_what_is_cheap(gaps: list[float], weights: list[flo
     assert action[0].tolist() == pytest.approx(weights)
 
 
-def test_constant_weights_are_come_back_to() -> None:
+def test_uneven_weights_become_constant_ones() -> None:
     config = acting("weights", num_symbols=3, starting_cash=2_000_000, position_limit=1_000)
     market, policy = opened(config, 2), BASELINES["constant_weights"].make(config, SEEDS[:2])
 

@@ -78,8 +78,8 @@ class Train:
     validations: int = 10  # How often the agent is tested on held-out episodes during training; 0 is never.
     episodes: int = 256  # Held-out episodes of the final test; 0 skips the test.
     seed: int = 0
-    """Seed of the networks, of random choices and of the first training market. The other markets take the seeds after it,
-    copies of one its own."""
+    """Seed of the networks, of random choices and of the first training market. The other markets take the seeds after it;
+    copies of a market have its seed."""
     device: str = "cpu"  # Device to run on, such as cpu or cuda.
     compile: CompileOption = "auto"
     threads: int = 1  # Threads of torch; networks this small gain nothing from more than one.

@@ -466,16 +466,16 @@ def account_names(structure: MarketConfig | Structure) -> list[str]:
     ['position', 'cash', 'equity', 'time_left']
     """
     many = structure.num_symbols > 1
-    return [f"{name}@{at}" if many and row.per_symbol else name for name, row, at in _account_numbers(structure)]
+    return [f"{name}@{at}" if many and row.per_symbol else name for name, row, at in account_numbers(structure)]
 
 
 def account_bounds(structure: MarketConfig | Structure) -> list[tuple[float, float]]:
     """Between which bounds each number of the account lies."""
-    return [row.bounds for _, row, _ in _account_numbers(structure)]
+    return [row.bounds for _, row, _ in account_numbers(structure)]
 
 
-def _account_numbers(structure: MarketConfig | Structure) -> Iterator[tuple[str, Entry, int]]:
-    """Name, row and symbol of each number of a learner's observed account."""
+def account_numbers(structure: MarketConfig | Structure) -> Iterator[tuple[str, Entry, int]]:
+    """Name, row and symbol (0 where the row has none) of each number of a learner's observed account."""
     for name, row in account_entries(structure).items():
         for at in range(structure.num_symbols if row.per_symbol else 1):
             yield name, row, at

@@ -20,7 +20,7 @@ from torchgym.config import MarketConfig
 from torchgym.engine import StepResult, check_device
 from torchgym.numerics.random import make_key
 from torchgym.readout import features
-from torchgym.readout.entries import account_names
+from torchgym.readout.entries import account_names, account_numbers
 from torchgym.sim import actions
 from torchgym.training.parallel import ALONE, Ranks
 from torchgym.training.settings import PPOSettings
@@ -134,16 +134,19 @@ class _Inputs:
         self.columns, self.account = _columns(config, settings.inputs)
         count = len(self.columns) + len(self.account)
         self.moments = _Moments(count) if settings.normalise else None
-        symbols, names = config.num_symbols, account_names(config)
-        each = len(self.columns) // symbols
-        owners = [names[at].partition("@")[2] for at in self.account.tolist()]  # symbols, "" of what is the account's
-        own = [[at for at, owner in enumerate(owners) if owner in ("", str(symbol))] for symbol in range(symbols)]
-        self.of_symbol = [
-            [*range(each * symbol, each * (symbol + 1)), *(len(self.columns) + at for at in places)]
-            for symbol, places in enumerate(own)
+        symbols, numbers = config.num_symbols, list(account_numbers(config))
+        chosen = [numbers[at] for at in self.account.tolist()]
+        own = [
+            {
+                len(self.columns) + at: name
+                for at, (name, row, of) in enumerate(chosen)
+                if of == symbol or not row.per_symbol
+            }
+            for symbol in range(symbols)
         ]
-        entries = {tuple(names[self.account[at]].partition("@")[0] for at in places) for places in own}
-        if settings.shared and len(entries) > 1:
+        each = len(self.columns) // symbols
+        self.of_symbol = [[*range(each * symbol, each * (symbol + 1)), *places] for symbol, places in enumerate(own)]
+        if settings.shared and len({tuple(places.values()) for places in own}) > 1:
             raise ValueError(
                 f"inputs = {settings.inputs} names entries of some symbols, and shared=True needs the same of all: leave out"
                 " the @ and what follows"
@@ -240,7 +243,7 @@ def _columns(config: MarketConfig, inputs: tuple[str, ...]) -> tuple[Tensor, Ten
     An entry that each symbol has is named for all of them, position, or for one, position@2.
     """
     known, entries = features.FEATURE_SETS[config.features], account_names(config)
-    named = [{entry, entry.partition("@")[0]} for entry in entries]
+    named = [{entry, name} for entry, (name, _, _) in zip(entries, account_numbers(config), strict=True)]
     unknown = [repr(name) for name in inputs if name not in known and not any(name in names for names in named)]
     if unknown:
         shown = f"features={config.features!r} shows {', '.join(known)}, the account {', '.join(entries)}"
