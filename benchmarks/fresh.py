@@ -38,7 +38,7 @@ def start(lab: Lab) -> list[Result]:
             lab.tell("first steps with full caches", done, _WARM_STARTS)
             warm.append(ask("first_step", arguments, Path(folder))[0])
         lab.tell("first steps with full caches", _WARM_STARTS, _WARM_STARTS)
-    note = f"says: {messages.splitlines()[0]}" if messages else "says nothing meanwhile"
+    note = f"says: {messages.splitlines()[0].replace(folder, '…')}" if messages else "says nothing meanwhile"
     common: dict[str, Any] = {"unit": "s", "config": lab.config, "markets": 1, "compiled": lab.settings.compile}
     return [
         Result(measure="cold", values=[cold["first step"]], note=note, **common),
