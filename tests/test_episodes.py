@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -180,6 +181,19 @@ def test_bad_requests_are_refused() -> None:
         evaluate(CONFIG, {})
     with pytest.raises(ValueError, match="episodes must be an integer >= 2, got 1"):
         evaluate(CONFIG, hold, episodes=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("hold", r"policies\['mine'\] must be a function, got 'hold': the ready-made ones are .*BASELINES"),
+        (lambda seen: torch.ones(2), r"policies\['mine'\] must make a policy .* give lambda config, seeds: policy"),
+        (lambda config, seeds: None, "what make_policy makes must be a function, got None: a policy takes"),
+    ],
+)
+def test_what_makes_no_policy_is_named(given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate(CONFIG, {"mine": given}, episodes=2)
 
 
 def test_a_policy_sees_what_a_learner_sees() -> None:

@@ -806,6 +806,8 @@ def test_bad_numbers_of_ticks(ticks: Any) -> None:
     before = clone(pairs.state)
     with pytest.raises(ValueError, match=r"num_ticks must be|does not fit into memory"):
         pairs.run(ticks)
+    with pytest.raises(ValueError, match=r"policy must be a function, got 1: it takes what was seen last"):
+        pairs.run(4, 1)  # type: ignore[arg-type]
     assert differences(pairs.state, before) == []
 
 

@@ -461,6 +461,11 @@ def test_a_file_that_is_there_is_only_replaced_when_asked(tmp_path: Path) -> Non
             {"episodes": 2, "make_policy": "momentum"},
             r"make_policy must be a function, got 'momentum': .*BASELINES\[name\]",
         ),
+        ({"episodes": 2, "policy": "momentum"}, r"policy must be a function, got 'momentum': .*BASELINES\[name\]"),
+        (
+            {"episodes": 2, "make_policy": act(SHORT)},
+            r"make_policy must make a policy from .* where it is a policy itself, give lambda config, seeds: policy",
+        ),
         ({"episodes": 2, "device": "cuda:99"}, "device 'cuda:99' cannot be used"),
         ({"episodes": 2, "seed": -1}, "^seed must be an integer from 0"),
         ({"episodes": 2, "rows_per_group": 0}, "rows_per_group must be an integer >= 1, got 0"),

@@ -159,3 +159,8 @@ def test_a_coarse_picture_of_the_book_adds_levels_up() -> None:
 def test_a_picture_without_extent_is_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"must be at least"):
         trace(toy(), lambda _: torch.tensor([1]), SEED, **bad)
+
+
+def test_what_is_no_policy_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"policy must be a function, got 'momentum': it takes"):
+        trace(toy(), "momentum", SEED)  # type: ignore[arg-type]

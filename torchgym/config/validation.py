@@ -185,6 +185,12 @@ def check_kind(name: str, value: object, kind: Any) -> Any:
     return value
 
 
+def check_function(name: str, value: object, remedy: str = "") -> None:
+    """A ValueError, unless the value can be called."""
+    if not callable(value):
+        raise ValueError(f"{name} must be a function, got {shown(value)}{remedy and ': '}{remedy}")
+
+
 def full_name(declared: type) -> str:
     """How a class is imported: those of the configuration from `torchgym.config`."""
     home = declared.__module__

@@ -349,7 +349,8 @@ class Market(Copied):
             with their units and meanings.
 
         Raises:
-            ValueError: for a bad number of ticks or an unknown entry, listing the known ones; nothing has moved then.
+            ValueError: for a bad number of ticks, a policy that is no function, or an unknown entry, listing the known ones;
+                nothing has moved then.
             RuntimeError: before the first reset.
         """
         from tensordict import TensorDict

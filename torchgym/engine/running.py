@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from torchgym.config.validation import check_count
+from torchgym.config.validation import check_count, check_function
 from torchgym.progress import Count
 from torchgym.readout.packed import StepResult
 from torchgym.readout.paths import Recorder, chosen
@@ -26,6 +26,8 @@ def record_path(
 ) -> tuple[dict[str, Tensor], int]:
     """The recorded entries, [N, T, ...] each, and T; see `Market.run`."""
     config = market.config
+    if policy is not None:
+        check_function("policy", policy, "it takes what was seen last and returns the action")
     num_ticks = check_count("num_ticks", num_ticks, low=1)
     if num_ticks % config.ticks_per_action:
         raise ValueError(

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
-from torchgym.config.validation import check_count, check_one_learner
+from torchgym.config.validation import check_count, check_function, check_one_learner
 from torchgym.engine import Compile, Market, Seeds, StepResult, check_action, check_seed, check_seeds, consecutive_seeds
-from torchgym.lab.policy import MakePolicy, Policy
+from torchgym.lab.policy import MakePolicy, Policy, check_maker, made
 from torchgym.progress import Progress, silent
 from torchgym.readout.entries import account_entries
 from torchgym.recording.calendar import Calendar
@@ -296,10 +296,12 @@ def record(
     """
     if policy is not None and make_policy is not None:
         raise ValueError("policy and make_policy contradict each other: give one of them")
-    for option, given in (("policy", policy), ("make_policy", make_policy)):
-        if not (given is None or callable(given)):
-            remedy = "the ready-made ones are torchgym.lab.policies.BASELINES[name].make, for make_policy"
-            raise ValueError(f"{option} must be a function, got {given!r}: {remedy}")
+    if policy is not None:
+        check_function(
+            "policy", policy, "what makes one, by name, is make_policy=torchgym.lab.policies.BASELINES[name].make"
+        )
+    if make_policy is not None:
+        check_maker("make_policy", make_policy)
     for name, number in (("episodes", episodes), ("num_envs", num_envs)):
         check_count(name, number, 1)
     check_seed(seed)
@@ -323,7 +325,11 @@ def record(
             def ticks(done: int, block: int = block) -> None:
                 progress("ticks", block * max_ticks + done, blocks * max_ticks)
 
-            act = policy if make_policy is None else make_policy(market.config, of_block.to(market.device))
+            act = (
+                policy
+                if make_policy is None
+                else made("make_policy", make_policy, market.config, of_block.to(market.device))
+            )
             left = min(market.num_envs, episodes - block * market.num_envs)
             _play(recorder, of_block, left, act, ticks)
         progress("sorting", 0, 1)

@@ -16,7 +16,7 @@ from torchgym.engine import Compile, Market, StepResult, consecutive_seeds
 from torchgym.files import finite
 from torchgym.lab.performance.comparison import Comparison, Interval, mean_interval, paired
 from torchgym.lab.performance.metrics import METRICS, Curves, check_periods, measure
-from torchgym.lab.policy import MakePolicy
+from torchgym.lab.policy import MakePolicy, check_maker, made
 from torchgym.progress import Count, Progress, silent
 from torchgym.version import __version__
 
@@ -185,11 +185,13 @@ def evaluate(
             there is; before it begins, and after every decision.
 
     Raises:
-        ValueError: without a policy, for an unknown `agent`, fewer than two episodes, or a bad seed.
+        ValueError: without a policy, for what makes none, for an unknown `agent`, fewer than two episodes, or a bad seed.
     """
     if not policies or (agent is not None and agent not in policies):
         known = ", ".join(policies) or "none: no policy was given"
         raise ValueError(f"unknown policy {agent!r}: choose from {known}")
+    for name, make_policy in policies.items():
+        check_maker(f"policies[{name!r}]", make_policy)
     check_count("episodes", episodes, 2)
     check_one_learner("evaluate", config)
     rate = ticks_per_year / config.ticks_per_action
@@ -228,7 +230,7 @@ def play(market: Market, make_policy: MakePolicy, seeds: Tensor, progress: Count
     """
     config = market.config
     check_one_learner("play", config)
-    policy = make_policy(config, seeds.to(market.device))
+    policy = made("make_policy", make_policy, config, seeds.to(market.device))
     result = market.reset(seeds=seeds)
     decisions = config.max_ticks // config.ticks_per_action
     before = _account(market, result)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
-from torchgym.config.validation import check_one_learner
+from torchgym.config.validation import check_function, check_one_learner
 from torchgym.engine import Market, StepResult
 from torchgym.lab.fills import Fills, Notes
 from torchgym.lab.policy import Policy
@@ -78,9 +78,10 @@ def trace(
         progress: called after every decision with the ticks done and the ticks in all.
 
     Raises:
-        ValueError: for less than one price step or two moments, a bad seed or a bad action.
+        ValueError: for less than one price step or two moments, a policy that is no function, a bad seed or a bad action.
     """
     check_one_learner("trace", config)
+    check_function("policy", policy, "it takes what was seen last and returns the action")
     for name, count, least in (("price_rows", price_rows, 1), ("time_columns", time_columns, 2)):
         if count < least:
             raise ValueError(f"{name} must be at least {least}, got {count}")
