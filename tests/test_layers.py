@@ -6,6 +6,7 @@ them. Imports count wherever they stand, in functions and under TYPE_CHECKING to
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,6 +244,12 @@ def test_the_package_has_files() -> None:
 @pytest.mark.parametrize("file", SOURCES)
 def test_imports_follow_the_layers(file: str) -> None:
     assert layer_faults(file, SOURCES[file].read_text()) == []
+
+
+def test_contributing_tells_the_layers() -> None:
+    rows = re.findall(r"^\| (\d+) \| (`.*?`) \|", (PACKAGE.parent / "CONTRIBUTING.md").read_text("utf-8"), flags=re.M)
+    told = {int(layer): sorted(re.findall("`(.*?)`", parts)) for layer, parts in rows}
+    assert told == {layer: sorted(parts) for layer, parts in enumerate(LAYERS)}
 
 
 @pytest.mark.parametrize("file", SOURCES)
