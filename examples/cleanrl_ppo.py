@@ -53,10 +53,28 @@ class Args:
     """CSV file for the learning curve"""
 
 
-def layers(inputs: int, outputs: int, gain: float) -> nn.Sequential:
-    net = nn.Sequential(nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs))
-    for layer, scale in ((net[0], 2**0.5), (net[2], 2**0.5), (net[4], gain)):
-        nn.init.orthogonal_(layer.weight, scale)
+class Scale(nn.Module):
+    """Inputs less their mean and over their deviation in the training so far."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.count, self.mean, self.square = 0, torch.zeros(inputs), torch.ones(inputs)
+
+    def add(self, seen: Tensor) -> None:
+        self.count += len(seen)
+        share = len(seen) / self.count
+        self.mean += share * (seen.mean(0) - self.mean)
+        self.square += share * (seen.square().mean(0) - self.square)
+
+    def forward(self, seen: Tensor) -> Tensor:
+        deviation = (self.square - self.mean.square()).clamp(min=1e-8).sqrt()
+        return ((seen - self.mean) / deviation).clamp(-10.0, 10.0)
+
+
+def layers(scale: Scale, inputs: int, outputs: int, gain: float) -> nn.Sequential:
+    net = nn.Sequential(scale, nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs))
+    for layer, size in ((net[1], 2**0.5), (net[3], 2**0.5), (net[5], gain)):
+        nn.init.orthogonal_(layer.weight, size)
         nn.init.zeros_(layer.bias)
     return net
 
@@ -78,7 +96,8 @@ def main(args: Args) -> dict[str, float]:
         include_account=True,
     )
     inputs, choices = envs.single_observation_space.shape[0], envs.single_action_space.n
-    actor, critic = layers(inputs, choices, 0.01), layers(inputs, 1, 1.0)
+    scale = Scale(inputs)
+    actor, critic = layers(scale, inputs, choices, 0.01), layers(scale, inputs, 1, 1.0)
     parameters = [*actor.parameters(), *critic.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=args.learning_rate, eps=1e-5)
 
@@ -136,6 +155,7 @@ def main(args: Args) -> dict[str, float]:
                 loss.backward()
                 nn.utils.clip_grad_norm_(parameters, args.max_grad_norm)
                 optimizer.step()
+        scale.add(observations.flatten(0, 1))
 
         if finished:
             frames = (update + 1) * batch_size

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 import tyro
 from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
 import torchgym as tg
@@ -47,7 +48,8 @@ def main(args: Args) -> dict[str, float]:
         # A hundred currency units of profit are worth 5 points of reward, which suits these algorithms' default step sizes.
         reward={"pnl": 0.05},
     )
-    env = tg.SB3VecEnv(config, args.num_envs, seed=args.seed, include_account=True)
+    markets = tg.SB3VecEnv(config, args.num_envs, seed=args.seed, include_account=True)
+    env = VecNormalize(markets, norm_reward=False)  # its statistics belong to the agent: keep both
     model = make_model(args, env)
     print(f"training in {args.num_envs} markets", flush=True)
     model.learn(args.total_steps, log_interval=10 if args.algorithm == "ppo" else 200)
@@ -55,7 +57,7 @@ def main(args: Args) -> dict[str, float]:
     def make_policy(config: tg.MarketConfig, seeds: Tensor) -> Policy:
         def act(seen: tg.StepResult) -> Tensor:
             shown = torch.cat([seen.observation, seen.account], -1).to(torch.float32)
-            choices, _ = model.predict(shown.numpy(), deterministic=True)
+            choices, _ = model.predict(env.normalize_obs(shown.numpy()), deterministic=True)
             return torch.from_numpy(choices)
 
         return act
@@ -69,7 +71,7 @@ def main(args: Args) -> dict[str, float]:
     return {name: profit.mean for name, profit in profits.items()}
 
 
-def make_model(args: Args, env: tg.SB3VecEnv) -> PPO | DQN:
+def make_model(args: Args, env: VecEnv) -> PPO | DQN:
     if args.algorithm == "ppo":
         steps = min(50, args.max_ticks // args.ticks_per_action)
         return PPO(

@@ -19,6 +19,7 @@ from skrl import logger
 from skrl.agents.torch.ppo import PPO, PPO_CFG
 from skrl.memories.torch import RandomMemory
 from skrl.models.torch import CategoricalMixin, DeterministicMixin, Model
+from skrl.resources.preprocessors.torch import RunningStandardScaler
 from skrl.trainers.torch import SequentialTrainer, SequentialTrainerCfg
 from torch import Tensor, nn
 
@@ -113,6 +114,12 @@ def main(args: Args) -> dict[str, float]:
             value_loss_scale=0.5,
             value_clip=0.0,
             time_limit_bootstrap=True,
+            observation_preprocessor=RunningStandardScaler,
+            observation_preprocessor_kwargs={
+                "size": env.observation_space,
+                "clip_threshold": 10.0,
+                "device": env.device,
+            },
             experiment={"write_interval": 0, "checkpoint_interval": 0},
         ),
         **spaces,
@@ -125,7 +132,7 @@ def main(args: Args) -> dict[str, float]:
         def act(seen: tg.StepResult) -> Tensor:
             with torch.no_grad():
                 shown = torch.cat([seen.observation, seen.account], -1).to(torch.float32)
-                return actor.net(shown).argmax(-1)
+                return actor.net(agent._observation_preprocessor(shown)).argmax(-1)
 
         return act
 

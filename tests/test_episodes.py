@@ -4,8 +4,10 @@ import dataclasses
 import json
 import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from markets import random_actions, toy
@@ -13,10 +15,14 @@ from torch import Tensor
 
 import torchgym as tg
 from torchgym.engine import StepResult
+from torchgym.lab.execution import almgren_chriss
 from torchgym.lab.performance import METRICS, evaluate, play
 from torchgym.lab.performance.comparison import mean_interval
+from torchgym.lab.performance.trace import trace
 from torchgym.lab.policies import BASELINES, baselines
-from torchgym.lab.policy import Policy
+from torchgym.lab.policy import MakePolicy, Policy
+from torchgym.lab.quoting import cartea_jaimungal, symmetric
+from torchgym.recording import record
 
 CONFIG = toy(max_ticks=60, ticks_per_action=2)
 SEEDS = torch.arange(5, 9)
@@ -209,3 +215,88 @@ def test_a_policy_sees_what_a_learner_sees() -> None:
 
     play(tg.Market(CONFIG, 4, seed=0), spy, SEEDS)
     assert kinds == [StepResult] * 30
+
+
+# --- worlds that differ from market to market
+
+LENGTHS = toy(
+    max_ticks=20, ticks_per_action=2, reward="shortfall", starting_shares=50, randomize={"max_ticks": (4, 20)}
+)
+TERMS = {"position_limit": (60, 500), "order_size": (3, 40), "starting_shares": (20, 50)}
+
+
+def test_an_episode_ends_where_its_own_time_is_up() -> None:
+    market, every = tg.Market(LENGTHS, 4, seed=0), LENGTHS.ticks_per_action
+    market.reset(seeds=SEEDS)
+    ends = (market.state.clock.last // every).tolist()
+    assert len(set(ends)) > 1
+    own = scripted(LENGTHS, SEEDS)
+    steps = [market.step(own(market.observe())) for _ in range(10)]
+    found = play(tg.Market(LENGTHS, 4, seed=0), scripted, SEEDS)
+    for row, end in enumerate(ends):
+        assert steps[end - 1].truncated[row] and not steps[end - 2].truncated[row]
+        assert found.reward[row] == sum(step.reward[row] for step in steps[:end])
+        assert found.equity[row, -1] == steps[end - 1].info["equity"][row]
+        assert not found.traded[row, end:].any()
+    longer = tg.Market(CONFIG.replace(starting_shares=50), 2, seed=0, params={"max_ticks": [20, 90]})
+    assert play(longer, BASELINES["hold"].make, [1, 2]).traded.shape == (2, 45)
+
+
+def test_an_episode_of_a_drawn_length_is_traced_and_recorded_to_its_end(tmp_path: Path) -> None:
+    market = tg.Market(LENGTHS, 4, seed=0)
+    market.reset(seeds=SEEDS)
+    ends = market.state.clock.last.tolist()
+    hold = BASELINES["hold"].make
+    assert [len(trace(LENGTHS, hold(LENGTHS, SEEDS[at : at + 1]), 5 + at).tick) - 1 for at in range(4)] == ends
+    record(tmp_path / "file.parquet", LENGTHS, episodes=4, seed=5, num_envs=3)
+    rows = pq.read_table(tmp_path / "file.parquet", columns=["episode"]).column(0).to_pylist()
+    assert [rows.count(at) - 1 for at in range(4)] == [end // 2 for end in ends]
+
+
+@pytest.mark.parametrize("action", ["discrete", "percent", "position"])
+def test_scripted_policies_know_their_own_terms(action: str) -> None:
+    config = toy(max_ticks=50, action=action, starting_shares=50, position_limit=500, randomize=TERMS)
+    market = tg.Market(config, 8, seed=0)
+    market.reset(seeds=range(8))
+    limits = market.params.position_limit.flatten()
+    assert len(limits.unique()) > 4
+
+    def last(name: str) -> Tensor:
+        play(market, BASELINES[name].make, range(8))
+        return market.observe().info["position"].flatten()
+
+    start = market.observe().info["position"].flatten()
+    # How near orders come to a position: half a standard order where there is but one size.
+    near = market.params.order_size.flatten() // 2 if action == "discrete" else torch.zeros(8, dtype=torch.int64)
+    assert torch.equal(last("hold"), start)
+    assert (last("twap_liquidator").abs() <= near).all()
+    assert (last("liquidate_at_once").abs() <= near).all()
+    assert (limits - last("buy_and_hold") <= near).all()
+
+
+@pytest.mark.parametrize(
+    ("make_policy", "name"),
+    [(almgren_chriss(1e-6), "starting_shares"), (cartea_jaimungal(1e-3, 0.01), "max_ticks")],
+)
+def test_plans_for_one_setting_refuse_draws_of_it(make_policy: MakePolicy, name: str) -> None:
+    config = toy(max_ticks=20, starting_shares=50, randomize={name: (10, 20)})
+    with pytest.raises(ValueError, match=f"plans for one {name}, and randomize draws it for each episode"):
+        evaluate(config, {"plan": make_policy}, episodes=2)
+
+
+def test_a_maker_quotes_in_its_own_units() -> None:
+    config = tg.task("MarketMaking", "toy", max_ticks=20, randomize={"population.maker.base_width": (1.0, 30.0)})
+    market = tg.Market(config, 8, seed=0)
+    result = market.reset(seeds=range(8))
+    own = market.params.typical_half_spread
+    assert len(own.unique()) > 4
+    assert torch.allclose(symmetric(8.0)(config, torch.arange(8))(result)[:, :1] * own, torch.tensor(8.0).double())
+
+
+def test_policies_and_configurations_are_told_by_kind() -> None:
+    with pytest.raises(ValueError, match=r"policies must map names to what makes them, got \['hold'\]"):
+        evaluate(CONFIG, ["hold"], episodes=2)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"config must be of the class torchgym.config.MarketConfig, got 'toy'"):
+        evaluate("toy", baselines(CONFIG), episodes=2)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected 4 seeds, one per market, got 2"):
+        play(tg.Market(CONFIG, 4, seed=0), BASELINES["hold"].make, [0, 1])

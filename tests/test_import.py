@@ -6,8 +6,11 @@ Each test looks at an interpreter of its own, since this one has imported everyt
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
+
+from torchgym.extras import loaded
 
 
 def run(code: str) -> str:
@@ -82,3 +85,10 @@ def test_a_missing_extra_is_named_with_its_command() -> None:
     lines = run(code).splitlines()
     assert lines[0] == "TradingEnv"
     assert 'pip install "torchgym[sb3]"' in lines[1]
+
+
+def test_what_fails_inside_a_module_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "broken_part.py").write_text("import math\nmath.no_such_thing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match="broken_part cannot be imported: module 'math' has no attribute"):
+        loaded("broken_part", "start")

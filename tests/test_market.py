@@ -23,6 +23,7 @@ from torchgym import engine as market
 from torchgym.engine import read_content, write_content
 from torchgym.numerics.trees import clone, leaves
 from torchgym.numerics.trees import rows as take_rows
+from torchgym.readout.entries import PATHS
 from torchgym.readout.features import FEATURE_SETS
 from torchgym.readout.rewards import REWARDS
 from torchgym.sim import accounts, fundamental, matching
@@ -980,3 +981,11 @@ def test_zero_intelligence_trades_at_random_all_the_time() -> None:
     assert path["volume"].min() > 0
     assert not path["news"].any() and not market.state.value.public_move.any()
     assert not market.state.value.log_volatility.any()
+
+
+def test_what_is_read_stays_as_it_was() -> None:
+    """None of it lies in the state, which compiled steps overwrite."""
+    market = opened(toy(), 3)
+    held = {leaf.untyped_storage().data_ptr() for _, leaf in leaves(market.live)}
+    entries = market.read(*PATHS)
+    assert {entry.untyped_storage().data_ptr() for entry in entries.values()} & held == set()

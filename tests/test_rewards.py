@@ -356,6 +356,23 @@ def test_shortfall_is_what_selling_brought_less_the_paper_value(learners: int) -
     torch.testing.assert_close(slipped, (made - paper - moved) * 0.5 * config.point_size, rtol=1e-12, atol=1e-8)
 
 
+@pytest.mark.parametrize("term", ["shortfall", "slippage"])
+def test_what_is_left_counts_once_however_long_the_episode_is(term: str) -> None:
+    """Drawn lengths are whole decisions, and a market that is stepped on after its end earns nothing more."""
+    config = preset("toy", max_ticks=20, reward=term, starting_shares=50)
+    drawn = config.replace(ticks_per_action=5, randomize={"max_ticks": (5, 20)})
+    deciding = Market(drawn, num_envs=16, seed=1, compile=False)
+    deciding.reset()
+    lengths = deciding.state.clock.last
+    assert lengths.unique().tolist() == [5, 10, 15, 20]
+    ticking = Market(config, num_envs=16, seed=1, compile=False, params={"max_ticks": lengths})
+    ticking.reset()
+    sums = torch.stack([deciding.step().reward for _ in range(4)])
+    ticks = torch.stack([ticking.step().reward for _ in range(20)])
+    assert torch.equal(sums.sum(0), ticks.sum(0))
+    assert ((ticks != 0.0).sum(0) == 1).all()
+
+
 def test_shares_sold_at_once_cost_their_distance_from_the_arrival_price() -> None:
     config = preset("toy", reward="shortfall", action="position", order_size=50, position_limit=50, starting_shares=50)
     market = Market(config, num_envs=4, seed=1, compile=False)

@@ -181,6 +181,16 @@ def test_bad_seeds_and_options_are_refused():
     assert env.reset().shape == (2, 54)
 
 
+def test_a_refused_option_leaves_the_seed_for_the_next_reset():
+    env, plain = tg.SB3VecEnv(TOY, 2, seed=7), tg.SB3VecEnv(TOY, 2, seed=70)
+    plain.reset()
+    plain.seed(7)
+    plain.set_options({"tick": 3})
+    with pytest.raises(ValueError, match="options must be empty"):
+        plain.reset()
+    assert np.array_equal(plain.reset(), env.reset())
+
+
 @pytest.mark.parametrize(
     ("actions", "message"),
     [

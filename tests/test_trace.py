@@ -10,10 +10,12 @@ import torch
 from markets import EVERYTHING, differences, opened, same_bits, seen, toy
 from torch import Tensor
 
+import torchgym as tg
 from torchgym import Market, MarketConfig, StepResult
 from torchgym.lab.performance.trace import Trace, trace
+from torchgym.lab.quoting import symmetric
 from torchgym.readout.depth import depth
-from torchgym.sim.actions import scheme
+from torchgym.sim.actions import Choices, scheme
 
 SEED = 11
 
@@ -30,8 +32,13 @@ class Follower:
         self.shown.append(seen(result))
         told = result.info["filled"].sum() * 31 + (1e3 * result.reward + result.info["turnover"]).sum().long()
         turn = len(self.shown) * 7 + told + (1e6 * result.account.sum()).long()
-        choice = (turn + torch.arange(self.config.num_symbols)) % scheme(self.config).space.count
-        self.chosen.append(choice.unsqueeze(0))
+        space = scheme(self.config).space
+        choice = turn + torch.arange(space.width(self.config.num_symbols))
+        if isinstance(space, Choices):
+            self.chosen.append((choice % space.count).unsqueeze(0))
+        else:  # close quotes, which trade
+            told = told + result.info["rested"].sum() + 3 * result.info["self_cancelled"].sum()
+            self.chosen.append((0.1 * ((choice + told) % 8)).double().unsqueeze(0))
         return self.chosen[-1]
 
 
@@ -49,6 +56,7 @@ CONFIGS = {
     "everything": EVERYTHING.replace(max_ticks=24),
     "odd": toy(ticks_per_action=5, max_ticks=60),
     "single": toy(max_ticks=30),
+    "quotes": tg.task("MarketMaking", "toy", max_ticks=60, ticks_per_action=5),
     "ruin": toy(ticks_per_action=5, max_ticks=60, maintenance=9_997_880, commission_bps=20.0),
 }
 
@@ -112,6 +120,15 @@ def test_fills_are_priced_by_what_they_cost() -> None:
     assert bool((found.fill_price[1:, 0] >= found.ask[:-1, 0])[bought].all())
     assert bool((found.fill_price[1:, 0] <= found.bid[:-1, 0])[sold].all())
     assert bool(bought.any()) and bool(sold.any())
+
+
+def test_a_tick_that_bought_and_sold_has_no_price_of_its_own() -> None:
+    config = tg.task("MarketMaking", "toy", max_ticks=200)
+    found = trace(config, symmetric(1.0)(config, torch.tensor([0])), 0)
+    gross = torch.nn.functional.pad(found.fills.filled[:, 0].abs(), (0, 0, 1, 0))
+    priced = ~found.fill_price.isnan()
+    assert 0 < int(priced.sum()) < int((gross != 0).sum())
+    assert ((found.fill_price - found.mid).abs()[priced] < 1.0).all()  # prices are about 100
 
 
 def test_symbols_that_trade_at_once_have_no_price_of_their_own() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
 from torchgym.config import PRESETS, TASKS, MarketConfig, preset, task
+from torchgym.extras import loaded
 from torchgym.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ for _name in TASKS:
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        return loaded(_LAZY[name], name)
     raise AttributeError(f"module 'torchgym' has no attribute {name!r}")
 
 

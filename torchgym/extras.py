@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -24,3 +26,15 @@ def needs(what: str, package: str) -> Iterator[None]:
     except ModuleNotFoundError as missing:
         name = (missing.name or package).partition(".")[0]
         raise ModuleNotFoundError(f'{what} needs {name}: pip install "{package}"', name=name) from missing
+
+
+def loaded(module: str, name: str) -> Any:
+    """What a module calls by this name; the module is imported now.
+
+    An AttributeError inside the module is an ImportError: else it would read as if the module had no such name.
+    """
+    try:
+        found = importlib.import_module(module)
+    except AttributeError as error:
+        raise ImportError(f"{module} cannot be imported: {error}", name=module) from error
+    return getattr(found, name)

@@ -173,6 +173,11 @@ class MarketConfig:
         )
         return self.session.ticks
 
+    @property
+    def longest_episode(self) -> int:
+        """Decisions of the longest episode: `max_ticks`, or the most that `randomize` draws for it, over `ticks_per_action`."""
+        return int(self.randomize.get("max_ticks", (0, self.max_ticks))[1]) // self.ticks_per_action
+
     def _longest_delay(self) -> int:
         """Of those that are set or drawn."""
         return max(int(self.randomize.get(name, (0, getattr(self, name)))[1]) for name in ("latency", "feed_delay"))

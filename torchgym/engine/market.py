@@ -321,7 +321,10 @@ class Market(Copied):
             ValueError: for an unknown entry, listing the known ones.
             RuntimeError: before the first reset.
         """
-        return read(self.structure, self._params, self.live, chosen_paths(self.config, names))
+        entries = read(self.structure, self._params, self.live, chosen_paths(self.config, names))
+        return {
+            name: entry.clone() for name, entry in entries.items()
+        }  # some are views of what the next step overwrites
 
     @one_at_a_time
     def run(

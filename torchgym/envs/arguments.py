@@ -26,8 +26,8 @@ class Form:
 
     @property
     def steps(self) -> int:
-        """Decisions in an episode."""
-        return self.config.max_ticks // self.config.ticks_per_action
+        """Decisions in an episode, at most."""
+        return self.config.longest_episode
 
 
 def asked(

@@ -123,10 +123,10 @@ class SB3VecEnv(VecEnv):
         """
         self._screen.open()
         seeds, options = self._seeds, self._options
-        self._reset_seeds()
         self._reset_options()
         for given in options:
             check_options(given)
+        self._reset_seeds()
         result = self.market.reset([seed for seed in seeds if seed is not None] or None)
         self._actions = None
         self._returns[:] = 0.0

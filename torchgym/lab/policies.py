@@ -23,12 +23,12 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.engine import StepResult
 from torchgym.lab import quoting
-from torchgym.lab.policy import MakePolicy, Policy
+from torchgym.lab.policy import MakePolicy, Policy, own_numbers
 from torchgym.numerics import random
 from torchgym.readout import features
 from torchgym.readout.entries import account_names
 from torchgym.sim import actions
-from torchgym.sim.params import plain_params
+from torchgym.sim.params import Params, plain_params
 
 CLEAR_GAP = 0.006  # gap between value and price, as a fraction, from which the value rules go to the limit
 LOOKBACK = 24  # ticks that momentum and mean reversion look back
@@ -47,8 +47,8 @@ class Snapshot(Protocol):
         """The position, int64 shares."""
 
     @property
-    def limit(self) -> int:
-        """The largest position on either side, shares."""
+    def limit(self) -> int | Tensor:
+        """The largest position on either side, shares; a tensor is int64 and broadcasts over the rows."""
 
     def __getitem__(self, name: str) -> Tensor:
         """A feature by its name, float64; "estimate_gap" is how far the estimate of value is above the mid, a fraction."""
@@ -141,6 +141,7 @@ class Seen:
 
     config: MarketConfig
     result: StepResult
+    params: Params  # the learner's terms in each market
 
     @property
     def held(self) -> Tensor:
@@ -148,9 +149,10 @@ class Seen:
         return self.result.info["position"]
 
     @property
-    def limit(self) -> int:
-        """The largest position on either side, shares."""
-        return self.config.position_limit
+    def limit(self) -> Tensor:
+        """The largest position on either side, shares, int64 that broadcasts over [N, S]."""
+        limit: Tensor = self.params.position_limit.squeeze(-1)
+        return limit
 
     def __getitem__(self, name: str) -> Tensor:
         """A feature of every symbol, or "estimate_gap", [N, S] float64; a ValueError when it is not among the features."""
@@ -173,7 +175,7 @@ class Seen:
 
     def to_position(self, target: int | Tensor) -> Tensor:
         """See `toward`."""
-        return toward(self.config, self.result, target)
+        return toward(self.config, self.result, target, self.params)
 
     def to_fraction(self, fraction: Tensor) -> Tensor:
         """See `toward`."""
@@ -185,7 +187,8 @@ def decided_by(rule: Callable[[Seen, Memory], Tensor]) -> MakePolicy:
 
     def make_policy(config: MarketConfig, seeds: Tensor) -> Policy:
         memory: Memory = {}
-        return lambda result: rule(Seen(config, result), memory)
+        params = own_numbers(config, seeds)
+        return lambda result: rule(Seen(config, result, params), memory)
 
     return make_policy
 
@@ -204,17 +207,22 @@ def tilted(signal: Signal, full: float) -> MakePolicy:
     return decided_by(weights)
 
 
-def toward(config: MarketConfig, result: StepResult, target: int | Tensor) -> Tensor:
+def toward(config: MarketConfig, result: StepResult, target: int | Tensor, params: Params | None = None) -> Tensor:
     """The actions that bring positions nearest to `target` shares, a number or [N, S]; [N, S], int64 or, of a box, float64.
 
     Of two alike it is the one that trades less, and where nothing would be traded the scheme's hold, if it has one. It works with
     every action scheme: it asks the scheme what each choice would do, and of a box which number to take.
 
+    Args:
+        params: the learner's terms in each market, where `randomize` draws some of them, such as the limit: see
+            `torchgym.lab.policy.own_numbers`. None is those of the configuration.
+
     Raises:
         ValueError: for a box that cannot say.
     """
     scheme, space, held = actions.scheme(config), actions.space(config), result.info["position"]
-    known = _known(config, result)
+    params = plain_params(config, result.reward.device) if params is None else params
+    known = _known(config, result, params)
     if not isinstance(space, actions.Choices):
         if scheme.toward is None:
             raise ValueError(f"ACTIONS[{config.action!r}] has no toward(known, target), which scripted policies need")
@@ -224,7 +232,7 @@ def toward(config: MarketConfig, result: StepResult, target: int | Tensor) -> Te
         return torch.minimum(torch.maximum(action, low), high)
     choices = torch.arange(space.count, device=held.device).expand(*held.shape, -1)
     now = held.unsqueeze(-1).expand(choices.shape)
-    bound = config.position_limit
+    bound = params.position_limit
     assert scheme.wanted is not None
     reached = torch.clamp(now + scheme.wanted(replace(known, held=now), choices), -bound, bound)
     aim = target.unsqueeze(-1) if isinstance(target, Tensor) else target
@@ -234,12 +242,13 @@ def toward(config: MarketConfig, result: StepResult, target: int | Tensor) -> Te
     return torch.argmin((distance * (4 * bound + 1) + traded) * 2 + (choices != hold), dim=-1)
 
 
-def _known(config: MarketConfig, result: StepResult) -> actions.Known:
+def _known(config: MarketConfig, result: StepResult, params: Params) -> actions.Known:
     """What the schemes may look at, from what the learner was told."""
-    info, params = result.info, plain_params(config, result.reward.device)
+    info, point = result.info, params.point_size
 
     def whole(amounts: Tensor, unit: float) -> Tensor:
-        return torch.round(amounts / (unit * config.point_size)).to(torch.int64)
+        points = unit * (point if amounts.dim() > 1 else point.squeeze(-1))
+        return torch.round(amounts / points).to(torch.int64)
 
     return actions.Known(
         params,
@@ -255,7 +264,7 @@ def _known(config: MarketConfig, result: StepResult) -> actions.Known:
 
 def value_gap(config: MarketConfig, result: StepResult) -> Tensor:
     """Fraction by which the mid exceeds the value that the learner is shown, [N, S]."""
-    gap = Seen(config, result)["f_fair_value_dev"]
+    gap = Seen(config, result, plain_params(config, result.reward.device))["f_fair_value_dev"]
     return gap * 0.01 if config.scaling == "relative" else gap
 
 
@@ -284,8 +293,8 @@ def _slices(seen: Seen, memory: Memory) -> Tensor:
     """What is held after a decision is in proportion to the time that is left then."""
     names = account_names(seen.config)
     time_left = seen.result.account[:, names.index("time_left")].unsqueeze(-1)
-    after = (time_left - seen.config.ticks_per_action / seen.config.max_ticks).clamp(min=0.0)
-    left = (after * seen.config.starting_shares).round().to(torch.int64)
+    after = (time_left - seen.config.ticks_per_action / seen.params.max_ticks.to(torch.float64)).clamp(min=0.0)
+    left = (after * seen.params.starting_shares.squeeze(-1)).round().to(torch.int64)
     return seen.to_position(left.expand(seen.held.shape))
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.engine import StepResult
-from torchgym.lab.policy import MakePolicy, Policy
+from torchgym.lab.policy import MakePolicy, Policy, check_fixed, own_numbers
 from torchgym.sim import actions
-from torchgym.sim.params import plain_params
+from torchgym.sim.params import Params, plain_params
 
 _LAST_DEPTH = actions.DEEPEST - 1.0  # of an order that rests; deeper ones are none in the scheme "depths"
 
@@ -44,11 +44,11 @@ def flow_of(config: MarketConfig) -> Flow:
     return Flow(config.opening_volatility * config.list_price, 1.0 / half_spread, rate)
 
 
-def quoted(config: MarketConfig, bid: Tensor, ask: Tensor) -> Tensor:
+def quoted(config: MarketConfig, bid: Tensor, ask: Tensor, params: Params | None = None) -> Tensor:
     """The action that quotes a bid and an ask at these depths, [N, S] points each; not a number is no order on that side.
 
     What is to be deeper than "depths" lets rest stands as deep as it does; in "quotes" nothing rests beyond four typical
-    half-spreads.
+    half-spreads, those of the configuration or of `params`: see `torchgym.lab.policy.own_numbers`.
 
     Raises:
         ValueError: for an action scheme that cannot quote depths.
@@ -59,7 +59,7 @@ def quoted(config: MarketConfig, bid: Tensor, ask: Tensor) -> Tensor:
         others = whole.new_full((*whole.shape, config.quotes - 1), actions.DEEPEST)
         return torch.cat([whole.unsqueeze(-1), others], -1).flatten(1)
     if config.action == "quotes":
-        unit = plain_params(config, bid.device).typical_half_spread
+        unit = (plain_params(config, bid.device) if params is None else params).typical_half_spread
         most = actions.WIDEST
         below, above = ((depth / unit).nan_to_num(most).clamp(-most, most) for depth in (bid, ask))
         half, skew = (0.5 * (below + above)).clamp(min=0.0), 0.5 * (above - below)
@@ -69,19 +69,24 @@ def quoted(config: MarketConfig, bid: Tensor, ask: Tensor) -> Tensor:
 
 def nothing(config: MarketConfig, seeds: Tensor) -> Policy:
     """Lets nothing rest."""
-    return lambda result: quoted(config, *(torch.full_like(result.info["mid"], math.nan) for _ in range(2)))
+
+    def act(result: StepResult) -> Tensor:
+        none = torch.full_like(result.info["mid"], math.nan)
+        return quoted(config, none, none)
+
+    return act
 
 
-def _by_inventory(depths: Callable[[MarketConfig, Flow, Tensor, Tensor], tuple[Tensor, Tensor]]) -> MakePolicy:
+def _by_inventory(depths: Callable[[Params, Flow, Tensor, Tensor], tuple[Tensor, Tensor]]) -> MakePolicy:
     """Policies that quote by the shares held, in standard orders [N, S] float64, and the ticks that are left [N, 1]."""
 
     def make_policy(config: MarketConfig, seeds: Tensor) -> Policy:
-        flow = flow_of(config)
+        flow, params = flow_of(config), own_numbers(config, seeds)
 
         def act(result: StepResult) -> Tensor:
-            held = result.info["position"].to(torch.float64) / config.order_size
-            left = (config.max_ticks - result.info["tick"]).to(torch.float64).unsqueeze(-1)
-            return quoted(config, *depths(config, flow, held, left))
+            held = result.info["position"].to(torch.float64) / params.order_size.squeeze(-1)
+            left = (params.max_ticks - result.info["tick"].unsqueeze(-1)).to(torch.float64)
+            return quoted(config, *depths(params, flow, held, left), params)
 
         return act
 
@@ -91,8 +96,8 @@ def _by_inventory(depths: Callable[[MarketConfig, Flow, Tensor, Tensor], tuple[T
 def symmetric(depth: float | None = None) -> MakePolicy:
     """Quotes both sides so many points from the mid, whatever is held; None is a typical half-spread."""
 
-    def depths(config: MarketConfig, flow: Flow, held: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
-        own = plain_params(config, held.device).typical_half_spread if depth is None else depth
+    def depths(params: Params, flow: Flow, held: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        own = params.typical_half_spread if depth is None else depth
         same = torch.zeros_like(held) + own
         return same, same
 
@@ -109,7 +114,7 @@ def avellaneda_stoikov(gamma: float, *, skewed: bool = True) -> MakePolicy:
     Source: Avellaneda and Stoikov (2008), High-frequency trading in a limit order book, Quantitative Finance 8, section 3.
     """
 
-    def depths(config: MarketConfig, flow: Flow, held: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+    def depths(params: Params, flow: Flow, held: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
         risk = gamma * flow.sigma**2 * left
         half = 0.5 * risk + math.log1p(gamma / flow.decay) / gamma
         shift = held * risk if skewed else torch.zeros_like(held)
@@ -127,7 +132,7 @@ def gueant_lehalle(gamma: float) -> MakePolicy:
     section 4.
     """
 
-    def depths(config: MarketConfig, flow: Flow, held: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+    def depths(params: Params, flow: Flow, held: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
         ratio = gamma / flow.decay
         slope = math.sqrt(flow.sigma**2 * gamma / (2.0 * flow.decay * flow.rate) * (1.0 + ratio) ** (1.0 + 1.0 / ratio))
         base = math.log1p(ratio) / gamma
@@ -149,6 +154,7 @@ def cartea_jaimungal(phi: float, alpha: float, *, most: int = 40) -> MakePolicy:
     """
 
     def make_policy(config: MarketConfig, seeds: Tensor) -> Policy:
+        check_fixed("cartea_jaimungal", config, "max_ticks")
         flow = flow_of(config)
         bid, ask = (table.to(seeds.device) for table in closed_form_depths(flow, config.max_ticks, phi, alpha, most))
 

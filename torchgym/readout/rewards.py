@@ -238,7 +238,8 @@ def _brought(tick: Played, *, against: Tensor, left_at: Tensor) -> Tensor:
     left = ticking.liquidation(tick.structure, own.shares, after.book, after.market_data.mids_x2[..., -1])
     lost = (left - own.shares * left_at.unsqueeze(-1)).sum(-2)
     commission = (left.abs() * tick.params.commission_rate).sum(-2).to(torch.float64) * 1e-6
-    ends = ticking.truncated(after).unsqueeze(-1) | (own.ruined & ~before.ruined)
+    was_over, is_over = (ticking.truncated(state).unsqueeze(-1) | state.ledger.ruined for state in (tick.before, after))
+    ends = is_over & ~was_over
     final = torch.where(ends, lost.to(torch.float64) - commission, 0.0)
     return _currency(tick.params, traded) + final * tick.params.half_point
 

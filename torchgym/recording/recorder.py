@@ -99,7 +99,7 @@ class EpisodeRecorder:
         self.done = False  # whether all episodes that run are known to be over; seen late, when rows go to disk
         self._features = self._names("feature")
         per_row = market.num_envs * config.num_symbols
-        length = min(max(_LEAST_ROWS, rows_per_group // per_row), config.max_ticks // config.ticks_per_action + 1)
+        length = min(max(_LEAST_ROWS, rows_per_group // per_row), config.longest_episode + 1)
         self._chunk = Chunk(length)
         self._block: Block | None = None
         self._finished = False
@@ -319,7 +319,7 @@ def record(
         overwrite=overwrite,
         rows_per_group=rows_per_group,
     ) as recorder:
-        max_ticks = market.config.max_ticks
+        max_ticks = market.config.longest_episode * market.config.ticks_per_action
         for block, of_block in enumerate(seeds):
 
             def ticks(done: int, block: int = block) -> None:
@@ -343,13 +343,13 @@ def _play(
 ) -> None:
     """One block of episodes, to the end of the last; reports the ticks done."""
     config = recorder.market.config
-    length = config.max_ticks // config.ticks_per_action
+    length = config.longest_episode
     progress(0)
     result = recorder.reset(seeds, episodes)
     for done in range(1, length + 1):
         result = recorder.step(None if act is None else act(result))
         over = recorder.done or done == length
         if over or done % max(1, length // 100) == 0:
-            progress(config.max_ticks if over else done * config.ticks_per_action)
+            progress((length if over else done) * config.ticks_per_action)
         if over:
             return

@@ -310,9 +310,12 @@ def draw_params(config: MarketConfig, base: Params, key: Tensor) -> Params:
         whole = isinstance(setting.value, int)
         uniform = uniforms[path].to(torch.float64)
         by_ratio = not setting.bounds.even and bounds[0] > 0.0
-        ends = (bounds[0], bounds[1] + 1.0) if whole else bounds
+        step = config.ticks_per_action if path == "max_ticks" else 1  # an episode is whole decisions
+        ends = (bounds[0], bounds[1] + float(step)) if whole else bounds
         number = torch.clamp(_between(ends, uniform, by_ratio=by_ratio), *ends)
-        number = torch.clamp(torch.floor(number), *bounds) if whole else number
+        if whole:
+            number = torch.floor(number)
+            number = torch.clamp(number - torch.remainder(number, step), *bounds)
         _put(drawn, path, number)
         dtype, _ = _column(base.table, path)
         rows[path] = number.to(dtype).tolist()

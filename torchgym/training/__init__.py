@@ -13,9 +13,9 @@ The agent's `make_policy` makes its policy for `torchgym.lab.performance.evaluat
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+from torchgym.extras import loaded
 from torchgym.training.settings import PPOSettings
 
 if TYPE_CHECKING:
@@ -47,5 +47,5 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module(f"torchgym.training.{_LAZY[name]}"), name)
+        return loaded(f"torchgym.training.{_LAZY[name]}", name)
     raise AttributeError(f"module 'torchgym.training' has no attribute {name!r}")

@@ -17,7 +17,9 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from torchgym.config import MarketConfig
+from torchgym.config.validation import check_number
 from torchgym.engine import StepResult, check_device
+from torchgym.lab.policy import apart
 from torchgym.numerics.random import make_key
 from torchgym.readout import features
 from torchgym.readout.entries import account_names, account_numbers
@@ -93,7 +95,14 @@ class Agent(nn.Module):
         return logits.argmax(-1).reshape(len(logits), -1)
 
     def make_policy(self, config: MarketConfig, seeds: Tensor) -> Callable[[StepResult], Tensor]:
-        """The policy, made as `torchgym.lab.policies` makes them."""
+        """The policy, made as `torchgym.lab.policies` makes them.
+
+        A ValueError where the market shows it other numbers, or asks for other actions, than the one that it was trained on.
+        """
+        if found := apart(config, self.config):
+            raise ValueError(
+                f"the agent was trained on another kind of market, which differs in {', '.join(found)}: let it play in its own"
+            )
         return self.policy
 
 
@@ -300,9 +309,13 @@ class PPO:
         Args:
             data: decisions [N, T] with the log-probabilities of their actions, as `MarketEnv.rollout` and collectors give them.
                 With `copies`, whoever plays gives so many markets in a row the same seed.
-            done: share of the training that lies behind, by which the learning rate has fallen.
+            done: share of the training that lies behind, by which the learning rate has fallen, 0 to 1.
+
+        Raises:
+            ValueError: for another share; nothing has been learnt then.
         """
         settings = self.settings
+        check_number("done", done, 0.0, 1.0)
         data = data.clone(recurse=False)  # the caller keeps its rewards
         data["next", "reward"] = data["next", "reward"] * settings.reward_scale
         if not settings.bootstrap:

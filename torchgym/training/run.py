@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs.utils import step_mdp
 
 from torchgym.config import MarketConfig
-from torchgym.engine import Compile, Market, check_device, consecutive_seeds, read_content, write_content
+from torchgym.config.validation import check_count, check_kind
+from torchgym.engine import Compile, Market, check_device, check_seed, consecutive_seeds, read_content, write_content
 from torchgym.envs.torchrl import MarketEnv
 from torchgym.lab.performance import TRAINING_SEEDS, VALIDATION_SEED, play
 from torchgym.training.parallel import ALONE, Ranks
@@ -57,7 +59,7 @@ class Trainer:
         compile: as of `Market`.
 
     Raises:
-        ValueError: when the processes cannot share the markets evenly.
+        ValueError: for a bad seed, or when the processes cannot share the markets evenly.
     """
 
     def __init__(
@@ -70,9 +72,9 @@ class Trainer:
         compile: Compile = "auto",
         ranks: Ranks = ALONE,
     ) -> None:
-        self.config = config
-        self.settings = settings
-        self.seed = seed
+        self.config = config = check_kind("config", config, MarketConfig)
+        self.settings = settings = check_kind("settings", settings, PPOSettings)
+        self.seed = seed = check_seed(seed)
         self.ranks = ranks
         self.update = 0  # how many are done
         self._share = ranks.share(settings.num_envs, settings.copies)
@@ -90,7 +92,12 @@ class Trainer:
         return self.update * self.settings.frames_per_update
 
     def step(self) -> Row:
-        """One update: play, then learn from it. Returns `training_return` and what `PPO.learn` tells; see `Run`."""
+        """One update: play, then learn from it. Returns `training_return` and what `PPO.learn` tells; see `Run`.
+
+        A RuntimeError when all updates are done.
+        """
+        if self.update >= self.settings.updates:
+            raise RuntimeError(f"the training is complete after {self.update} updates: total_frames asks for no more")
         with generator(seed_of(self.seed, self.update + 1, self.ranks.rank)):
             data = self._play()
             reward = self.ranks.mean(data["next", "reward"].mean().item())
@@ -163,9 +170,8 @@ class Run:
     _market: Market | None = None  # where it is tried
 
     def __post_init__(self) -> None:
-        for name, low in (("validations", 0), ("validation_episodes", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        self.validations = check_count("validations", self.validations, 0)
+        self.validation_episodes = check_count("validation_episodes", self.validation_episodes, 1)
 
     def advance(
         self, updates: int | None = None, *, on_update: OnUpdate | None = None, stop: Callable[[], bool] | None = None
@@ -194,13 +200,13 @@ class Run:
                 break
         return trainer.update == total
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: str | PathLike[str]) -> Path:
         """Write the checkpoint: agent, settings, version, and all that is needed to go on. The old one stays until it is whole.
 
         Of several processes all must call this, and the first one writes. Returns its path; a RuntimeError, before anything is
         written, says that the processes do not hold the same networks.
         """
-        trainer, path = self.trainer, folder / CHECKPOINT
+        trainer, path = self.trainer, Path(folder) / CHECKPOINT
         trainer.ppo.check_alike()
         content = {
             "torchgym_agent": _FORMAT,
@@ -214,7 +220,7 @@ class Run:
             "trainer": trainer.state_dict(),
         }
         if trainer.ranks.first:
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_content(path, content)
         return path
 
@@ -240,7 +246,8 @@ def start(
     ranks: Ranks = ALONE,
 ) -> Run:
     """A run that has not learned yet; a ValueError for a seed whose markets would reach into the held-out episodes."""
-    if not 0 <= seed <= TRAINING_SEEDS - settings.num_envs:
+    check_kind("settings", settings, PPOSettings)
+    if not 0 <= check_seed(seed) <= TRAINING_SEEDS - settings.num_envs:
         raise ValueError(
             f"seed must be from 0 to {TRAINING_SEEDS - settings.num_envs}, got {seed}: markets from seed"
             f" {TRAINING_SEEDS} on are kept for judging the agent"
@@ -249,32 +256,40 @@ def start(
     return Run(trainer, [], validations, validation_episodes)
 
 
-def resume(folder: Path, *, device: torch.device | str = "cpu", compile: Compile = "auto", ranks: Ranks = ALONE) -> Run:
+def resume(
+    folder: str | PathLike[str],
+    *,
+    device: torch.device | str = "cpu",
+    compile: Compile = "auto",
+    ranks: Ranks = ALONE,
+) -> Run:
     """A run that goes on where its checkpoint stands, in the bits of one that was never interrupted.
 
     Of several processes the first one reads it for all. A ValueError says that there is none, that it is damaged, or that it is
     of another torchgym.
     """
-    saved = ranks.given_by_first(read_checkpoint(folder / CHECKPOINT) if ranks.first else None)
+    path = Path(folder) / CHECKPOINT
+    saved = ranks.given_by_first(read_checkpoint(path) if ranks.first else None)
     if saved["torchgym"] != __version__:
         raise ValueError(
-            f"{folder / CHECKPOINT} was written by torchgym {saved['torchgym']}, this is {__version__}, which may learn"
+            f"{path} was written by torchgym {saved['torchgym']}, this is {__version__}, which may learn"
             " otherwise: go on with that version, or train anew"
         )
-    with _fitting(folder / CHECKPOINT):
+    with _fitting(path):
         config, settings = MarketConfig.from_dict(saved["config"]), PPOSettings(**saved["settings"])
     trainer = Trainer(config, settings, seed=saved["seed"], device=device, compile=compile, ranks=ranks)
-    with _fitting(folder / CHECKPOINT):
+    with _fitting(path):
         trainer.load_state_dict(saved["trainer"])
         return Run(trainer, saved["curve"], saved["validations"], saved["validation_episodes"])
 
 
-def load_agent(path: Path, *, device: torch.device | str = "cpu") -> Agent:
+def load_agent(path: str | PathLike[str], *, device: torch.device | str = "cpu") -> Agent:
     """The agent of a checkpoint, or of the one in a run's folder; `config` and `settings` are its attributes.
 
     Without a checkpoint, or for a damaged one, a ValueError.
     """
-    path, device = path / CHECKPOINT if path.is_dir() else path, check_device(device)
+    path, device = Path(path), check_device(device)
+    path = path / CHECKPOINT if path.is_dir() else path
     saved = read_checkpoint(path)
     with _fitting(path), generator(0):  # the weights that it is made with are not kept, and the caller's generator is
         agent = Agent(MarketConfig.from_dict(saved["config"]), PPOSettings(**saved["settings"]))
@@ -282,8 +297,9 @@ def load_agent(path: Path, *, device: torch.device | str = "cpu") -> Agent:
     return agent.to(device)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU; a ValueError when it is missing, damaged, something else or lacks entries."""
+    path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} does not exist: `torchgym train` makes one")
     saved = read_content(path)

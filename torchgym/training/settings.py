@@ -45,7 +45,7 @@ class PPOSettings:
     """Most that the ratio of new to old probabilities may differ from 1 in an update."""
     entropy: Weight = 0.005
     """Weight of the entropy bonus, which keeps the policy exploring."""
-    critic: Weight = 0.5
+    critic: Scale = 0.5
     """Weight of the value network's loss."""
     max_grad_norm: Scale = 0.5
     """Largest norm of the gradients; larger gradients are scaled down to it."""
@@ -59,7 +59,7 @@ class PPOSettings:
     shared: bool = False
     """Whether one network looks at each symbol by itself, and at the account, in place of one that looks at all symbols at once.
     It learns from all of them together; cash and the value of a state are their means (Jiang, Xu and Liang 2017, section 5)."""
-    normalise: bool = False
+    normalise: bool = True
     """Whether the networks see their inputs less their means and over their deviations in the training so far."""
     bootstrap: bool = True
     """Whether the value network says what an episode that is out of time would still have brought; otherwise nothing, which is

@@ -11,9 +11,7 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.engine import Compile, Market
 from torchgym.lab.audit.verdicts import NO_GAIN, Requirement, Sample, informed
-from torchgym.lab.policy import MakePolicy
-from torchgym.readout import features
-from torchgym.readout.entries import account_names
+from torchgym.lab.policy import MakePolicy, apart
 
 # How everybody's account is kept: nobody begins with shares, and profit is that of the account alone.
 ACCOUNT = {"mark": "mid", "reward": "pnl", "starting_shares": 0}
@@ -55,11 +53,9 @@ def terms_of(config: MarketConfig, attempt: AgentAttempt, ticks: int) -> MarketC
         raise ValueError(f"the agent decides every {every} ticks: give ticks that are a multiple of it, got {ticks}")
     own = {name: getattr(trained_on, name) for name in _ITS_OWN}
     terms = config.replace(max_ticks=ticks, **ACCOUNT, **own)
-    shown, known = (features.names(one) + account_names(one) for one in (terms, trained_on))
-    if shown != known or trained_on.num_learners != 1:
-        apart = sorted(set(shown) ^ set(known)) or [f"num_learners = {trained_on.num_learners}"]
+    if found := apart(terms, trained_on):
         raise ValueError(
-            f"the agent was trained on another kind of market, which differs in {', '.join(apart[:5])}: audit it in its own"
+            f"the agent was trained on another kind of market, which differs in {', '.join(found)}: audit it in its own"
         )
     return terms
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig
-from torchgym.config.validation import check_count, check_one_learner
-from torchgym.engine import Compile, Market, StepResult, consecutive_seeds
+from torchgym.config.validation import check_count, check_kind, check_one_learner
+from torchgym.engine import Compile, Market, Seeds, StepResult, check_seeds, consecutive_seeds
 from torchgym.files import finite
 from torchgym.lab.performance.comparison import Comparison, Interval, mean_interval, paired
 from torchgym.lab.performance.metrics import METRICS, Curves, check_periods, measure
@@ -30,7 +30,8 @@ TICKS_PER_YEAR = 252 * 390  # a tick stands for a minute of a trading day
 class Episodes:
     """E episodes of one policy, T decisions each; float64, currency, on the CPU.
 
-    After ruin an episode stands still: its curves stay where they were, nothing more is earned or paid.
+    T are those of the longest. After its end, by ruin or where `randomize` draws fewer ticks, an episode stands still: its curves
+    stay where they were, nothing more is earned or paid.
     """
 
     equity: Tensor  # [E, T + 1], from before the first decision on
@@ -187,6 +188,11 @@ def evaluate(
     Raises:
         ValueError: without a policy, for what makes none, for an unknown `agent`, fewer than two episodes, or a bad seed.
     """
+    check_kind("config", config, MarketConfig)
+    if not isinstance(policies, Mapping):
+        raise ValueError(
+            f"policies must map names to what makes them, got {policies!r}: give torchgym.lab.policies.baselines(config)"
+        )
     if not policies or (agent is not None and agent not in policies):
         known = ", ".join(policies) or "none: no policy was given"
         raise ValueError(f"unknown policy {agent!r}: choose from {known}")
@@ -201,7 +207,7 @@ def evaluate(
         progress("preparing", 0, 1)
         market.prepare()
         progress("preparing", 1, 1)
-    seeds, decisions = consecutive_seeds(seed, episodes), config.max_ticks // config.ticks_per_action
+    seeds, decisions = consecutive_seeds(seed, episodes), config.longest_episode
     played: dict[str, Episodes] = {}
     for name, make_policy in policies.items():
         progress(name, 0, decisions)
@@ -220,21 +226,25 @@ def _means(parts: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: part.mean().item() for name, part in parts.items()}
 
 
-def play(market: Market, make_policy: MakePolicy, seeds: Tensor, progress: Count = silent) -> Episodes:
+def play(market: Market, make_policy: MakePolicy, seeds: Seeds, progress: Count = silent) -> Episodes:
     """One episode of each seed, to its end. What the market does now is given up.
 
     Args:
         make_policy: of what plays.
-        seeds: [N] int64, market i plays the episode of seed i. The episodes' bits do not depend on the batch.
+        seeds: market i plays the episode of seed i. The episodes' bits do not depend on the batch.
         progress: called after every decision.
+
+    Raises:
+        ValueError: for bad seeds, or what makes no policy.
     """
     config = market.config
     check_one_learner("play", config)
+    seeds = check_seeds(seeds, market.num_envs)
     policy = made("make_policy", make_policy, config, seeds.to(market.device))
     result = market.reset(seeds=seeds)
-    decisions = config.max_ticks // config.ticks_per_action
+    decisions = max(config.longest_episode, int(market.live.clock.last.max()) // config.ticks_per_action)
     before = _account(market, result)
-    alive = ~result.terminated
+    alive = ~(result.terminated | result.truncated)
     columns: dict[str, list[Tensor]] = {"equity": [before["equity"]], "worth": [before["worth"]]}
     reward = torch.zeros_like(result.reward)
     for index in range(decisions):
@@ -244,7 +254,7 @@ def play(market: Market, make_policy: MakePolicy, seeds: Tensor, progress: Count
             standing = columns[name][-1] if name in ("equity", "worth") else torch.zeros_like(column)
             columns.setdefault(name, []).append(torch.where(alive, column, standing))
         reward += torch.where(alive, result.reward, 0.0)
-        alive = alive & ~result.terminated
+        alive = alive & ~(result.terminated | result.truncated)
         before = after
         progress(index + 1, decisions)
     curves = {name: torch.stack(parts, dim=1).cpu() for name, parts in columns.items()}

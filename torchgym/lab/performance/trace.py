@@ -10,12 +10,12 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.config.validation import check_function, check_one_learner
-from torchgym.engine import Market, StepResult
+from torchgym.engine import Market, StepResult, check_seed
 from torchgym.lab.fills import Fills, Notes
-from torchgym.lab.policy import Policy
+from torchgym.lab.policy import Policy, own_numbers
 from torchgym.progress import Count, silent
 from torchgym.readout.depth import depth
-from torchgym.readout.entries import PLACE_PATHS, place_entries
+from torchgym.readout.entries import PLACE_PATHS, info_entries, place_entries
 from torchgym.readout.paths import Recorder
 
 _PATHS = ("bid", "ask", "mid", "close", "value", "estimate", "news", "volume", "position", "equity")
@@ -44,7 +44,7 @@ class Trace:
     volume: Tensor  # [T + 1, S] int64 shares
     position: Tensor  # [T + 1, S] int64 shares
     filled: Tensor  # [T + 1, S] int64 shares traded in the tick, positive when bought
-    # [T + 1, S] float64, mean price of them; NaN without a trade, or when several symbols traded at once
+    # [T + 1, S] float64, mean price of them; NaN without a trade, and where both sides or several symbols traded at once
     fill_price: Tensor
     equity: Tensor  # [T + 1] float64
     depth_time: Tensor  # [C] int64 ticks at which the book of the first symbol was looked at
@@ -85,9 +85,12 @@ def trace(
     for name, count, least in (("price_rows", price_rows, 1), ("time_columns", time_columns, 2)):
         if count < least:
             raise ValueError(f"{name} must be at least {least}, got {count}")
-    market = Market(config.replace(ticks_per_action=1), 1, seed=seed, device=device, compile=False)
+    ticks = int(own_numbers(config, torch.tensor([check_seed(seed)], device="cpu")).max_ticks[0, 0])
+    drawn = {path: bounds for path, bounds in config.randomize.items() if path != "max_ticks"}
+    single = config.replace(ticks_per_action=1, max_ticks=ticks, randomize=drawn)
+    market = Market(single, 1, seed=seed, device=device, compile=False)
     result = market.reset()
-    rows = config.max_ticks + 1
+    rows = ticks + 1
     moments = torch.linspace(0, rows - 1, min(time_columns, rows), dtype=torch.float64, device="cpu")
     of_places = list(place_entries(config, PLACE_PATHS))
     recorder = Recorder(market.structure, market.num_envs, market.device, [*_PATHS, *of_places], rows)
@@ -112,7 +115,7 @@ def trace(
     write()
     while not bool(result.terminated | result.truncated):
         result = _decide(market, policy(result), config.ticks_per_action, write)
-        progress(len(filled) - 1, config.max_ticks)
+        progress(len(filled) - 1, ticks)
     rows, point = len(filled), config.point_size
     paths = {name: path[0, :rows].cpu() for name, path in recorder.paths.items()}
     columns = [paths.pop(name) for name in of_places]
@@ -122,6 +125,8 @@ def trace(
     fills = notes.fills()
     shares = torch.stack(filled)
     alone = (shares != 0) & ((shares != 0).sum(-1, keepdim=True) == 1)
+    spent = torch.nn.functional.pad(fills.paid[:, 0].cpu().abs(), (1, 0)).unsqueeze(-1)
+    alone &= spent == torch.stack(turnover).unsqueeze(-1)  # less where some was bought and some sold
     paid = torch.stack(turnover).to(torch.float64).unsqueeze(-1) * point / shares.abs()
     low, step, grid = _picture(list(books.values()), paths["mid"][:, 0] / point, price_rows)
     middles = low + step * torch.arange(grid.shape[1], dtype=torch.float64, device="cpu") + 0.5 * (step - 1)
@@ -141,6 +146,7 @@ def trace(
 
 def _decide(market: Market, action: Tensor, ticks: int, after_tick: Callable[[], None]) -> StepResult:
     """One decision of so many ticks in a market of single ticks, as `Market.step` gives it: sums in the same order."""
+    rows = info_entries(market.structure)
     result = market.step(action)
     turnover = market.live.ledger.turnover[:, 0]
     after_tick()
@@ -148,12 +154,12 @@ def _decide(market: Market, action: Tensor, ticks: int, after_tick: Callable[[],
         latest = market.step()
         turnover = turnover + market.live.ledger.turnover[:, 0]
         after_tick()
-        summed = {name: result.info[name] + term for name, term in latest.info.items() if name.startswith("reward_")}
+        summed = {name: result.info[name] + term for name, term in latest.info.items() if rows[name].event}
         result = replace(
             latest,
             reward=result.reward + latest.reward,
             terminated=result.terminated | latest.terminated,
-            info={**latest.info, **summed, "filled": result.info["filled"] + latest.info["filled"]},
+            info={**latest.info, **summed},
         )
     result.info["turnover"] = turnover.to(torch.float64) * market.config.point_size
     return result
