@@ -293,7 +293,7 @@ def test_a_run_is_not_overwritten_unasked(tmp_path: Path, capsys: pytest.Capture
     for wrong, message in (
         (["--episodes", "1"], "episodes must be 0 or at least 2, got 1"),
         (["--threads", "0"], "threads must be from 1 to 1,024, got 0"),
-        (["--validations", "-1"], "validations must be at least 0, got -1"),
+        (["--validations", "-1"], "validations must be an integer >= 0, got -1"),
         (["--logger", "mlflow"], '--logger mlflow needs mlflow: pip install "mlflow"'),
     ):
         assert main(["train", str(tmp_path), "--overwrite", "--preset", "toy", *wrong]) == 2
@@ -440,7 +440,7 @@ OPTIONS = [
 ]
 HUGE, BEYOND = str(2**62), str(10**30)
 VALUES = {int: ("0", "-1", HUGE, BEYOND), float: ("0", "-1", "1e300", "nan", "inf")}
-ZERO = {"seed", "validations", "resamples", "episode", "ppo.gamma", "ppo.gae-lambda", "ppo.entropy", "ppo.critic"}
+ZERO = {"seed", "validations", "resamples", "episode", "ppo.gamma", "ppo.gae-lambda", "ppo.entropy"}
 # A seed, or what takes for ever but can be done; a crowd that is too large becomes the largest possible.
 LONG = {"seed", "validations", "resamples", "crowd", "markets", "ppo.total-frames", "frames"}
 

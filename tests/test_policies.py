@@ -29,6 +29,7 @@ from torchgym.lab.policies import (
 )
 from torchgym.readout.features import names
 from torchgym.sim.actions import ACTIONS, scheme, space
+from torchgym.sim.params import plain_params
 
 SEEDS = torch.arange(3)
 
@@ -49,7 +50,7 @@ def holding(found: StepResult, shares: list[int]) -> StepResult:
 
 def traded(config: tg.MarketConfig, found: StepResult, action: Tensor) -> list[int]:
     """Shares that the market would try to trade."""
-    limit, known = config.position_limit, policies._known(config, found)
+    limit, known = config.position_limit, policies._known(config, found, plain_params(config, torch.device("cpu")))
     asked, one = scheme(config).wanted(known, action.to(space(config).dtype).unsqueeze(-1)), known.held
     return (torch.clamp(one + asked, -limit, limit) - one).flatten().tolist()
 

@@ -313,7 +313,8 @@ def baselines(config: MarketConfig) -> dict[str, MakePolicy]:
     """The rows of `BASELINES` that make sense for a configuration.
 
     Liquidators need something to sell. Those that go to a position need an action scheme that does, those that quote another one,
-    and those that share out the equity one of weights.
+    and those that share out the equity one of weights. All count on orders that arrive at once: with `latency` those that go to a
+    position by orders of one size overshoot.
     """
     scheme, space = actions.scheme(config), actions.space(config)
     rests = scheme.rests is not None and scheme.wanted is None
