@@ -646,7 +646,8 @@ def test_what_an_agent_must_do_follows_from_what_it_sees() -> None:
     calls: list[tuple[str, int, int]] = []
     for other in ({"num_symbols": 2}, {"session": Session(kind="day")}, {"num_learners": 2}):
         with pytest.raises(
-            ValueError, match=r"another kind of market, which differs in (f_|day_left|num_learners = 1, not 2)"
+            ValueError,
+            match=r"another kind of market, which differs in (num_symbols = 1, not 2|day_left|num_learners = 1, not 2)",
         ):
             small(policies={"agent": learned(1, **other)}, progress=lambda *call: calls.append(call))
     assert not calls  # it is told before anything is played

@@ -120,19 +120,23 @@ def test_the_base_of_a_task(name: str, own: str | None) -> None:
 
 
 def test_the_reward_of_the_makers_rung_is_the_criterion() -> None:
+    """Without what the mid moved on shares held, after the trades of its tick."""
     task, ticks = TASKS["as_null"], 60
     config = task.config("default").replace(max_ticks=ticks)
     (make_policy,) = task.references.values()
     market = tg.Market(config, 64, compile=False)
     first = before = market.reset(seeds=torch.arange(64))
     policy = make_policy(config, torch.arange(64))
-    reward, squares = torch.zeros(2, 64, dtype=torch.float64)
+    reward, squares, moved = torch.zeros(3, 64, dtype=torch.float64)
     for _ in range(ticks):
-        before = market.step(policy(before))
-        reward += before.reward
-        squares += before.info["position"][:, 0] ** 2
-    held, earned = before.info["position"][:, 0], before.info["equity"] - first.info["equity"]
+        after = market.step(policy(before))
+        held = after.info["position"][:, 0]
+        reward += after.reward
+        squares += held**2
+        moved += held * (after.info["mid"] - before.info["mid"])[:, 0]
+        before = after
     assert held.abs().max() > 3
+    earned = before.info["equity"] - first.info["equity"] - moved
     points = earned / config.point_size - PHI * squares - ALPHA * held**2
     assert reward / config.point_size == pytest.approx(points, abs=1e-6)
 
