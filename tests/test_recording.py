@@ -739,7 +739,7 @@ def test_resting_orders_are_recorded_as_the_learner_sees_them(tmp_path: Path) ->
 
 
 def test_paths_have_the_places_of_a_market_that_has_any() -> None:
-    market = Market(toy(quotes=1, action="depths"), num_envs=2, compile=False)
+    market = Market(toy(quotes=1, action="depths"), num_envs=2, seed=0, compile=False)
     market.reset()
     paths = market.run(3, lambda result: torch.full((2, 2), 3.0), record=["mid", "bid_1_price", "ask_1_size"])
     assert paths["bid_1_price"].shape == (2, 3, 1)
