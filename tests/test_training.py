@@ -476,20 +476,13 @@ def test_a_run_of_numbers_that_was_stopped_ends_in_the_same_bits(tmp_path: Path)
 
 @pytest.mark.slow
 def test_numbers_learn_to_earn_from_the_exact_value() -> None:
-    config = tg.preset(
-        "toy", action="position", information="privileged", scaling="relative", max_ticks=200, ticks_per_action=5
-    )
-    settings = PPOSettings(
-        total_frames=64 * 40 * 15,
-        num_envs=64,
-        rollout=40,
-        hidden=(32,),
-        inputs=("f_fair_value_dev",),
-        learning_rate=3e-3,
-    )
-    run = start(config, settings, compile=False, validations=1)
+    """Without commission, where it earns most: scripted rules reach about fifty in these episodes."""
+    free = {"information": "privileged", "commission_bps": 0.0, "borrow_ppb": 0}
+    config = tg.preset("default", action="position", scaling="relative", max_ticks=1_000, ticks_per_action=5, **free)
+    settings = PPOSettings(total_frames=64 * 50 * 100, num_envs=64, hidden=(32,), inputs=("f_fair_value_dev",))
+    run = start(config, settings, compile=True, validations=1, validation_episodes=256)
     run.advance()
-    assert run.curve[-1]["validation_profit"] > 5.0  # holding earns nothing, and random numbers lose
+    assert run.curve[-1]["validation_profit"] > 15.0  # holding earns nothing, and random numbers lose
 
 
 def test_the_learning_rate_falls_to_what_is_left() -> None:
