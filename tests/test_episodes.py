@@ -15,6 +15,7 @@ from torch import Tensor
 
 import torchgym as tg
 from torchgym.engine import StepResult
+from torchgym.lab.audit import playing
 from torchgym.lab.execution import almgren_chriss
 from torchgym.lab.performance import METRICS, evaluate, play
 from torchgym.lab.performance.comparison import mean_interval
@@ -22,6 +23,8 @@ from torchgym.lab.performance.trace import trace
 from torchgym.lab.policies import BASELINES, baselines
 from torchgym.lab.policy import MakePolicy, Policy
 from torchgym.lab.quoting import cartea_jaimungal, symmetric
+from torchgym.lab.realism.impact import impact_config
+from torchgym.numerics.trees import map_tensors
 from torchgym.recording import record
 
 CONFIG = toy(max_ticks=60, ticks_per_action=2)
@@ -300,3 +303,35 @@ def test_policies_and_configurations_are_told_by_kind() -> None:
         evaluate("toy", baselines(CONFIG), episodes=2)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected 4 seeds, one per market, got 2"):
         play(tg.Market(CONFIG, 4, seed=0), BASELINES["hold"].make, [0, 1])
+
+
+def test_an_episode_is_measured_over_its_own_decisions() -> None:
+    drawn = toy(max_ticks=40, ticks_per_action=2, randomize={"max_ticks": (10, 40)})
+    found = evaluate(drawn, {"random": baselines(drawn)["random"]}, episodes=6, seed=50)
+    lengths = found.episodes["random"].decisions.tolist()
+    assert len(set(lengths)) > 1
+    for row, length in enumerate(lengths):
+        alone = evaluate(
+            toy(max_ticks=2 * length, ticks_per_action=2), {"random": baselines(drawn)["random"]}, episodes=6, seed=50
+        )
+        for name, values in found.metrics["random"].items():
+            expected = alone.metrics["random"][name][row].item()
+            assert values[row].item() == pytest.approx(expected, nan_ok=True), name
+
+
+@pytest.mark.parametrize("name", ["symmetric_quotes", "gueant_lehalle", "avellaneda_stoikov", "hold"])
+@pytest.mark.parametrize("draws", [{}, {"order_size": (3, 40)}])
+def test_a_policy_follows_the_market_to_its_device(name: str, draws: dict[str, Any]) -> None:
+    """Seeds may lie elsewhere than the market; a device without memory shows what would be mixed."""
+    config = tg.task("MarketMaking", "toy", max_ticks=20, randomize=draws)
+    policy = BASELINES[name].make(config, torch.arange(2))
+    result = tg.Market(config, 2, seed=0).reset()
+    assert policy(map_tensors(lambda tensor: tensor.to("meta"), result)).device.type == "meta"
+
+
+def test_an_audit_draws_nothing_that_it_sets() -> None:
+    drawn = toy(
+        randomize={"max_ticks": (10, 40), "position_limit": (60, 500), "population.maker.base_width": (5.0, 9.0)}
+    )
+    assert list(playing._terms(drawn, 200).randomize) == ["population.maker.base_width"]
+    assert list(impact_config(drawn).randomize) == ["max_ticks", "population.maker.base_width"]

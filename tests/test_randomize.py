@@ -326,3 +326,9 @@ def test_ranges_are_kept_apart_from_what_was_given() -> None:
     given["population.noise.rate"][0] = 7.0
     given["population.stop.rate"] = None
     assert config.randomize == {"population.noise.rate": (0.1, 0.2)}
+
+
+def test_given_episodes_are_whole_decisions_however_many_worlds_there_are() -> None:
+    config, lengths = toy(ticks_per_action=5, max_ticks=20), list(range(5, 2_006))
+    with pytest.raises(ValueError, match=r"params\['max_ticks'\] = 6 must be a multiple of ticks_per_action = 5"):
+        Market(config, len(lengths), seed=0, params={"max_ticks": lengths})

@@ -56,6 +56,7 @@ CONFIGS = {
     "everything": EVERYTHING.replace(max_ticks=24),
     "odd": toy(ticks_per_action=5, max_ticks=60),
     "single": toy(max_ticks=30),
+    "points": toy(ticks_per_action=5, max_ticks=20, randomize={"point_size": (0.002, 0.05), "max_ticks": (10, 20)}),
     "quotes": tg.task("MarketMaking", "toy", max_ticks=60, ticks_per_action=5),
     "ruin": toy(ticks_per_action=5, max_ticks=60, maintenance=9_997_880, commission_bps=20.0),
 }

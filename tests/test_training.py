@@ -137,7 +137,7 @@ def test_numbers_of_numpy_and_folders_of_text_will_do(tmp_path: Path) -> None:
     assert weights(resume(str(tmp_path), compile=False)) == weights(run)
     assert load_agent(str(tmp_path)).settings == SETTINGS
     for changes, message in (
-        ({"seed": True}, "seed must be an integer from 0"),
+        ({"seed": True}, "seed must be from 0 to 9999996, got True"),
         ({"validations": 1.5}, "validations must be an integer >= 0, got 1.5"),
         ({"validation_episodes": 0}, "validation_episodes must be an integer >= 1, got 0"),
     ):
@@ -221,7 +221,7 @@ def test_a_checkpoint_that_lacks_something_is_refused(whole: Run, tmp_path: Path
 def test_held_out_episodes_are_not_trained_on() -> None:
     assert begun(seed=10_000_000 - 4).trainer.seed == 9_999_996
     for seed in (10_000_000 - 3, -1):
-        with pytest.raises(ValueError, match=r"seed must be (from 0 to 9999996|an integer from 0)"):
+        with pytest.raises(ValueError, match="seed must be from 0 to 9999996"):
             begun(seed=seed)
 
 

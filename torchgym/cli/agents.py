@@ -69,7 +69,7 @@ def evaluate_agent(options: Evaluate) -> None:
         agent = load_agent(folder, device=options.device)
         saved = read_checkpoint(folder / CHECKPOINT)["torchgym"]
         chosen = {"agent": agent.make_policy, **_chosen(agent.config, options.policies)}
-        decisions = agent.config.max_ticks // agent.config.ticks_per_action
+        decisions = agent.config.longest_episode
         needed = episodes * (output.NUMBERS_PER_MARKET + decisions * len(chosen) * _NUMBERS_PER_DECISION)
         output.check_memory(f"{episodes:,} episodes of {decisions:,} decisions", needed)
         descriptions = {name: row.description for name, row in BASELINES.items()}

@@ -173,6 +173,11 @@ class MarketConfig:
         )
         return self.session.ticks
 
+    def fixed(self, **settings: Any) -> MarketConfig:
+        """A copy with these settings, which `randomize` no longer draws."""
+        left = {path: bounds for path, bounds in self.randomize.items() if path not in settings}
+        return self.replace(randomize=left, **settings)
+
     @property
     def longest_episode(self) -> int:
         """Decisions of the longest episode: `max_ticks`, or the most that `randomize` draws for it, over `ticks_per_action`."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.engine import StepResult
 from torchgym.lab.policies import toward
-from torchgym.lab.policy import MakePolicy, Policy, check_fixed, own_numbers
+from torchgym.lab.policy import MakePolicy, OwnNumbers, Policy, check_fixed
 from torchgym.sim.params import plain_params
 
 
@@ -54,12 +54,14 @@ def almgren_chriss(risk_aversion: float) -> MakePolicy:
         decisions = config.max_ticks // config.ticks_per_action
         left = schedule(costs_of(config), config.starting_shares, decisions, risk_aversion).to(seeds.device)
         whole = torch.round(left).to(torch.int64)
-        params = own_numbers(config, seeds)
+        own = OwnNumbers(config, seeds)
 
         def act(result: StepResult) -> Tensor:
             done = result.info["tick"] // config.ticks_per_action
             target = whole[(done + 1).clamp(max=decisions)]
-            return toward(config, result, target.unsqueeze(-1).expand_as(result.info["position"]), params)
+            return toward(
+                config, result, target.unsqueeze(-1).expand_as(result.info["position"]), own.on(target.device)
+            )
 
         return act
 

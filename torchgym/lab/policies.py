@@ -3,7 +3,7 @@
 A `Policy` is a function of the last `StepResult`, as `Market.run` takes it. A `MakePolicy` makes one for a configuration and the
 seeds of the episodes that it is going to play. A `Rule` decides on a `Snapshot` of the market, so that one rule serves a learner
 (`decided_by` makes a policy of it, for any action scheme) and the audit, whose snapshots hold more. `BASELINES` are the policies
-to measure an agent against: they use what the learner sees and nothing else.
+to measure an agent against: they use what the learner sees, its own terms, and of `info` what is public.
 
 Sources: Moskowitz, Ooi and Pedersen 2012, Time series momentum; Lehmann 1990, Fads, martingales, and market efficiency
 (reversal); Bertsimas and Lo 1998, Optimal control of execution costs (equal slices); Cover 1991, Universal portfolios (constant
@@ -23,7 +23,7 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.engine import StepResult
 from torchgym.lab import quoting
-from torchgym.lab.policy import MakePolicy, Policy, own_numbers
+from torchgym.lab.policy import MakePolicy, OwnNumbers, Policy
 from torchgym.numerics import random
 from torchgym.readout import features
 from torchgym.readout.entries import account_names
@@ -187,8 +187,8 @@ def decided_by(rule: Callable[[Seen, Memory], Tensor]) -> MakePolicy:
 
     def make_policy(config: MarketConfig, seeds: Tensor) -> Policy:
         memory: Memory = {}
-        params = own_numbers(config, seeds)
-        return lambda result: rule(Seen(config, result, params), memory)
+        own = OwnNumbers(config, seeds)
+        return lambda result: rule(Seen(config, result, own.on(result.reward.device)), memory)
 
     return make_policy
 
@@ -215,7 +215,7 @@ def toward(config: MarketConfig, result: StepResult, target: int | Tensor, param
 
     Args:
         params: the learner's terms in each market, where `randomize` draws some of them, such as the limit: see
-            `torchgym.lab.policy.own_numbers`. None is those of the configuration.
+            `torchgym.lab.policy.OwnNumbers`. None is those of the configuration.
 
     Raises:
         ValueError: for a box that cannot say.
@@ -319,10 +319,11 @@ def baselines(config: MarketConfig) -> dict[str, MakePolicy]:
     scheme, space = actions.scheme(config), actions.space(config)
     rests = scheme.rests is not None and scheme.wanted is None
     weights = isinstance(space, actions.Box) and space.cash
+    sells = config.starting_shares or "starting_shares" in config.randomize
     return {
         name: row.make
         for name, row in BASELINES.items()
-        if (config.starting_shares or not row.inventory) and row.quotes in (None, rests) and weights >= row.weights
+        if (sells or not row.inventory) and row.quotes in (None, rests) and weights >= row.weights
     }
 
 

@@ -12,6 +12,7 @@ from torchgym.config import MarketConfig
 from torchgym.config.validation import check_function
 from torchgym.engine import StepResult
 from torchgym.numerics import random
+from torchgym.numerics.trees import map_tensors
 from torchgym.readout import features
 from torchgym.readout.entries import account_names
 from torchgym.sim.params import Params, draw_params, make_params, plain_params
@@ -61,15 +62,30 @@ def apart(config: MarketConfig, trained_on: MarketConfig) -> list[str]:
     return (told or sorted(set(shown) ^ set(known)) or (["the order of its numbers"] if shown != known else []))[:5]
 
 
-def own_numbers(config: MarketConfig, seeds: Tensor) -> Params:
-    """The numbers of the first episodes of these seeds, drawn as their markets draw them; without draws, one row for all.
+class OwnNumbers:
+    """The numbers of the first episodes of some seeds, drawn as their markets draw them; without draws, one row for all.
 
-    A policy may use the terms of its own account, such as its limit and the size of its orders. The rest is not public.
+    A policy may use the terms of its own account, such as its limit and the size of its orders. The rest is not public. Numbers
+    that a market is given by `params=` are unknown here.
+
+    Args:
+        seeds: [N] int64; only looked at where the configuration draws something.
     """
-    if not (config.randomize and len(seeds)):
-        return plain_params(config, seeds.device)
-    key = random.make_key(seeds, torch.zeros_like(seeds))
-    return draw_params(config, make_params(config, len(seeds), seeds.device), key)
+
+    def __init__(self, config: MarketConfig, seeds: Tensor) -> None:
+        self._config = config
+        self._drawn: Params | None = None
+        if config.randomize and len(seeds):
+            key = random.make_key(seeds, torch.zeros_like(seeds))
+            self._drawn = draw_params(config, make_params(config, len(seeds), seeds.device), key)
+
+    def on(self, device: torch.device) -> Params:
+        """The numbers where a policy is shown the market."""
+        if self._drawn is None:
+            return plain_params(self._config, device)
+        if self._drawn.int64.device != device:
+            self._drawn = map_tensors(lambda tensor: tensor.to(device), self._drawn)
+        return self._drawn
 
 
 def check_fixed(policy: str, config: MarketConfig, *names: str) -> None:

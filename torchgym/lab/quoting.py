@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.engine import StepResult
-from torchgym.lab.policy import MakePolicy, Policy, check_fixed, own_numbers
+from torchgym.lab.policy import MakePolicy, OwnNumbers, Policy, check_fixed
 from torchgym.sim import actions
 from torchgym.sim.params import Params, plain_params
 
@@ -48,7 +48,7 @@ def quoted(config: MarketConfig, bid: Tensor, ask: Tensor, params: Params | None
     """The action that quotes a bid and an ask at these depths, [N, S] points each; not a number is no order on that side.
 
     What is to be deeper than "depths" lets rest stands as deep as it does; in "quotes" nothing rests beyond four typical
-    half-spreads, those of the configuration or of `params`: see `torchgym.lab.policy.own_numbers`.
+    half-spreads, those of the configuration or of `params`: see `torchgym.lab.policy.OwnNumbers`.
 
     Raises:
         ValueError: for an action scheme that cannot quote depths.
@@ -81,9 +81,10 @@ def _by_inventory(depths: Callable[[Params, Flow, Tensor, Tensor], tuple[Tensor,
     """Policies that quote by the shares held, in standard orders [N, S] float64, and the ticks that are left [N, 1]."""
 
     def make_policy(config: MarketConfig, seeds: Tensor) -> Policy:
-        flow, params = flow_of(config), own_numbers(config, seeds)
+        flow, own = flow_of(config), OwnNumbers(config, seeds)
 
         def act(result: StepResult) -> Tensor:
+            params = own.on(result.reward.device)
             held = result.info["position"].to(torch.float64) / params.order_size.squeeze(-1)
             left = (params.max_ticks - result.info["tick"].unsqueeze(-1)).to(torch.float64)
             return quoted(config, *depths(params, flow, held, left), params)
@@ -154,14 +155,15 @@ def cartea_jaimungal(phi: float, alpha: float, *, most: int = 40) -> MakePolicy:
     """
 
     def make_policy(config: MarketConfig, seeds: Tensor) -> Policy:
-        check_fixed("cartea_jaimungal", config, "max_ticks")
+        check_fixed("cartea_jaimungal", config, "max_ticks", "order_size")
+        own = OwnNumbers(config, seeds)
         flow = flow_of(config)
         bid, ask = (table.to(seeds.device) for table in closed_form_depths(flow, config.max_ticks, phi, alpha, most))
 
         def act(result: StepResult) -> Tensor:
             at = result.info["position"].clamp(-most, most) + most
             time = result.info["tick"].clamp(0, config.max_ticks - 1).unsqueeze(-1).expand_as(at)
-            return quoted(config, bid[time, at], ask[time, at])
+            return quoted(config, bid[time, at], ask[time, at], own.on(at.device))
 
         return act
 

@@ -239,7 +239,11 @@ def _checked_rows(config: MarketConfig, path: str, value: Any, num_envs: int) ->
         )
     bounds, name = setting.bounds, f"params[{path!r}]"
     check = check_integer if isinstance(setting.value, int) else check_number
-    return [check(name, number, bounds.low, bounds.high) for number in listed]
+    numbers = [check(name, number, bounds.low, bounds.high) for number in listed]
+    odd = [number for number in numbers if path == "max_ticks" and number % config.ticks_per_action]
+    if odd:
+        raise ValueError(f"{name} = {odd[0]} must be a multiple of ticks_per_action = {config.ticks_per_action}")
+    return numbers
 
 
 def _column(table: Table, path: str) -> tuple[torch.dtype, int]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -247,9 +248,10 @@ def start(
 ) -> Run:
     """A run that has not learned yet; a ValueError for a seed whose markets would reach into the held-out episodes."""
     check_kind("settings", settings, PPOSettings)
-    if not 0 <= check_seed(seed) <= TRAINING_SEEDS - settings.num_envs:
+    whole = isinstance(seed, Integral) and not isinstance(seed, bool)
+    if not (whole and 0 <= seed <= TRAINING_SEEDS - settings.num_envs):
         raise ValueError(
-            f"seed must be from 0 to {TRAINING_SEEDS - settings.num_envs}, got {seed}: markets from seed"
+            f"seed must be from 0 to {TRAINING_SEEDS - settings.num_envs}, got {seed!r}: markets from seed"
             f" {TRAINING_SEEDS} on are kept for judging the agent"
         )
     trainer = Trainer(config, settings, seed=seed, device=device, compile=compile, ranks=ranks)

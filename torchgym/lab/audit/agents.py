@@ -52,7 +52,7 @@ def terms_of(config: MarketConfig, attempt: AgentAttempt, ticks: int) -> MarketC
     if ticks % every:
         raise ValueError(f"the agent decides every {every} ticks: give ticks that are a multiple of it, got {ticks}")
     own = {name: getattr(trained_on, name) for name in _ITS_OWN}
-    terms = config.replace(max_ticks=ticks, **ACCOUNT, **own)
+    terms = config.fixed(max_ticks=ticks, **ACCOUNT, **own)
     if found := apart(terms, trained_on):
         raise ValueError(
             f"the agent was trained on another kind of market, which differs in {', '.join(found)}: audit it in its own"

@@ -177,7 +177,7 @@ def _largest(config: MarketConfig, attempt: Rule) -> tuple[int, int]:
 def _terms(config: MarketConfig, ticks: int) -> MarketConfig:
     """The same market, in which every policy can act as it wants and see what it needs."""
     large = 100 * _unit(config)
-    return config.replace(
+    return config.fixed(
         max_ticks=ticks,
         ticks_per_action=1,
         order_size=large,

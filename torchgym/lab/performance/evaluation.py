@@ -30,8 +30,8 @@ TICKS_PER_YEAR = 252 * 390  # a tick stands for a minute of a trading day
 class Episodes:
     """E episodes of one policy, T decisions each; float64, currency, on the CPU.
 
-    T are those of the longest. After its end, by ruin or where `randomize` draws fewer ticks, an episode stands still: its curves
-    stay where they were, nothing more is earned or paid.
+    T are those of the longest that can be drawn. After its end, by ruin or since `randomize` drew fewer ticks, an episode stands
+    still: its curves stay where they were, nothing more is earned or paid.
     """
 
     equity: Tensor  # [E, T + 1], from before the first decision on
@@ -45,6 +45,7 @@ class Episodes:
     borrow: Tensor  # [E, T], paid for short positions
     marking: Tensor  # [E, T], what marking at liquidation value takes off; 0 when equity is marked at the mid
     reward: Tensor  # [E], sum of the rewards
+    decisions: Tensor  # [E] int64, that it has; ruin may end it sooner
 
     @property
     def profit(self) -> Tensor:
@@ -212,7 +213,7 @@ def evaluate(
     for name, make_policy in policies.items():
         progress(name, 0, decisions)
         played[name] = play(market, make_policy, seeds, partial(progress, name))
-    metrics = {name: measure(Curves(own.equity, own.traded, own.worth, rate)) for name, own in played.items()}
+    metrics = {name: _measured(own, rate) for name, own in played.items()}
     comparisons = []
     if agent is not None:
         profits = {name: own.profit for name, own in played.items()}
@@ -220,6 +221,17 @@ def evaluate(
     return Evaluation(
         config, seed, ticks_per_year, agent, dict(descriptions or {}), played, metrics=metrics, comparisons=comparisons
     )
+
+
+def _measured(played: Episodes, rate: float) -> dict[str, Tensor]:
+    """Each metric over the decisions that an episode has, [E]."""
+    found: dict[str, Tensor] = {}
+    for count in played.decisions.unique().tolist():
+        rows = played.decisions == count
+        curves = played.equity[rows, : count + 1], played.traded[rows, :count], played.worth[rows, : count + 1]
+        for name, values in measure(Curves(*curves, rate)).items():
+            found.setdefault(name, torch.empty_like(played.reward))[rows] = values
+    return found
 
 
 def _means(parts: Mapping[str, Tensor]) -> dict[str, float]:
@@ -242,7 +254,8 @@ def play(market: Market, make_policy: MakePolicy, seeds: Seeds, progress: Count 
     seeds = check_seeds(seeds, market.num_envs)
     policy = made("make_policy", make_policy, config, seeds.to(market.device))
     result = market.reset(seeds=seeds)
-    decisions = max(config.longest_episode, int(market.live.clock.last.max()) // config.ticks_per_action)
+    own = market.live.clock.last // config.ticks_per_action
+    decisions = max(config.longest_episode, int(own.max()))
     before = _account(market, result)
     alive = ~(result.terminated | result.truncated)
     columns: dict[str, list[Tensor]] = {"equity": [before["equity"]], "worth": [before["worth"]]}
@@ -258,7 +271,7 @@ def play(market: Market, make_policy: MakePolicy, seeds: Seeds, progress: Count 
         before = after
         progress(index + 1, decisions)
     curves = {name: torch.stack(parts, dim=1).cpu() for name, parts in columns.items()}
-    return Episodes(**curves, reward=reward.cpu())
+    return Episodes(**curves, reward=reward.cpu(), decisions=own.cpu())
 
 
 def _account(market: Market, result: StepResult) -> dict[str, Tensor]:

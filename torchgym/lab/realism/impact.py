@@ -57,7 +57,7 @@ class Impact:
 def impact_config(config: MarketConfig) -> MarketConfig:
     """The same market with a learner who can send any of `SIZES`: nothing that the background traders do depends on it."""
     most = max(max(SIZES) * DURATION, RATE * max(DURATIONS))
-    return config.replace(action="percent", order_size=100, position_limit=2 * most, ticks_per_action=1)
+    return config.fixed(action="percent", order_size=100, position_limit=2 * most, ticks_per_action=1)
 
 
 def measure_impact(
