@@ -44,6 +44,13 @@ class _Library:
     isnan = staticmethod(lambda x: x != x)
     trunc = staticmethod(lambda x: tl.where(x < 0, tl.ceil(x), tl.floor(x)))
 
+    @staticmethod
+    def nearbyint(x: Any) -> Any:
+        """Of two whole numbers that are as near the even one; what is larger than the significand can halve is whole already."""
+        whole = 2.0 ** (52 if x.dtype == tl.float64 else 23)
+        near = tl.where(tl.abs(x) < whole, (x + 1.5 * whole) - 1.5 * whole, x)
+        return tl.where(near == 0.0, x * 0.0, near)  # which keeps the sign of a zero
+
 
 class _Kernel:
     """A kernel of the module, without what would tune it and load it onto a device."""
