@@ -92,10 +92,10 @@ def test_the_rows_at_decisions_are_that_markets(both: Any) -> None:
 
 
 def test_the_episode_ends_as_the_market_does(both: Any) -> None:
-    config, found, _, told, _ = both
+    config, found, _, told, market = both
     ruined = bool(told[-1]["terminated"])
     assert ruined == (config.maintenance > 0)
-    assert (int(found.tick[-1]) == config.max_ticks) != ruined
+    assert (int(found.tick[-1]) == int(market.state.clock.last)) != ruined
     assert found.equity[-1].item() > config.maintenance * config.point_size
 
 

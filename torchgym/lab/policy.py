@@ -8,14 +8,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from torchgym.config import MarketConfig
+from torchgym.config import MarketConfig, with_numbers
 from torchgym.config.validation import check_function
 from torchgym.engine import StepResult
 from torchgym.numerics import random
 from torchgym.numerics.trees import map_tensors
 from torchgym.readout import features
 from torchgym.readout.entries import account_names
-from torchgym.sim.params import Params, draw_params, make_params, plain_params
+from torchgym.sim.params import Params, draw_params, make_params, number_of, plain_params
 
 Policy = Callable[[StepResult], Tensor]  # the action for what was seen last, [N, W], int64 or, of a box, float64
 MakePolicy = Callable[[MarketConfig, Tensor], Policy]  # of a configuration and the episodes' seeds [N] int64
@@ -86,6 +86,15 @@ class OwnNumbers:
         if self._drawn.int64.device != device:
             self._drawn = map_tensors(lambda tensor: tensor.to(device), self._drawn)
         return self._drawn
+
+
+def own_config(config: MarketConfig, seed: int) -> MarketConfig:
+    """The world of a seed's first episode as a configuration of its own, which draws nothing and has the same bits."""
+    if not config.randomize:
+        return config
+    params = OwnNumbers(config, torch.tensor([seed], device="cpu")).on(torch.device("cpu"))
+    world: MarketConfig = with_numbers(config, {path: number_of(params, path) for path in config.randomize})
+    return world.replace(randomize={})
 
 
 def check_fixed(policy: str, config: MarketConfig, *names: str) -> None:

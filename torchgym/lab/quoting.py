@@ -84,7 +84,7 @@ def _by_inventory(depths: Callable[[Params, Flow, Tensor, Tensor], tuple[Tensor,
         flow, own = flow_of(config), OwnNumbers(config, seeds)
 
         def act(result: StepResult) -> Tensor:
-            params = own.on(result.reward.device)
+            params = own.on(result.info["tick"].device)
             held = result.info["position"].to(torch.float64) / params.order_size.squeeze(-1)
             left = (params.max_ticks - result.info["tick"].unsqueeze(-1)).to(torch.float64)
             return quoted(config, *depths(params, flow, held, left), params)

@@ -255,6 +255,13 @@ def _column(table: Table, path: str) -> tuple[torch.dtype, int]:
     return table.places[above].dtype, table.places[above].columns.start + int(at)
 
 
+def number_of(params: Params, path: str, market: int = 0) -> float:
+    """A single number of one market, as Python has it."""
+    dtype, column = _column(params.table, path)
+    value: float = getattr(params, str(dtype).removeprefix("torch."))[market, column].item()
+    return value
+
+
 def _put(params: Params, path: str, values: Sequence[float] | Tensor) -> None:
     dtype, column = _column(params.table, path)
     packed = getattr(params, str(dtype).removeprefix("torch."))

@@ -12,7 +12,7 @@ from torchgym.config import MarketConfig
 from torchgym.config.validation import check_function, check_one_learner
 from torchgym.engine import Market, StepResult, check_seed
 from torchgym.lab.fills import Fills, Notes
-from torchgym.lab.policy import OwnNumbers, Policy
+from torchgym.lab.policy import Policy, own_config
 from torchgym.progress import Count, silent
 from torchgym.readout.depth import depth
 from torchgym.readout.entries import PLACE_PATHS, info_entries, place_entries
@@ -85,10 +85,10 @@ def trace(
     for name, count, least in (("price_rows", price_rows, 1), ("time_columns", time_columns, 2)):
         if count < least:
             raise ValueError(f"{name} must be at least {least}, got {count}")
-    own = OwnNumbers(config, torch.tensor([check_seed(seed)], device="cpu"))
-    ticks = int(own.on(torch.device("cpu")).max_ticks[0, 0])
-    market = Market(config.fixed(ticks_per_action=1, max_ticks=ticks), 1, seed=seed, device=device, compile=False)
+    own = own_config(config, check_seed(seed))
+    market = Market(own.replace(ticks_per_action=1), 1, seed=seed, device=device, compile=False)
     result = market.reset()
+    ticks = own.max_ticks
     rows = ticks + 1
     moments = torch.linspace(0, rows - 1, min(time_columns, rows), dtype=torch.float64, device="cpu")
     of_places = list(place_entries(config, PLACE_PATHS))
@@ -115,7 +115,7 @@ def trace(
     while not bool(result.terminated | result.truncated):
         result = _decide(market, policy(result), config.ticks_per_action, write)
         progress(len(filled) - 1, ticks)
-    rows, point = len(filled), float(market.params.point_size)
+    rows, point = len(filled), own.point_size
     paths = {name: path[0, :rows].cpu() for name, path in recorder.paths.items()}
     columns = [paths.pop(name) for name in of_places]
     places = {}
@@ -160,7 +160,7 @@ def _decide(market: Market, action: Tensor, ticks: int, after_tick: Callable[[],
             terminated=result.terminated | latest.terminated,
             info={**latest.info, **summed},
         )
-    result.info["turnover"] = turnover.to(torch.float64) * market.params.point_size[:, 0]
+    result.info["turnover"] = turnover.to(torch.float64) * market.config.point_size
     return result
 
 

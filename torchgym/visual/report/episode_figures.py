@@ -14,6 +14,7 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.lab.performance.metrics import drawdown
 from torchgym.lab.performance.trace import Trace
+from torchgym.lab.policy import own_config
 from torchgym.visual.palette import LIGHT
 from torchgym.visual.report.figures import PageFigure, faded, line, outline, time_figure
 from torchgym.visual.report.formats import SPACE, minus, money, number, spoken
@@ -33,7 +34,7 @@ _INFORMATION = {
 
 def episode_figures(evaluation: Mapping[str, Any], trace: Trace, policy: str) -> list[PageFigure]:
     """The figures of one episode of a policy, top to bottom: those of every market, and what its task and scheme bring about."""
-    config = MarketConfig.from_dict(evaluation["config"])
+    config = own_config(MarketConfig.from_dict(evaluation["config"]), trace.seed)
     first = _price(config, trace, policy), *quote_figures(config, trace, policy)
     return [*first, _book(trace), _account(trace, policy), *task_figures(config, trace, policy)]
 

@@ -18,7 +18,7 @@ from plotly.offline import get_plotlyjs
 from torchgym.config import PRESETS, MarketConfig
 from torchgym.files import read_json, replacing
 from torchgym.lab.performance.trace import Trace, trace
-from torchgym.lab.policy import MakePolicy
+from torchgym.lab.policy import MakePolicy, own_config
 from torchgym.progress import Count, silent
 from torchgym.visual.palette import DARK, LIGHT
 from torchgym.visual.report import figures, formats
@@ -68,9 +68,10 @@ def write_report(
     if not 0 <= episode < evaluation["episodes"]:
         raise ValueError(f"episode must be 0 to {evaluation['episodes'] - 1}, got {episode}")
     config, seed = MarketConfig.from_dict(evaluation["config"]), evaluation["seed"] + episode
-    progress(0, config.max_ticks)
+    ticks = own_config(config, seed).max_ticks
+    progress(0, ticks)
     traced = trace(config, make_policy(config, torch.tensor([seed], device="cpu")), seed, progress=progress)
-    progress(config.max_ticks, config.max_ticks)  # also where ruin ended it
+    progress(ticks, ticks)  # also where ruin ended it
     checkpoint, training = folder / CHECKPOINT, folder / TRAINING
     curve = read_checkpoint(checkpoint)["curve"] if checkpoint.is_file() else None
     about = read_json(training, _OF_TRAINING) if training.is_file() else None
