@@ -242,7 +242,7 @@ def play(market: Market, make_policy: MakePolicy, seeds: Seeds, progress: Count 
     """One episode of each seed, to its end. What the market does now is given up.
 
     Args:
-        make_policy: of what plays.
+        make_policy: of what plays. Scripted policies know what `randomize` draws of their terms, not what `params=` gives.
         seeds: market i plays the episode of seed i. The episodes' bits do not depend on the batch.
         progress: called after every decision.
 
