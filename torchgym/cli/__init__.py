@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from torchgym.cli.output import INTERRUPTED, NO_READER, check_numbers
-from torchgym.extras import needs
+from torchgym.extras import loaded, needs
 from torchgym.version import __version__
 
 __all__ = ["main"]
@@ -89,7 +88,7 @@ def _parse(arguments: list[str]) -> Any:
 
     def kind(name: str) -> Any:
         module, kind = _COMMANDS[name]
-        return getattr(importlib.import_module(f"torchgym.cli.{module}"), kind)
+        return loaded(f"torchgym.cli.{module}", kind)
 
     if arguments and arguments[0] in _COMMANDS:
         return tyro.cli(kind(arguments[0]), prog=f"torchgym {arguments[0]}", args=arguments[1:])

@@ -322,9 +322,8 @@ class Market(Copied):
             RuntimeError: before the first reset.
         """
         entries = read(self.structure, self._params, self.live, chosen_paths(self.config, names))
-        return {
-            name: entry.clone() for name, entry in entries.items()
-        }  # some are views of what the next step overwrites
+        # Some are views of what the next step overwrites.
+        return {name: entry.clone() for name, entry in entries.items()}
 
     @one_at_a_time
     def run(

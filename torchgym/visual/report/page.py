@@ -67,11 +67,11 @@ def write_report(
         episode = median_episode(evaluation, chosen)
     if not 0 <= episode < evaluation["episodes"]:
         raise ValueError(f"episode must be 0 to {evaluation['episodes'] - 1}, got {episode}")
-    config, seed = MarketConfig.from_dict(evaluation["config"]), evaluation["seed"] + episode
-    ticks = own_config(config, seed).max_ticks
-    progress(0, ticks)
+    seed = evaluation["seed"] + episode
+    config = own_config(MarketConfig.from_dict(evaluation["config"]), seed)
+    progress(0, config.max_ticks)
     traced = trace(config, make_policy(config, torch.tensor([seed], device="cpu")), seed, progress=progress)
-    progress(ticks, ticks)  # also where ruin ended it
+    progress(config.max_ticks, config.max_ticks)  # also where ruin ended it
     checkpoint, training = folder / CHECKPOINT, folder / TRAINING
     curve = read_checkpoint(checkpoint)["curve"] if checkpoint.is_file() else None
     about = read_json(training, _OF_TRAINING) if training.is_file() else None
