@@ -14,7 +14,7 @@ from markets import toy
 
 from torchgym import Market, MarketConfig
 from torchgym.config import structure
-from torchgym.lab.policies import _known
+from torchgym.lab.policies import known_of
 from torchgym.sim.actions import ACTIONS, REST, ActionScheme, Box, Choices, Known, orders, scheme, space
 from torchgym.sim.params import plain_params
 
@@ -175,7 +175,7 @@ def test_weights_of_several_symbols_share_the_equity() -> None:
     market = Market(toy(action="signed_weights", num_symbols=2, position_limit=100_000), 1, seed=0)
     before = market.reset()
     action = torch.tensor([[0.2, 0.5, -0.3]], dtype=torch.float64)
-    known = _known(market.config, before)
+    known = known_of(market.config, before, market.params)
     wanted = scheme(market.config).wanted(known, action.unsqueeze(-1)).flatten()
     worth = (wanted * known.mid_x2.flatten()).tolist()
     equity = known.equity_x2.item()

@@ -19,7 +19,7 @@ from torchrl.envs.utils import check_env_specs
 
 import torchgym as tg
 from torchgym import MarketConfig
-from torchgym.lab.policies import _known
+from torchgym.lab.policies import known_of
 from torchgym.recording import EpisodeRecorder
 from torchgym.sim import actions
 from torchgym.sim.actions import ACTIONS, Box
@@ -182,7 +182,7 @@ def test_recordings_hold_the_numbers(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in TRADING if name not in FLOWS])
 def test_an_action_repeated_at_the_same_prices_rests(name: str) -> None:
     market = opened(config(name, num_symbols=2), 3)
-    known = _known(market.config, market.observe())
+    known = known_of(market.config, market.observe(), market.params)
     scheme = actions.scheme(market.config)
     for action in random_actions(market.config, 50, 3):
         chosen = action.unsqueeze(-1)

@@ -50,7 +50,7 @@ def holding(found: StepResult, shares: list[int]) -> StepResult:
 
 def traded(config: tg.MarketConfig, found: StepResult, action: Tensor) -> list[int]:
     """Shares that the market would try to trade."""
-    limit, known = config.position_limit, policies._known(config, found, plain_params(config, torch.device("cpu")))
+    limit, known = config.position_limit, policies.known_of(config, found, plain_params(config, torch.device("cpu")))
     asked, one = scheme(config).wanted(known, action.to(space(config).dtype).unsqueeze(-1)), known.held
     return (torch.clamp(one + asked, -limit, limit) - one).flatten().tolist()
 

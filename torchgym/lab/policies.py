@@ -222,7 +222,7 @@ def toward(config: MarketConfig, result: StepResult, target: int | Tensor, param
     """
     scheme, space, held = actions.scheme(config), actions.space(config), result.info["position"]
     params = plain_params(config, result.reward.device) if params is None else params
-    known = _known(config, result, params)
+    known = known_of(config, result, params)
     if not isinstance(space, actions.Choices):
         if scheme.toward is None:
             raise ValueError(f"ACTIONS[{config.action!r}] has no toward(known, target), which scripted policies need")
@@ -242,7 +242,7 @@ def toward(config: MarketConfig, result: StepResult, target: int | Tensor, param
     return torch.argmin((distance * (4 * bound + 1) + traded) * 2 + (choices != hold), dim=-1)
 
 
-def _known(config: MarketConfig, result: StepResult, params: Params) -> actions.Known:
+def known_of(config: MarketConfig, result: StepResult, params: Params) -> actions.Known:
     """What the schemes may look at, from what the learner was told."""
     info, point = result.info, params.point_size
 
