@@ -1,6 +1,6 @@
-"""What soft actor-critic learns of making markets and of execution, beside scripted policies in the same episodes.
+"""What soft actor-critic learns of making markets, execution and portfolios, beside scripted policies in the same episodes.
 
-    python benchmarks/sac.py                                # five trainings of two tasks, an hour on one CPU core
+    python benchmarks/sac.py                                # five trainings of three tasks, two hours on one CPU core
     python benchmarks/sac.py --tasks Execution --seeds 0
 
 Trainings are those of stable-baselines3 (Haarnoja et al. 2018, Soft actor-critic), on `SB3VecEnv`. Rows are added to a CSV file:
@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 import tyro
+from per_stock import Copies, Inputs, PerStock
 from rows import add, command, mean, tell
 from stable_baselines3 import SAC
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.sac.policies import SACPolicy
 from torch import Tensor
 
 import torchgym as tg
@@ -42,6 +44,11 @@ class Training:
     """at the start; it falls linearly to zero"""
     settings: dict[str, Any] = field(default_factory=dict)
     """of `SAC`, changed from the usual ones"""
+    policy: str | type[SACPolicy] = "MlpPolicy"
+    copies: int = 1
+    """markets that play each episode side by side, and are rewarded for what they earn beyond their mean"""
+    warm_up: int = 50
+    """decisions of each market by chance before anything is learnt"""
 
 
 # Rewards are noisy: many markets, large batches, and little weight on entropy.
@@ -55,6 +62,23 @@ USUAL: dict[str, Any] = {
 TRAININGS = {
     "MarketMaking": Training(2_560_000, markets=256, gamma=0.95, settings={"buffer_size": 1_000_000}),
     "Execution": Training(1_024_000, markets=128, gamma=0.99, settings={"batch_size": 1_024}),
+    "Portfolio": Training(
+        30_720,
+        markets=256,
+        gamma=0.9,
+        learning_rate=3e-3,
+        settings={
+            "buffer_size": 200_000,
+            "tau": 0.01,
+            "gradient_steps": 24,
+            "policy_kwargs": {"net_arch": [32, 32]},
+            # The end of an episode is the end of what is held.
+            "replay_buffer_kwargs": {"handle_timeout_termination": False},
+        },
+        policy=PerStock,
+        copies=4,
+        warm_up=40,
+    ),
 }
 
 
@@ -97,14 +121,20 @@ def main(options: Options) -> None:
 
 
 def train(config: tg.MarketConfig, training: Training, seed: int) -> MakePolicy:
-    """One training; inputs and rewards on the scale of what was seen."""
+    """One training."""
     markets = tg.SB3VecEnv(config, training.markets, seed=seed, include_account=True, compile=True)
-    env = VecNormalize(markets, gamma=training.gamma)
+    env: VecEnv
+    if training.copies > 1:
+        shown = Inputs(markets.feature_names, config.num_symbols)
+        env = Copies(markets, shown, training.copies, scale=1_000.0)
+    else:
+        env = normalised = VecNormalize(markets, gamma=training.gamma)
+        shown = normalised.normalize_obs
     model = SAC(
-        "MlpPolicy",
+        training.policy,
         env,
         learning_rate=lambda left: training.learning_rate * left,
-        learning_starts=50 * training.markets,
+        learning_starts=training.warm_up * training.markets,
         gamma=training.gamma,
         seed=seed,
         **USUAL | training.settings,
@@ -113,8 +143,8 @@ def train(config: tg.MarketConfig, training: Training, seed: int) -> MakePolicy:
 
     def make_policy(config: tg.MarketConfig, seeds: Tensor) -> Policy:
         def act(seen: tg.StepResult) -> Tensor:
-            shown = torch.cat([seen.observation, seen.account], -1).to(torch.float32)
-            numbers, _ = model.predict(env.normalize_obs(shown.numpy()), deterministic=True)
+            told = torch.cat([seen.observation, seen.account], -1).to(torch.float32)
+            numbers, _ = model.predict(shown(told.numpy()), deterministic=True)
             return torch.from_numpy(numbers).to(torch.float64)
 
         return act
