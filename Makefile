@@ -79,6 +79,7 @@ rllib: set-up-rllib ## train an agent with RLlib, which wants another gymnasium 
 	.venv-rllib/bin/python -W ignore::DeprecationWarning examples/rllib_ppo.py $(RLLIB_ARGS)
 
 test: lint docs set-up-browser ## all checks: format, lint, types, documentation, then tests, doctests and examples (not the slow ones)
+	$(BIN)/python tests/programs.py
 	$(PYTEST) -m "not slow"
 
 test-slow: set-up-dev ## the slow tests alone

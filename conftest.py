@@ -1,5 +1,19 @@
-"""Tests step as they say: what they leave open is uncompiled, and no other process compiles meanwhile."""
+"""Whether markets that leave `compile` open step by a program in tests. None waits for one or has it made."""
 
 import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
 
 os.environ["TORCHGYM_COMPILE"] = "0"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Uncompiled, except where the test is about what is built on the market, and a program is kept."""
+    os.environ["TORCHGYM_COMPILE"] = "0" if item.get_closest_marker("kept") is None else "cached"
+    try:
+        return (yield)
+    finally:
+        os.environ["TORCHGYM_COMPILE"] = "0"

@@ -76,7 +76,7 @@ def test_a_processor_is_left_to_the_process_that_compiles(cache: Path, monkeypat
 
 
 def test_a_story_across_the_change_is_that_of_uncompiled_steps(
-    cache: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """2,000 steps with resets, masks, forks, copies through pickle and disk, of which the first sixty are uncompiled."""
     auto, plain = Market(CONFIG, 3, seed=4), Market(CONFIG, 3, seed=4, compile=False)
@@ -106,9 +106,11 @@ def test_a_story_across_the_change_is_that_of_uncompiled_steps(
     assert auto._stepper.replay is not None and auto.compile == "auto"
     lines = capfd.readouterr().err.splitlines()
     assert lines[0] == COMPILING and lines[1].startswith("torchgym: compiled in ") and len(lines) == 2
-    other = Market(CONFIG, 2)
-    other.reset()
-    assert other._stepper.replay is not None and automatic(other)._making is None  # at once, from disk or memory
+    for variable in ("auto", "cached"):
+        monkeypatch.setenv("TORCHGYM_COMPILE", variable)
+        other = Market(CONFIG, 2)
+        other.reset()
+        assert other._stepper.replay is not None and automatic(other)._making is None  # at once, from disk or memory
     assert [path.name for path in cache.iterdir() if path.name.startswith(".")] == []
 
 
@@ -230,7 +232,9 @@ def test_without_a_folder_for_programs_steps_stay_uncompiled(
     assert capfd.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("variable", "is_compiled"), [("auto", "auto"), ("", "auto"), ("0", False), ("1", True)])
+@pytest.mark.parametrize(
+    ("variable", "is_compiled"), [("auto", "auto"), ("", "auto"), ("cached", "auto"), ("0", False), ("1", True)]
+)
 def test_the_environment_decides_what_is_left_open(
     variable: str, is_compiled: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,9 +243,22 @@ def test_the_environment_decides_what_is_left_open(
     assert Market(CONFIG, compile=False).compile is Market(CONFIG, debug=True).compile is False
 
 
+def test_with_cached_nothing_is_compiled(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And a market whose program is kept steps by it, which the story above shows of one."""
+    monkeypatch.setenv("TORCHGYM_COMPILE", "cached")
+    market = Market(CONFIG, 2, seed=0)
+    market.reset()
+    for _ in range(3):
+        market.step()
+    assert automatic(market)._making is None and market._stepper.replay is None and market._stepper.any_ticks
+    assert capfd.readouterr().err == ""
+
+
 def test_bad_values_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"compile must be True, False or 'auto', got 'yes'"):
         Market(CONFIG, compile="yes")  # type: ignore[arg-type]
     monkeypatch.setenv("TORCHGYM_COMPILE", "2")
-    with pytest.raises(ValueError, match=r"TORCHGYM_COMPILE must be auto, 0 or 1, got '2'"):
+    with pytest.raises(ValueError, match=r"TORCHGYM_COMPILE must be auto, cached, 0 or 1, got '2'"):
         Market(CONFIG)

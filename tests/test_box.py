@@ -24,6 +24,8 @@ from torchgym.recording import EpisodeRecorder
 from torchgym.sim import actions
 from torchgym.sim.actions import ACTIONS, Box
 
+pytestmark = pytest.mark.kept
+
 LIMIT = 50
 BOXES = [name for name in ACTIONS if isinstance(actions.space(acting(name)), Box)]
 TRADING = [name for name in BOXES if ACTIONS[name].wanted]  # those that do not let orders rest
@@ -198,7 +200,7 @@ def test_an_action_repeated_at_the_same_prices_rests(name: str) -> None:
 def test_compiled_is_the_same_bits_and_no_decision_is_no_trade(name: str) -> None:
     """Where no decision is taken the compiled step is given a number that is none."""
     terms = config(name, starting_shares=7)
-    plain, compiled = opened(terms, 3), opened(terms, 3, compile=True)
+    plain, compiled = (opened(terms, 3, compile=compile) for compile in (False, True))
     assert compiled.observe().info["position"].unique().tolist() == [7]
     for at, action in enumerate(random_actions(terms, 20, 3)):
         given = None if at % 3 == 2 else action

@@ -19,6 +19,8 @@ from torchgym import MarketConfig
 from torchgym.sim import actions
 from torchgym.sim.actions import ACTIONS, Box
 
+pytestmark = pytest.mark.kept
+
 BOXES = [name for name in ACTIONS if isinstance(actions.space(acting(name)), Box)]
 
 

@@ -27,6 +27,8 @@ from torchgym.lab.realism.impact import impact_config
 from torchgym.numerics.trees import map_tensors
 from torchgym.recording import record
 
+pytestmark = pytest.mark.kept
+
 CONFIG = toy(max_ticks=60, ticks_per_action=2)
 SEEDS = torch.arange(5, 9)
 

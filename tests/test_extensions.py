@@ -18,7 +18,8 @@ from torchgym.config import FAMILIES, Family, Population, Structure, preset, str
 from torchgym.engine import program as programs
 from torchgym.engine import replay
 from torchgym.numerics import random
-from torchgym.readout import features
+from torchgym.readout import entries, features
+from torchgym.readout.entries import ACCOUNT, INFO, Entry
 from torchgym.readout.features import FEATURE_SETS, FEATURES, FeatureContext, feature
 from torchgym.readout.rewards import REWARDS, Played, Reward
 from torchgym.recording.columns import columns
@@ -453,6 +454,16 @@ def test_compiled_steps_use_the_rows_of_today(monkeypatch: pytest.MonkeyPatch) -
     ACTIONS["twice"] = dataclasses.replace(ACTIONS["twice"], wanted=lambda *given: twice(*given) * 2)
     refused()
     ACTIONS["twice"] = dataclasses.replace(ACTIONS["twice"], wanted=twice)
+    assert differences(run(config, compile=True), plain) == []
+    with monkeypatch.context() as patch:
+        patch.setitem(INFO, "clock", Entry(lambda m: m.state.clock.tick, "ticks", "ticks so far", torch.int64))
+        refused()
+    with monkeypatch.context() as patch:
+        patch.setitem(ACCOUNT, "cash", dataclasses.replace(ACCOUNT["cash"], formula=ACCOUNT["equity"].formula))
+        refused()
+    with monkeypatch.context() as patch:
+        patch.setattr(entries, "INFO", Table("info entry", {name: row for name, row in INFO.items() if name != "fees"}))
+        refused()
     assert differences(run(config, compile=True), plain) == []
     FEATURE_SETS["f_lean alone"] = ("f_spread_bps",)  # of torchgym's own: the shape is the same
     refused()

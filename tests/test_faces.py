@@ -26,6 +26,8 @@ import torchgym as tg
 from torchgym import quant_gym
 from torchgym.engine import replay
 
+pytestmark = pytest.mark.kept
+
 EVERY = pytest.mark.parametrize("name", FACES)
 BATCHES = [name for name in FACES if name not in ("TradingEnv", "PyTradingEnv")]
 WITH_OVERRIDES = [name for name, face in FACES.items() if face.overrides]
@@ -259,7 +261,7 @@ def test_a_compiled_copy_goes_on_in_the_same_bits(name: str, way: str, monkeypat
 
 @functools.cache
 def ordinary() -> dict[str, str]:
-    return {name: run(name) for name in FACES}
+    return {name: run(name, compile=False) for name in FACES}
 
 
 @pytest.mark.parametrize(

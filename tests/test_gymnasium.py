@@ -19,6 +19,8 @@ from torchgym.envs.gymnasium import TradingEnv
 from torchgym.envs.spaces import ActionArrays
 from torchgym.readout.rewards import weights
 
+pytestmark = pytest.mark.kept
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "one symbol": {},
     "two symbols, target, account": {"num_symbols": 2, "action": "target", "include_account": True},

@@ -20,6 +20,8 @@ from torchgym.training.ladder.summary import _stretch
 from torchgym.training.ladder.tasks import ALPHA, PHI, RISK_AVERSION, VALUE_TASKS
 from torchgym.visual.plots import ladder_panel
 
+pytestmark = pytest.mark.kept
+
 SMALL = Task(
     description="small",
     market={"max_ticks": 20, "information": "privileged"},
@@ -34,7 +36,7 @@ def small_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan(**changes: Any) -> Plan:
-    return Plan(**{"preset": "toy", "tasks": ("small",), "seeds": 2, "episodes": 3, "compile": False, **changes})
+    return Plan(**{"preset": "toy", "tasks": ("small",), "seeds": 2, "episodes": 3, **changes})
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_every_task_is_a_market_and_an_agent(name: str) -> None:
     assert (config.scaling, task.ppo(1).updates) == ("relative", 1)
     assert task.naive in baselines(config) and task.references
     agent = Agent(config, settings)
-    assert agent.policy(tg.Market(config, 2, seed=0, compile=False).reset()).shape[0] == 2
+    assert agent.policy(tg.Market(config, 2, seed=0).reset()).shape[0] == 2
 
 
 @pytest.mark.parametrize("name", VALUE_TASKS)
@@ -124,7 +126,7 @@ def test_the_reward_of_the_makers_rung_is_the_criterion() -> None:
     task, ticks = TASKS["as_null"], 60
     config = task.config("default").replace(max_ticks=ticks)
     (make_policy,) = task.references.values()
-    market = tg.Market(config, 64, compile=False)
+    market = tg.Market(config, 64)
     first = before = market.reset(seeds=torch.arange(64))
     policy = make_policy(config, torch.arange(64))
     reward, squares, moved = torch.zeros(3, 64, dtype=torch.float64)
@@ -145,7 +147,7 @@ def test_the_reward_of_the_executors_rung_is_expected_utility() -> None:
     """The profit of all that is sold, less the price of risk and what the mid moved on shares held; the rest walks the ladder."""
     task = TASKS["ac_null"]
     config = task.config("default")
-    market, point = tg.Market(config, 8, compile=False), config.point_size
+    market, point = tg.Market(config, 8), config.point_size
     for make_policy in (*task.references.values(), BASELINES[task.naive].make, _half_is_left):
         first = before = market.reset(seeds=torch.arange(8))
         policy, reward = make_policy(config, torch.arange(8)), torch.zeros(8, dtype=torch.float64)

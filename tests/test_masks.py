@@ -17,6 +17,8 @@ import torchgym as tg
 from torchgym.numerics.trees import leaves
 from torchgym.sim.actions import ACTIONS, Choices, Known, orders
 
+pytestmark = pytest.mark.kept
+
 LIMIT = 25  # two and a half orders
 TIGHT = tg.preset("toy", max_ticks=40, position_limit=LIMIT)
 # A choice that lets an order rest also cancels one, so it never does the same as nothing.

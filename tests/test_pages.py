@@ -19,6 +19,8 @@ from torchgym.sim.actions import ACTIONS
 from torchgym.sim.traders import TRADERS
 from torchgym.training.ladder import TASKS
 
+pytestmark = pytest.mark.kept
+
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 RUN = {"python", "pycon"}
 NOT_CODE = {"text"}

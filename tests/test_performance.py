@@ -17,6 +17,8 @@ from torch import Tensor
 from torchgym.lab.performance import metrics
 from torchgym.lab.performance.metrics import METRICS, ROUNDING, Curves, measure
 
+pytestmark = pytest.mark.kept
+
 INF, NAN = math.inf, math.nan
 
 

@@ -31,6 +31,8 @@ from torchgym.readout.features import names
 from torchgym.sim.actions import ACTIONS, scheme, space
 from torchgym.sim.params import plain_params
 
+pytestmark = pytest.mark.kept
+
 SEEDS = torch.arange(3)
 
 

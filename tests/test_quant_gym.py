@@ -16,6 +16,8 @@ from gymnasium import spaces
 import torchgym as tg
 from torchgym.quant_gym import PyTradingEnv, PyVecTradingEnv
 
+pytestmark = pytest.mark.kept
+
 BAD_ACTION = "action must be 0 (sell), 1 (hold), or 2 (buy)"
 
 # Usage as documented for the Rust extension, but for the import line and smaller numbers.

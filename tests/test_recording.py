@@ -50,6 +50,8 @@ from torchgym.sim.params import plain_params
 from torchgym.training import PPOSettings, load_agent, start
 from torchgym.version import __version__
 
+pytestmark = pytest.mark.kept
+
 SHORT = toy(max_ticks=20)
 CROWDED = EVERYTHING.replace(max_ticks=12)  # three symbols, two ticks per decision, four reward terms
 FRAIL = toy(max_ticks=30, order_size=70, starting_cash=2_010_000, maintenance=1_998_000)  # may be ruined when it trades

@@ -29,6 +29,8 @@ from torchgym.visual.rendering import MODES, History, Screen, text
 from torchgym.visual.rendering.history import newcomers
 from torchgym.visual.rendering.text import WIDTH
 
+pytestmark = pytest.mark.kept
+
 
 def env(mode: str | None = None, **settings: Any) -> TradingEnv:
     return TradingEnv(**{"preset": "toy", "max_ticks": 30, "seed": 3, "render_mode": mode, **settings})

@@ -38,6 +38,8 @@ from torchgym.visual.palette import LIGHT
 from torchgym.visual.report import median_episode, page, write_report
 from torchgym.visual.report.page import _ENTRIES
 
+pytestmark = pytest.mark.kept
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -316,7 +318,7 @@ def test_an_unknown_policy_is_refused(evaluation: dict[str, Any], episode: Trace
 @pytest.fixture
 def folder(tmp_path: Path, evaluation: dict[str, Any]) -> Path:
     write_json(tmp_path / "evaluation.json", evaluation)
-    run = start(CONFIG, PPOSettings(total_frames=16, num_envs=2, rollout=4), compile=False, validations=0)
+    run = start(CONFIG, PPOSettings(total_frames=16, num_envs=2, rollout=4), validations=0)
     run.advance()
     run.save(tmp_path)
     return tmp_path

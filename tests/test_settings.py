@@ -45,6 +45,8 @@ from torchgym.sim.params import _between, make_params
 from torchgym.sim.state import Auction, Execution
 from torchgym.sim.traders.signals import log_uniform
 
+pytestmark = pytest.mark.kept
+
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]
 

@@ -19,6 +19,8 @@ from torchgym.lab.policy import MakePolicy
 from torchgym.visual.report.figures import PageFigure
 from torchgym.visual.report.task_figures import quote_figures, task_figures
 
+pytestmark = pytest.mark.kept
+
 SEED = 3
 MAKING = tg.task("MarketMaking", "toy", max_ticks=120, maker_bps=1.0)
 EXECUTION = tg.task("Execution", "toy", max_ticks=100)

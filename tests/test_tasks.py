@@ -14,6 +14,8 @@ import torchgym as tg
 from torchgym.config import TASKS
 from torchgym.envs.vector import TradingVectorEnv
 
+pytestmark = pytest.mark.kept
+
 ID = "torchgym/Trading-v0"
 PLAIN = {"compile": False}
 

@@ -17,6 +17,8 @@ from torchgym.lab.quoting import symmetric
 from torchgym.readout.depth import depth
 from torchgym.sim.actions import Choices, scheme
 
+pytestmark = pytest.mark.kept
+
 SEED = 11
 
 

@@ -17,13 +17,15 @@ from torchgym.training import PPOSettings, Run, load_agent, read_checkpoint, res
 from torchgym.training.parallel import ALONE
 from torchgym.training.ppo import Agent, _Moments
 
+pytestmark = pytest.mark.kept
+
 BOXES = [name for name, row in actions.ACTIONS.items() if isinstance(row.space, actions.Box)]
 CONFIG = tg.preset("toy", max_ticks=30, ticks_per_action=3, scaling="relative")
 SETTINGS = PPOSettings(total_frames=4 * 4 * 7, num_envs=4, rollout=7, epochs=2, minibatches=2, hidden=(8,))
 
 
 def begun(**changes: object) -> Run:
-    return start(CONFIG, SETTINGS, compile=False, **{"validation_episodes": 4, **changes})  # type: ignore[arg-type]
+    return start(CONFIG, SETTINGS, **{"validation_episodes": 4, **changes})  # type: ignore[arg-type]
 
 
 def weights(run: Run) -> list[float]:
@@ -50,7 +52,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(whole: Run, updates: int, 
     first.save(tmp_path)
     torch.manual_seed(99)  # what others draw must not matter
     torch.rand(3)
-    second = resume(tmp_path, compile=False)
+    second = resume(tmp_path)
     assert second.advance()
     assert weights(second) == weights(whole)
     assert told(second) == told(whole)
@@ -66,7 +68,7 @@ def test_the_seed_decides(whole: Run) -> None:
 
 def test_an_update_is_told_in_figures() -> None:
     """Of one step on all decisions, with the networks that made them; then of many large steps."""
-    run = start(CONFIG, replace(SETTINGS, epochs=1, minibatches=1), compile=False, validations=0)
+    run = start(CONFIG, replace(SETTINGS, epochs=1, minibatches=1), validations=0)
     ppo = run.trainer.ppo
     data = run.trainer._play()
     shown = data["observation"].flatten(0, 1), data["account"].flatten(0, 1)
@@ -80,7 +82,7 @@ def test_an_update_is_told_in_figures() -> None:
     assert (abs(played["kl_approx"]) < 1e-6, played["clip_fraction"]) == (True, 0.0)
     assert list(played) == ["loss", "entropy", "kl_approx", "clip_fraction", "explained_variance"]
     assert scored["value_target"].var() > 0.0 and played["explained_variance"] < 1.0
-    moved = start(CONFIG, replace(SETTINGS, learning_rate=0.1, epochs=8), compile=False, validations=0)
+    moved = start(CONFIG, replace(SETTINGS, learning_rate=0.1, epochs=8), validations=0)
     moved.advance(1)
     row = moved.curve[0]
     assert row["kl_approx"] > 0.01 and 0.1 < row["clip_fraction"] <= 1.0 and 0.0 < row["entropy"] < played["entropy"]
@@ -112,7 +114,7 @@ def test_stop_is_asked_after_each_update() -> None:
 
 
 def test_a_tried_agent_is_not_changed(whole: Run) -> None:
-    never = start(CONFIG, SETTINGS, compile=False, validations=0)
+    never = start(CONFIG, SETTINGS, validations=0)
     never.advance()
     assert weights(never) == weights(whole)
     assert [row for row in never.curve if "validation_return" in row] == []
@@ -134,7 +136,7 @@ def test_numbers_of_numpy_and_folders_of_text_will_do(tmp_path: Path) -> None:
     run = begun(seed=np.int64(0), validations=np.int64(1))
     run.advance(1)
     run.save(str(tmp_path))
-    assert weights(resume(str(tmp_path), compile=False)) == weights(run)
+    assert weights(resume(str(tmp_path))) == weights(run)
     assert load_agent(str(tmp_path)).settings == SETTINGS
     for changes, message in (
         ({"seed": True}, "seed must be from 0 to 9999996, got True"),
@@ -227,7 +229,7 @@ def test_held_out_episodes_are_not_trained_on() -> None:
 
 def test_an_agent_trades_every_symbol_by_itself() -> None:
     config = CONFIG.replace(num_symbols=2)
-    run = start(config, SETTINGS, compile=False, validation_episodes=3)
+    run = start(config, SETTINGS, validation_episodes=3)
     run.advance(1)
     seen = tg.Market(config, 6, seed=0).reset()
     action = run.trainer.agent.policy(seen)
@@ -251,7 +253,7 @@ def test_inputs_are_all_that_an_agent_sees() -> None:
 
 def test_an_agent_may_see_its_account_alone_and_part_of_it() -> None:
     agent = Agent(CONFIG, PPOSettings(inputs=("position", "time_left"), hidden=(4,)))
-    seen = tg.Market(CONFIG, 3, seed=0, compile=False).reset()
+    seen = tg.Market(CONFIG, 3, seed=0).reset()
     shown, account = seen.observation.float(), seen.account.float()
     before = agent._logits(shown, account)
     assert torch.equal(agent._logits(shown + 1.0, account + torch.tensor([0.0, 1.0, 1.0, 0.0])), before)
@@ -268,7 +270,7 @@ def test_a_shared_network_sees_each_symbol_by_itself(scheme: str) -> None:
     agent = Agent(config, PPOSettings(shared=True, hidden=(8,)))
     for parameter in agent.parameters():
         torch.nn.init.normal_(parameter)
-    market = tg.Market(config, 4, seed=0, compile=False).reset()
+    market = tg.Market(config, 4, seed=0).reset()
     shown, account = market.observation.float(), market.account.float() + torch.randn(4, 6)
     cash = int(scheme == "weights")
 
@@ -312,7 +314,7 @@ def test_an_entry_of_each_symbol_is_named_for_all_or_for_one() -> None:
 
 def test_copies_play_the_same_episode_and_are_compared_with_their_mean() -> None:
     settings = replace(SETTINGS, num_envs=6, copies=3)
-    run = start(CONFIG, settings, seed=5, compile=False, validations=0)
+    run = start(CONFIG, settings, seed=5, validations=0)
     learner, told = run.trainer.ppo, []
     learner._advantage.register_forward_hook(lambda module, given, made: told.append(made["advantage"].clone()))
     data = run.trainer._play()
@@ -344,11 +346,11 @@ def test_inputs_are_normalised_by_what_was_seen_so_far() -> None:
 def test_a_normalised_run_goes_on_in_its_bits(tmp_path: Path) -> None:
     settings = replace(SETTINGS, normalise=True, shared=True, copies=2)
     config = CONFIG.replace(action="weights", num_symbols=2)
-    whole, part = (start(config, settings, compile=False, validations=0) for _ in range(2))
+    whole, part = (start(config, settings, validations=0) for _ in range(2))
     whole.advance()
     part.advance(1)
     part.save(tmp_path)
-    again = resume(tmp_path, compile=False)
+    again = resume(tmp_path)
     again.advance()
     states = [run.trainer.agent.state_dict() for run in (whole, again)]
     assert states[0]["moments.count"] == settings.frames
@@ -359,7 +361,7 @@ def test_what_a_finished_episode_would_have_brought_counts_only_if_wanted() -> N
     """With a value network that says 1 everywhere and no rewards, the last advantage is gamma - 1, or -1."""
     config = CONFIG.replace(max_ticks=5, ticks_per_action=5)
     for bootstrap, last in ((True, SETTINGS.gamma - 1.0), (False, -1.0)):
-        run = start(config, replace(SETTINGS, bootstrap=bootstrap), compile=False, validations=0)
+        run = start(config, replace(SETTINGS, bootstrap=bootstrap), validations=0)
         learner = run.trainer.ppo
         head = learner.agent.critic.module.body[-1]
         torch.nn.init.zeros_(head.weight)
@@ -396,7 +398,7 @@ def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], mes
 
 @pytest.mark.parametrize(("validations", "tried"), [(0, []), (1, [4]), (2, [2, 4]), (3, [2, 3, 4]), (9, [1, 2, 3, 4])])
 def test_the_agent_is_tried_as_often_as_asked(validations: int, tried: list[int]) -> None:
-    run = start(CONFIG, SETTINGS, compile=False, validations=validations, validation_episodes=2)
+    run = start(CONFIG, SETTINGS, validations=validations, validation_episodes=2)
     run.advance()
     assert [at + 1 for at, row in enumerate(run.curve) if "validation_return" in row] == tried
 
@@ -419,7 +421,7 @@ def test_it_learns_to_let_go_of_what_costs() -> None:
         learning_rate=3e-3,
         normalise=False,  # in so few updates a scale that changes would cost more than it gives
     )
-    run = start(config, settings, compile=False, validations=0)
+    run = start(config, settings, validations=0)
     run.advance()
     returns = [row["training_return"] for row in run.curve]
     assert returns[0] < -13.0  # near random
@@ -429,7 +431,7 @@ def test_it_learns_to_let_go_of_what_costs() -> None:
 def test_it_learns_to_let_go_by_a_number() -> None:
     config = CONFIG.replace(max_ticks=20, ticks_per_action=2, reward="inventory", starting_shares=50, action="position")
     settings = PPOSettings(total_frames=64 * 10 * 6, num_envs=64, rollout=10, hidden=(16,), learning_rate=1e-2)
-    run = start(config, replace(settings, inputs=("f_fair_value_dev",)), compile=False, validations=1)
+    run = start(config, replace(settings, inputs=("f_fair_value_dev",)), validations=1)
     run.advance()
     returns = [row["training_return"] for row in run.curve]
     assert returns[-1] > 0.7 * returns[0]
@@ -440,7 +442,7 @@ def test_it_learns_to_let_go_by_a_number() -> None:
 @pytest.mark.parametrize("name", BOXES)
 def test_numbers_are_drawn_and_chosen_in_their_box(name: str, symbols: int) -> None:
     config = CONFIG.replace(action=name, num_symbols=symbols, quotes=1 if actions.ACTIONS[name].rests else 0)
-    run = start(config, SETTINGS, compile=False, validations=0)
+    run = start(config, SETTINGS, validations=0)
     low, high = actions.space(config).bounds(symbols)
     width = run.trainer.agent.get_parameter("_numbers.log_width")
     with torch.no_grad():
@@ -460,12 +462,12 @@ def test_numbers_are_drawn_and_chosen_in_their_box(name: str, symbols: int) -> N
 
 def test_a_run_of_numbers_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
     config = CONFIG.replace(action="signed_weights")
-    whole = start(config, SETTINGS, compile=False, validation_episodes=4)
+    whole = start(config, SETTINGS, validation_episodes=4)
     assert whole.advance()
-    first = start(config, SETTINGS, compile=False, validation_episodes=4)
+    first = start(config, SETTINGS, validation_episodes=4)
     assert not first.advance(2)
     first.save(tmp_path)
-    second = resume(tmp_path, compile=False)
+    second = resume(tmp_path)
     assert second.advance()
     assert weights(second) == weights(whole)
     assert told(second) == told(whole)

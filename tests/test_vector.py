@@ -19,6 +19,8 @@ import torchgym as tg
 from torchgym.envs.gymnasium import TradingEnv
 from torchgym.envs.vector import TradingVectorEnv
 
+pytestmark = pytest.mark.kept
+
 # Whoever trades is ruined by the commission, so rows end one by one.
 FRAGILE = tg.preset("toy", max_ticks=3, starting_cash=10_000_000, maintenance=9_999_999, commission_bps=500.0)
 MODES = list(AutoresetMode)

@@ -16,7 +16,7 @@ from torchgym.config import Structure
 from torchgym.engine import program as programs
 from torchgym.engine.program import Bound, Isa, NotRecordable, Program, Runs, Traced
 from torchgym.numerics.trees import clone, leaves, rows, unflatten
-from torchgym.readout import features
+from torchgym.readout import entries, features
 from torchgym.readout.entries import Moment
 from torchgym.readout.packed import Packed
 from torchgym.readout.rewards import REWARDS
@@ -323,8 +323,14 @@ def program_name(static: Static, kind: Kind, *what: object, alone: bool, isa: Is
         isa: what the program is made of; None is what this processor has.
     """
     same = replace(static.structure, ticks_per_action=1, warmup_ticks=0)  # a tick knows neither
-    shown = features.names(same)  # a set of one name may show other features tomorrow
-    return programs.fingerprint(__name__, same, kind, shown, alone, *what, isa=isa)
+    # A set of one name may show other features tomorrow, and a table lack a row.
+    told = (
+        features.names(same),
+        tuple(static.columns.floats),
+        tuple(static.columns.integers),
+        entries.account_names(same),
+    )
+    return programs.fingerprint(__name__, same, kind, told, alone, *what, isa=isa)
 
 
 def has_added_rows(static: Static) -> bool:
@@ -335,6 +341,7 @@ def has_added_rows(static: Static) -> bool:
         or actions.ACTIONS.added([structure.action])
         or REWARDS.added(structure.rewards)
         or features.added(structure)
+        or entries.added(structure)
     )
 
 

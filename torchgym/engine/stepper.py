@@ -191,6 +191,8 @@ class Compiled:
 class Automatic:
     """Uncompiled at once; by a program from the moment that there is one. Another process makes it, after half a second of steps.
 
+    With TORCHGYM_COMPILE=cached none is made: steps run by the program that is kept already, or uncompiled.
+
     Args:
         config: of the markets.
         static: what they have in common.
@@ -203,6 +205,7 @@ class Automatic:
         self._name: str | None = None  # of the program, once it has been looked for
         self._making: background.Making | None = None
         self._spent = 0.0  # seconds, in steps
+        self._makes = os.environ.get("TORCHGYM_COMPILE") != "cached"
         self._settled = device.type != "cpu" or not Compiled.replays
 
     @property
@@ -244,13 +247,15 @@ class Automatic:
         elif self._name is None:
             if has_added_rows(self._static):
                 self._settled = True
-                say("steps stay uncompiled, with the same numbers: compile=True compiles rows of your own")
+                if self._makes:
+                    say("steps stay uncompiled, with the same numbers: compile=True compiles rows of your own")
                 return
             try:
                 self._now = Replay(self._static, params, state, compile=False)
                 self._settled = True
             except NotMade as missing:
                 self._name = str(missing)
+                self._settled = not self._makes
         elif self._spent > SOON:
             self._making = background.start(self._config, min(2, state.clock.tick.shape[0]), self._name)
 
@@ -280,18 +285,18 @@ def check_compile(value: object) -> Compile:
 
 
 def chosen_compile(value: object) -> Compile:
-    """The same; where "auto" is given, the environment variable TORCHGYM_COMPILE may say 0 or 1.
+    """The same; where "auto" is given, the environment variable TORCHGYM_COMPILE may say 0 or 1, or cached, which makes nothing.
 
     Raises:
-        ValueError: as `check_compile`, or for a variable that is none of "auto", "0" and "1".
+        ValueError: as `check_compile`, or for a variable that is none of "auto", "cached", "0" and "1".
     """
     checked = check_compile(value)
     if checked != "auto":
         return checked
     chosen = os.environ.get("TORCHGYM_COMPILE") or "auto"
-    if chosen not in ("auto", "0", "1"):
-        raise ValueError(f"TORCHGYM_COMPILE must be auto, 0 or 1, got {chosen!r}")
-    return "auto" if chosen == "auto" else chosen == "1"
+    if chosen not in ("auto", "cached", "0", "1"):
+        raise ValueError(f"TORCHGYM_COMPILE must be auto, cached, 0 or 1, got {chosen!r}")
+    return chosen == "1" if chosen in ("0", "1") else "auto"
 
 
 def compile_graph(graph: Callable[..., Any], device: torch.device) -> Callable[..., Any]:

@@ -432,6 +432,14 @@ def account_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
     return rows
 
 
+def added(structure: MarketConfig | Structure) -> tuple[Entry, ...]:
+    """The rows of info and account that were added to their tables, or replaced in them."""
+    tables = [INFO, ACCOUNT]
+    tables += [RESTING_INFO, PLACE, LADDER] if structure.quotes else []
+    tables += [DAY] if _day_entries(structure) else []
+    return tuple(row for table in tables for row in table.added(table))
+
+
 def path_entries(structure: MarketConfig | Structure) -> Table[Entry]:
     """The rows of a path: those of `PATHS`, and those of `PLACE_PATHS` for each resting order, called as in the account."""
     added = {**_day_entries(structure), **place_entries(structure, PLACE_PATHS)}
