@@ -37,6 +37,8 @@ from timing import Timing, noise, time_work
 from torchgym.config import MarketConfig, preset, structure
 from torchgym.engine import Market
 
+pytestmark = pytest.mark.kept
+
 TINY = Settings(
     preset="toy",
     seconds=1e-3,

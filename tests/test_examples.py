@@ -13,6 +13,8 @@ import pytest
 import torch
 from pyarrow import parquet
 
+pytestmark = pytest.mark.kept
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -37,6 +37,8 @@ from torchgym.lab.realism import (
 from torchgym.lab.realism.bars import name_of, pattern
 from torchgym.lab.realism.single import _centred_at, _errors, judge_spread, single_facts
 
+pytestmark = pytest.mark.kept
+
 HOUR, DAY = 3_600, 86_400
 MONDAY = 1_609_718_400  # 2021-01-04 00:00
 HEAD = "Date,Open,Close,Volume\n"

@@ -462,9 +462,9 @@ def test_numbers_are_drawn_and_chosen_in_their_box(name: str, symbols: int) -> N
 
 def test_a_run_of_numbers_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
     config = CONFIG.replace(action="signed_weights")
-    whole = start(config, SETTINGS, validation_episodes=4)
+    whole = start(config, SETTINGS, validations=2, validation_episodes=2)
     assert whole.advance()
-    first = start(config, SETTINGS, validation_episodes=4)
+    first = start(config, SETTINGS, validations=2, validation_episodes=2)
     assert not first.advance(2)
     first.save(tmp_path)
     second = resume(tmp_path)
