@@ -1,4 +1,4 @@
-"""Whether markets that leave `compile` open step by a program in tests. None waits for one or has it made."""
+"""Whether markets that leave `compile` open step by a program in tests. Such a market never waits for one, nor has one made."""
 
 import os
 from collections.abc import Generator

@@ -1,12 +1,13 @@
 """Soft actor-critic of stable-baselines3 on the task Portfolio: networks that look at each stock by itself, markets with copies.
 
 Most of what a portfolio gains is chance that all who hold stocks share. Markets that play the same episode have the same
-chance, so `Copies` rewards each by what it earned beyond their mean. That takes a function of the state off the reward, which no
-choice of the one market changes, except by its own part of the mean.
+chance, so `Copies` rewards each by what it earned beyond their mean. Given the others, a market's own choice changes that mean
+only by its own part of it, so what is best stays best.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ from torchgym import SB3VecEnv
 
 Array = npt.NDArray[Any]
 
-_STEP = 8.0  # about one over the weights that eight stocks and cash have, for inputs of the size of one
+_PER_WEIGHT = 8.0  # weights of about an eighth become inputs of about one
 
 
 class Inputs:
@@ -57,8 +58,8 @@ class Copies(VecEnvWrapper):
         self._inputs, self._copies, self._scale = inputs, copies, scale
 
     def seed(self, seed: int | None = None) -> list[int | None]:
-        """Copies get one seed together, the next ones the next."""
-        first = 0 if seed is None else seed
+        """Copies get one seed together, the next ones the next; None draws the first."""
+        first = secrets.randbits(62) if seed is None else seed
         seeds = [first + market // self._copies for market in range(self.num_envs)]
         self.venv.market.reseed(seeds)
         return list(seeds)
@@ -71,6 +72,8 @@ class Copies(VecEnvWrapper):
         """As of the markets, with the inputs for observations."""
         observations, rewards, dones, infos = self.venv.step_wait()
         groups = rewards.reshape(-1, self._copies)
+        together = dones.reshape(-1, self._copies)
+        assert (together == together[:, :1]).all(), "one of the copies was ruined: they no longer play the same episode"
         beyond = self._scale * (groups - groups.mean(1, keepdims=True))
         for info in infos:
             if "terminal_observation" in info:
@@ -107,7 +110,7 @@ class _Actor(Actor):
 
 
 class _Critic(ContinuousCritic):
-    """The value of an action as the sum of that of each stock's weight."""
+    """The value of an action: the sum over stocks of the value of the weight that it gives each."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -131,13 +134,14 @@ class _Stocks(nn.Module):
         self.network = nn.Sequential(*create_mlp(5, 1, arch, nn.ReLU))
 
     def forward(self, obs: Tensor, actions: Tensor) -> Tensor:
+        # What is held is a part of the limit, which is all of the equity at the start: nearly a weight.
         gap, held, left = _shown(obs)
         numbers = (actions + 1) / 2 + 1e-6
         weight = (numbers / numbers.sum(-1, keepdim=True))[:, 1:]
-        change = _STEP * (weight - held)
-        value: Tensor = self.network(torch.stack([gap, change / 2, change.abs(), _STEP * gap * weight, left], -1)).sum(
-            1
-        )
+        change = _PER_WEIGHT * (weight - held)
+        value: Tensor = self.network(
+            torch.stack([gap, change / 2, change.abs(), _PER_WEIGHT * gap * weight, left], -1)
+        ).sum(1)
         return value
 
 

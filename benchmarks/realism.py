@@ -72,11 +72,7 @@ def policies(path: Path) -> list[dict[str, Any]]:
         "ticks": audit["ticks"],
         "seed": audit["seed"],
     }
-    delays = {name: audit["config"][name] for name in ("latency", "feed_delay") if audit["config"][name]}
-    asked = (
-        settings | {"preset": path.parent.name.split("-")[0]} | delays
-    )  # folders are named by the preset, then the delays
-    command = "torchgym audit " + " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asked.items())
+    command = "torchgym audit " + " ".join(f"--{name} {value}" for name, value in settings.items())
     kept = ("policy", "requirement", "profit_mean", "profit_standard_error", "t_statistic", "before_commission")
     return [
         {"command": command} | settings | {name: row[name] for name in (*kept, "turnover", "passed", "reason")}

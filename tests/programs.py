@@ -1,4 +1,4 @@
-"""Makes the programs that most tests step by, once, before they run: `python tests/programs.py`.
+"""Makes the programs that many tests step by, once, before they run: `python tests/programs.py`.
 
 Tests step by a program that is kept in the cache folder, and uncompiled where there is none. So they pass without these, but in
 nearly twice the time. What is listed here takes more time in the tests than it takes to compile.

@@ -67,14 +67,6 @@ def test_audit_writes_a_table_and_bars(tmp_path: Path, capsys: pytest.CaptureFix
     assert f"of {len(found['rows'])} policies do what they must" in shown
 
 
-def test_an_audit_with_delays_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    delays = ["--latency", "2", "--feed-delay", "1"]
-    few = ["--policies", "hold", "always_buy", "--episodes", "4", "--ticks", "60", "--output", str(tmp_path)]
-    assert main(["audit", "--preset", "toy", *delays, *few]) in (0, 1)
-    found = json.loads((tmp_path / "toy-latency-2-feed_delay-1" / "audit.json").read_text())
-    assert (found["config"]["latency"], found["config"]["feed_delay"]) == (2, 1)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -84,7 +76,6 @@ def test_an_audit_with_delays_has_a_folder_of_its_own(tmp_path: Path) -> None:
         (["realism", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["audit", "--preset", "nope"], "unknown preset 'nope'"),
         (["audit", "--preset", "toy", "--episodes", "1"], "episodes must be an integer >= 2"),
-        (["audit", "--preset", "toy", "--latency", "9"], "latency must be"),
         (["audit", "--preset", "toy", "--policies", "trained_agent"], "unknown policy 'trained_agent'"),
     ],
 )
@@ -451,17 +442,7 @@ OPTIONS = [
 ]
 HUGE, BEYOND = str(2**62), str(10**30)
 VALUES = {int: ("0", "-1", HUGE, BEYOND), float: ("0", "-1", "1e300", "nan", "inf")}
-ZERO = {
-    "seed",
-    "validations",
-    "resamples",
-    "episode",
-    "latency",
-    "feed-delay",
-    "ppo.gamma",
-    "ppo.gae-lambda",
-    "ppo.entropy",
-}
+ZERO = {"seed", "validations", "resamples", "episode", "ppo.gamma", "ppo.gae-lambda", "ppo.entropy"}
 # A seed, or what takes for ever but can be done; a crowd that is too large becomes the largest possible.
 LONG = {"seed", "validations", "resamples", "crowd", "markets", "ppo.total-frames", "frames"}
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from markets import differences, opened, random_actions, seen, toy
+from markets import differences, opened, random_actions, same_bits, seen, toy
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
-from torchgym.config import FAMILIES, Family, Population, Structure, preset, structure
+from torchgym.config import FAMILIES, Family, Population, Session, Structure, ValueTraders, preset, structure
 from torchgym.engine import program as programs
-from torchgym.engine import replay
+from torchgym.engine import replay, stepper
 from torchgym.numerics import random
 from torchgym.readout import entries, features
-from torchgym.readout.entries import ACCOUNT, INFO, Entry
+from torchgym.readout.entries import INFO, Entry
 from torchgym.readout.features import FEATURE_SETS, FEATURES, FeatureContext, feature
 from torchgym.readout.rewards import REWARDS, Played, Reward
 from torchgym.recording.columns import columns
@@ -411,6 +411,66 @@ def test_no_order_of_an_added_family_exceeds_its_bound() -> None:
 # --- compiled -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("table", ["INFO", "ACCOUNT", "RESTING_INFO", "PLACE", "LADDER", "DAY"])
+@pytest.mark.parametrize("change", ["add", "replace", "take out", "move"])
+def test_a_market_keeps_the_rows_that_it_began_with(table: str, change: str) -> None:
+    """And its program is known by its operations, which are not torchgym's, also when the tables are again as they were."""
+    days = {"session": Session(kind="day")} if table == "DAY" else {}
+    config = toy(quotes=1, action="depths", features="full74", **days)
+    rows = getattr(entries, table)
+    if change == "move" and len(rows) == 1:
+        pytest.skip("one row has no order")
+    whole, name = dict(rows), next(iter(rows))
+    try:
+        row = rows.pop(name) if change in ("take out", "move") else rows[name]
+        if change != "take out":
+            formula = row.formula
+            rows[f"{name}_again" if change == "add" else name] = dataclasses.replace(row, formula=lambda m: formula(m))
+        if change == "move":
+            rows[name] = row
+        changed = Market(config, 2, seed=0, compile=False)
+    finally:
+        rows.clear()
+        rows.update(whole)
+    plain = Market(config, 2, seed=0, compile=False)
+    assert replay.has_added_rows(changed._static) and not replay.has_added_rows(plain._static)
+    if table not in ("INFO", "ACCOUNT"):
+        return
+    one, other = changed.reset(), plain.reset()
+    shape, names = other.account.shape[1], len(other.info)
+    more = {"add": 1, "take out": -1}.get(change, 0)
+    assert (one.account.shape[1] > shape) - (one.account.shape[1] < shape) in (0, more)
+    assert (len(one.info) > names) - (len(one.info) < names) in (0, more)
+    assert more == 0 or (one.account.shape[1], len(one.info)) != (shape, names)
+    kept = set(one.info) & set(other.info)
+    assert differences({name: one.info[name] for name in kept}, {name: other.info[name] for name in kept}) == []
+    assert same_bits(one.reward, other.reward) and same_bits(one.observation, other.observation)
+
+
+def test_a_market_with_changed_rows_is_stepped_by_no_kept_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even with the one of the market without them at hand."""
+    monkeypatch.setenv("TORCHGYM_COMPILE", "cached")
+    monkeypatch.setattr(stepper.Automatic, "_stay", lambda own, why: setattr(own, "_settled", True))
+
+    def looked(*given: Any, **named: Any) -> Any:
+        raise AssertionError("it looked for a program")
+
+    monkeypatch.setattr(stepper, "Replay", looked)
+    monkeypatch.setitem(INFO, "clock", Entry(lambda m: m.state.clock.tick, "ticks", "ticks so far", torch.int64))
+    assert opened(toy(), 2).step().info["clock"].tolist() == [1, 1]
+
+
+def test_settings_are_of_the_class_of_their_family() -> None:
+    """A subclass would bring numbers of its own, which the programs of the family do not know."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class More(ValueTraders):
+        greed: float = 1.0
+
+    with pytest.raises(ValueError, match=r"the family 'value' must have settings of torchgym\.config\.ValueTraders"):
+        Population(value=More())
+
+
 def few(**changes: Any) -> MarketConfig:
     """A market of noise traders, makers and the herd, which compiles faster than one of everybody."""
     crowd = crowded().population
@@ -454,16 +514,6 @@ def test_compiled_steps_use_the_rows_of_today(monkeypatch: pytest.MonkeyPatch) -
     ACTIONS["twice"] = dataclasses.replace(ACTIONS["twice"], wanted=lambda *given: twice(*given) * 2)
     refused()
     ACTIONS["twice"] = dataclasses.replace(ACTIONS["twice"], wanted=twice)
-    assert differences(run(config, compile=True), plain) == []
-    with monkeypatch.context() as patch:
-        patch.setitem(INFO, "clock", Entry(lambda m: m.state.clock.tick, "ticks", "ticks so far", torch.int64))
-        refused()
-    with monkeypatch.context() as patch:
-        patch.setitem(ACCOUNT, "cash", dataclasses.replace(ACCOUNT["cash"], formula=ACCOUNT["equity"].formula))
-        refused()
-    with monkeypatch.context() as patch:
-        patch.setattr(entries, "INFO", Table("info entry", {name: row for name, row in INFO.items() if name != "fees"}))
-        refused()
     assert differences(run(config, compile=True), plain) == []
     FEATURE_SETS["f_lean alone"] = ("f_spread_bps",)  # of torchgym's own: the shape is the same
     refused()

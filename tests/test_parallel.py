@@ -19,8 +19,6 @@ from torchgym.training import Ranks, join_ranks, resume
 from torchgym.training.parallel import ALONE, launcher
 from torchgym.training.ppo import seed_of
 
-pytestmark = pytest.mark.kept
-
 TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no two CUDA devices: nccl is not tried")
 
 

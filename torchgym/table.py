@@ -59,6 +59,11 @@ class Table(dict[str, Row], Generic[Row]):
         """Those of the named rows that were added or replaced since the table was made."""
         return tuple(self[name] for name in names if self[name] is not self._own.get(name))
 
+    @property
+    def changed(self) -> bool:
+        """Whether rows were added, replaced, taken out or moved since the table was made."""
+        return list(self) != list(self._own) or bool(self.added(self))
+
 
 def check_made(row: str, made: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> None:
     """Nothing, where a row's function made what it should; costs nothing in a compiled tick.

@@ -210,8 +210,6 @@ class Cheats:
     agent: Path | None = None  # Folder of a training run, whose agent plays too, as `trained_agent`.
     episodes: int = 512  # Episodes per policy.
     ticks: int = 1_000  # Ticks of an episode.
-    latency: int = 0  # Ticks until what a policy decides reaches the market.
-    feed_delay: int = 0  # Ticks until a policy sees what has happened.
     seed: int = 5_000_000_000_000  # Seed of the first episode; the other episodes take the seeds after it.
     device: str = "cpu"  # Device to run on, such as cpu or cuda.
     output: Path = Path("runs/audit")  # Folder to write to; the preset's name is added.
@@ -219,9 +217,7 @@ class Cheats:
 
     def execute(self) -> int:
         """Play, write and print; 1 where a policy breaks its rule, else 0."""
-        delays = {"latency": self.latency, "feed_delay": self.feed_delay}
-        config = preset(self.preset, **delays)
-        name = "-".join([self.preset, *(f"{key}-{value}" for key, value in delays.items() if value)])
+        config = preset(self.preset)
         with progress_bars() as progress:
             with stage(progress, "loading"):
                 from torchgym.engine import check_device
@@ -239,9 +235,9 @@ class Cheats:
 
                 agent = load_agent(self.agent, device=self.device)
                 playing[_AGENT] = AgentAttempt.of(agent.make_policy, agent.config)
-            with output.made_folder(self.output / name) as folder:
+            with output.made_folder(self.output / self.preset) as folder:
                 made = audit(config, progress=progress, policies=playing, **own)
-                title = f"{name}: {made.episodes} episodes of {made.ticks:,} ticks, seeds from {made.seed}"
+                title = f"{self.preset}: {made.episodes} episodes of {made.ticks:,} ticks, seeds from {made.seed}"
                 with stage(progress, "writing"):
                     write_json(folder / "audit.json", made.to_dict())
                     output.write_figure(folder / "audit.png", audit_bars(made.rows, title))

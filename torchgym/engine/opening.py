@@ -31,7 +31,7 @@ def begin(static: Static, params: Params, seed: Tensor, episode: Tensor) -> Mark
     """Opening quotes, before the warm-up; seed and episode [N] int64."""
     with torch.no_grad():
         state = ticking.start(static.structure, params, plan=static.plan, seed=seed, episode=episode)
-        return decisions.opened(static.structure, params, state)
+        return decisions.opened(static, params, state)
 
 
 def open_episodes(

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from torchgym.config import Structure
+from torchgym.config import FAMILIES, Structure
 from torchgym.engine import program as programs
 from torchgym.engine.program import Bound, Isa, NotRecordable, Program, Runs, Traced
 from torchgym.numerics.trees import clone, leaves, rows, unflatten
-from torchgym.readout import entries, features
+from torchgym.readout import features
 from torchgym.readout.entries import Moment
 from torchgym.readout.packed import Packed
 from torchgym.readout.rewards import REWARDS
@@ -323,25 +323,20 @@ def program_name(static: Static, kind: Kind, *what: object, alone: bool, isa: Is
         isa: what the program is made of; None is what this processor has.
     """
     same = replace(static.structure, ticks_per_action=1, warmup_ticks=0)  # a tick knows neither
-    # A set of one name may show other features tomorrow, and a table lack a row.
-    told = (
-        features.names(same),
-        tuple(static.columns.floats),
-        tuple(static.columns.integers),
-        entries.account_names(same),
-    )
-    return programs.fingerprint(__name__, same, kind, told, alone, *what, isa=isa)
+    shown = features.names(same)  # a set of one name may show other features tomorrow
+    return programs.fingerprint(__name__, same, kind, shown, alone, *what, isa=isa)
 
 
 def has_added_rows(static: Static) -> bool:
-    """Whether this world uses rows that torchgym did not bring."""
+    """Whether this world uses rows that torchgym did not bring, or lacks some that it did."""
     structure = static.structure
     return bool(
         traders.TRADERS.added(structure.families)
         or actions.ACTIONS.added([structure.action])
         or REWARDS.added(structure.rewards)
         or features.added(structure)
-        or entries.added(structure)
+        or FAMILIES.added(structure.families)
+        or static.columns.own_rows
     )
 
 

@@ -18,6 +18,7 @@ from torchgym.engine import background
 from torchgym.engine.program import FUSION, NotRecordable, reason, say
 from torchgym.engine.replay import Kind, NotMade, Replay, has_added_rows, trace_tick
 from torchgym.numerics.trees import leaves, unflatten
+from torchgym.readout.features import FEATURE_SETS
 from torchgym.readout.packed import Packed
 from torchgym.readout.step import Static, nothing, step
 from torchgym.sim import actions
@@ -246,9 +247,7 @@ class Automatic:
                 self._now = Replay(self._static, params, state, compile=False)
         elif self._name is None:
             if has_added_rows(self._static):
-                self._settled = True
-                if self._makes:
-                    say("steps stay uncompiled, with the same numbers: compile=True compiles rows of your own")
+                self._stay("compile=True compiles rows of your own")
                 return
             try:
                 self._now = Replay(self._static, params, state, compile=False)
@@ -256,8 +255,16 @@ class Automatic:
             except NotMade as missing:
                 self._name = str(missing)
                 self._settled = not self._makes
+        elif self._spent > SOON and FEATURE_SETS.added([self._static.structure.features]):
+            self._stay("compile=True compiles features that you chose")  # the other process knows no such set
         elif self._spent > SOON:
             self._making = background.start(self._config, min(2, state.clock.tick.shape[0]), self._name)
+
+    def _stay(self, why: str) -> None:
+        """Uncompiled for good; who has forbidden to compile is not told."""
+        self._settled = True
+        if self._makes:
+            say(f"steps stay uncompiled, with the same numbers: {why}")
 
 
 @contextmanager
@@ -285,7 +292,7 @@ def check_compile(value: object) -> Compile:
 
 
 def chosen_compile(value: object) -> Compile:
-    """The same; where "auto" is given, the environment variable TORCHGYM_COMPILE may say 0 or 1, or cached, which makes nothing.
+    """The same; where "auto" is given, the environment variable TORCHGYM_COMPILE decides: 0, 1, auto, or cached, see `Automatic`.
 
     Raises:
         ValueError: as `check_compile`, or for a variable that is none of "auto", "cached", "0" and "1".

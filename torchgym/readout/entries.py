@@ -432,12 +432,12 @@ def account_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
     return rows
 
 
-def added(structure: MarketConfig | Structure) -> tuple[Entry, ...]:
-    """The rows of info and account that were added to their tables, or replaced in them."""
+def changed(structure: MarketConfig | Structure) -> bool:
+    """Whether a table that info and account come from has other rows, or another order, than it began with."""
     tables = [INFO, ACCOUNT]
     tables += [RESTING_INFO, PLACE, LADDER] if structure.quotes else []
-    tables += [DAY] if _day_entries(structure) else []
-    return tuple(row for table in tables for row in table.added(table))
+    tables += [DAY] if _has_days(structure) else []
+    return any(table.changed for table in tables)
 
 
 def path_entries(structure: MarketConfig | Structure) -> Table[Entry]:
@@ -448,8 +448,11 @@ def path_entries(structure: MarketConfig | Structure) -> Table[Entry]:
 
 def _day_entries(structure: MarketConfig | Structure) -> dict[str, Entry]:
     """The rows of `DAY`; none where every tick is like every other."""
-    kind = structure.session if isinstance(structure, Structure) else structure.session.kind
-    return dict(DAY) if kind == "day" else {}
+    return dict(DAY) if _has_days(structure) else {}
+
+
+def _has_days(structure: MarketConfig | Structure) -> bool:
+    return (structure.session if isinstance(structure, Structure) else structure.session.kind) == "day"
 
 
 def place_entries(structure: MarketConfig | Structure, rows: Mapping[str, Entry]) -> dict[str, Entry]:

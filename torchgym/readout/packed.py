@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig, Structure
 from torchgym.readout import features
-from torchgym.readout.entries import Entry, Events, Moment, account_entries, account_names, info_entries
+from torchgym.readout.entries import Entry, Events, Moment, account_entries, account_names, changed, info_entries
 from torchgym.sim import delay
 from torchgym.sim import tick as ticking
 from torchgym.sim.params import Params
@@ -57,11 +57,14 @@ class Columns:
     """Where everything is in a `Packed`.
 
     `floats` and `integers` map names to a column, or to the slice of an entry with one number per symbol or learner. Beside the
-    names of the info they know "account" and "reward", "terminated" and "truncated".
+    names of the info they know "account" and "reward", "terminated" and "truncated". The rows are those of the tables when it was
+    made; `own_rows` says whether some were not torchgym's then.
     """
 
     def __init__(self, structure: MarketConfig | Structure) -> None:
         self.info = info_entries(structure)
+        self.account = account_entries(structure)
+        self.own_rows = changed(structure)
         learners = (structure.num_learners,) if structure.num_learners > 1 else ()
         self._shapes: dict[str, tuple[int, ...]] = {
             **{name: row.shape(structure) for name, row in self.info.items()},
@@ -90,12 +93,37 @@ class Columns:
     def read(self, moment: Moment) -> Packed:
         """What is told of a moment, by the formulas of the rows; fresh tensors."""
         state = moment.state
-        observation, account = _seen(moment)
+        observation, account = self._seen(moment)
         ends = (state.ledger.ruined, ticking.truncated(state))
         values = {name: row.read(moment) for name, row in self.info.items()}
         floats = [*account, moment.events.reward, *(values[name] for name in self.floats if name in values)]
         integers = [*ends, *(values[name] for name in self.integers if name in values)]
         return Packed(observation, _side_by_side(floats), _side_by_side(integers))
+
+    def show(self, moment: Moment) -> Tensor:
+        """Observation and account of a moment side by side, float64, as `MarketState.shown` keeps them."""
+        observed = features.observe(moment.structure, moment.params, moment.state)
+        return _side_by_side([observed, *self._account_of(moment)])
+
+    def _seen(self, moment: Moment) -> tuple[Tensor, list[Tensor]]:
+        """Observation and account that reach the learners now: of this moment, or of an earlier one where the feed is delayed."""
+        structure, params, state = moment.structure, moment.params, moment.state
+        if state.shown is None:
+            return features.observe(structure, params, state), self._account_of(moment)
+        seen, width = delay.ago(state.shown, params.feed_delay), features.size(structure)
+        return seen[:, :width], [seen[:, width:]]
+
+    def _account_of(self, moment: Moment) -> list[Tensor]:
+        """What learners observe of themselves: all of the first, then all of the next."""
+        rows = [(row, row.read(moment)) for row in self.account.values()]
+        learners = moment.structure.num_learners
+        if learners == 1:
+            return [value for _, value in rows]
+        each = [
+            value if row.per_learner else value.unsqueeze(1).expand(-1, learners, *value.shape[1:])
+            for row, value in rows
+        ]
+        return [torch.cat([value if value.dim() == 3 else value.unsqueeze(-1) for value in each], -1)]
 
     def pack(self, result: StepResult) -> Packed:
         """A result in three tensors."""
@@ -158,32 +186,6 @@ def _side_by_side(parts: list[Tensor]) -> Tensor:
     """Tensors that begin with [N] as columns; flags as 0 and 1."""
     whole = [part.to(torch.int64) if part.dtype == torch.bool else part for part in parts]
     return torch.cat([part.unsqueeze(-1) if part.dim() == 1 else part.flatten(1) for part in whole], -1)
-
-
-def show(moment: Moment) -> Tensor:
-    """Observation and account of a moment side by side, float64, as `MarketState.shown` keeps them."""
-    return _side_by_side([features.observe(moment.structure, moment.params, moment.state), *_account(moment)])
-
-
-def _seen(moment: Moment) -> tuple[Tensor, list[Tensor]]:
-    """Observation and account that reach the learners now: of this moment, or of an earlier one where the feed is delayed."""
-    structure, params, state = moment.structure, moment.params, moment.state
-    if state.shown is None:
-        return features.observe(structure, params, state), _account(moment)
-    seen, width = delay.ago(state.shown, params.feed_delay), features.size(structure)
-    return seen[:, :width], [seen[:, width:]]
-
-
-def _account(moment: Moment) -> list[Tensor]:
-    """What learners observe of themselves: all of the first, then all of the next."""
-    rows = [(row, row.read(moment)) for row in account_entries(moment.structure).values()]
-    learners = moment.structure.num_learners
-    if learners == 1:
-        return [value for _, value in rows]
-    each = [
-        value if row.per_learner else value.unsqueeze(1).expand(-1, learners, *value.shape[1:]) for row, value in rows
-    ]
-    return [torch.cat([value if value.dim() == 3 else value.unsqueeze(-1) for value in each], -1)]
 
 
 def _places(shapes: dict[str, tuple[int, ...]], names: list[str]) -> Iterator[tuple[str, int | slice]]:

@@ -11,7 +11,7 @@ from torchgym.config import Structure
 from torchgym.numerics.trees import map_tensors
 from torchgym.readout import rewards
 from torchgym.readout.entries import Events, Moment
-from torchgym.readout.packed import Columns, Packed, no_events, show
+from torchgym.readout.packed import Columns, Packed, no_events
 from torchgym.sim import actions, noise
 from torchgym.sim import tick as ticking
 from torchgym.sim.noise import NoisePlan
@@ -54,7 +54,7 @@ def tick(
     events = Events(reward, terms, **_traded(structure, after.ledger))
     after = replace(after, reward=memory)
     if after.shown is not None:
-        after = replace(after, shown=push(after.shown, show(Moment(structure, params, after, events))))
+        after = replace(after, shown=push(after.shown, static.columns.show(Moment(structure, params, after, events))))
     return after, map_tensors(torch.add, sums, events)
 
 
@@ -87,11 +87,12 @@ def step(
     return state, static.columns.read(Moment(structure, params, state, sums))
 
 
-def opened(structure: Structure, params: Params, state: MarketState) -> MarketState:
+def opened(static: Static, params: Params, state: MarketState) -> MarketState:
     """A market as it opens, seen from now on with a delay if there can be one."""
     if state.delays is None:
         return state
-    first = show(Moment(structure, params, state, no_events(structure, state)))
+    structure = static.structure
+    first = static.columns.show(Moment(structure, params, state, no_events(structure, state)))
     return replace(state, shown=first.unsqueeze(-1).repeat(1, 1, structure.longest_delay + 1))
 
 
