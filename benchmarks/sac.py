@@ -1,6 +1,6 @@
 """What soft actor-critic learns of making markets, execution and portfolios, beside scripted policies in the same episodes.
 
-    python benchmarks/sac.py                                # five trainings of three tasks, two hours on one CPU core
+    python benchmarks/sac.py                                # five trainings of three tasks, three hours on a busy CPU core
     python benchmarks/sac.py --tasks Execution --seeds 0
 
 Trainings are those of stable-baselines3 (Haarnoja et al. 2018, Soft actor-critic), on `SB3VecEnv`. Rows are added to a CSV file:
@@ -125,11 +125,11 @@ def train(config: tg.MarketConfig, training: Training, seed: int) -> MakePolicy:
     markets = tg.SB3VecEnv(config, training.markets, seed=seed, include_account=True, compile=True)
     env: VecEnv
     if training.copies > 1:
-        shown = Inputs(markets.feature_names, config.num_symbols)
-        env = Copies(markets, shown, training.copies, scale=1_000.0)
+        inputs = Inputs(markets.feature_names, config.num_symbols)
+        env = Copies(markets, inputs, training.copies, scale=1_000.0)
     else:
         env = normalised = VecNormalize(markets, gamma=training.gamma)
-        shown = normalised.normalize_obs
+        inputs = normalised.normalize_obs
     model = SAC(
         training.policy,
         env,
@@ -143,8 +143,8 @@ def train(config: tg.MarketConfig, training: Training, seed: int) -> MakePolicy:
 
     def make_policy(config: tg.MarketConfig, seeds: Tensor) -> Policy:
         def act(seen: tg.StepResult) -> Tensor:
-            told = torch.cat([seen.observation, seen.account], -1).to(torch.float32)
-            numbers, _ = model.predict(shown(told.numpy()), deterministic=True)
+            observation = torch.cat([seen.observation, seen.account], -1).to(torch.float32)
+            numbers, _ = model.predict(inputs(observation.numpy()), deterministic=True)
             return torch.from_numpy(numbers).to(torch.float64)
 
         return act

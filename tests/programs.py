@@ -1,7 +1,7 @@
 """Makes the programs that many tests step by, once, before they run: `python tests/programs.py`.
 
-Tests step by a program that is kept in the cache folder, and uncompiled where there is none. So they pass without these, but in
-nearly twice the time. What is listed here takes more time in the tests than it takes to compile.
+Tests marked `kept` step by a program of the cache folder, and uncompiled where there is none. So they pass without these, but
+take longer. What is listed here would take more time in the tests than it takes to compile.
 """
 
 from __future__ import annotations

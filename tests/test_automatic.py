@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,7 +16,7 @@ from typing import Any, cast
 import pytest
 import torch
 from kernels import answers, started
-from markets import differences, random_actions, seen, toy
+from markets import differences, only, random_actions, seen, toy
 
 import torchgym as tg
 from torchgym import Market
@@ -27,14 +26,7 @@ COMPILING = (
     "torchgym: steps run uncompiled while another process compiles them, for about a minute; the numbers are the same."
     " If this program ends sooner, nothing is kept; one with TORCHGYM_COMPILE=1 waits, and later ones start compiled"
 )
-CROWD = toy().population
-CONFIG = toy(  # a market of noise traders and makers compiles faster than one of everybody
-    max_ticks=150,
-    population=replace(
-        CROWD,
-        **{name: replace(own, count=0) for name, own in CROWD.families.items() if name not in ("noise", "maker")},
-    ),
-)
+CONFIG = only(toy(max_ticks=150), "noise", "maker")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from kernels import answers, started
-from markets import differences, opened, random_actions, seen, toy
+from markets import differences, only, opened, random_actions, seen, toy
 
 from torchgym import Market, MarketConfig, preset
 from torchgym.config import paths, structure, with_numbers
@@ -167,11 +166,8 @@ def test_a_program_serves_every_batch_of_its_configuration() -> None:
 @pytest.mark.parametrize("opened_before", [False, True])
 def test_prepared_markets_compile_nothing_later(opened_before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the warm-up is no whole number of decisions, and so compiles nothing."""
-    families = CONFIG.population.families.items()  # few and small: several ticks at once take long to compile
-    few = {name: dataclasses.replace(entry, count=0) for name, entry in families if name not in ("value", "maker")}
-    population = dataclasses.replace(CONFIG.population, **few)
-    small = {"population": population, "features": "canonical28"}
-    config = CONFIG.replace(ticks_per_action=2, warmup_ticks=65, max_ticks=30, **small)
+    small = only(CONFIG, "value", "maker").replace(features="canonical28")  # several ticks at once take long to compile
+    config = small.replace(ticks_per_action=2, warmup_ticks=65, max_ticks=30)
     assert config.warmup_ticks % config.ticks_per_action
     market, plain = (Market(config, 2, seed=4, compile=on) for on in (True, False))
     if opened_before:
