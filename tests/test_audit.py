@@ -66,7 +66,7 @@ def test_the_table_holds_every_attempt() -> None:
         # those that quote
         *(f"quote_{where}" for where in ("touch", "inside", "deep", "deeper", "deep_leaning", "ladder", "symmetric")),
         *("quote_but_moves", "quote_but_news", "quote_value_estimate", "quote_exact_value", "large_quote_deep"),
-        *("avellaneda_stoikov", "gueant_lehalle", "pinging", "queueing", "first_in_line", "join_then_cross"),
+        *("avellaneda_stoikov", "gueant_lehalle", "pinging", "queueing", "first_in_line", "join_then_cross", "latency_race"),
         *("amending_price", "amending_size", "keeping", "ramping", "large_ramping", "spoof_touch", "spoof_deep"),
         *("layering", "self_trading", "marking_by_quotes_long", "marking_by_quotes_short"),
         *("rebate_none", "rebate_half_spread"),
@@ -331,6 +331,9 @@ WAITING = {"bid_1_price": 100.0, "bid_1_size": 4.0}
         ("first_in_line", 0, 0, WAITING, [(100, KEEP)], [(110, 10)], 0),
         ("first_in_line", 0, 0, {"f_book_imbalance": -0.4}, [], [(110, 10)], 0),
         ("first_in_line", 0, 0, {"f_book_imbalance": 0.4}, [(100, 10)], [], 0),
+        ("latency_race", 0, 20, {"f_log_return_1": 0.0019}, [(100, 10)], [(110, 10)], 0),
+        ("latency_race", 0, 0, {"f_log_return_1": 0.0021}, [(100, 10)], [], 10),
+        ("latency_race", 0, 0, {"f_log_return_1": -0.0021}, [], [(110, 10)], -10),
         ("join_then_cross", 3, 2, {}, [(100, 8)], [], 0),
         ("join_then_cross", 10, 2, WAITING, [], [], 8),
         ("join_then_cross", 20, 10, {}, [], [(110, 10)], 0),

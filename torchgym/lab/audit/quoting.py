@@ -6,7 +6,7 @@ of their own have a requirement of their own, `verdicts.subsidised`.
 Sources: Avellaneda and Stoikov 2008 and Guéant, Lehalle and Fernandez-Tapia 2013 (quotes by inventory); Moallemi and Yuan 2017
 (the value of a place in the queue); Lee, Eom and Park 2013 (spoofing); Cartea, Jaimungal and Wang 2020 (spoofing and layering by
 the imbalance); Clark-Joseph 2014 (exploratory orders); Egginton, Van Ness and Van Ness 2016 (quote stuffing); Malinova and Park
-2015 (rebates); Comerton-Forde and Putniņš 2011 (closing prices).
+2015 (rebates); Comerton-Forde and Putniņš 2011 (closing prices); Budish, Cramton and Shim 2015 (races to stale quotes).
 """
 
 from __future__ import annotations
@@ -201,6 +201,22 @@ def _first_in_line(snapshot: AuditSnapshot, memory: Memory) -> Wanted:
     return orders(snapshot, ladder(snapshot, 0), torch.where(favour > -0.3, snapshot.order, 0))
 
 
+def _racing(snapshot: AuditSnapshot, memory: Memory) -> Wanted:
+    """At the touch. For two ticks after a move of two usual ones it takes its side before anybody else acts; then it leaves.
+
+    The quote that the move would run over is pulled meanwhile.
+    """
+    move = standardised(1)(snapshot, memory)
+    fast, nothing = move.abs() > 2.0, torch.zeros_like(move)
+    memory["until"] = torch.where(fast, float(snapshot.now + 2), memory.get("until", nothing - 2.0))
+    memory["side"] = torch.where(fast, torch.sign(move), memory.get("side", nothing))
+    left, side = memory["until"] - snapshot.now, memory["side"]
+    shares = snapshot.to_position(torch.where(left > 0.0, side * snapshot.limit, 0.0).to(torch.int64))
+    favoured = torch.stack([side >= 0.0, side <= 0.0], -1) | (left <= 0.0).unsqueeze(-1)
+    quoted = torch.where(favoured, snapshot.order, 0).unsqueeze(-1)
+    return orders(snapshot, ladder(snapshot, 0), quoted, torch.where(left > -2.0, shares, 0))
+
+
 def _join_then_cross(snapshot: AuditSnapshot, memory: Memory) -> Wanted:
     """One order in by the touch, what is missing at market after ten ticks; then out in the same way."""
     now, side = _turn(snapshot, 40)
@@ -295,6 +311,10 @@ QUOTING = {
         pinging=("looks for flow with single shares inside the spread, and follows it at market", _pinging),
         queueing=("waits at the touch, and leaves when its turn comes", _queueing),
         first_in_line=("waits at the touch for its turn, but not against a heavy book", _first_in_line),
+        latency_race=(
+            "quotes the touch; after a fast move it pulls one side and takes the other before others act, out two ticks later",
+            _racing,
+        ),
         join_then_cross=("joins the touch, crosses the spread ten ticks later; both sides in turn", _join_then_cross),
         amending_price=("moves its quotes a point to and fro every tick", _amending_price),
         amending_size=("takes a share off its quotes every tick, which costs no priority", _amending_size),
