@@ -77,9 +77,11 @@ def _crash() -> MarketConfig:
 
 
 def _illiquid() -> MarketConfig:
-    """A small stock: fewer makers further apart, thin depth, spreads a tenth wider. For execution and impact."""
+    """A small stock: fewer makers further apart, thin depth, spreads a tenth wider, dearer. For execution and impact."""
     return MarketConfig(
         usual_volume=70.0,
+        commission_bps=3.0,  # at 2 quoting by rote earns in so thin a book
+        maker_bps=3.0,
         fundamentals=Fundamentals(volatility_scales=(0.62, 0.25, 0.28)),
         population=Population(
             value=ValueTraders(aggressive=0.25, rate_factor=1.2),
