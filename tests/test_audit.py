@@ -66,9 +66,9 @@ def test_the_table_holds_every_attempt() -> None:
         # those that quote
         *(f"quote_{where}" for where in ("touch", "inside", "deep", "deeper", "deep_leaning", "ladder", "symmetric")),
         *("quote_but_moves", "quote_but_news", "quote_value_estimate", "quote_exact_value", "large_quote_deep"),
-        *("avellaneda_stoikov", "gueant_lehalle", "pinging", "queueing", "first_in_line", "join_then_cross", "latency_race"),
+        *("avellaneda_stoikov", "gueant_lehalle", "pinging", "queueing", "first_in_line", "join_then_cross"),
         *("amending_price", "amending_size", "keeping", "ramping", "large_ramping", "spoof_touch", "spoof_deep"),
-        *("layering", "self_trading", "marking_by_quotes_long", "marking_by_quotes_short"),
+        *("latency_race", "layering", "self_trading", "marking_by_quotes_long", "marking_by_quotes_short"),
         *("rebate_none", "rebate_half_spread"),
     }
     assert set(POLICIES) == expected
