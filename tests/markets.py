@@ -56,6 +56,13 @@ EVERYTHING = toy(
 )
 
 
+# Two learners who quote, in a crowd small enough to be compiled soon; test files share its programs.
+TWO_QUOTING = only(
+    toy(num_learners=2, quotes=2, action="depths", priority="time", mark="liquidation", ticks_per_action=2),
+    *("value", "noise", "maker"),
+).replace(features="canonical28")
+
+
 # A decision of each has both kinds of tick, an episode two decisions.
 SHORT: dict[str, MarketConfig] = {
     name: config.replace(ticks_per_action=2, max_ticks=4)

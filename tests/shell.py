@@ -36,7 +36,7 @@ TOY: dict[str, list[str]] = {
         "2",
         "--overwrite",
     ],
-    "evaluate": PLAY,
+    "evaluate": [*PLAY, "--overwrite"],
     "report": [],
     "record": [*PLAY, "--ticks", "20"],
     "realism": [

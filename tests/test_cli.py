@@ -237,8 +237,10 @@ def test_evaluate_chooses_policies_and_seeds(tmp_path: Path, capsys: pytest.Capt
     assert main(["evaluate", str(tmp_path), *chosen]) == 0
     found = json.loads((tmp_path / "evaluation.json").read_text())
     assert (list(found["policies"]), found["seed"]) == (["agent", "hold", "random"], 30_000_000)
+    assert main(["evaluate", str(tmp_path), *chosen, "--overwrite"]) == main(["evaluate", str(tmp_path), *chosen]) == 0
     for arguments, message in (
-        (["--policies", "moon"], "unknown policy 'moon': choose from hold, random"),
+        (["--episodes", "3"], "--seed 30000000`: --overwrite replaces it"),
+        (["--policies", "moon", "--overwrite"], "unknown policy 'moon': choose from hold, random"),
         (["--seed", "5"], "seed must be at least 10000000, got 5: agents train on those below"),
     ):
         assert main(["evaluate", str(tmp_path), *arguments]) == 2

@@ -151,7 +151,7 @@ def test_an_evaluation_is_told_in_plain_values() -> None:
     assert tg.MarketConfig.from_dict(content["config"]) == CONFIG
     hold = content["policies"]["hold"]
     assert hold["description"] == "never trades"
-    assert set(hold["metrics"]) == {"profit", *METRICS}
+    assert set(hold["metrics"]) == {"profit", "reward", *METRICS}
     assert hold["metrics"]["sharpe"] is None  # an account that stands still has none
     assert hold["profit"] == [0.0] * 4
     bought = content["policies"]["buy_and_hold"]

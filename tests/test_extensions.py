@@ -433,7 +433,7 @@ def test_a_market_keeps_the_rows_that_it_began_with(table: str, change: str) -> 
         rows.clear()
         rows.update(whole)
     plain = Market(config, 2, seed=0, compile=False)
-    assert replay.has_added_rows(changed._static) and not replay.has_added_rows(plain._static)
+    assert replay.has_changed_rows(changed._static) and not replay.has_changed_rows(plain._static)
     if table not in ("INFO", "ACCOUNT"):
         return
     one, other = changed.reset(), plain.reset()

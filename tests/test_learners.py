@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from markets import differences, opened, random_actions, toy
+from markets import TWO_QUOTING, differences, opened, random_actions, toy
 from torch import Tensor
 
 import torchgym as tg
@@ -107,9 +107,8 @@ def test_bad_actions_are_named(action: Tensor) -> None:
 
 
 def test_compiled_saved_and_forked_go_on_in_the_same_bits(tmp_path: Path) -> None:
-    config = several(2)
-    plain, compiled = opened(config, 5), opened(config, 5, compile=True)
-    given = random_actions(config, 30, 5)
+    plain, compiled = opened(TWO_QUOTING, 5), opened(TWO_QUOTING, 5, compile=True)
+    given = random_actions(TWO_QUOTING, 30, 5)
     for action in given[:20]:
         mask = torch.arange(5) % 2 == 0
         plain.reset(mask=mask), compiled.reset(mask=mask)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from markets import cold, differences, opened, random_actions, seen, toy
+from markets import TWO_QUOTING, cold, differences, opened, random_actions, seen, toy
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
@@ -471,29 +471,33 @@ def test_without_places_nothing_is_told_of_them() -> None:
 
 
 def test_the_queue_is_what_the_book_says() -> None:
-    """Counted order by order from the book, which everybody sees."""
+    """Counted order by order from the book, which everybody sees; orders of 64 ticks and more are of one age."""
     market = opened(quoting(), 3)
-    for action in random_actions(market.config, 25, 3):
-        market.step(action * 0.3)
+    waits = [torch.full((3, 4), KEEP, dtype=torch.float64)] * 70
+    for at, action in enumerate([*(action * 0.3 for action in random_actions(market.config, 25, 3)), *waits]):
+        market.step(action)
+        if 30 < at < 85:
+            continue
         book, now = market.state.book, market.state.clock.tick
         found = resting.queue(market.structure, market.state)
         assert book.since is not None
         for row in range(3):
-            orders = list(zip(*(part[row, 0].tolist() for part in (book.price, book.size, book.since)), strict=True))
-            for at in range(market.structure.places):
-                index = market.structure.background + at
-                price, size, since = orders[index]
+            ages = torch.clamp(now[row] - book.since, max=64)
+            orders = list(zip(*(part[row, 0].tolist() for part in (book.price, book.size, ages)), strict=True))
+            for place in range(market.structure.places):
+                index = market.structure.background + place
+                price, size, age = orders[index]
                 told = [
-                    getattr(found, name)[row, 0, 0].flatten()[at].item()
+                    getattr(found, name)[row, 0, 0].flatten()[place].item()
                     for name in ("ahead", "older", "same", "behind")
                 ]
                 side = (size > 0) - (size < 0)
-                others = [(p, abs(s), d) for k, (p, s, d) in enumerate(orders) if s * side > 0 and k != index]
+                others = [(p, abs(s), a) for k, (p, s, a) in enumerate(orders) if s * side > 0 and k != index]
                 assert told == [
                     sum(s for p, s, _ in others if (p - price) * side > 0),
-                    sum(s for p, s, d in others if p == price and d < since),
-                    sum(s for p, s, d in others if p == price and d == since),
-                    sum(s for p, s, d in others if p == price and d > since),
+                    sum(s for p, s, a in others if p == price and a > age),
+                    sum(s for p, s, a in others if p == price and a == age),
+                    sum(s for p, s, a in others if p == price and a < age),
                 ]
         assert int(now[0]) > 0
 
@@ -526,9 +530,8 @@ def test_the_older_of_two_orders_of_a_price_never_fills_later() -> None:
 
 
 def test_compiled_is_the_same_bits() -> None:
-    config = quoting(num_learners=2, ticks_per_action=2, mark="liquidation")
-    plain, compiled = opened(config, 3), opened(config, 3, compile=True)
-    for action in random_actions(config, 20, 3):
+    plain, compiled = opened(TWO_QUOTING, 3), opened(TWO_QUOTING, 3, compile=True)
+    for action in random_actions(TWO_QUOTING, 20, 3):
         assert differences(seen(plain.step(action * 0.3)), seen(compiled.step(action * 0.3))) == []
     assert differences(plain.state, compiled.state) == []
 

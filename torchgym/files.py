@@ -6,6 +6,7 @@ in an entry. One changed bit anywhere is refused when the file is read. The dige
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -37,8 +38,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def part_of(path: Path) -> Path:
-    """A name beside the file to write to; where `path` is a link, beside what it points to."""
+    """A name beside the file to write to; where `path` is a link, beside what it points to.
+
+    A FileNotFoundError where there is no such folder.
+    """
     real = Path(os.path.realpath(path))
+    if not real.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"no folder to write {real.name} to", str(real.parent))
     return real.with_name(f".{real.name}.{os.getpid()}.{threading.get_ident()}.part")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -36,6 +37,18 @@ class Table(dict[str, Row], Generic[Row]):
         self.kind = kind
         self._own = dict(rows)
 
+    def __setitem__(self, name: str, row: Row) -> None:
+        """Add a row, or replace one.
+
+        Raises:
+            TypeError: where it is not of the kind of the others.
+        """
+        kinds = tuple(dict.fromkeys(type(other) for other in self.values()))
+        if kinds and not isinstance(row, kinds):
+            known = " or ".join(kind.__name__ for kind in kinds)
+            raise TypeError(f"{self.kind} {name!r} must be a {known}, got {type(row).__name__}: {row!r:.100}")
+        super().__setitem__(name, row)
+
     def find(self, name: str) -> Row:
         """The row of that name.
 
@@ -53,7 +66,9 @@ class Table(dict[str, Row], Generic[Row]):
         """
         unknown = ", ".join(repr(name) for name in names if not isinstance(name, str) or name not in self)
         if unknown:
-            raise ValueError(f"unknown {self.kind} {unknown}: choose from {', '.join(self)}")
+            close = difflib.get_close_matches(unknown.strip("'"), self, n=1, cutoff=0.75)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"unknown {self.kind} {unknown}: choose from {', '.join(self)}{meant}")
 
     def added(self, names: Iterable[str]) -> tuple[Row, ...]:
         """Those of the named rows that were added or replaced since the table was made."""

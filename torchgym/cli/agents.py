@@ -14,7 +14,7 @@ import tyro
 from torchgym.cli import output
 from torchgym.cli.options import COMPILE, CompileOption
 from torchgym.cli.progress import progress_bars, stage
-from torchgym.files import write_json
+from torchgym.files import read_json, write_json
 from torchgym.version import __version__
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Evaluate:
     ticks_per_year: float = 98_280  # Ticks of a year, for annualised figures: 252 days of 390 minutes.
     device: str = "cpu"  # Device to run on, such as cpu or cuda.
     compile: CompileOption = "auto"
+    overwrite: bool = False  # Replace an evaluation of other episodes or policies.
 
     def execute(self) -> int:
         """Play, write and print; 0."""
@@ -69,6 +70,9 @@ def evaluate_agent(options: Evaluate) -> None:
         agent = load_agent(folder, device=options.device)
         saved = read_checkpoint(folder / CHECKPOINT)["torchgym"]
         chosen = {"agent": agent.make_policy, **_chosen(agent.config, options.policies)}
+        if not options.overwrite:
+            terms = output.picked(options, "episodes", "seed", "ticks_per_year")
+            _check_replaces_nothing(folder / EVALUATION, {**terms, "policies": list(chosen)})
         decisions = agent.config.longest_episode
         needed = episodes * (output.NUMBERS_PER_MARKET + decisions * len(chosen) * _NUMBERS_PER_DECISION)
         output.check_memory(f"{episodes:,} episodes of {decisions:,} decisions", needed)
@@ -79,10 +83,23 @@ def evaluate_agent(options: Evaluate) -> None:
         own |= {"compile": COMPILE[options.compile], "progress": progress}
         made = evaluate(agent.config, chosen, agent="agent", descriptions=descriptions, **own)
         made.resample(partial(progress, "intervals"))
-    command = output.command_line("evaluate", options, first=[str(folder)], leave_out=("folder",))
+    command = output.command_line("evaluate", options, first=[str(folder)], leave_out=("folder", "overwrite"))
     write_json(folder / EVALUATION, made.to_dict(command))
     output.write_csv(folder / _TABLE, made.rows())
     _print_table(output.make_console(), made)
+
+
+def _check_replaces_nothing(path: Path, terms: dict[str, object]) -> None:
+    """A ValueError where the file holds an evaluation on other terms; a damaged one may go."""
+    try:
+        there = read_json(path, ("command", *terms))
+    except (OSError, ValueError):
+        return
+    if (
+        any(there[name] != value for name, value in terms.items() if name != "policies")
+        or list(there["policies"]) != terms["policies"]
+    ):
+        raise ValueError(f"{path} holds the result of `{there['command']}`: --overwrite replaces it")
 
 
 def _chosen(config: MarketConfig, names: tuple[str, ...]) -> dict[str, MakePolicy]:
@@ -104,12 +121,14 @@ def _print_table(console: Console, made: Evaluation) -> None:
 
 
 def _evaluate_table(made: Evaluation, gap: str) -> Table:
-    """What a policy earned, and by how much the agent earned more; all other figures are in the CSV and on the page."""
+    """What a policy earned, its reward where that is another, and the agent's lead; more is in the CSV and on the page."""
+    import torch
     from rich import box
 
     count, decisions = next(iter(made.episodes.values())).traded.shape
     title = f"{count:,} episodes of {decisions:,} decisions, seeds from {made.seed}; currency per episode"
-    numbers = ("profit (95 %)", "agent's lead (95 %)", "p")
+    rewarded = not all(torch.allclose(own.reward, own.profit) for own in made.episodes.values())
+    numbers = (*(["reward (95 %)"] if rewarded else []), "profit (95 %)", "agent's lead (95 %)", "p")
     table = output.make_table(title, "policy", *numbers, right=numbers)
     table.box, table.caption_justify = box.SIMPLE_HEAD, "left"
     table.caption = (
@@ -117,10 +136,11 @@ def _evaluate_table(made: Evaluation, gap: str) -> Table:
     )
     leads = {comparison.policy: comparison for comparison in made.comparisons}
     for policy in made.episodes:
-        profit, lead = made.interval(policy, "profit"), leads.get(policy)
-        assert profit is not None  # every episode has a profit, and there are two at least
+        profit, reward, lead = made.interval(policy, "profit"), made.interval(policy, "reward"), leads.get(policy)
+        assert profit is not None and reward is not None  # every episode has them, and there are two at least
         table.add_row(
             policy,
+            *([_interval(*reward, gap)] if rewarded else []),
             _interval(*profit, gap),
             "" if lead is None else _interval(lead.lead, lead.low, lead.high, gap),
             "" if lead is None else f"{lead.p_adjusted:.2g}",

@@ -259,7 +259,7 @@ def _profits(made: Audit, title: str) -> Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Play whole episodes and record them in a Parquet file, one row per episode, tick and symbol."""
+    """Play whole episodes and record them in a Parquet file, one row per episode, decision and symbol."""
 
     preset: str = "default"  # Name of the market, or of a task in the default market; `torchgym presets` lists them.
     episodes: int = 64  # Number of episodes.
@@ -297,6 +297,8 @@ class Record:
                 calendar = Calendar.of(config, self.origin, self.ticks_per_day)
             name = self.preset if self.run is None else self.run.resolve().name
             path = Path("runs/record") / f"{name}.parquet" if self.output is None else self.output
+            if path.suffix not in ("", ".parquet", ".pq"):
+                raise ValueError(f"output = {path}: the file is Parquet, give it a name that ends in .parquet")
             playing = min(self.markets, self.episodes)
             needed = playing * output.NUMBERS_PER_MARKET + self.episodes * _NUMBERS_PER_RECORDED
             output.check_memory(f"{self.episodes:,} episodes, {playing:,} at once,", needed)
@@ -373,7 +375,9 @@ class Presets:
 def _changed(options: Realism | Record, names: tuple[str, ...]) -> str:
     """Those of the options that are not at their defaults, as they are written."""
     changed = (name for name in names if getattr(options, name) != getattr(type(options), name))
-    return ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+    return ", ".join(
+        f"--{'no-' if getattr(options, name) is False else ''}{name.replace('_', '-')}" for name in changed
+    )
 
 
 def _meaning(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from torchgym.cli.output import figure
 from torchgym.progress import Progress
 
 INTERVAL = 10.0  # seconds from one plain line to the next
+_RECENT = 120.0  # seconds that the rate is of: steps are faster once they are compiled
 _BARS = 8  # stages that are shown together on a terminal
 
 
@@ -42,7 +42,7 @@ def progress_bars(per_second: float = 10.0) -> Iterator[Progress]:
         transient=True,
         refresh_per_second=per_second,
         redirect_stdout=sys.stdout.isatty(),  # what goes to a file still does
-        speed_estimate_period=math.inf,
+        speed_estimate_period=_RECENT,
     ) as bars:
         yield Stages(bars).tell
 
@@ -91,7 +91,7 @@ class Lines(Stages):
     """
 
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(Bars(disable=True, get_time=clock, speed_estimate_period=math.inf))  # counts and draws nothing
+        super().__init__(Bars(disable=True, get_time=clock, speed_estimate_period=_RECENT))  # counts and draws nothing
         self._write = write
         self._clock = clock
         self._latest: Task | None = None  # the stage that a call was about last

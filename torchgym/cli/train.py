@@ -115,7 +115,7 @@ class Train:
         if not self.episodes:
             print(f"the agent is in {self.folder}; measure it with: torchgym evaluate {quoted}")
             return 0
-        evaluate_agent(Evaluate(device=device, **output.picked(self, "folder", "episodes", "compile")))
+        evaluate_agent(Evaluate(device=device, overwrite=True, **output.picked(self, "folder", "episodes", "compile")))
         print(f"the agent and what came of it are in {self.folder}; a page to look at: torchgym report {quoted}")
         return 0
 

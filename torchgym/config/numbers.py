@@ -82,6 +82,11 @@ def find(config: Any, path: str, known: Mapping[str, Setting] | None = None) -> 
         above, _, last = path.rpartition(".")
         if above in known and isinstance(value := known[above].value, tuple) and last in map(str, range(len(value))):
             return known[above], int(last)
+    part = config
+    for name in path.split("."):
+        part = getattr(part, name, None)
+    if isinstance(part, (int, str)):
+        raise ValueError(f"{path!r} is structure and no number that may change later: set it in the configuration")
     single = list(paths(config))
     close = difflib.get_close_matches(path, single, n=5, cutoff=0.3)
     raise ValueError(

@@ -271,7 +271,7 @@ def preset(name: str, **changes: Any) -> MarketConfig:
 def task(name: str, preset: str = "default", **changes: Any) -> MarketConfig:
     """The configuration of a task in the market of a preset, with `changes` applied.
 
-    What the preset itself sets comes before the task: in the preset "toy" episodes stay short.
+    The task's settings come before the preset's, but for the length of an episode: in the preset "toy" they stay short.
 
     Raises:
         ValueError: for an unknown task or preset, listing the known ones.
@@ -281,8 +281,8 @@ def task(name: str, preset: str = "default", **changes: Any) -> MarketConfig:
     """
     market, plain = _market(preset), MarketConfig()
     settings = TASKS.find(name).settings
-    own = {key: value for key, value in settings.items() if getattr(market, key) == getattr(plain, key)}
-    return market.replace(**{**own, **changes})
+    length = {} if market.max_ticks == plain.max_ticks else {"max_ticks": market.max_ticks}
+    return market.replace(**{**settings, **length, **changes})
 
 
 def _market(name: str) -> MarketConfig:

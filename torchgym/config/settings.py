@@ -20,6 +20,7 @@ from torchgym.config.validation import (
     check_fields,
     check_name,
     check_number,
+    guess,
     kinds,
     require,
     shown,
@@ -311,7 +312,8 @@ class MarketConfig:
         """
         known = [entry.name for entry in dataclasses.fields(self)]
         unknown = sorted(set(changes) - set(known))
-        require(not unknown, f"unknown setting {', '.join(unknown)}: choose from {', '.join(known)}")
+        close = guess(unknown, known)
+        require(not unknown, f"unknown setting {', '.join(unknown)}: choose from {', '.join(known)}{close}")
         for name, derived in (
             ("num_sectors", (self.num_symbols + 1) // 2),
             ("position_limit", 5 * self.order_size),

@@ -282,7 +282,7 @@ def program(static: Static, params: Params, state: MarketState, kind: Kind, *, c
     """
     alone = state.clock.tick.shape[0] == 1
     traced = None
-    if has_added_rows(static):
+    if has_changed_rows(static):
         with programs.reporting("tracing the step, to know its program", "still tracing the step", after=SOON):
             traced = trace_tick(static, params, state, kind, dynamic=not alone)
     what = () if traced is None else (traced.code,)
@@ -327,8 +327,8 @@ def program_name(static: Static, kind: Kind, *what: object, alone: bool, isa: Is
     return programs.fingerprint(__name__, same, kind, shown, alone, *what, isa=isa)
 
 
-def has_added_rows(static: Static) -> bool:
-    """Whether this world uses rows that torchgym did not bring, or lacks some that it did."""
+def has_changed_rows(static: Static) -> bool:
+    """Whether this world uses rows that torchgym did not bring, or brings otherwise, or lacks some that it did."""
     structure = static.structure
     return bool(
         traders.TRADERS.added(structure.families)

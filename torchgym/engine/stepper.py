@@ -16,7 +16,7 @@ from torchgym.config import MarketConfig
 from torchgym.config.validation import shown
 from torchgym.engine import background
 from torchgym.engine.program import FUSION, NotRecordable, reason, say
-from torchgym.engine.replay import Kind, NotMade, Replay, has_added_rows, trace_tick
+from torchgym.engine.replay import Kind, NotMade, Replay, has_changed_rows, trace_tick
 from torchgym.numerics.trees import leaves, unflatten
 from torchgym.readout.features import FEATURE_SETS
 from torchgym.readout.packed import Packed
@@ -246,7 +246,7 @@ class Automatic:
             if self._settled and self._making.error is None:
                 self._now = Replay(self._static, params, state, compile=False)
         elif self._name is None:
-            if has_added_rows(self._static):
+            if has_changed_rows(self._static):
                 self._stay("compile=True compiles rows of your own")
                 return
             try:

@@ -13,7 +13,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from torchgym.config import TASKS, MarketConfig, task
 from torchgym.config import preset as named_preset
-from torchgym.config.validation import check_one_learner
+from torchgym.config.validation import check_one_learner, guess
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _config(
             arguments = [known for known in inspect.signature(face).parameters if known != "overrides"]
             raise TypeError(
                 f"{face.__name__}.__init__() got an unexpected keyword argument {name!r}: its arguments are"
-                f" {', '.join(arguments)}; settings are {', '.join(settings)}"
+                f" {', '.join(arguments)}; settings are {', '.join(settings)}{guess([name], [*arguments, *settings])}"
             )
     if config is not None and preset is not None:
         raise ValueError(

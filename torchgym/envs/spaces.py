@@ -91,7 +91,8 @@ class ActionArrays:
             raise ValueError(f"action must be made of {'integers' if self._whole else 'numbers'}, got {action!r}")
         if array.shape != self.shape:
             raise ValueError(f"action must have shape {self.shape}, got {array.shape}: {action!r}")
-        right = (array >= self._low) & (array <= self._high)  # not a number is neither
+        with np.errstate(invalid="ignore"):  # not a number is neither
+            right = (array >= self._low) & (array <= self._high)
         if not np.all(right):
             place = tuple(int(index) for index in np.argwhere(~right)[0])
             low, high = (np.broadcast_to(end, self.shape)[place] for end in (self._low, self._high))

@@ -3,7 +3,7 @@
 Sums over orders run in float32 holding integers, which is exact because the configuration keeps them below 2**24; money is
 int64. Prices are measured from the mid, in points, inside a band, so every search has a fixed number of steps.
 
-A compiled graph turns each search step into one loop over the orders. What such loops share is written down once (`_stored`),
+A compiled graph turns each search step into one loop over the orders. What such loops share is written down once (`stored`),
 in floats: bools are slow to write, so masks are compared anew where they are needed.
 """
 
@@ -45,8 +45,8 @@ def execute(
     """
     side = torch.sign(shares).unsqueeze(-1)
     base = (mid_x2 >> 1).unsqueeze(-1)
-    resting = _stored(torch.clamp(-book.size * side, min=0).to(torch.float32))
-    climb = _stored(torch.where(resting > 0.0, ((book.price - base) * side).to(torch.float32), _FAR))
+    resting = stored(torch.clamp(-book.size * side, min=0).to(torch.float32))
+    climb = stored(torch.where(resting > 0.0, ((book.price - base) * side).to(torch.float32), _FAR))
     wanted = shares.abs().to(torch.float32).unsqueeze(-1)
     reach = torch.clamp(((limit.unsqueeze(-1) - base) * side).to(torch.float32), -1.0, float(structure.band))
 
@@ -54,7 +54,7 @@ def execute(
         return (resting * (climb < level)).sum(-1, keepdim=True) < wanted
 
     level = _last(short, low=torch.full_like(reach, -1.0), span=structure.band + 1)
-    level = _stored(torch.minimum(level, reach))
+    level = stored(torch.minimum(level, reach))
     better = resting * (climb < level)
     marginal = resting * (climb == level)
     whole, available = better.sum(-1, keepdim=True), marginal.sum(-1, keepdim=True)
@@ -241,7 +241,7 @@ def clear(
         return torch.where(step >= level, bids, asks).sum(-1, keepdim=True) >= 0.0
 
     low = torch.full_like(step[..., :1], -structure.band - 1.0)
-    low = _stored(torch.clamp(_last(enough, low=low, span=2 * structure.band + 1), max=float(structure.band)))
+    low = stored(torch.clamp(_last(enough, low=low, span=2 * structure.band + 1), max=float(structure.band)))
     mid = ((mid_x2 & 1) * coin).to(torch.float32).unsqueeze(-1)
     price, volume, fills = _trade(step, bids, asks, low=low, mid=mid, age=age)
     auction = Auction(
@@ -269,7 +269,7 @@ def _steps(
     first, last = -structure.band - 1.0, float(structure.band)
     step = torch.where(size > 0.0, offset, torch.where(size < 0.0, offset - 1.0, first))
     bids, asks = torch.clamp(size, min=0.0), torch.clamp(size, max=0.0)
-    return _stored(torch.clamp(step, first, last)), _stored(bids), _stored(asks)
+    return stored(torch.clamp(step, first, last)), stored(bids), stored(asks)
 
 
 def _trade(
@@ -299,7 +299,7 @@ def _trade(
     price = torch.where(volume > 0.0, torch.where(upper, price_high, price_low), mid)
 
     # The side that is cut: bids (1) at the lower price, asks (-1) at the upper one.
-    longer = _stored(torch.where(upper, -1.0, 1.0))
+    longer = stored(torch.where(upper, -1.0, 1.0))
     marginal = torch.clamp((bids + asks) * longer, min=0.0) * (step == low)
     share = volume - torch.where(upper, asks_low, bids_high)
     cut = _shared(marginal, share, torch.where(upper, asks_at, bids_at), age) * longer
@@ -321,7 +321,7 @@ def ages(book: Book, tick: Tensor) -> Tensor | None:
     """How long orders have had their places by the tick [N] int64: [N, S, K] float32, 64 at most; None without time priority."""
     if book.since is None:
         return None
-    return _stored(torch.clamp(tick[:, None, None] - book.since, max=_OLD).to(torch.float32))
+    return stored(torch.clamp(tick[:, None, None] - book.since, max=_OLD).to(torch.float32))
 
 
 def _shared(sizes: Tensor, share: Tensor, total: Tensor, age: Tensor | None) -> Tensor:
@@ -332,7 +332,7 @@ def _shared(sizes: Tensor, share: Tensor, total: Tensor, age: Tensor | None) -> 
     def enough(level: Tensor) -> Tensor:
         return (sizes * (age >= level)).sum(-1, keepdim=True) >= share
 
-    level = _stored(_last(enough, low=torch.zeros_like(share), span=_OLD))
+    level = stored(_last(enough, low=torch.zeros_like(share), span=_OLD))
     older, same = sizes * (age > level), sizes * (age == level)
     return older + _pro_rata(same, share - older.sum(-1, keepdim=True), same.sum(-1, keepdim=True))
 
@@ -366,7 +366,7 @@ def running_sum(sizes: Tensor) -> Tensor:
     return sizes
 
 
-def _stored(values: Tensor) -> Tensor:
+def stored(values: Tensor) -> Tensor:
     """The same tensor; a compiled graph writes it down here instead of computing it anew in each loop that reads it."""
     return values.as_strided(values.shape, values.stride()) if torch.compiler.is_compiling() else values
 

@@ -23,10 +23,11 @@ from torchgym.config import Structure
 from torchgym.sim import matching
 from torchgym.sim.actions import Resting
 from torchgym.sim.params import Params
-from torchgym.sim.state import Book, Execution, Hits, MarketState, Rested
+from torchgym.sim.state import FOREVER, Book, Execution, Hits, MarketState, Rested
 
-FOREVER = 2**40  # the tick at which orders end that do not expire
 _NOWHERE = 2**40  # points: beyond every price
+_LEVEL = 200  # by which a point counts more than twice the largest difference of two ages
+_FURTHEST = 2**23  # points from the mid: what lies further counts as there
 
 
 def places(structure: Structure, per_slot: Tensor) -> Tensor:
@@ -218,45 +219,45 @@ class Queue:
     size: Tensor  # shares left, none negative
     age: Tensor  # ticks, 0 without time priority
     ahead: Tensor  # of all traders at better prices
-    older: Tensor  # at the same price, older
+    older: Tensor  # at the same price, older; all from 64 ticks on are of one age
     same: Tensor  # at the same price, of the same age, others' only
     behind: Tensor  # at the same price, younger
 
 
 def queue(structure: Structure, state: MarketState) -> Queue:
-    """Of all places; zeros where nothing rests. Without time priority all orders of a price are of the same age."""
+    """Of all places; zeros where nothing rests. Orders at one price share as `priority` has it: by age up to 64 ticks, or not."""
     book = state.book
-    own_size, own_price = places(structure, book.size).flatten(2), places(structure, book.price).flatten(2)
-    shares = own_size.abs()
-    # In float32, which holds these integers: [N, S, P, K].
-    side = torch.sign(own_size).to(torch.float32).unsqueeze(-1)
-    size = torch.clamp(book.size.to(torch.float32).unsqueeze(-2) * side, min=0.0)
-    better = _less_own(structure, book.price - state.market_data.bid.unsqueeze(-1)) * side
+    price, size = places(structure, book.price), places(structure, book.size)
+    shares = size.abs()
+    age, oldest = torch.zeros_like(shares), matching.ages(book, state.clock.tick)
+    if book.since is not None:
+        age = state.clock.tick[:, None, None, None, None] - places(structure, book.since)
+    middle = (state.market_data.mids_x2[..., -1] >> 1).unsqueeze(-1)
+    level = torch.clamp(book.price - middle, -_FURTHEST, _FURTHEST).to(torch.int32) * _LEVEL
+    sides = [_standing(structure, book.size, level, oldest, side) for side in (0, 1)]
+    ahead, older, same, behind = (torch.stack(parts, -2).to(torch.int64) for parts in zip(*sides, strict=True))
+    parts = (price, shares, age, ahead, older, same - shares, behind)
+    return Queue(*(torch.where(shares > 0, part, 0) for part in parts))
+
+
+def _standing(
+    structure: Structure, size: Tensor, level: Tensor, oldest: Tensor | None, side: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Shares ahead of, older than, with and behind each place of the bids (0) or asks (1), [N, S, L, Q] float32 each.
+
+    An order's rank grows with price and age, so what stands before a place is one sum over what has a larger rank. Sums are
+    integers that float32 holds.
+    """
+    sign = 1 - 2 * side
+    volume = matching.stored(torch.clamp(sign * size, min=0).to(torch.float32))[:, :, None, None]
+    rank = matching.stored(sign * level if oldest is None else sign * level + oldest.to(torch.int32))
+    own, rank = places(structure, rank)[..., side, :].unsqueeze(-1), rank[:, :, None, None]
 
     def total(where: Tensor) -> Tensor:
-        return torch.where(where, size, 0.0).sum(-1).to(torch.int64)
+        return torch.where(where, volume, 0.0).sum(-1)
 
-    age = older = behind = torch.zeros_like(shares)
-    same = better == 0.0
-    if book.since is not None:
-        ages = state.clock.tick[:, None, None] - book.since
-        age = torch.where(shares > 0, places(structure, ages).flatten(2), 0)
-        longer, level = _less_own(structure, torch.clamp(ages, max=2**24)), same
-        older, behind = total(level & (longer > 0.0)), total(level & (longer < 0.0))
-        same = level & (longer == 0.0)
-    parts = (
-        torch.where(shares > 0, own_price, 0),
-        shares,
-        age,
-        total(better > 0.0),
-        older,
-        total(same) - shares,
-        behind,
-    )
-    return Queue(*(part.unflatten(-1, (structure.num_learners, 2, structure.quotes)) for part in parts))
-
-
-def _less_own(structure: Structure, per_slot: Tensor) -> Tensor:
-    """What each slot has more than each place, of [N, S, K] int64 below 2**25: [N, S, P, K] float32."""
-    numbers = per_slot.to(torch.float32)
-    return numbers.unsqueeze(-2) - numbers[..., structure.background :].unsqueeze(-1)
+    better, upto = total(rank > own + _LEVEL // 2), total(rank >= own)
+    if oldest is None:
+        return better, torch.zeros_like(better), upto - better, torch.zeros_like(better)
+    older = total(rank > own)
+    return better, older - better, upto - older, total(rank >= own - _LEVEL // 2) - upto

@@ -21,6 +21,7 @@ VOLUME_LOOKBACK = 8
 FLOW_LOOKBACK = 8
 SELECTION_TICKS = 30  # for so long the mid's move is told as that of a fill
 EVENTS = 8  # news events remembered per symbol, newest last
+FOREVER = 2**40  # the tick at which orders end that do not expire
 
 
 @dataclass

@@ -42,7 +42,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """One policy against another on the same episodes; currency, per episode."""
+    """By how much the policy `against` earned more than `policy` on the same episodes; currency, per episode."""
 
     policy: str
     against: str

@@ -26,6 +26,9 @@ TEST_SEED = 20_000_000
 TICKS_PER_YEAR = 252 * 390  # a tick stands for a minute of a trading day
 
 
+_SUMS = ("profit", "reward")  # of an episode: what is no metric of its equity curve
+
+
 @dataclass(frozen=True)
 class Episodes:
     """E episodes of one policy, T decisions each; float64, currency, on the CPU.
@@ -88,13 +91,20 @@ class Evaluation:
         return self.ticks_per_year / self.config.ticks_per_action
 
     def interval(self, policy: str, metric: str) -> Interval | None:
-        """Of a metric, or of "profit", over the episodes that have one; None where fewer than two do.
+        """Of a metric, of "profit" or of "reward", its sum, over the episodes that have one; None where fewer than two do.
 
         The bootstrap knows nothing of a metric's range: a lower end below the metric's `least` is raised to it. That costs no
         coverage, since no mean lies below.
+
+        Raises:
+            ValueError: for an unknown policy or metric, listing the known ones.
         """
+        if policy not in self.metrics:
+            raise ValueError(f"unknown policy {policy!r}: choose one of {', '.join(self.metrics)}")
+        if metric not in (*_SUMS, *self.metrics[policy]):
+            raise ValueError(f"unknown metric {metric!r}: choose one of {', '.join([*_SUMS, *self.metrics[policy]])}")
         if (policy, metric) not in self._intervals:
-            values = self.episodes[policy].profit if metric == "profit" else self.metrics[policy][metric]
+            values = getattr(self.episodes[policy], metric) if metric in _SUMS else self.metrics[policy][metric]
             defined, interval = values[torch.isfinite(values)], None
             if len(defined) >= 2:
                 interval = mean_interval(defined)
@@ -109,7 +119,7 @@ class Evaluation:
         Args:
             progress: called with the intervals done and the intervals in all, before the first one too.
         """
-        names = [(policy, metric) for policy, metrics in self.metrics.items() for metric in ("profit", *metrics)]
+        names = [(policy, metric) for policy, metrics in self.metrics.items() for metric in (*_SUMS, *metrics)]
         for done, (policy, metric) in enumerate(names):
             progress(done, len(names))
             self.interval(policy, metric)
@@ -134,13 +144,13 @@ class Evaluation:
         return finite(content)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per policy, for a table: profit and metrics with their intervals, parts of the profit, the agent's lead."""
+        """One row per policy: profit, reward and metrics with their intervals, parts of the profit, the agent's lead."""
         leads = {comparison.policy: comparison for comparison in self.comparisons}
         return [finite(self._row(policy, leads.get(policy))) for policy in self.episodes]
 
     def _row(self, policy: str, lead: Comparison | None) -> dict[str, Any]:
         row: dict[str, Any] = {"policy": policy}
-        for name in ("profit", *self.metrics[policy]):
+        for name in (*_SUMS, *self.metrics[policy]):
             interval = self.interval(policy, name) or (None, None, None)
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval, strict=True))
         row |= {f"from_{name}": mean for name, mean in _means(self.episodes[policy].attribution()).items()}
@@ -151,7 +161,7 @@ class Evaluation:
 
     def _entries(self, policy: str) -> dict[str, Any]:
         episodes, metrics = self.episodes[policy], self.metrics[policy]
-        intervals = {name: self.interval(policy, name) for name in ("profit", *metrics)}
+        intervals = {name: self.interval(policy, name) for name in (*_SUMS, *metrics)}
         return {
             "description": self.descriptions.get(policy, ""),
             "metrics": {name: interval and interval._asdict() for name, interval in intervals.items()},

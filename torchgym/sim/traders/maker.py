@@ -11,10 +11,8 @@ from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.state import Auction, Book, Execution
+from torchgym.sim.state import FOREVER, Auction, Book, Execution
 from torchgym.sim.traders.signals import Signals
-
-_FOREVER = 2**40  # quotes are replaced every tick and never expire by themselves
 
 
 @dataclass
@@ -160,7 +158,7 @@ def quote(
     price, size = book.price[..., others], book.size[..., others]
     # How far a quote of the other side is from trading with it; as a number, since a mask that has to be stored is slow.
     apart = torch.where(size > 0, asks.amin(-1, keepdim=True) - price, price - bids.amax(-1, keepdim=True))
-    forever = torch.full((*shares.shape[:-1], 2 * structure.makers), _FOREVER, dtype=torch.int64, device=shares.device)
+    forever = torch.full((*shares.shape[:-1], 2 * structure.makers), FOREVER, dtype=torch.int64, device=shares.device)
     return Book(
         price=torch.cat([price, bids, asks], dim=-1),
         size=torch.cat([torch.where(apart > 0, size, 0), bid_size.to(torch.int64), -ask_size.to(torch.int64)], dim=-1),

@@ -204,12 +204,18 @@ def attribution_figure(evaluation: Mapping[str, Any]) -> PageFigure:
         hovertemplate="profit %{x:+,.2f}<extra></extra>",
     )
     profits = [f"{spoken(name)} {money(mean)}" for name, mean in zip(names, means, strict=True)]
+    rested = ""
+    if evaluation["config"].get("quotes"):
+        rested = (
+            " Read spread and impact together where orders rested: every share is charged half the spread first, and an order"
+            " that waited for its price gets that back, and more, under impact."
+        )
     return PageFigure(
         "attribution",
         "Where the profit came from",
         f"Mean profit per episode by gains and costs: {'; '.join(profits)}.",
         "Gains from holding: the hidden value moved, and the price moved nearer to that value or away from it. Costs: half the"
-        " spread, the impact of walking the book, commission and borrow. The dot is the sum.",
+        f" spread, the impact of walking the book, commission and borrow. The dot is the sum.{rested}",
         figure.update_layout(barmode="relative", bargap=0.42),
         height=_height(names, 190),
     )

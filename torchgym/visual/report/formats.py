@@ -12,7 +12,10 @@ from torchgym.lab.performance.metrics import METRICS
 UNDEFINED = "–"
 SPACE = "\u00a0"  # between a number and its unit, so that no line ends there
 
-_PROFIT = ("Profit", "currency", "Final less initial equity of an episode, after all costs.")
+_SUMS = {
+    "profit": ("Profit", "currency", "Final less initial equity of an episode, after all costs."),
+    "reward": ("Reward", "", "Sum of an episode's rewards."),
+}
 
 
 def number(value: float | None) -> str:
@@ -90,8 +93,8 @@ def described(metric: str) -> tuple[str, str, str]:
     >>> described("annual_return")[:2], described("profit")[1], described("luck")
     (('Annual return', '% per year'), 'currency', ('Luck', '', ''))
     """
-    if metric == "profit":
-        return _PROFIT
+    if metric in _SUMS:
+        return _SUMS[metric]
     if metric not in METRICS:
         return capitalised(spoken(metric)), "", ""
     row = METRICS[metric]
