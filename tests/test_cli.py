@@ -242,6 +242,7 @@ def test_evaluate_chooses_policies_and_seeds(tmp_path: Path, capsys: pytest.Capt
         (["--episodes", "3"], "--seed 30000000`: --overwrite replaces it"),
         (["--policies", "moon", "--overwrite"], "unknown policy 'moon': choose from hold, random"),
         (["--seed", "5"], "seed must be at least 10000000, got 5: agents train on those below"),
+        (["--ticks-per-year", "252", *chosen], "--overwrite replaces it"),
     ):
         assert main(["evaluate", str(tmp_path), *arguments]) == 2
         assert message in capsys.readouterr().err

@@ -149,6 +149,14 @@ def test_an_evaluation_is_told_in_plain_values() -> None:
     )
     assert (content["episodes"], content["decisions"], content["seed"]) == (4, 30, 20_000_000)
     assert tg.MarketConfig.from_dict(content["config"]) == CONFIG
+    for policy, metric, message in (
+        ("hodl", "profit", "unknown policy 'hodl'"),
+        ("hold", "proft", "unknown metric 'proft'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            found.interval(policy, metric)
+    row = found.rows()[0]
+    assert row["reward"] == pytest.approx(found.episodes[row["policy"]].reward.mean().item())
     hold = content["policies"]["hold"]
     assert hold["description"] == "never trades"
     assert set(hold["metrics"]) == {"profit", "reward", *METRICS}

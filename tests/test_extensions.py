@@ -110,6 +110,12 @@ EVERYTHING: dict[str, Any] = {
 # --- the tables -----------------------------------------------------------------------------------------------------------
 
 
+def test_a_row_of_another_kind_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"reward 'mine' must be a Reward, got function: <function"):
+        REWARDS["mine"] = lambda tick, memory: (tick, memory)  # type: ignore[assignment]
+    assert "mine" not in REWARDS
+
+
 def test_only_what_was_added_or_replaced_counts_as_added() -> None:
     assert REWARDS.added(["pnl", "turnover"]) == (REWARDS["turnover"],)
     REWARDS["pnl"] = dataclasses.replace(REWARDS["pnl"], unit="points")

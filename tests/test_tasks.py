@@ -80,6 +80,27 @@ def test_an_unknown_task_is_named() -> None:
         tg.task("Trading", "mars")
 
 
+def test_a_task_comes_before_its_preset_but_for_the_length() -> None:
+    for name, row in TASKS.items():
+        for market in ("illiquid", "as_null"):
+            made = tg.task(name, market)
+            asked = {setting: value for setting, value in row.settings.items() if setting != "max_ticks"}
+            assert {setting: getattr(made, setting) for setting in asked} == asked
+    assert tg.task("MarketMaking", "illiquid").commission_bps == tg.preset("illiquid").commission_bps == 3.0
+    assert tg.task("Trading", "toy").max_ticks == tg.preset("toy").max_ticks == 200
+    assert tg.task("MarketMaking", "as_null", action="depths").action == "depths"
+
+
+def test_what_was_meant_is_asked() -> None:
+    for make, meant in (
+        (lambda: tg.preset("toy", max_tick=3), "max_ticks"),
+        (lambda: tg.task("market_making"), "MarketMaking"),
+        (lambda: tg.TradingEnv(num_symbol=2), "num_symbols"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=rf"; did you mean {meant}\?$"):
+            make()
+
+
 LENGTHS: list[tuple[dict[str, Any], int]] = [
     ({}, 1_000),
     ({"max_ticks": 1_500}, 1_500),
