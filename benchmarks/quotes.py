@@ -1,4 +1,4 @@
-"""What resting orders and time priority add to the time of a compiled step: markets that differ in nothing else, timed in turns.
+"""What resting orders and time priority add to the time of a compiled step: the market is otherwise the same; timed in turns.
 
     python benchmarks/quotes.py      # a minute on an idle CPU core, and four more while steps are compiled
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,8 +113,13 @@ EVERYTHING: dict[str, Any] = {
 
 
 def test_a_row_of_another_kind_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"reward 'mine' must be a Reward, got function: <function"):
+    with pytest.raises(TypeError, match=r"reward 'mine' must be of the class Reward, got function: <function"):
         REWARDS["mine"] = lambda tick, memory: (tick, memory)  # type: ignore[assignment]
+    for names in ("f_mid_price", ["f_mid_price"]):
+        with pytest.raises(TypeError, match=r"features 'broken' must be of the class tuple"):
+            FEATURE_SETS["broken"] = names  # type: ignore[assignment]
+    two = Table[Any]("row", {"one": 1, "word": "x"})
+    assert copy.deepcopy(two) == pickle.loads(pickle.dumps(two)) == two
     assert "mine" not in REWARDS
 
 
@@ -137,7 +144,7 @@ def test_messages_list_the_added_rows(changes: dict[str, Any], message: str) -> 
         Market(toy(**changes))
 
 
-@pytest.mark.parametrize("names", [(), "f_mid_price", ("f_mid_price", "f_lean", "f_mid_price"), ["f_mid_price"]])
+@pytest.mark.parametrize("names", [(), ("f_mid_price", "f_lean", "f_mid_price")])
 def test_a_set_that_is_none_is_refused(names: Any) -> None:
     FEATURE_SETS["broken"] = names
     with pytest.raises(ValueError, match=r"FEATURE_SETS\['broken'\] must be a tuple of different names, one at least"):

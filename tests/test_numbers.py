@@ -82,7 +82,10 @@ def test_markets_of_which_each_is_possible() -> None:
     ("given", "message"),
     [
         ({"population.maker.skw": 1.0}, r"'population.maker.skw' is no number .* closest are population.maker.skew"),
-        ({"num_symbols": 2}, r"'num_symbols' is structure and no number .* set it in the configuration"),
+        (
+            {"num_symbols": 2},
+            r"'num_symbols' is structure, which all markets of a batch share: set it in the configuration",
+        ),
         (
             {"population.maker.skew": -1.0},
             r"params\['population.maker.skew'\] must be a finite number in \[0.0, 100.0\]",

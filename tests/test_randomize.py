@@ -263,7 +263,7 @@ RATE = "population.noise.rate"
         ([("order_size", (1, 2))], r"randomize must map paths to \(low, high\) pairs, got \["),
         ({"population.noise": (0.1, 0.2)}, r"'population.noise' is no number of this configuration, closest are"),
         ({"fundamentals.volatilty": (0.1, 0.2)}, r"closest are fundamentals\.volatility"),
-        ({"num_symbols": (1, 2)}, r"'num_symbols' is structure and no number that may change later"),
+        ({"num_symbols": (1, 2)}, r"'num_symbols' is structure, which all markets of a batch share: set it"),
         ({"population.value.rate": (0.1, 0.2)}, r"'population.value.rate' is no number of this configuration"),
         ({"population.value.rate.2": (0.1, 0.2)}, r"'population.value.rate.2' is no number"),
         ({3: (0.1, 0.2)}, r"each name in randomize must be a path, got 3"),

@@ -471,18 +471,15 @@ def test_without_places_nothing_is_told_of_them() -> None:
 
 
 def test_the_queue_is_what_the_book_says() -> None:
-    """Counted order by order from the book, which everybody sees; orders of 64 ticks and more are of one age."""
+    """Counted order by order from the book, which everybody sees."""
     market = opened(quoting(), 3)
-    waits = [torch.full((3, 4), KEEP, dtype=torch.float64)] * 70
-    for at, action in enumerate([*(action * 0.3 for action in random_actions(market.config, 25, 3)), *waits]):
-        market.step(action)
-        if 30 < at < 85:
-            continue
+    for action in random_actions(market.config, 25, 3):
+        market.step(action * 0.3)
         book, now = market.state.book, market.state.clock.tick
         found = resting.queue(market.structure, market.state)
         assert book.since is not None
         for row in range(3):
-            ages = torch.clamp(now[row] - book.since, max=64)
+            ages = now[row] - book.since
             orders = list(zip(*(part[row, 0].tolist() for part in (book.price, book.size, ages)), strict=True))
             for place in range(market.structure.places):
                 index = market.structure.background + place
@@ -500,6 +497,38 @@ def test_the_queue_is_what_the_book_says() -> None:
                     sum(s for p, s, a in others if p == price and a < age),
                 ]
         assert int(now[0]) > 0
+
+
+def test_in_a_queue_orders_of_64_ticks_and_more_are_of_one_age() -> None:
+    """As in the auction. Two learners' places beside each other at two prices, and nobody else on that side of the book."""
+    market = opened(quoting(num_learners=2), 1)
+    state, structure = market.state, market.structure
+    now = int(state.clock.tick[0])
+    others = torch.zeros_like(state.book.size[..., : structure.background])
+
+    def placed(part: Tensor, rows: list[list[list[int]]]) -> Tensor:
+        return resting.with_places(structure, part, torch.tensor(rows)[None, None])
+
+    book = Book(
+        price=placed(state.book.price, [[[50, 49], [90, 91]], [[50, 50], [90, 90]]]),
+        size=placed(
+            torch.cat([others, state.book.size[..., structure.background :]], -1),
+            [[[7, 5], [-1, 0]], [[3, 2], [-4, -6]]],
+        ),
+        expiry=state.book.expiry,
+        since=placed(
+            state.book.since, [[[now - 70, now], [now - 63, 0]], [[now - 64, now - 63], [now - 64, now - 99]]]
+        ),
+    )
+    found = resting.queue(structure, dataclasses.replace(state, book=book))
+    told = [getattr(found, name)[0, 0].tolist() for name in ("ahead", "older", "same", "behind", "age")]
+    assert told == [
+        [[[0, 12], [0, 0]], [[0, 0], [0, 0]]],
+        [[[0, 0], [10, 0]], [[0, 10], [0, 0]]],
+        [[[3, 0], [0, 0]], [[7, 0], [6, 4]]],
+        [[[2, 0], [0, 0]], [[2, 0], [1, 1]]],
+        [[[70, 0], [63, 0]], [[64, 63], [64, 99]]],
+    ]
 
 
 def test_the_older_of_two_orders_of_a_price_never_fills_later() -> None:

@@ -48,7 +48,7 @@ def test_the_learner_sees_bounded_numbers_and_its_account_in_short_episodes() ->
     assert env.unwrapped.config.max_ticks == 1_000
 
 
-def test_what_the_caller_says_comes_first_then_the_preset_then_the_task() -> None:
+def test_what_the_caller_says_comes_first_then_the_task_then_the_preset() -> None:
     chosen = make(preset="toy", max_ticks=50, scaling="raw", include_account=False, dtype=np.float64).unwrapped
     assert chosen.config == tg.preset("toy", max_ticks=50)
     assert (chosen.observation_space.shape, chosen.observation_space.dtype) == ((54,), np.float64)

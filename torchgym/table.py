@@ -36,6 +36,7 @@ class Table(dict[str, Row], Generic[Row]):
         super().__init__(rows)
         self.kind = kind
         self._own = dict(rows)
+        self._kinds = tuple(dict.fromkeys(type(row) for row in rows.values()))
 
     def __setitem__(self, name: str, row: Row) -> None:
         """Add a row, or replace one.
@@ -43,10 +44,12 @@ class Table(dict[str, Row], Generic[Row]):
         Raises:
             TypeError: where it is not of the kind of the others.
         """
-        kinds = tuple(dict.fromkeys(type(other) for other in self.values()))
+        kinds: tuple[type, ...] = getattr(self, "_kinds", ())  # a copy gets its rows before all else
         if kinds and not isinstance(row, kinds):
             known = " or ".join(kind.__name__ for kind in kinds)
-            raise TypeError(f"{self.kind} {name!r} must be a {known}, got {type(row).__name__}: {row!r:.100}")
+            raise TypeError(
+                f"{self.kind} {name!r} must be of the class {known}, got {type(row).__name__}: {row!r:.100}"
+            )
         super().__setitem__(name, row)
 
     def find(self, name: str) -> Row:
@@ -64,11 +67,10 @@ class Table(dict[str, Row], Generic[Row]):
         Raises:
             ValueError: where one is not, naming all that are missing and listing those that are there.
         """
-        unknown = ", ".join(repr(name) for name in names if not isinstance(name, str) or name not in self)
+        unknown = [name for name in names if not isinstance(name, str) or name not in self]
         if unknown:
-            close = difflib.get_close_matches(unknown.strip("'"), self, n=1, cutoff=0.75)
-            meant = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"unknown {self.kind} {unknown}: choose from {', '.join(self)}{meant}")
+            told = f"unknown {self.kind} {', '.join(map(repr, unknown))}: choose from {', '.join(self)}"
+            raise ValueError(told + guess(unknown, self))
 
     def added(self, names: Iterable[str]) -> tuple[Row, ...]:
         """Those of the named rows that were added or replaced since the table was made."""
@@ -78,6 +80,18 @@ class Table(dict[str, Row], Generic[Row]):
     def changed(self) -> bool:
         """Whether rows were added, replaced, taken out or moved since the table was made."""
         return list(self) != list(self._own) or bool(self.added(self))
+
+
+def guess(names: Iterable[object], known: Iterable[str]) -> str:
+    """What was probably meant, as the end of a message; nothing where no known name is close.
+
+    >>> guess(["max_tick"], ["max_ticks", "seed"]), guess(["moon"], ["max_ticks"])
+    ('; did you mean max_ticks?', '')
+    """
+    there = list(known)
+    close = [difflib.get_close_matches(str(name), there, n=1, cutoff=0.75) for name in names]
+    meant = ", ".join(found[0] for found in close if found)
+    return f"; did you mean {meant}?" if meant else ""
 
 
 def check_made(row: str, made: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> None:

@@ -45,7 +45,7 @@ class Evaluate:
     ticks_per_year: float = 98_280  # Ticks of a year, for annualised figures: 252 days of 390 minutes.
     device: str = "cpu"  # Device to run on, such as cpu or cuda.
     compile: CompileOption = "auto"
-    overwrite: bool = False  # Replace an evaluation of other episodes or policies.
+    overwrite: bool = False  # Replace an evaluation of other episodes, policies or ticks of a year.
 
     def execute(self) -> int:
         """Play, write and print; 0."""
@@ -72,7 +72,7 @@ def evaluate_agent(options: Evaluate) -> None:
         chosen = {"agent": agent.make_policy, **_chosen(agent.config, options.policies)}
         if not options.overwrite:
             terms = output.picked(options, "episodes", "seed", "ticks_per_year")
-            _check_replaces_nothing(folder / EVALUATION, {**terms, "policies": list(chosen)})
+            _check_replaces_nothing(folder / EVALUATION, {**terms, "policies": set(chosen)})
         decisions = agent.config.longest_episode
         needed = episodes * (output.NUMBERS_PER_MARKET + decisions * len(chosen) * _NUMBERS_PER_DECISION)
         output.check_memory(f"{episodes:,} episodes of {decisions:,} decisions", needed)
@@ -93,12 +93,9 @@ def _check_replaces_nothing(path: Path, terms: dict[str, object]) -> None:
     """A ValueError where the file holds an evaluation on other terms; a damaged one may go."""
     try:
         there = read_json(path, ("command", *terms))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return
-    if (
-        any(there[name] != value for name, value in terms.items() if name != "policies")
-        or list(there["policies"]) != terms["policies"]
-    ):
+    if {**{name: there[name] for name in terms}, "policies": set(there["policies"])} != terms:
         raise ValueError(f"{path} holds the result of `{there['command']}`: --overwrite replaces it")
 
 
@@ -121,12 +118,12 @@ def _print_table(console: Console, made: Evaluation) -> None:
 
 
 def _evaluate_table(made: Evaluation, gap: str) -> Table:
-    """What a policy earned, its reward where that is another, and the agent's lead; more is in the CSV and on the page."""
+    """What a policy earned, its reward where that is no profit, and the agent's lead; more is in the CSV and on the page."""
     import torch
     from rich import box
 
     count, decisions = next(iter(made.episodes.values())).traded.shape
-    title = f"{count:,} episodes of {decisions:,} decisions, seeds from {made.seed}; currency per episode"
+    title = f"{count:,} episodes of {decisions:,} decisions, seeds from {made.seed}; profit in currency per episode"
     rewarded = not all(torch.allclose(own.reward, own.profit) for own in made.episodes.values())
     numbers = (*(["reward (95 %)"] if rewarded else []), "profit (95 %)", "agent's lead (95 %)", "p")
     table = output.make_table(title, "policy", *numbers, right=numbers)
@@ -140,12 +137,16 @@ def _evaluate_table(made: Evaluation, gap: str) -> Table:
         assert profit is not None and reward is not None  # every episode has them, and there are two at least
         table.add_row(
             policy,
-            *([_interval(*reward, gap)] if rewarded else []),
+            *([_reward(*reward)] if rewarded else []),
             _interval(*profit, gap),
             "" if lead is None else _interval(lead.lead, lead.low, lead.high, gap),
             "" if lead is None else f"{lead.p_adjusted:.2g}",
         )
     return table
+
+
+def _reward(mean: float, low: float, high: float) -> str:
+    return f"{mean:+.3g} ({low:+.3g} … {high:+.3g})"
 
 
 def _interval(mean: float, low: float, high: float, gap: str = " ") -> str:

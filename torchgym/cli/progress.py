@@ -17,7 +17,7 @@ from torchgym.cli.output import figure
 from torchgym.progress import Progress
 
 INTERVAL = 10.0  # seconds from one plain line to the next
-_RECENT = 120.0  # seconds that the rate is of: steps are faster once they are compiled
+_RECENT = 600.0  # seconds that the rate is of: steps are faster once they are compiled
 _BARS = 8  # stages that are shown together on a terminal
 
 

@@ -84,9 +84,9 @@ def find(config: Any, path: str, known: Mapping[str, Setting] | None = None) -> 
             return known[above], int(last)
     part = config
     for name in path.split("."):
-        part = getattr(part, name, None)
-    if isinstance(part, (int, str)):
-        raise ValueError(f"{path!r} is structure and no number that may change later: set it in the configuration")
+        part = dict(_entries(part)).get(name) if dataclasses.is_dataclass(part) else None
+    if isinstance(part, (int, str)) and path != "reward":
+        raise ValueError(f"{path!r} is structure, which all markets of a batch share: set it in the configuration")
     single = list(paths(config))
     close = difflib.get_close_matches(path, single, n=5, cutoff=0.3)
     raise ValueError(

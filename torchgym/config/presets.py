@@ -77,11 +77,11 @@ def _crash() -> MarketConfig:
 
 
 def _illiquid() -> MarketConfig:
-    """A small stock: fewer makers further apart, thin depth, spreads a tenth wider, dearer. For execution and impact."""
+    """A small stock: fewer makers further apart, thin depth, spreads a tenth wider, fees of 3 bp. For execution and impact."""
     return MarketConfig(
         usual_volume=70.0,
-        commission_bps=3.0,  # at 2 quoting by rote earns in so thin a book
-        maker_bps=3.0,
+        commission_bps=3.0,
+        maker_bps=3.0,  # at 2 quoting by rote earns in so thin a book
         fundamentals=Fundamentals(volatility_scales=(0.62, 0.25, 0.28)),
         population=Population(
             value=ValueTraders(aggressive=0.25, rate_factor=1.2),
@@ -271,7 +271,7 @@ def preset(name: str, **changes: Any) -> MarketConfig:
 def task(name: str, preset: str = "default", **changes: Any) -> MarketConfig:
     """The configuration of a task in the market of a preset, with `changes` applied.
 
-    The task's settings come before the preset's, but for the length of an episode: in the preset "toy" they stay short.
+    The task's settings come before the preset's, but no episode gets longer than the preset has it: in "toy" they stay short.
 
     Raises:
         ValueError: for an unknown task or preset, listing the known ones.
@@ -281,8 +281,9 @@ def task(name: str, preset: str = "default", **changes: Any) -> MarketConfig:
     """
     market, plain = _market(preset), MarketConfig()
     settings = TASKS.find(name).settings
-    length = {} if market.max_ticks == plain.max_ticks else {"max_ticks": market.max_ticks}
-    return market.replace(**{**settings, **length, **changes})
+    if market.max_ticks != plain.max_ticks:
+        settings = {**settings, "max_ticks": min(market.max_ticks, settings.get("max_ticks", market.max_ticks))}
+    return market.replace(**{**settings, **changes})
 
 
 def _market(name: str) -> MarketConfig:

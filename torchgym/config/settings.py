@@ -20,11 +20,11 @@ from torchgym.config.validation import (
     check_fields,
     check_name,
     check_number,
-    guess,
     kinds,
     require,
     shown,
 )
+from torchgym.table import guess
 
 _MAX_SHARES = 2**24  # integer-valued float32 is exact below this, and the auction sums shares in float32
 _MAX_CASH = 2**47  # far enough below 2**53, up to which integer-valued float64 is exact

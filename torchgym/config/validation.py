@@ -17,11 +17,9 @@ numbers and tuples. A bool is no number.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import math
 import types
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -59,17 +57,6 @@ def require(condition: bool, message: str) -> None:
     """A ValueError with the message unless the condition holds."""
     if not condition:
         raise ValueError(message)
-
-
-def guess(names: Iterable[str], known: Iterable[str]) -> str:
-    """What was probably meant, as the end of a message; nothing where no known name is close.
-
-    >>> guess(["max_tick"], ["max_ticks", "seed"]), guess(["moon"], ["max_ticks"])
-    ('; did you mean max_ticks?', '')
-    """
-    there = list(known)
-    close = [found[0] for name in names if (found := difflib.get_close_matches(name, there, n=1, cutoff=0.75))]
-    return f"; did you mean {', '.join(close)}?" if close else ""
 
 
 def shown(value: object) -> str:

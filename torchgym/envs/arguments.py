@@ -13,7 +13,8 @@ from gymnasium.envs.registration import EnvSpec
 
 from torchgym.config import TASKS, MarketConfig, task
 from torchgym.config import preset as named_preset
-from torchgym.config.validation import check_one_learner, guess
+from torchgym.config.validation import check_one_learner
+from torchgym.table import guess
 
 
 @dataclasses.dataclass(frozen=True)

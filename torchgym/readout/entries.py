@@ -236,7 +236,11 @@ PLACE: Table[Entry] = Table(
             "how long it has had its place, at most 1; 0 without time priority",
         ),
         "ahead": Entry(lambda m: _orders(m, m.queue.ahead), "orders", "what rests at better prices"),
-        "older": Entry(lambda m: _orders(m, m.queue.older), "orders", "what rests at its price for longer"),
+        "older": Entry(
+            lambda m: _orders(m, m.queue.older),
+            "orders",
+            "what rests at its price for longer; from 64 ticks on all are as old",
+        ),
         "same": Entry(
             lambda m: _orders(m, m.queue.same),
             "orders",

@@ -20,7 +20,7 @@ from torchgym.config import Structure
 from torchgym.sim.state import Auction, Book, Execution
 
 _FAR = 1.0e6  # beyond every band
-_OLD = 64  # ticks; orders older than that are of one age
+OLDEST = 64  # ticks; orders older than that are of one age
 
 
 def execute(
@@ -321,7 +321,7 @@ def ages(book: Book, tick: Tensor) -> Tensor | None:
     """How long orders have had their places by the tick [N] int64: [N, S, K] float32, 64 at most; None without time priority."""
     if book.since is None:
         return None
-    return stored(torch.clamp(tick[:, None, None] - book.since, max=_OLD).to(torch.float32))
+    return stored(torch.clamp(tick[:, None, None] - book.since, max=OLDEST).to(torch.float32))
 
 
 def _shared(sizes: Tensor, share: Tensor, total: Tensor, age: Tensor | None) -> Tensor:
@@ -332,7 +332,7 @@ def _shared(sizes: Tensor, share: Tensor, total: Tensor, age: Tensor | None) -> 
     def enough(level: Tensor) -> Tensor:
         return (sizes * (age >= level)).sum(-1, keepdim=True) >= share
 
-    level = stored(_last(enough, low=torch.zeros_like(share), span=_OLD))
+    level = stored(_last(enough, low=torch.zeros_like(share), span=OLDEST))
     older, same = sizes * (age > level), sizes * (age == level)
     return older + _pro_rata(same, share - older.sum(-1, keepdim=True), same.sum(-1, keepdim=True))
 

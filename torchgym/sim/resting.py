@@ -26,8 +26,10 @@ from torchgym.sim.params import Params
 from torchgym.sim.state import FOREVER, Book, Execution, Hits, MarketState, Rested
 
 _NOWHERE = 2**40  # points: beyond every price
-_LEVEL = 200  # by which a point counts more than twice the largest difference of two ages
-_FURTHEST = 2**23  # points from the mid: what lies further counts as there
+_LEVEL = 2 * matching.OLDEST + 2  # a point in a rank: half of it is more than two ages differ
+_FURTHEST = (
+    2**31 // _LEVEL - 2
+)  # points from the mid, near the highest price there is: what lies further counts as there
 
 
 def places(structure: Structure, per_slot: Tensor) -> Tensor:

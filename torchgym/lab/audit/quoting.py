@@ -202,7 +202,7 @@ def _first_in_line(snapshot: AuditSnapshot, memory: Memory) -> Wanted:
 
 
 def _racing(snapshot: AuditSnapshot, memory: Memory) -> Wanted:
-    """At the touch. For two ticks after a move of two usual ones it takes its side before anybody else acts; then it leaves.
+    """At the touch. For two ticks after a move of two usual ones it trades with it before others act; then back.
 
     The quote that the move would run over is pulled meanwhile.
     """

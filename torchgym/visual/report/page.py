@@ -110,7 +110,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     policies = evaluation["policies"].values()
     if not policies or not all("trades" in row for row in policies):
         lacking = "trades" if policies else "policies"
-        raise ValueError(f"{path} has no {lacking}; `torchgym evaluate {folder}` makes it anew")
+        raise ValueError(f"{path} has no {lacking}; `torchgym evaluate {folder} --overwrite` makes it anew")
     return evaluation
 
 
