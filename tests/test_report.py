@@ -422,18 +422,22 @@ def test_without_a_package_it_says_what_to_install(package: str, monkeypatch: py
 # --- in a terminal
 
 
+@pytest.mark.parametrize("reward", [0.0, 0.0123])
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 @pytest.mark.parametrize("columns", [200, 80, 70])
-def test_the_table_fits_the_terminal_and_80_columns(columns: int, scale: float) -> None:
+def test_the_table_fits_the_terminal_and_80_columns(columns: int, scale: float, reward: float) -> None:
     names = ["agent", *baselines(MarketConfig())]
-    episodes = dict.fromkeys(names, types.SimpleNamespace(traded=torch.zeros(256, 200)))
+    profits, rewards = torch.zeros(256), torch.full((256,), reward)
+    played = types.SimpleNamespace(traded=torch.zeros(256, 200), profit=profits, reward=rewards)
+    episodes = dict.fromkeys(names, played)
     leads = [
         types.SimpleNamespace(policy=name, lead=-110.6 * scale, low=-130.2 * scale, high=91.3 * scale, p_adjusted=6e-4)
         for name in names[1:]
     ]
     profit = Interval(40.6 * scale, 24.1 * scale, 57.1 * scale)
+    intervals = {"profit": profit, "reward": Interval(reward, 0.5 * reward, 2.0 * reward)}
     made: Any = types.SimpleNamespace(
-        episodes=episodes, comparisons=leads, seed=20_000_000, interval=lambda policy, metric: profit
+        episodes=episodes, comparisons=leads, seed=20_000_000, interval=lambda policy, metric: intervals[metric]
     )
     shown = io.StringIO()
     _print_table(Console(file=shown, width=columns), made)
@@ -443,7 +447,8 @@ def test_the_table_fits_the_terminal_and_80_columns(columns: int, scale: float) 
     words = " ".join(shown.getvalue().split())
     for told in (*names, *(["+40.6", "-110.6"] if scale == 1.0 else ["+406,000", "-1,106,000"]), "0.0006", "Holm"):
         assert told in words
-    if (columns, scale) == (80, 1.0):
+    assert ("reward" in words) == ("+0.0123" in words) == (reward > 0.0 and columns >= 80)
+    if (columns, scale, reward) == (80, 1.0, 0.0):
         assert all(any(name in line and "+40.6 (+24.1 … +57.1)" in line for line in lines) for name in names)
 
 

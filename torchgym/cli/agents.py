@@ -110,21 +110,25 @@ def _chosen(config: MarketConfig, names: tuple[str, ...]) -> dict[str, MakePolic
 
 
 def _print_table(console: Console, made: Evaluation) -> None:
-    """In as many columns as there are, 80 at most; an interval that does not fit stands beneath its mean."""
+    """In as many columns as there are, 80 at most.
+
+    Intervals that do not fit stand beneath their means; a terminal of fewer columns leaves the reward out.
+    """
+    import torch
+
     width = min(console.width, _WIDTH)
-    wide, high = (_evaluate_table(made, gap) for gap in " \n")
+    differ = not all(torch.allclose(own.reward, own.profit) for own in made.episodes.values())
+    wide, high = (_evaluate_table(made, gap, rewarded=differ and width == _WIDTH) for gap in " \n")
     fits = console.measure(wide, options=console.options.update(width=2 * _WIDTH)).maximum <= width
     console.print(wide if fits else high, width=width)
 
 
-def _evaluate_table(made: Evaluation, gap: str) -> Table:
+def _evaluate_table(made: Evaluation, gap: str, rewarded: bool) -> Table:
     """What a policy earned, its reward where that is no profit, and the agent's lead; more is in the CSV and on the page."""
-    import torch
     from rich import box
 
     count, decisions = next(iter(made.episodes.values())).traded.shape
     title = f"{count:,} episodes of {decisions:,} decisions, seeds from {made.seed}; profit in currency per episode"
-    rewarded = not all(torch.allclose(own.reward, own.profit) for own in made.episodes.values())
     numbers = (*(["reward (95 %)"] if rewarded else []), "profit (95 %)", "agent's lead (95 %)", "p")
     table = output.make_table(title, "policy", *numbers, right=numbers)
     table.box, table.caption_justify = box.SIMPLE_HEAD, "left"
@@ -137,7 +141,7 @@ def _evaluate_table(made: Evaluation, gap: str) -> Table:
         assert profit is not None and reward is not None  # every episode has them, and there are two at least
         table.add_row(
             policy,
-            *([_reward(*reward)] if rewarded else []),
+            *([_reward(*reward, gap)] if rewarded else []),
             _interval(*profit, gap),
             "" if lead is None else _interval(lead.lead, lead.low, lead.high, gap),
             "" if lead is None else f"{lead.p_adjusted:.2g}",
@@ -145,8 +149,8 @@ def _evaluate_table(made: Evaluation, gap: str) -> Table:
     return table
 
 
-def _reward(mean: float, low: float, high: float) -> str:
-    return f"{mean:+.3g} ({low:+.3g} … {high:+.3g})"
+def _reward(mean: float, low: float, high: float, gap: str) -> str:
+    return f"{mean:+.3g}{gap}({low:+.3g} … {high:+.3g})"
 
 
 def _interval(mean: float, low: float, high: float, gap: str = " ") -> str:
