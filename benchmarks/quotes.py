@@ -8,8 +8,8 @@ is stepped for a short while in turn, so that what slows the machine down slows 
 
 from __future__ import annotations
 
+import itertools
 import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 import torch
 import tyro
 from rows import add, command, tell
-from torch import Tensor
+from timing import Work, time_work
 
 import torchgym as tg
+from torchgym.config import structure
 from torchgym.engine import Market
 from torchgym.sim import actions
 
@@ -38,54 +39,41 @@ class Options:
     """How many markets, and how long."""
 
     markets: int = 256
-    steps: int = 40
-    """of a market in a round"""
-    rounds: int = 25
+    seconds: float = 0.1
+    """of a window"""
+    windows: int = 25
     threads: int = 1
     results: Path = RESULTS
 
 
-def drawn(config: tg.MarketConfig, markets: int) -> list[Tensor]:
-    """Eight actions by chance: a choice, or depths of up to twenty points."""
-    generator = torch.Generator().manual_seed(0)
+def stepping(terms: dict[str, Any], markets: int) -> Work:
+    """Steps of markets, with actions drawn beforehand: a choice, or depths of up to twenty points."""
+    config = tg.preset("default", **terms)
+    market, generator = Market(config, markets, compile=True), torch.Generator().manual_seed(0)
     space = actions.space(config)
     if isinstance(space, actions.Choices):
-        return [torch.randint(space.count, (markets, 1), generator=generator) for _ in range(8)]
-    shape = (markets, space.width(config.num_symbols))
-    return [torch.floor(20.0 * torch.rand(shape, generator=generator, dtype=torch.float64)) for _ in range(8)]
+        drawn = torch.randint(space.count, (8, markets, 1), generator=generator)
+    else:
+        width = space.width(config.num_symbols)
+        drawn = torch.floor(20.0 * torch.rand(8, markets, width, generator=generator, dtype=torch.float64))
+    market.reset()
+    given = itertools.cycle(drawn)
+    return lambda: market.step(next(given))
 
 
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
-    markets, given = {}, {}
-    for name, changes in TERMS.items():
+    work = []
+    for name, terms in TERMS.items():
         tell(f"{name}: opening")
-        config = tg.preset("default", **changes)
-        markets[name], given[name] = Market(config, options.markets, compile=True), drawn(config, options.markets)
-        markets[name].reset()
-        for at in range(options.steps):
-            markets[name].step(given[name][at % 8])
-    costs: dict[str, list[float]] = {name: [] for name in TERMS}
-    for _ in range(options.rounds):
-        for name, market in markets.items():
-            begin = time.perf_counter()
-            for at in range(options.steps):
-                market.step(given[name][at % 8])
-            costs[name].append((time.perf_counter() - begin) / options.steps / options.markets)
-    for name, own in costs.items():
-        ratio = statistics.median(cost / usual for cost, usual in zip(own, costs["default"], strict=True))
-        row = {
-            "threads": options.threads,
-            "markets": options.markets,
-            "traders": markets[name].structure.owners,
-            "terms": name,
-        }
-        row |= {
-            "microseconds": 1e6 * statistics.median(own),
-            "fastest": 1e6 * min(own),
-            "ratio": ratio,
-            "command": command(),
-        }
+        work.append(stepping(terms, options.markets))
+    usual, *_ = timings = time_work(work, seconds=options.seconds, repeats=options.windows)
+    about = {"threads": options.threads, "markets": options.markets, "traders": structure(tg.preset("default")).owners}
+    for name, own in zip(TERMS, timings, strict=True):
+        ratio = statistics.median(cost / plain for cost, plain in zip(own.costs, usual.costs, strict=True))
+        costs = [1e6 * cost / options.markets for cost in own.costs]
+        row = {**about, "terms": name, "microseconds": statistics.median(costs), "fastest": min(costs)}
+        row |= {"ratio": ratio, "command": command()}
         add(options.results, list(row), row)
         print(f"{name:15s} {row['microseconds']:.2f} µs a market-step, {ratio:.2f} of the default")
 

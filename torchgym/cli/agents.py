@@ -141,7 +141,7 @@ def _evaluate_table(made: Evaluation, gap: str, rewarded: bool) -> Table:
         assert profit is not None and reward is not None  # every episode has them, and there are two at least
         table.add_row(
             policy,
-            *([_reward(*reward, gap)] if rewarded else []),
+            *([_interval(*reward, gap, "+.3g")] if rewarded else []),
             _interval(*profit, gap),
             "" if lead is None else _interval(lead.lead, lead.low, lead.high, gap),
             "" if lead is None else f"{lead.p_adjusted:.2g}",
@@ -149,13 +149,10 @@ def _evaluate_table(made: Evaluation, gap: str, rewarded: bool) -> Table:
     return table
 
 
-def _reward(mean: float, low: float, high: float, gap: str) -> str:
-    return f"{mean:+.3g}{gap}({low:+.3g} … {high:+.3g})"
-
-
-def _interval(mean: float, low: float, high: float, gap: str = " ") -> str:
-    digits = 1 if max(abs(end) for end in (mean, low, high)) < 1000.0 else 0
-    return f"{mean:+,.{digits}f}{gap}({low:+,.{digits}f} … {high:+,.{digits}f})"
+def _interval(mean: float, low: float, high: float, gap: str = " ", form: str = "") -> str:
+    """Without a `form`, as money: with a digit after the point below a thousand."""
+    form = form or ("+,.1f" if max(abs(end) for end in (mean, low, high)) < 1000.0 else "+,.0f")
+    return f"{mean:{form}}{gap}({low:{form}} … {high:{form}})"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -142,15 +142,26 @@ def alternating(period: int, script: CycleScript) -> AuditRule:
     return scripted(lambda s: script(s, s.now % period) * (1 - 2 * (s.now // period % 2)))
 
 
+def lasting(snapshot: AuditSnapshot, memory: Memory, side: Tensor, ticks: int) -> tuple[Tensor, Tensor]:
+    """A side, 0 for none, that counts for so many ticks from when it was last seen: the ticks left, and the side, [n] float64."""
+    fresh = side != 0.0
+    until = memory.get("until", torch.full_like(side, -float(ticks)))
+    memory["until"] = torch.where(fresh, float(snapshot.now + ticks), until)
+    memory["side"] = torch.where(fresh, side, memory.get("side", torch.zeros_like(side)))
+    return memory["until"] - snapshot.now, memory["side"]
+
+
+def beyond(strength: Tensor, enter: float) -> Tensor:
+    """The sign of what is beyond ±`enter`, else 0."""
+    return torch.where(strength.abs() > enter, torch.sign(strength), 0.0)
+
+
 def held_after(ticks: int, signal: Signal, enter: float) -> AuditRule:
     """Goes to the limit on the side of a signal beyond ±`enter`, and back so many ticks after the last one."""
 
     def rule(snapshot: AuditSnapshot, memory: Memory) -> Tensor:
-        strength = signal(snapshot, memory)
-        fresh, nothing = strength.abs() > enter, torch.zeros_like(strength)
-        memory["until"] = torch.where(fresh, float(snapshot.now + ticks), memory.get("until", nothing))
-        memory["side"] = torch.where(fresh, torch.sign(strength), memory.get("side", nothing))
-        return snapshot.to_fraction(torch.where(memory["until"] > snapshot.now, memory["side"], 0.0))
+        left, side = lasting(snapshot, memory, beyond(signal(snapshot, memory), enter), ticks)
+        return snapshot.to_fraction(torch.where(left > 0.0, side, 0.0))
 
     return rule
 

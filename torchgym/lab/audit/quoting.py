@@ -24,7 +24,7 @@ from torchgym.config import MarketConfig
 from torchgym.engine import StepResult
 from torchgym.lab import quoting as theory
 from torchgym.lab.audit import verdicts as must
-from torchgym.lab.audit.attempts import NEWS, AuditSnapshot
+from torchgym.lab.audit.attempts import NEWS, AuditSnapshot, beyond, lasting
 from torchgym.lab.audit.scheme import KEEP, PLACES, Wanted
 from torchgym.lab.policies import Memory, standardised
 from torchgym.lab.policy import MakePolicy, Policy
@@ -180,9 +180,8 @@ def _layering(snapshot: AuditSnapshot, memory: Memory) -> Wanted:
 def _pinging(snapshot: AuditSnapshot, memory: Memory) -> Wanted:
     """One share a side inside the spread; whoever trades with it shows which way the flow goes, followed for ten ticks."""
     flow = -torch.sign(snapshot.resting("filled").sum((1, 2))).to(torch.float64)
-    memory["until"] = torch.where(flow != 0.0, float(snapshot.now + 10), memory.get("until", torch.zeros_like(flow)))
-    memory["side"] = torch.where(flow != 0.0, flow, memory.get("side", torch.zeros_like(flow)))
-    shares = snapshot.to_fraction(torch.where(memory["until"] > snapshot.now, memory["side"], 0.0))
+    left, side = lasting(snapshot, memory, flow, 10)
+    shares = snapshot.to_fraction(torch.where(left > 0.0, side, 0.0))
     return orders(snapshot, ladder(snapshot, -1), 1, shares)
 
 
@@ -206,11 +205,7 @@ def _racing(snapshot: AuditSnapshot, memory: Memory) -> Wanted:
 
     The quote that the move would run over is pulled meanwhile.
     """
-    move = standardised(1)(snapshot, memory)
-    fast, nothing = move.abs() > 2.0, torch.zeros_like(move)
-    memory["until"] = torch.where(fast, float(snapshot.now + 2), memory.get("until", nothing - 2.0))
-    memory["side"] = torch.where(fast, torch.sign(move), memory.get("side", nothing))
-    left, side = memory["until"] - snapshot.now, memory["side"]
+    left, side = lasting(snapshot, memory, beyond(standardised(1)(snapshot, memory), 2.0), 2)
     shares = snapshot.to_position(torch.where(left > 0.0, side * snapshot.limit, 0.0).to(torch.int64))
     favoured = torch.stack([side >= 0.0, side <= 0.0], -1) | (left <= 0.0).unsqueeze(-1)
     quoted = torch.where(favoured, snapshot.order, 0).unsqueeze(-1)
