@@ -465,7 +465,7 @@ def test_the_command_prints_data_beside_the_preset(tmp_path: Path, capsys: pytes
     assert main(arguments) == 2
     assert "--close" in capsys.readouterr().err
     assert main([*arguments, "--close", "price", "--ticks", "800", "--no-nulls"]) == 2
-    assert "--ticks, --nulls: --data decides that" in capsys.readouterr().err
+    assert "--ticks, --no-nulls: --data decides that" in capsys.readouterr().err
     assert main([*arguments, "--close", "price", "--ticks-per-bar", str(2**50)]) == 2
     assert "GB of memory" in capsys.readouterr().err
     assert main(["realism", *QUICK, "--ticks-per-bar", "60", "--output", str(tmp_path)]) == 2
