@@ -99,7 +99,7 @@ _QUOTING = {
     "gamma": 0.995,
     "gae_lambda": 0.8,
     "reward_scale": 5.0,
-    "entropy": 0.001,
+    "entropy": 0.004,
 }
 _SELLING = {
     **_ACCOUNT_ALONE,
