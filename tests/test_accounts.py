@@ -78,7 +78,8 @@ def opening(settings: MarketConfig, shares: list[int] | None = None) -> Balances
 
 
 def settle(settings: MarketConfig, before: Balances, **tick: Any) -> Balances:
-    return Balances(*accounts.settle(PLACES, params(settings), before.owned, before.own, **tick))
+    singles, makers, own = accounts.settle(PLACES, params(settings), before.owned, before.own, **tick)
+    return Balances(singles.joined(makers), own)
 
 
 def mark(
@@ -251,9 +252,9 @@ def test_profit_and_basis_explain_the_cash(trades: list[tuple[int, int]], held: 
 
 def test_a_makers_two_slots_are_one_owner() -> None:
     before = torch.tensor([[[5, 0, 7]]])
-    assert accounts.credit(PLACES, before, per_slot([1, 20, 300, 4_000])).flatten().tolist() == [6, 20, 4_307]
+    assert torch.cat(accounts.credit(PLACES, before, per_slot([1, 20, 300, 4_000])), -1).tolist() == [[[6, 20, 4_307]]]
     two = dataclasses.replace(PLACES, families={"value": slice(0, 1), "maker": slice(1, 3)})
-    assert accounts.credit(two, before, per_slot([1, 10, 20, 300, 400])).flatten().tolist() == [6, 310, 427]
+    assert torch.cat(accounts.credit(two, before, per_slot([1, 10, 20, 300, 400])), -1).tolist() == [[[6, 310, 427]]]
 
 
 def test_borrow_falls_due_in_whole_units() -> None:

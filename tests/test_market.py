@@ -831,13 +831,13 @@ def raised(tensor: Tensor, row: int, amount: float = 1) -> Tensor:
 def printed_money(balances: Any) -> Any:
     if isinstance(balances, Ledger):
         return dataclasses.replace(balances, cash=raised(balances.cash, 1))
-    owned, ledger = balances
-    return dataclasses.replace(owned, cash=raised(owned.cash, 1)), ledger
+    singles, *others = balances
+    return dataclasses.replace(singles, cash=raised(singles.cash, 1)), *others
 
 
 def printed_shares(balances: Any) -> Any:
-    owned, ledger = balances
-    return owned, dataclasses.replace(ledger, shares=raised(ledger.shares, 2))
+    *owned, ledger = balances
+    return *owned, dataclasses.replace(ledger, shares=raised(ledger.shares, 2))
 
 
 def lost_number(value: Any) -> Any:

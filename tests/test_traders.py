@@ -540,7 +540,6 @@ MAKERS = dataclasses.replace(
 
 
 HALF = torch.tensor([[2.0]], dtype=torch.float64)
-NONE = torch.zeros(1, 1, 3, dtype=torch.int64)
 
 
 def quoting(reference: float = 10_000.0) -> maker.MakerMemory:
@@ -563,12 +562,16 @@ def resting(price: int = 1, size: int = 0) -> Book:
     return Book(price=prices, size=sizes, expiry=torch.zeros_like(sizes))
 
 
+def quoted(held: list[int], book: Book) -> tuple[Book, Book]:
+    """What is left of the other trader's order, and the quotes."""
+    shares, seen = torch.tensor([[held]]), dataclasses.replace(signals(), maker_half_spread=HALF)
+    return traders.quote(MAKERS, PARAMS, {"maker": quoting()}, seen, shares, book)
+
+
 def quotes(held: list[int], book: Book | None = None) -> tuple[list[int], list[int], list[int], list[int]]:
     """Bids, asks, and their shares."""
-    after = maker.quote(
-        MAKERS, PARAMS, quoting(), half_spread=HALF, shares=torch.tensor([[held]]), book=book or resting()
-    )
-    own_price, own_size = after.price[0, 0, 1:].tolist(), after.size[0, 0, 1:].tolist()
+    _, own = quoted(held, book or resting())
+    own_price, own_size = own.price[0, 0].tolist(), own.size[0, 0].tolist()
     return own_price[:3], own_price[3:], own_size[:3], own_size[3:]
 
 
@@ -609,8 +612,8 @@ def test_orders_that_the_quotes_overtake_are_pulled() -> None:
     """Makers would trade at once with an ask at their best bid or lower, 9,998, and with a bid at their best ask, 10,002."""
 
     def left(price: int, size: int) -> int:
-        book = maker.quote(MAKERS, PARAMS, quoting(), half_spread=HALF, shares=NONE, book=resting(price, size))
-        return int(book.size[0, 0, 0])
+        others, _ = quoted([0, 0, 0], resting(price, size))
+        return int(others.size.item())
 
     assert [left(price, -5) for price in (9_997, 9_998, 9_999, 10_003)] == [0, 0, -5, -5]
     assert [left(price, 5) for price in (10_003, 10_002, 10_001, 9_997)] == [0, 0, 5, 5]

@@ -66,8 +66,10 @@ def settle(
     execution: Execution,
     auction: Auction,
     standing_price: Tensor,
-) -> tuple[Accounts, Ledger]:
+) -> tuple[Accounts, Accounts, Ledger]:
     """Book all fills of the tick: those of the standing book at the resting limits, the auction's at its one price.
+
+    The accounts of single traders and of makers come apart, as the makers' may go on trading: see `settle_hits`.
 
     `standing_price` [N, S, K] int64 points: the limits of the book that the learners' orders met.
 
@@ -84,36 +86,34 @@ def settle(
     charge = traded * params.commission_rate
     rested = None
     if structure.quotes:
-        moved, shares = moved.split((structure.background, structure.places), -1)
+        moved, got = moved.split((structure.background, structure.places), -1)
         spent, money = spent.split((structure.background, structure.places), -1)
-        rested = Rested(shares, money)
-        filled, paid = filled + _each(structure, shares), paid + _each(structure, money)
+        rested = Rested(got, money)
+        filled, paid = filled + _each(structure, got), paid + _each(structure, money)
         provided = _each(structure, money.abs())
         traded, charge = traded + provided, charge + provided * params.maker_rate
-    owned = Accounts(cash=credit(structure, accounts.cash, -spent), shares=credit(structure, accounts.shares, moved))
+    cash, shares = credit(structure, accounts.cash, -spent), credit(structure, accounts.shares, moved)
+    singles, makers = (Accounts(*parts) for parts in zip(cash, shares, strict=True))
     booked = replace(
         ledger,
         filled=torch.zeros_like(filled),
         turnover=torch.zeros_like(ledger.turnover),
         cancelled=execution.cancelled,
     )
-    return owned, _booked(booked, filled=filled, paid=paid, traded=traded, charge=charge, rested=rested)
+    return singles, makers, _booked(booked, filled=filled, paid=paid, traded=traded, charge=charge, rested=rested)
 
 
 def settle_hits(
-    structure: Structure, params: Params, accounts: Accounts, ledger: Ledger, hits: Hits
+    structure: Structure, params: Params, makers: Accounts, ledger: Ledger, hits: Hits
 ) -> tuple[Accounts, Ledger]:
     """Book what the makers' quotes traded with learners' resting orders: see `torchgym.sim.resting.hit`.
 
     Invariants: those of `settle`.
     """
-    nobody = hits.fills.new_zeros((*hits.fills.shape[:-1], structure.singles))
     own, before = hits.rested, ledger.rested
     assert before is not None
-    owned = Accounts(
-        cash=credit(structure, accounts.cash, torch.cat([nobody, -hits.spent], -1)),
-        shares=credit(structure, accounts.shares, torch.cat([nobody, hits.fills], -1)),
-    )
+    cash, shares = _of_makers(structure, makers.cash, -hits.spent), _of_makers(structure, makers.shares, hits.fills)
+    owned = Accounts(cash, shares)
     filled, paid, traded = (_each(structure, values) for values in (own.filled, own.paid, own.paid.abs()))
     total = Rested(before.filled + own.filled, before.paid + own.paid)
     charge = traded * params.maker_rate
@@ -144,11 +144,17 @@ def _booked(
     )
 
 
-def credit(structure: Structure, balances: Tensor, per_slot: Tensor) -> Tensor:
-    """Balances [N, S, A] plus what the owners' slots received, [N, S, K]: a maker's two slots are one owner."""
-    own, bids, asks = per_slot.split((structure.singles, structure.makers, structure.makers), dim=-1)
+def credit(structure: Structure, balances: Tensor, per_slot: Tensor) -> tuple[Tensor, Tensor]:
+    """Balances [N, S, A] plus what the owners' slots received, [N, S, K]: those of single traders, and of makers."""
+    own, quotes = per_slot.split((structure.singles, 2 * structure.makers), dim=-1)
     singles, makers = balances.split((structure.singles, structure.makers), dim=-1)
-    return torch.cat([singles + own, makers + bids + asks], dim=-1)
+    return singles + own, _of_makers(structure, makers, quotes)
+
+
+def _of_makers(structure: Structure, balances: Tensor, per_quote: Tensor) -> Tensor:
+    """Balances [N, S, M] plus what the quotes received, [N, S, 2 M]: a maker's two are one owner."""
+    bids, asks = per_quote.split(structure.makers, dim=-1)
+    return balances + bids + asks
 
 
 def _close(held: Tensor, basis: Tensor, fill: Tensor, paid: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,9 +27,7 @@ from torchgym.sim.state import FOREVER, Book, Execution, Hits, MarketState, Rest
 
 _NOWHERE = 2**40  # points: beyond every price
 _LEVEL = 2 * matching.OLDEST + 2  # a point in a rank: half of it is more than two ages differ
-_FURTHEST = (
-    2**31 // _LEVEL - 2
-)  # points from the mid, near the highest price there is: what lies further counts as there
+_FURTHEST = 2**31 // _LEVEL - 2  # points from the mid, near the highest price: what lies further counts as there
 
 
 def places(structure: Structure, per_slot: Tensor) -> Tensor:
@@ -160,28 +158,26 @@ def hit(structure: Structure, book: Book, centre_x2: Tensor, now: Tensor) -> tup
     With `snipe="auction"` the same orders meet in an auction: all trade at its one price, the nearest to `centre_x2`.
 
     Args:
-        book: with the makers' new quotes, [N, S, K].
+        book: the makers' new quotes and the learners' orders, [N, S, 2 M + P].
         centre_x2: [N, S] int64 half points, around which the auction looks for prices.
         now: [N] int64, this tick.
 
     Returns:
-        The book, uncrossed, and the hits. An order too far from the centre to be reached is pulled.
+        Both, uncrossed, and the hits. An order too far from the centre to be reached is pulled.
 
     Source: stale quotes are sniped, Budish, Cramton and Shim (2015), section VI; Foucault (1999) on being picked off.
     """
-    first = structure.singles
-    price, size = book.price[..., first:], book.size[..., first:]
+    price = book.price
     none = centre_x2.new_zeros((*centre_x2.shape, 0))
-    pair = Book(price, size, book.expiry[..., first:], None if book.since is None else book.since[..., first:])
-    age = matching.ages(pair, now)
-    _, auction = matching.clear(structure, pair, none, none, centre_x2, torch.zeros_like(centre_x2), age)
+    age = matching.ages(book, now)
+    _, auction = matching.clear(structure, book, none, none, centre_x2, torch.zeros_like(centre_x2), age)
     makers, own = auction.fills.split((2 * structure.makers, structure.places), -1)
     own_price = price[..., 2 * structure.makers :]
     at_once = auction.price.unsqueeze(-1)
     together = structure.snipe == "auction"
     spent = makers * at_once if together else _paired(makers, own, own_price)
     paid = own * (at_once if together else own_price)
-    left = size - auction.fills
+    left = book.size - auction.fills
 
     quotes, resting = left.split((2 * structure.makers, structure.places), -1)
     quoted = price[..., : 2 * structure.makers]
@@ -196,21 +192,25 @@ def hit(structure: Structure, book: Book, centre_x2: Tensor, now: Tensor) -> tup
     last_price = torch.where(bought > 0, highest, torch.where(bought < 0, lowest, 0))
     if together:
         last_price = torch.where(bought == 0, 0, auction.price)
-    sizes = torch.cat([book.size[..., :first], quotes, resting], -1)
-    return replace(book, size=sizes), Hits(Rested(own, paid), makers, spent, bought, last_price)
+    return replace(book, size=torch.cat([quotes, resting], -1)), Hits(
+        Rested(own, paid), makers, spent, bought, last_price
+    )
 
 
 def _paired(makers: Tensor, own: Tensor, own_price: Tensor) -> Tensor:
-    """What each quote pays, [N, S, 2 M]: the shares of either side are paired in the order of places. Sums are exact."""
-    shares, offered = makers.abs(), own.abs()
-    end = matching.running_sum(shares)
-    last = matching.running_sum(offered)
-    spent = torch.zeros_like(makers)
+    """What each quote pays, [N, S, 2 M]: the shares of either side are paired in the order of places.
+
+    Sums are exact: shares are integers that float32 holds, and money integers that float64 holds.
+    """
+    shares, offered = makers.abs().to(torch.float32), own.abs().to(torch.float32)
+    end, last = matching.running_sum(shares), matching.running_sum(offered)
+    start, first, price = end - shares, last - offered, own_price.to(torch.float64)
+    spent = torch.zeros_like(shares, dtype=torch.float64)
     for at in range(own.shape[-1]):
-        upto, since = last[..., at : at + 1], last[..., at : at + 1] - offered[..., at : at + 1]
-        both = torch.clamp(torch.minimum(end, upto) - torch.maximum(end - shares, since), min=0)
-        spent = spent + both * own_price[..., at : at + 1]
-    return torch.sign(makers) * spent
+        place = slice(at, at + 1)
+        both = torch.minimum(end, last[..., place]) - torch.maximum(start, first[..., place])
+        spent = spent + torch.clamp(both, min=0.0).to(torch.float64) * price[..., place]
+    return torch.sign(makers) * spent.to(torch.int64)
 
 
 @dataclass

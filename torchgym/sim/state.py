@@ -62,6 +62,17 @@ class Book:
     # [N, S, K] int64: the tick at which it took its place; None without time priority.
     since: Tensor | None = None
 
+    def slots(self, which: slice) -> Book:
+        """Of some places alone."""
+        since = None if self.since is None else self.since[..., which]
+        return Book(self.price[..., which], self.size[..., which], self.expiry[..., which], since)
+
+    def joined(self, other: Book) -> Book:
+        """These places, and after them those of the other one."""
+        since = None if self.since is None or other.since is None else torch.cat([self.since, other.since], -1)
+        price, size = torch.cat([self.price, other.price], -1), torch.cat([self.size, other.size], -1)
+        return Book(price, size, torch.cat([self.expiry, other.expiry], -1), since)
+
 
 @dataclass
 class Orders:
@@ -128,6 +139,10 @@ class Accounts:
 
     cash: Tensor  # [N, S, A] int64 points x shares
     shares: Tensor  # [N, S, A] int64
+
+    def joined(self, other: Accounts) -> Accounts:
+        """These owners, and after them those of the other one."""
+        return Accounts(torch.cat([self.cash, other.cash], -1), torch.cat([self.shares, other.shares], -1))
 
 
 @dataclass

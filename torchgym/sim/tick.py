@@ -24,7 +24,7 @@ from torchgym.sim.state import (
     Value,
     total_log_volatility,
 )
-from torchgym.sim.traders.signals import read_signals
+from torchgym.sim.traders.signals import Signals, read_signals
 
 Watch = Callable[[str, dict[str, object]], None]
 
@@ -83,7 +83,7 @@ def tick(
     book, auction = matching.clear(structure, book, execution.remainder, limit, mid_x2, draws.coin, age)
     _tell(watch, "clear", state=state, book=book, auction=auction)
 
-    owned, ledger = accounts.settle(
+    singles, makers, ledger = accounts.settle(
         structure,
         params,
         state.accounts,
@@ -92,6 +92,7 @@ def tick(
         auction=auction,
         standing_price=state.book.price,
     )
+    owned = singles.joined(makers)
     _tell(watch, "settle", state=state, accounts=owned, ledger=ledger)
 
     log_close = market_data.log_price(params, 2 * auction.price)
@@ -116,16 +117,17 @@ def tick(
     if structure.reference == "value":
         memories, at_value = _at_value(params, memories, value)
     standing = session.end_day(hours, matching.expire(book, now))
-    book = traders.quote(structure, params, memories, signals, owned.shares, standing)
-    book = matching.dated(book, standing, now)
+    others, facing = _quoted(structure, params, memories, signals, makers.shares, standing, now)
     hits = None
     if structure.quotes and structure.makers:
         centre_x2 = mid_x2
         if structure.snipe == "limit":
             centre_x2 = 2 * torch.floor(memories["maker"].reference).to(torch.int64)
-        book, hits = resting.hit(structure, book, centre_x2, now)
-        owned, ledger = accounts.settle_hits(structure, params, owned, ledger, hits)
+        facing, hits = resting.hit(structure, facing, centre_x2, now)
+        makers, ledger = accounts.settle_hits(structure, params, makers, ledger, hits)
+        owned = singles.joined(makers)
         _tell(watch, "settle", state=state, accounts=owned, ledger=ledger)
+    book = others.joined(facing)
     _tell(watch, "quote", state=state, book=book)
 
     data = market_data.measure(
@@ -233,8 +235,9 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
         traders=memories,
         reward=RewardMemory.start(structure, ledger, data.mids_x2[..., -1]),
     )
-    quoted = traders.quote(structure, params, memories, read_signals(params, state), shares, book)
-    book = matching.dated(quoted, book, tick)
+    held = shares[..., structure.singles :]
+    others, facing = _quoted(structure, params, memories, read_signals(params, state), held, book, tick)
+    book = others.joined(facing)
     data = market_data.start(params, book, reference, variance, at_value)
     mid_x2 = data.mids_x2[..., -1]
     ledger = accounts.appraise(ledger, mid_x2, _marks(structure, ledger.shares, book, mid_x2))
@@ -244,6 +247,22 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
     # The layout in memory that every later tick has too; with another one the tick would be compiled twice. A copy, because
     # contiguous() lets any stride stand in a dimension of one, as those of a single market are.
     return map_tensors(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), state)
+
+
+def _quoted(
+    structure: Structure,
+    params: Params,
+    memories: dict[str, Any],
+    signals: Signals,
+    shares: Tensor,
+    standing: Book,
+    now: Tensor,
+) -> tuple[Book, Book]:
+    """The two parts of the book that `traders.quote` makes, with the dates of new orders."""
+    others, facing = traders.quote(structure, params, memories, signals, shares, standing)
+    at = structure.singles
+    others = matching.dated(others, standing.slots(slice(at)), now)
+    return others, matching.dated(facing, standing.slots(slice(at, None)), now)
 
 
 def truncated(state: MarketState) -> Tensor:

@@ -50,7 +50,7 @@ class TraderFamily:
 
     Makers, whose memory has their `reference` price [N, S] float64 points:
     `learn(params, memory, *, signals, execution, auction, mid_x2, public_move) -> memory`.
-    `quote(structure, params, memory, *, half_spread, shares, book) -> book`.
+    `quote(structure, params, memory, *, half_spread, shares, book) -> quotes`: all bids, then all asks, [N, S, 2 M].
     """
 
     start: Callable[..., tuple[Any, Tensor]]
@@ -203,47 +203,56 @@ def learn(params: Params, memories: dict[str, Any], **observed: Any) -> dict[str
 
 def quote(
     structure: Structure, params: Params, memories: dict[str, Any], signals: Signals, shares: Tensor, book: Book
-) -> Book:
-    """The book with the makers' new quotes; shares [N, S, A] int64, of all owners. Learners' orders stay where they are.
+) -> tuple[Book, Book]:
+    """The single traders' orders, without those that the makers' new quotes would trade against; these, and learners' orders.
 
-    No quote of a row that was added exceeds the makers' `max_size`, on which the bound on exact sums counts.
+    Two parts of the new book, in the order of places. Learners' orders stay as they are, and so do quotes where there are no
+    makers. No quote of a row that was added exceeds the makers' `max_size`, on which the bound on exact sums counts.
+
+    Stale orders are cancelled before the learner can trade against them: without the pulling, a one-point spread between a stale
+    order and the quotes held back by it foretold the next move by more than a trade costs.
+
+    Args:
+        shares: [N, S, M] int64, of the makers.
 
     Raises:
         ValueError: naming the row and what is wrong.
+
+    Source: fleeting orders, Hasbrouck and Saar (2009); limit orders at risk of being picked off, Foucault (1999).
     """
     function = TRADERS["maker"].quote
     if function is None:
         raise ValueError("TRADERS['maker'] must have a learn and a quote")
+    others, facing = book.slots(slice(structure.singles)), book.slots(slice(structure.singles, None))
     if not structure.makers:
-        return book
-    theirs = Book(*(part[..., : structure.background] for part in (book.price, book.size, book.expiry)))
-    quoted = function(
+        return others, facing
+    quotes = function(
         structure,
         params,
         memories["maker"],
         half_spread=signals.maker_half_spread,
-        shares=shares[..., structure.families["maker"]],
-        book=theirs,
+        shares=shares,
+        book=book,
     )
     if TRADERS.added(["maker"]):
-        quoted = _checked_quotes(structure, params, quoted, theirs)
-    if not structure.quotes:
-        return quoted
-    return Book(
-        *(
-            torch.cat([getattr(quoted, name), getattr(book, name)[..., structure.background :]], -1)
-            for name in ("price", "size", "expiry")
-        )
-    )
+        quotes = _checked_quotes(structure, params, quotes)
+    bids, asks = quotes.price.split(structure.makers, -1)
+    # How far a quote of the other side is from trading with it; as a number, since a mask that has to be stored is slow.
+    highest, lowest = bids.amax(-1, keepdim=True), asks.amin(-1, keepdim=True)
+    apart = torch.where(others.size > 0, lowest - others.price, others.price - highest)
+    others = dataclasses.replace(others, size=torch.where(apart > 0, others.size, 0))
+    if structure.quotes:
+        quotes = quotes.joined(book.slots(slice(structure.background, None)))
+    return others, quotes
 
 
-def _checked_quotes(structure: Structure, params: Params, quoted: Book, book: Book) -> Book:
+def _checked_quotes(structure: Structure, params: Params, quotes: Book) -> Book:
     """Quotes of a row that was added: as they must be, and none larger than `max_size`."""
-    for name in ("price", "size", "expiry"):
-        check_made(f"{name} of the quotes of TRADERS['maker']", getattr(quoted, name), book.size.shape, torch.int64)
     most = params.population.maker.max_size.unsqueeze(-1)
-    others, own = quoted.size.split((structure.singles, 2 * structure.makers), dim=-1)
-    return dataclasses.replace(quoted, size=torch.cat([others, torch.clamp(own, -most, most)], dim=-1))
+    shape = (*most.shape[:-1], 2 * structure.makers)
+    for name in ("price", "size", "expiry"):
+        check_made(f"{name} of the quotes of TRADERS['maker']", getattr(quotes, name), shape, torch.int64)
+    return dataclasses.replace(quotes, size=torch.clamp(quotes.size, -most, most))
 
 
 __all__ = [

@@ -130,17 +130,14 @@ def learn(
 def quote(
     structure: Structure, params: Params, memory: MakerMemory, *, half_spread: Tensor, shares: Tensor, book: Book
 ) -> Book:
-    """Cancel and replace all quotes; the owners of orders that the new quotes would trade against pull them first.
+    """New quotes in place of all that stood: a `Book` of M bids and M asks.
 
-    All bids lie below and all asks above the common reference, so makers never cross one another, and the book comes out
-    uncrossed. Stale orders are cancelled before the learner can trade against them: without the pulling, a one-point spread
-    between a stale order and the quotes held back by it foretold the next move by more than a trade costs.
+    All bids lie below and all asks above the common reference, so makers never cross one another.
 
     Args:
         half_spread: [N, S] float64 points.
         shares: [N, S, M] int64, the makers' inventories.
-
-    Source: fleeting orders, Hasbrouck and Saar (2009); limit orders at risk of being picked off, Foucault (1999).
+        book: what stands, [N, S, K], for rows that look at it.
     """
     family = params.population.maker
     limit = family.limit_shares.unsqueeze(-1)
@@ -154,13 +151,5 @@ def quote(
     bid_size = torch.ceil(memory.size * (1.0 - torch.clamp(load, min=0.0)) - 1e-3)
     ask_size = torch.ceil(memory.size * (1.0 + torch.clamp(load, max=0.0)) - 1e-3)
 
-    others = slice(0, structure.singles)
-    price, size = book.price[..., others], book.size[..., others]
-    # How far a quote of the other side is from trading with it; as a number, since a mask that has to be stored is slow.
-    apart = torch.where(size > 0, asks.amin(-1, keepdim=True) - price, price - bids.amax(-1, keepdim=True))
-    forever = torch.full((*shares.shape[:-1], 2 * structure.makers), FOREVER, dtype=torch.int64, device=shares.device)
-    return Book(
-        price=torch.cat([price, bids, asks], dim=-1),
-        size=torch.cat([torch.where(apart > 0, size, 0), bid_size.to(torch.int64), -ask_size.to(torch.int64)], dim=-1),
-        expiry=torch.cat([book.expiry[..., others], forever], dim=-1),
-    )
+    size = torch.cat([bid_size.to(torch.int64), -ask_size.to(torch.int64)], dim=-1)
+    return Book(price=torch.cat([bids, asks], dim=-1), size=size, expiry=torch.full_like(size, FOREVER))
