@@ -388,6 +388,16 @@ def test_trouble_pulls_quotes_for_a_while() -> None:
     assert path == [20, 0, 0, 0, 0, 0, 20, 20]
 
 
+def test_who_races_is_out_two_ticks_later() -> None:
+    """On the tick of the move and the next it buys and quotes no ask; on the two after these it sells what it holds."""
+    rule, memory, held, path = POLICIES["latency_race"].rule, {}, 0, []
+    for now in range(7):
+        wanted = rule(quoting_snapshot(now, held, f_log_return_1=0.0021 if now == 1 else 0.0), memory)
+        held += int(wanted.shares)
+        path.append((int(wanted.shares), *(int(side.sum()) for side in wanted.size[0])))
+    assert path == [(0, 10, 10), (10, 10, 0), (10, 10, 0), (-10, 10, 10), (-10, 10, 10), (0, 10, 10), (0, 10, 10)]
+
+
 def test_any_order_can_be_said_while_the_audit_plays() -> None:
     """Price, size and age of what rests, and an order at market beside it; nothing in the second symbol."""
     config = toy(quotes=2, action=scheme.NAME, priority="time", num_symbols=2, position_limit=100)
