@@ -30,7 +30,7 @@ from torchgym.sim.actions import ACTIONS, ActionScheme, Choices, Known
 from torchgym.sim.invariants import total_cash, total_shares
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.state import RewardMemory
+from torchgym.sim.state import FOREVER, Book, RewardMemory
 from torchgym.sim.traders import TRADERS, OrderIntent, Signals, TraderFamily
 from torchgym.table import Table
 
@@ -419,6 +419,50 @@ def test_no_order_of_an_added_family_exceeds_its_bound() -> None:
     assert max(sizes) <= 20
     moved = market.live.accounts.shares[..., place]
     assert bool(((market.step() and market.live.accounts.shares[..., place]) - moved).abs().max() <= 20)
+
+
+def patient(structure: Structure, params: Params, memory: Any, *, shares: Tensor, **seen: Any) -> Book:
+    """Makers who quote a million shares seven points from the reference, and a point further each."""
+    away = 7 + torch.arange(structure.makers)
+    middle = torch.round(memory.reference).to(torch.int64).unsqueeze(-1)
+    size = torch.full_like(shares, 10**6)
+    price = torch.cat([middle - away, middle + away], -1)
+    return Book(price, torch.cat([size, -size], -1), torch.full_like(price, FOREVER))
+
+
+def test_makers_of_ones_own() -> None:
+    """They quote what they are bound to at most; nobody's order is left for them to trade with, and learners' orders stay."""
+    TRADERS["maker"] = dataclasses.replace(TRADERS["maker"], quote=patient)
+    market = opened(toy(quotes=1, action="depths"), 2)
+    depths = torch.tensor([[5.0, 6.0]] * 2, dtype=torch.float64)
+    market.step(depths)
+    cash = total_cash(market.live.accounts, market.live.ledger)
+    for _ in range(20):
+        kept = market.live.book.slots(slice(market.structure.background, None))
+        market.step(torch.full_like(depths, -1.0))
+        state, plan = market.live, market.structure
+        quotes = state.book.slots(slice(plan.singles, plan.background))
+        middle = torch.round(state.traders["maker"].reference).to(torch.int64)
+        assert torch.equal(quotes.price[..., 0], middle - 7) and torch.equal(quotes.price[..., -1], middle + 12)
+        assert bool((quotes.size.abs() <= market.config.population.maker.max_size).all())
+        assert quotes.size.abs().amax() == market.config.population.maker.max_size
+        others = state.book.slots(slice(plan.singles))
+        assert bool((torch.where(others.size > 0, others.price, 0).amax(-1) < middle + 7).all())
+        assert bool((torch.where(others.size < 0, others.price, 2**40).amin(-1) > middle - 7).all())
+        own = state.book.slots(slice(plan.background, None))
+        assert torch.equal(own.price, kept.price) and bool((own.size.abs() <= kept.size.abs()).all())
+        assert torch.equal(total_cash(state.accounts, state.ledger), cash)
+
+
+@pytest.mark.parametrize("name", ["price", "size", "expiry"])
+def test_quotes_that_are_none_are_refused(name: str) -> None:
+    def short(*given: Any, **named: Any) -> Book:
+        quotes = patient(*given, **named)
+        return dataclasses.replace(quotes, **{name: getattr(quotes, name)[..., 1:]})
+
+    TRADERS["maker"] = dataclasses.replace(TRADERS["maker"], quote=short)
+    with pytest.raises(ValueError, match=rf"{name} of the quotes of TRADERS\['maker'\] must make .*\(2, 1, 12\)"):
+        opened(toy(), 2)
 
 
 # --- compiled -------------------------------------------------------------------------------------------------------------

@@ -235,7 +235,7 @@ def quote(
         book=book,
     )
     if TRADERS.added(["maker"]):
-        quotes = _checked_quotes(structure, params, quotes)
+        quotes = _checked_quotes(params, quotes, shape=(*shares.shape[:-1], 2 * structure.makers))
     bids, asks = quotes.price.split(structure.makers, -1)
     # How far a quote of the other side is from trading with it; as a number, since a mask that has to be stored is slow.
     highest, lowest = bids.amax(-1, keepdim=True), asks.amin(-1, keepdim=True)
@@ -246,10 +246,9 @@ def quote(
     return others, quotes
 
 
-def _checked_quotes(structure: Structure, params: Params, quotes: Book) -> Book:
+def _checked_quotes(params: Params, quotes: Book, *, shape: tuple[int, ...]) -> Book:
     """Quotes of a row that was added: as they must be, and none larger than `max_size`."""
     most = params.population.maker.max_size.unsqueeze(-1)
-    shape = (*most.shape[:-1], 2 * structure.makers)
     for name in ("price", "size", "expiry"):
         check_made(f"{name} of the quotes of TRADERS['maker']", getattr(quotes, name), shape, torch.int64)
     return dataclasses.replace(quotes, size=torch.clamp(quotes.size, -most, most))
