@@ -460,6 +460,14 @@ def test_numbers_are_drawn_and_chosen_in_their_box(name: str, symbols: int) -> N
     assert bool(((action >= low) & (action <= high)).all()) and bool(((action == low) | (action == high)).any())
 
 
+@pytest.mark.parametrize("first", [0.1, 0.5, 0.75])
+def test_an_untrained_agents_numbers_lie_where_they_are_put(first: float) -> None:
+    config = CONFIG.replace(quotes=1, action="depths")
+    low, high = actions.space(config).bounds(1)
+    numbers = Agent(config, PPOSettings(first_numbers=first)).policy(tg.Market(config, 8, seed=0).reset())
+    torch.testing.assert_close(numbers, (low + first * (high - low)).expand(8, -1), atol=0.3, rtol=0.0)
+
+
 def test_a_run_of_numbers_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
     config = CONFIG.replace(action="signed_weights")
     whole = start(config, SETTINGS, validations=2, validation_episodes=2)

@@ -153,7 +153,7 @@ def credit(structure: Structure, balances: Tensor, per_slot: Tensor) -> tuple[Te
 
 def _of_makers(structure: Structure, balances: Tensor, per_quote: Tensor) -> Tensor:
     """Balances [N, S, M] plus what the quotes received, [N, S, 2 M]: a maker's two are one owner."""
-    bids, asks = per_quote.split(structure.makers, dim=-1)
+    bids, asks = per_quote.split((structure.makers, structure.makers), dim=-1)
     return balances + bids + asks
 
 

@@ -43,7 +43,7 @@ class Agent(nn.Module):
 
     Choices are drawn from a categorical distribution. Numbers in a box are drawn, each by itself, from a normal distribution that
     is cut off at the bounds; the network gives its likeliest number, and its width is learnt, the same in every state. A fresh
-    agent takes every choice with nearly the same probability, and numbers around the middle of the box.
+    agent takes every choice with nearly the same probability, and numbers around `first_numbers`.
 
     Weights are drawn from torch's global generator. Inputs that neither the configured features nor the account show are a
     ValueError that lists those that they do.
@@ -64,9 +64,10 @@ class Agent(nn.Module):
             each, cash = space.each, int(space.cash)
             shape = (space.width(symbols),)
         self._logits = _Network(inputs, inputs.body(each, cash), shape)
-        with torch.no_grad():  # begin near the uniform policy, or the middle of the box
+        first = 0.0 if isinstance(space, actions.Choices) else math.atanh(2.0 * settings.first_numbers - 1.0)
+        with torch.no_grad():  # begin near the uniform policy, or about one point of the box
             self._logits.body[-1].weight.mul_(0.01)
-            self._logits.body[-1].bias.zero_()
+            self._logits.body[-1].bias.fill_(first)
         if isinstance(space, actions.Choices):
             self._numbers = None
             self.actor = _actor(
