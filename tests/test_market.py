@@ -831,8 +831,8 @@ def raised(tensor: Tensor, row: int, amount: float = 1) -> Tensor:
 def printed_money(balances: Any) -> Any:
     if isinstance(balances, Ledger):
         return dataclasses.replace(balances, cash=raised(balances.cash, 1))
-    singles, *others = balances
-    return dataclasses.replace(singles, cash=raised(singles.cash, 1)), *others
+    owned, *others = balances
+    return dataclasses.replace(owned, cash=raised(owned.cash, 1)), *others
 
 
 def printed_shares(balances: Any) -> Any:
@@ -860,6 +860,21 @@ def guarded(one: Market) -> Market:
     market = Market(CONFIG, MARKETS, seed=0, debug=True)
     market.restore(dict(leaves(one.state)))
     return market
+
+
+def test_books_may_lie_far_from_a_mid_that_is_the_value() -> None:
+    """Without makers nothing holds prices near it: orders at market take what stands on its wrong side level by level too."""
+    config = toy(reference="value")
+    everybody = config.population
+    config = config.replace(
+        population=dataclasses.replace(everybody, maker=dataclasses.replace(everybody.maker, count=0))
+    )
+    market = opened(config, 8, seed=3, debug=True)
+    for action in random_actions(config, 40, 8):
+        market.step(action)
+    state = market.live
+    apart = (state.market_data.bid + state.market_data.ask - state.market_data.mids_x2[..., -1]).abs()
+    assert int(apart.max()) > 20
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,10 @@ def execute(
     shares: list[int] | int,
     limit: list[int] | int,
     mid_x2: list[int] | int = 2 * MID,
+    reference: str = "quotes",
 ) -> tuple[Book, Execution]:
     one = [per_market(values, len(markets)) for values in (shares, limit, mid_x2)]
-    return matching.execute(STRUCTURE, a_book(*markets), *one)
+    return matching.execute(dataclasses.replace(STRUCTURE, reference=reference), a_book(*markets), *one)
 
 
 def cumulative_floors(sizes: list[int], share: int) -> list[int]:
@@ -422,9 +423,10 @@ class Standing:
     mid_x2: list[int]
     shares: list[int]
     limit: list[int]
+    reference: str = "quotes"
 
     def execute(self) -> tuple[Book, Execution]:
-        return execute(*self.orders, shares=self.shares, limit=self.limit, mid_x2=self.mid_x2)
+        return execute(*self.orders, shares=self.shares, limit=self.limit, mid_x2=self.mid_x2, reference=self.reference)
 
 
 @st.composite
@@ -444,7 +446,15 @@ def standing(draw: st.DrawFn) -> Standing:
     return Standing(orders=books, mid_x2=mids, shares=shares, limit=limits_)
 
 
-@given(standing())
+@st.composite
+def away(draw: st.DrawFn) -> Standing:
+    """The same markets, where the mid is a value that may lie far from the book."""
+    markets = draw(standing())
+    mids = [mid_x2 + draw(st.integers(-5 * BAND, 5 * BAND)) for mid_x2 in markets.mid_x2]
+    return dataclasses.replace(markets, mid_x2=mids, reference="value")
+
+
+@given(standing() | away())
 @thorough
 def test_the_walk_takes_the_best_levels_in_order(markets: Standing) -> None:
     """Everything better than the last level is taken, nothing worse, that level pro rata, and as much as is wanted."""
@@ -453,8 +463,10 @@ def test_the_walk_takes_the_best_levels_in_order(markets: Standing) -> None:
         wanted, limit, base = markets.shares[row], markets.limit[row], markets.mid_x2[row] // 2
         side = (wanted > 0) - (wanted < 0)
         fills = done.fills[row, 0, : len(orders)].tolist()
+        best = min([0, *((price - base) * side for price, size in orders if size * side < 0)])
         reachable = [
-            size * side < 0 and price * side <= limit * side and (price - base) * side <= BAND for price, size in orders
+            size * side < 0 and price * side <= limit * side and (price - base) * side <= best + BAND
+            for price, size in orders
         ]
         available = sum(abs(size) for (_, size), near in zip(orders, reachable, strict=True) if near)
         assert done.filled[row].item() == side * min(abs(wanted), available)

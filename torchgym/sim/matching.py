@@ -35,7 +35,7 @@ def execute(
         book: the standing book, [N, S, K].
         shares: [N, S] int64, positive buys; 0 does nothing.
         limit: [N, S] int64 points, the worst price accepted.
-        mid_x2: [N, S] int64 half points.
+        mid_x2: [N, S] int64 half points. Where it is the value and the best order is better than that, the band begins there.
         age: [N, S, K] float32 ticks, from `ages`; None gives no priority to age.
 
     Returns:
@@ -48,12 +48,18 @@ def execute(
     resting = stored(torch.clamp(-book.size * side, min=0).to(torch.float32))
     climb = stored(torch.where(resting > 0.0, ((book.price - base) * side).to(torch.float32), _FAR))
     wanted = shares.abs().to(torch.float32).unsqueeze(-1)
-    reach = torch.clamp(((limit.unsqueeze(-1) - base) * side).to(torch.float32), -1.0, float(structure.band))
+    limits, band = ((limit.unsqueeze(-1) - base) * side).to(torch.float32), float(structure.band)
+    if structure.reference == "quotes":  # no order is on the wrong side of such a mid
+        low = torch.full_like(limits, -1.0)
+        reach = torch.clamp(limits, -1.0, band)
+    else:
+        low = torch.clamp(climb.amin(-1, keepdim=True), max=0.0) - 1.0
+        reach = torch.minimum(torch.maximum(limits, low), low + (band + 1.0))
 
     def short(level: Tensor) -> Tensor:
         return (resting * (climb < level)).sum(-1, keepdim=True) < wanted
 
-    level = _last(short, low=torch.full_like(reach, -1.0), span=structure.band + 1)
+    level = _last(short, low=low, span=structure.band + 1)
     level = stored(torch.minimum(level, reach))
     better = resting * (climb < level)
     marginal = resting * (climb == level)
