@@ -444,14 +444,33 @@ def test_makers_of_ones_own() -> None:
         quotes = state.book.slots(slice(plan.singles, plan.background))
         middle = torch.round(state.traders["maker"].reference).to(torch.int64)
         assert torch.equal(quotes.price[..., 0], middle - 7) and torch.equal(quotes.price[..., -1], middle + 12)
-        assert bool((quotes.size.abs() <= market.config.population.maker.max_size).all())
         assert quotes.size.abs().amax() == market.config.population.maker.max_size
         others = state.book.slots(slice(plan.singles))
         assert bool((torch.where(others.size > 0, others.price, 0).amax(-1) < middle + 7).all())
         assert bool((torch.where(others.size < 0, others.price, 2**40).amin(-1) > middle - 7).all())
         own = state.book.slots(slice(plan.background, None))
-        assert torch.equal(own.price, kept.price) and bool((own.size.abs() <= kept.size.abs()).all())
+        assert state.ledger.rested is not None
+        assert torch.equal(own.price, kept.price) and torch.equal(own.size, kept.size - state.ledger.rested.filled)
         assert torch.equal(total_cash(state.accounts, state.ledger), cash)
+
+
+def test_empty_quotes_of_ones_own_are_in_nobodys_way() -> None:
+    """Makers who only bid leave the others' bids alone, wherever their asks of no shares, or of the wrong sign, stand."""
+    kept = []
+    for size, away in ((0, 0), (1, 0), (0, 10**4)):
+
+        def bidding(*given: Any, size: int = size, away: int = away, **named: Any) -> Book:
+            quotes = patient(*given, **named)
+            asks = quotes.size < 0
+            price = torch.where(asks, 1 + away, quotes.price)
+            return dataclasses.replace(quotes, price=price, size=torch.where(asks, size, quotes.size))
+
+        TRADERS["maker"] = dataclasses.replace(TRADERS["maker"], quote=bidding)
+        market = opened(toy(), 2)
+        singles = market.live.book.slots(slice(market.structure.singles))
+        kept.append(torch.where(singles.size > 0, singles.price, 0))
+        assert bool((market.live.book.size[..., market.structure.singles + market.structure.makers :] == 0).all())
+    assert bool(kept[0].any()) and torch.equal(kept[0], kept[1]) and torch.equal(kept[0], kept[2])
 
 
 @pytest.mark.parametrize("name", ["price", "size", "expiry"])

@@ -69,7 +69,7 @@ def settle(
 ) -> tuple[Accounts, Accounts, Ledger]:
     """Book all fills of the tick: those of the standing book at the resting limits, the auction's at its one price.
 
-    The accounts of single traders and of makers come apart, as the makers' may go on trading: see `settle_hits`.
+    Returns the accounts of single traders, those of makers, who may go on trading (see `settle_hits`), and the ledger.
 
     `standing_price` [N, S, K] int64 points: the limits of the book that the learners' orders met.
 

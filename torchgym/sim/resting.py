@@ -23,9 +23,8 @@ from torchgym.config import Structure
 from torchgym.sim import matching
 from torchgym.sim.actions import Resting
 from torchgym.sim.params import Params
-from torchgym.sim.state import FOREVER, Book, Execution, Hits, MarketState, Rested
+from torchgym.sim.state import FOREVER, NOWHERE, Book, Execution, Hits, MarketState, Rested
 
-_NOWHERE = 2**40  # points: beyond every price
 _LEVEL = 2 * matching.OLDEST + 2  # a point in a rank: half of it is more than two ages differ
 _FURTHEST = 2**31 // _LEVEL - 2  # points from the mid, near the highest price: what lies further counts as there
 
@@ -112,7 +111,7 @@ def put(
     left, limit = left.unsqueeze(-1), execution.limit.unsqueeze(-1)
     asks = torch.where((ask > highest) & ((left <= 0) | (ask > limit)), fresh[..., 1, :], 0)
     all_asks = kept[..., 1, :] + asks
-    lowest = torch.where(all_asks > 0, ask, _NOWHERE).amin(-1, keepdim=True)
+    lowest = torch.where(all_asks > 0, ask, NOWHERE).amin(-1, keepdim=True)
     bids = torch.where((bid < lowest) & ((left >= 0) | (bid < limit)), fresh[..., 0, :], 0)
     size = torch.stack([kept[..., 0, :] + bids, -all_asks], -2)
     placed = Book(
@@ -137,7 +136,7 @@ def _behind(structure: Structure, book: Book, price: Tensor) -> Tensor:
 
     def best(size: Tensor, prices: Tensor) -> tuple[Tensor, Tensor]:
         """Highest bid and lowest ask over the last axis."""
-        return torch.where(size > 0, prices, 0).amax(-1), torch.where(size < 0, prices, _NOWHERE).amin(-1)
+        return torch.where(size > 0, prices, 0).amax(-1), torch.where(size < 0, prices, NOWHERE).amin(-1)
 
     bid, ask = best(book.size[..., : structure.background], book.price[..., : structure.background])
     bids, asks = bid.unsqueeze(-1), ask.unsqueeze(-1)
@@ -145,7 +144,7 @@ def _behind(structure: Structure, book: Book, price: Tensor) -> Tensor:
         own_bid, own_ask = best(own.flatten(-2), prices.flatten(-2))
         same = torch.eye(structure.num_learners, dtype=torch.bool, device=own_bid.device)
         bids = torch.maximum(bids, torch.where(same, 0, own_bid.unsqueeze(-2)).amax(-1))
-        asks = torch.minimum(asks, torch.where(same, _NOWHERE, own_ask.unsqueeze(-2)).amin(-1))
+        asks = torch.minimum(asks, torch.where(same, NOWHERE, own_ask.unsqueeze(-2)).amin(-1))
     bid_price, ask_price = price.unbind(-2)
     return torch.stack(
         [torch.minimum(bid_price, asks.unsqueeze(-1) - 1), torch.maximum(ask_price, bids.unsqueeze(-1) + 1)], -2
@@ -177,24 +176,21 @@ def hit(structure: Structure, book: Book, centre_x2: Tensor, now: Tensor) -> tup
     together = structure.snipe == "auction"
     spent = makers * at_once if together else _paired(makers, own, own_price)
     paid = own * (at_once if together else own_price)
-    left = book.size - auction.fills
-
-    quotes, resting = left.split((2 * structure.makers, structure.places), -1)
+    quotes, resting = (book.size - auction.fills).split((2 * structure.makers, structure.places), -1)
     quoted = price[..., : 2 * structure.makers]
     best_bid = torch.where(quotes > 0, quoted, 0).amax(-1, keepdim=True)
-    best_ask = torch.where(quotes < 0, quoted, _NOWHERE).amin(-1, keepdim=True)
+    best_ask = torch.where(quotes < 0, quoted, NOWHERE).amin(-1, keepdim=True)
     apart = torch.where(resting > 0, best_ask - own_price, own_price - best_bid)
     resting = torch.where(apart > 0, resting, 0)
 
     bought = makers.sum(-1)
     highest = torch.where(own < 0, own_price, 0).amax(-1)
-    lowest = torch.where(own > 0, own_price, _NOWHERE).amin(-1)
+    lowest = torch.where(own > 0, own_price, NOWHERE).amin(-1)
     last_price = torch.where(bought > 0, highest, torch.where(bought < 0, lowest, 0))
     if together:
         last_price = torch.where(bought == 0, 0, auction.price)
-    return replace(book, size=torch.cat([quotes, resting], -1)), Hits(
-        Rested(own, paid), makers, spent, bought, last_price
-    )
+    left = replace(book, size=torch.cat([quotes, resting], -1))
+    return left, Hits(Rested(own, paid), makers, spent, bought, last_price)
 
 
 def _paired(makers: Tensor, own: Tensor, own_price: Tensor) -> Tensor:

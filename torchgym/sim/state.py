@@ -22,6 +22,7 @@ FLOW_LOOKBACK = 8
 SELECTION_TICKS = 30  # for so long the mid's move is told as that of a fill
 EVENTS = 8  # news events remembered per symbol, newest last
 FOREVER = 2**40  # the tick at which orders end that do not expire
+NOWHERE = 2**40  # points: beyond every price
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Book:
         return Book(self.price[..., which], self.size[..., which], self.expiry[..., which], since)
 
     def joined(self, other: Book) -> Book:
-        """These places, and after them those of the other one."""
+        """These places, and after them those of the other one; with dates where both have them."""
         since = None if self.since is None or other.since is None else torch.cat([self.since, other.since], -1)
         price, size = torch.cat([self.price, other.price], -1), torch.cat([self.size, other.size], -1)
         return Book(price, size, torch.cat([self.expiry, other.expiry], -1), since)

@@ -43,7 +43,7 @@ class Agent(nn.Module):
 
     Choices are drawn from a categorical distribution. Numbers in a box are drawn, each by itself, from a normal distribution that
     is cut off at the bounds; the network gives its likeliest number, and its width is learnt, the same in every state. A fresh
-    agent takes every choice with nearly the same probability, and numbers around `first_numbers`.
+    agent takes every choice with nearly the same probability, and its likeliest numbers lie at `first_numbers`.
 
     Weights are drawn from torch's global generator. Inputs that neither the configured features nor the account show are a
     ValueError that lists those that they do.

@@ -60,8 +60,8 @@ class PPOSettings:
     """Whether one network looks at each symbol by itself, and at the account, in place of one that looks at all symbols at once.
     It learns from all of them together; cash and the value of a state are their means (Jiang, Xu and Liang 2017, section 5)."""
     first_numbers: Annotated[float, Within(0.001, 0.999)] = 0.5
-    """Where between their bounds the numbers of an untrained agent lie, of an action of numbers: 0.5 is the middle. What seldom
-    happens far out is slowly learnt from there, such as that an order far from the price should be nearer."""
+    """Where between their bounds an untrained agent's likeliest numbers lie, of an action of numbers; 0.5 is the middle. Orders
+    at far `depths` seldom fill, so an agent that begins there learns slowly that nearer is better."""
     normalise: bool = True
     """Whether the networks see their inputs less their means and over their deviations in the training so far."""
     bootstrap: bool = True

@@ -18,7 +18,7 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.sim.noise import Draws, Noise, StartNoise
 from torchgym.sim.params import Params
-from torchgym.sim.state import Accounts, Auction, Book, Execution, MarketState, Orders, Value
+from torchgym.sim.state import NOWHERE, Accounts, Auction, Book, Execution, MarketState, Orders, Value
 from torchgym.sim.traders import (
     maker,
     meta_order,
@@ -50,7 +50,8 @@ class TraderFamily:
 
     Makers, whose memory has their `reference` price [N, S] float64 points:
     `learn(params, memory, *, signals, execution, auction, mid_x2, public_move) -> memory`.
-    `quote(structure, params, memory, *, half_spread, shares, book) -> quotes`: all bids, then all asks, [N, S, 2 M].
+    `quote(structure, params, memory, *, half_spread, shares, book) -> quotes`: a `Book` [N, S, 2 M], bids, then asks, the latter with
+    negative sizes. Every bid lies below every ask. shares [N, S, M] int64 are the makers', book [N, S, K] is all that stands.
     """
 
     start: Callable[..., tuple[Any, Tensor]]
@@ -204,10 +205,10 @@ def learn(params: Params, memories: dict[str, Any], **observed: Any) -> dict[str
 def quote(
     structure: Structure, params: Params, memories: dict[str, Any], signals: Signals, shares: Tensor, book: Book
 ) -> tuple[Book, Book]:
-    """The single traders' orders, without those that the makers' new quotes would trade against; these, and learners' orders.
+    """The new book in two parts: orders of single traders, and the makers' new quotes with the learners' orders behind them.
 
-    Two parts of the new book, in the order of places. Learners' orders stay as they are, and so do quotes where there are no
-    makers. No quote of a row that was added exceeds the makers' `max_size`, on which the bound on exact sums counts.
+    Orders that the quotes would trade against are pulled. Learners' orders stay as they are. No quote of a row that was added
+    exceeds the makers' `max_size`, on which the bound on exact sums counts.
 
     Stale orders are cancelled before the learner can trade against them: without the pulling, a one-point spread between a stale
     order and the quotes held back by it foretold the next move by more than a trade costs.
@@ -223,9 +224,9 @@ def quote(
     function = TRADERS["maker"].quote
     if function is None:
         raise ValueError("TRADERS['maker'] must have a learn and a quote")
-    others, facing = book.slots(slice(structure.singles)), book.slots(slice(structure.singles, None))
+    others, learners = book.slots(slice(structure.singles)), book.slots(slice(structure.background, None))
     if not structure.makers:
-        return others, facing
+        return others, learners
     quotes = function(
         structure,
         params,
@@ -237,21 +238,27 @@ def quote(
     if TRADERS.added(["maker"]):
         quotes = _checked_quotes(params, quotes, shape=(*shares.shape[:-1], 2 * structure.makers))
     bids, asks = quotes.price.split(structure.makers, -1)
+    if TRADERS.added(["maker"]):  # an empty quote is in nobody's way
+        sizes = quotes.size.split(structure.makers, -1)
+        bids, asks = torch.where(sizes[0] != 0, bids, 0), torch.where(sizes[1] != 0, asks, NOWHERE)
     # How far a quote of the other side is from trading with it; as a number, since a mask that has to be stored is slow.
     highest, lowest = bids.amax(-1, keepdim=True), asks.amin(-1, keepdim=True)
     apart = torch.where(others.size > 0, lowest - others.price, others.price - highest)
     others = dataclasses.replace(others, size=torch.where(apart > 0, others.size, 0))
-    if structure.quotes:
-        quotes = quotes.joined(book.slots(slice(structure.background, None)))
-    return others, quotes
+    return others, quotes.joined(learners) if structure.quotes else quotes
 
 
 def _checked_quotes(params: Params, quotes: Book, *, shape: tuple[int, ...]) -> Book:
-    """Quotes of a row that was added: as they must be, and none larger than `max_size`."""
-    most = params.population.maker.max_size.unsqueeze(-1)
+    """Quotes of a row that was added: as they must be, and none larger than `max_size`.
+
+    What has the wrong sign, a bid below zero or an ask above, counts as empty.
+    """
     for name in ("price", "size", "expiry"):
         check_made(f"{name} of the quotes of TRADERS['maker']", getattr(quotes, name), shape, torch.int64)
-    return dataclasses.replace(quotes, size=torch.clamp(quotes.size, -most, most))
+    bids, asks = quotes.size.split(shape[-1] // 2, -1)
+    most = params.population.maker.max_size.unsqueeze(-1)
+    size = torch.cat([torch.clamp(bids, min=0), torch.clamp(asks, max=0)], -1)
+    return dataclasses.replace(quotes, size=torch.clamp(size, -most, most))
 
 
 __all__ = [

@@ -100,7 +100,7 @@ _QUOTING = {
     "gae_lambda": 0.8,
     "reward_scale": 5.0,
     "entropy": 0.004,
-    "first_numbers": 0.1,  # three points from the mid, where orders fill
+    "first_numbers": 0.1,  # two points from the mid, where orders fill
 }
 _SELLING = {
     **_ACCOUNT_ALONE,
