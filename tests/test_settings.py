@@ -574,7 +574,7 @@ def test_the_largest_accounts_stay_exact(changes: dict[str, Any], list_price: in
     filled, paid = 2 * limit, 2 * limit * price
     of_learner = {"filled": filled, "paid": paid, "remainder": 0, "limit": price}
     own = {name: each(number, width=1) for name, number in of_learner.items()}
-    _, traded = accounts.settle(
+    *_, traded = accounts.settle(
         plan,
         params,
         owned,

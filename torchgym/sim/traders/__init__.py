@@ -50,7 +50,7 @@ class TraderFamily:
 
     Makers, whose memory has their `reference` price [N, S] float64 points:
     `learn(params, memory, *, signals, execution, auction, mid_x2, public_move) -> memory`.
-    `quote(structure, params, memory, *, half_spread, shares, book) -> quotes`: a `Book` [N, S, 2 M], bids, then asks, the latter with
+    `quote(structure, params, memory, *, half_spread, shares, book) -> quotes`: a `Book` [N, S, 2 M], bids and then asks, with
     negative sizes. Every bid lies below every ask. shares [N, S, M] int64 are the makers', book [N, S, K] is all that stands.
     """
 
