@@ -23,6 +23,7 @@ A phase that is nothing but views has no kernels, hence no program, and costs no
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import shlex
 import statistics
@@ -100,7 +101,7 @@ class Piece:
     facts: Row = field(default_factory=dict)
 
 
-LISTS = (step.step, tick.tick)  # what these call is a phase
+LISTS = (step.step, tick.tick, tick.quoted)  # what these call is a phase
 
 
 def opened(config: MarketConfig, count: int) -> Phase:
@@ -128,12 +129,13 @@ def phases_of(whole: Phase) -> list[Phase]:
     def watch(frame: FrameType, event: str, _: object) -> None:
         if event != "call" or frame.f_code in lists or frame.f_back is None or frame.f_back.f_code not in lists:
             return
-        called, code = function_of(frame), frame.f_code
+        called = function_of(frame)
         if called is not None:
             calls[called] += 1
-            names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
             if called not in given:
-                given[called] = contiguous({name: frame.f_locals[name] for name in names})
+                names, _, others, seen = inspect.getargvalues(frame)
+                arguments = {name: seen[name] for name in names}
+                given[called] = contiguous(arguments | (seen[others] if others else {}))
 
     sys.setprofile(watch)
     try:

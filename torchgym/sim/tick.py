@@ -117,7 +117,7 @@ def tick(
     if structure.reference == "value":
         memories, at_value = _at_value(params, memories, value)
     standing = session.end_day(hours, matching.expire(book, now))
-    others, facing = _quoted(structure, params, memories, signals, makers.shares, standing, now)
+    others, facing = quoted(structure, params, memories, signals, makers.shares, standing, now)
     hits = None
     if structure.quotes and structure.makers:
         centre_x2 = mid_x2
@@ -236,7 +236,7 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
         reward=RewardMemory.start(structure, ledger, data.mids_x2[..., -1]),
     )
     held = shares[..., structure.singles :]
-    others, facing = _quoted(structure, params, memories, read_signals(params, state), held, book, tick)
+    others, facing = quoted(structure, params, memories, read_signals(params, state), held, book, tick)
     book = others.joined(facing)
     data = market_data.start(params, book, reference, variance, at_value)
     mid_x2 = data.mids_x2[..., -1]
@@ -249,7 +249,7 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
     return map_tensors(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), state)
 
 
-def _quoted(
+def quoted(
     structure: Structure,
     params: Params,
     memories: dict[str, Any],
