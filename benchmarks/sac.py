@@ -90,6 +90,8 @@ class Options:
     seeds: tuple[int, ...] = (0, 10_000, 20_000, 30_000, 40_000)
     """of the trainings; markets have those from here on"""
     episodes: int = 1_024
+    policies: tuple[str, ...] = ()
+    """scripted ones to compare with; without names, all"""
     csv: Path = RESULTS
 
 
@@ -98,13 +100,17 @@ def main(options: Options) -> None:
     for name in options.tasks:
         config = tg.task(name)
         agents, seconds = {}, {}
+        known = scripted(config)
+        if unknown := sorted(set(options.policies) - set(known)):
+            raise ValueError(f"unknown policies {', '.join(unknown)} for {name}: choose from {', '.join(known)}")
         for seed in options.seeds:
             tell(f"{name}, training of seed {seed}")
             begin = time.monotonic()
             agents[f"sac {seed}"] = train(config, TRAININGS[name], seed)
             seconds[seed] = time.monotonic() - begin
         tell(f"{name}: {options.episodes} held-out episodes")
-        found = evaluate(config, agents | scripted(config), episodes=options.episodes, compile=True).episodes
+        compared = {policy: known[policy] for policy in options.policies or known}
+        found = evaluate(config, agents | compared, episodes=options.episodes, compile=True).episodes
         scores = {policy: own.reward for policy, own in found.items()}
         for seed in options.seeds:
             agent = f"sac {seed}"
