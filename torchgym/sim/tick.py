@@ -260,9 +260,9 @@ def quoted(
 ) -> tuple[Book, Book]:
     """The two parts of the book that `traders.quote` makes, with the dates of new orders."""
     others, facing = traders.quote(structure, params, memories, signals, shares, standing)
-    at = structure.singles
-    others = matching.dated(others, standing.slots(slice(at)), now)
-    return others, matching.dated(facing, standing.slots(slice(at, None)), now)
+    if others.since is not None:  # what is pulled has lost its place
+        others = replace(others, since=torch.where(others.size != 0, others.since, now[:, None, None]))
+    return others, matching.dated(facing, standing.slots(slice(structure.singles, None)), now)
 
 
 def truncated(state: MarketState) -> Tensor:
