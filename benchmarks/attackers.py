@@ -1,6 +1,6 @@
 """What an agent gains that learnt without any information about value, in each preset.
 
-    python benchmarks/attackers.py                  # seven trainings, an hour on one CPU core
+    python benchmarks/attackers.py                  # eight trainings, an hour on one CPU core
     python benchmarks/attackers.py --collect-only   # gather what an earlier call left in runs/attackers
 
 Each is trained by PPO and then audited: it must not gain after costs. Where it does, prices alone give something away.
@@ -25,7 +25,7 @@ KEPT = ("profit_mean", "profit_standard_error", "t_statistic", "turnover", "pass
 class Options:
     """Where, how long they learn, and in how many episodes they are tried."""
 
-    presets: tuple[str, ...] = ("default", "calm", "volatile", "illiquid", "crash", "day", "zero_intelligence")
+    presets: tuple[str, ...] = ("default", "calm", "volatile", "illiquid", "crash", "day", "toy", "zero_intelligence")
     frames: int = 512_000
     """decisions of a training"""
     episodes: int = 512
