@@ -12,7 +12,7 @@ from torchgym.config import Structure
 from torchgym.numerics.trees import leaves
 from torchgym.sim import actions, resting
 from torchgym.sim.params import Params
-from torchgym.sim.state import Accounts, Auction, Book, Execution, Ledger, MarketData, MarketState, Value
+from torchgym.sim.state import NOWHERE, Accounts, Auction, Book, Execution, Ledger, MarketData, MarketState, Value
 
 
 class BrokenInvariant(AssertionError):
@@ -112,7 +112,7 @@ def _allowed(structure: Structure, asked: Tensor) -> Tensor:
 def _execute(state: MarketState, standing: Book, book: Book, execution: Execution) -> dict[str, Tensor]:
     price, bought, sold = state.book.price, execution.filled > 0, execution.filled < 0
     highest = torch.where(bought, execution.limit, 0).amax(-1, keepdim=True)
-    lowest = torch.where(sold, execution.limit, 2**40).amin(-1, keepdim=True)
+    lowest = torch.where(sold, execution.limit, NOWHERE).amin(-1, keepdim=True)
     return {
         "shares taken equal shares received": execution.fills.sum(-1) == -execution.filled.sum(-1),
         "what is taken leaves the book": (book.size == standing.size - execution.fills)
@@ -169,7 +169,7 @@ def _mark(state: MarketState, accounts: Accounts, ledger: Ledger) -> dict[str, T
 
 def _uncrossed(book: Book) -> Tensor:
     bid = torch.where(book.size > 0, book.price, -1).amax(-1)
-    ask = torch.where(book.size < 0, book.price, 2**40).amin(-1)
+    ask = torch.where(book.size < 0, book.price, NOWHERE).amin(-1)
     return bid < ask
 
 

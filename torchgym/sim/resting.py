@@ -133,15 +133,10 @@ def _behind(structure: Structure, book: Book, price: Tensor) -> Tensor:
     """Prices [N, S, L, 2, Q] that do not take from the other traders' orders in the book: at the nearest a point behind them."""
     own = places(structure, book.size)
     prices = places(structure, book.price)
-
-    def best(size: Tensor, prices: Tensor) -> tuple[Tensor, Tensor]:
-        """Highest bid and lowest ask over the last axis."""
-        return torch.where(size > 0, prices, 0).amax(-1), torch.where(size < 0, prices, NOWHERE).amin(-1)
-
-    bid, ask = best(book.size[..., : structure.background], book.price[..., : structure.background])
+    bid, ask = _best(book.size[..., : structure.background], book.price[..., : structure.background])
     bids, asks = bid.unsqueeze(-1), ask.unsqueeze(-1)
     if structure.num_learners > 1:  # the other learners' orders too
-        own_bid, own_ask = best(own.flatten(-2), prices.flatten(-2))
+        own_bid, own_ask = _best(own.flatten(-2), prices.flatten(-2))
         same = torch.eye(structure.num_learners, dtype=torch.bool, device=own_bid.device)
         bids = torch.maximum(bids, torch.where(same, 0, own_bid.unsqueeze(-2)).amax(-1))
         asks = torch.minimum(asks, torch.where(same, NOWHERE, own_ask.unsqueeze(-2)).amin(-1))
@@ -149,6 +144,11 @@ def _behind(structure: Structure, book: Book, price: Tensor) -> Tensor:
     return torch.stack(
         [torch.minimum(bid_price, asks.unsqueeze(-1) - 1), torch.maximum(ask_price, bids.unsqueeze(-1) + 1)], -2
     )
+
+
+def _best(size: Tensor, price: Tensor) -> tuple[Tensor, Tensor]:
+    """Highest bid and lowest ask over the last axis; 0 and `NOWHERE` where there is none."""
+    return torch.where(size > 0, price, 0).amax(-1), torch.where(size < 0, price, NOWHERE).amin(-1)
 
 
 def hit(structure: Structure, book: Book, centre_x2: Tensor, now: Tensor) -> tuple[Book, Hits]:
@@ -166,26 +166,23 @@ def hit(structure: Structure, book: Book, centre_x2: Tensor, now: Tensor) -> tup
 
     Source: stale quotes are sniped, Budish, Cramton and Shim (2015), section VI; Foucault (1999) on being picked off.
     """
-    price = book.price
+    quoted, own_price = book.price.split((2 * structure.makers, structure.places), -1)
     none = centre_x2.new_zeros((*centre_x2.shape, 0))
     age = matching.ages(book, now)
     _, auction = matching.clear(structure, book, none, none, centre_x2, torch.zeros_like(centre_x2), age)
     makers, own = auction.fills.split((2 * structure.makers, structure.places), -1)
-    own_price = price[..., 2 * structure.makers :]
     at_once = auction.price.unsqueeze(-1)
     together = structure.snipe == "auction"
     spent = makers * at_once if together else _paired(makers, own, own_price)
     paid = own * (at_once if together else own_price)
+
     quotes, resting = (book.size - auction.fills).split((2 * structure.makers, structure.places), -1)
-    quoted = price[..., : 2 * structure.makers]
-    best_bid = torch.where(quotes > 0, quoted, 0).amax(-1, keepdim=True)
-    best_ask = torch.where(quotes < 0, quoted, NOWHERE).amin(-1, keepdim=True)
+    best_bid, best_ask = (end.unsqueeze(-1) for end in _best(quotes, quoted))
     apart = torch.where(resting > 0, best_ask - own_price, own_price - best_bid)
     resting = torch.where(apart > 0, resting, 0)
 
     bought = makers.sum(-1)
-    highest = torch.where(own < 0, own_price, 0).amax(-1)
-    lowest = torch.where(own > 0, own_price, NOWHERE).amin(-1)
+    highest, lowest = _best(-own, own_price)  # of the asks that were hit, and of the bids
     last_price = torch.where(bought > 0, highest, torch.where(bought < 0, lowest, 0))
     if together:
         last_price = torch.where(bought == 0, 0, auction.price)

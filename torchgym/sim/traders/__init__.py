@@ -235,12 +235,10 @@ def quote(
         shares=shares,
         book=book,
     )
+    reach = quotes.price
     if TRADERS.added(["maker"]):
-        quotes = _checked_quotes(params, quotes, shape=(*shares.shape[:-1], 2 * structure.makers))
-    bids, asks = quotes.price.split(structure.makers, -1)
-    if TRADERS.added(["maker"]):  # an empty quote is in nobody's way
-        sizes = quotes.size.split(structure.makers, -1)
-        bids, asks = torch.where(sizes[0] != 0, bids, 0), torch.where(sizes[1] != 0, asks, NOWHERE)
+        quotes, reach = _checked_quotes(params, quotes, shape=(*shares.shape[:-1], 2 * structure.makers))
+    bids, asks = reach.split(structure.makers, -1)
     # How far a quote of the other side is from trading with it; as a number, since a mask that has to be stored is slow.
     highest, lowest = bids.amax(-1, keepdim=True), asks.amin(-1, keepdim=True)
     apart = torch.where(others.size > 0, lowest - others.price, others.price - highest)
@@ -248,8 +246,8 @@ def quote(
     return others, quotes.joined(learners) if structure.quotes else quotes
 
 
-def _checked_quotes(params: Params, quotes: Book, *, shape: tuple[int, ...]) -> Book:
-    """Quotes of a row that was added: as they must be, and none larger than `max_size`.
+def _checked_quotes(params: Params, quotes: Book, *, shape: tuple[int, ...]) -> tuple[Book, Tensor]:
+    """Quotes of a row that was added, none larger than `max_size`; and their prices, the empty ones out of everybody's way.
 
     What has the wrong sign, a bid below zero or an ask above, counts as empty.
     """
@@ -258,7 +256,9 @@ def _checked_quotes(params: Params, quotes: Book, *, shape: tuple[int, ...]) -> 
     bids, asks = quotes.size.split(shape[-1] // 2, -1)
     most = params.population.maker.max_size.unsqueeze(-1)
     size = torch.cat([torch.clamp(bids, min=0), torch.clamp(asks, max=0)], -1)
-    return dataclasses.replace(quotes, size=torch.clamp(size, -most, most))
+    nowhere = torch.cat([torch.zeros_like(bids), torch.full_like(asks, NOWHERE)], -1)
+    cut = dataclasses.replace(quotes, size=torch.clamp(size, -most, most))
+    return cut, torch.where(size != 0, quotes.price, nowhere)
 
 
 __all__ = [
