@@ -35,7 +35,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rows import add, mean, tell
 from torch import Tensor
-from whole_points import best_quotes, depths_of, expected, ladder_cost
+from whole_points import best_quotes, depths_of, expected, mean_ladder_cost
 
 import torchgym as tg
 from torchgym.cli.output import write_figure
@@ -275,7 +275,8 @@ def execution(args: Args) -> None:
         theory, sd = cost_of(costs, left)
         cost, error = mean(found["cost"] + found["steps"])
         plain, plain_error = mean(found["cost"])
-        on_points = ladder_cost(whole.to(torch.int64).tolist(), half_spread=3, per_point=20, permanent=costs.permanent)
+        sold = whole.to(torch.int64).tolist()
+        on_points = mean_ladder_cost(sold, half_spread=3, per_point=20, permanent=costs.permanent)
         table.add(
             policy=name,
             episodes=len(found["cost"]),

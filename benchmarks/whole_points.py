@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
@@ -116,20 +117,33 @@ def expected(flow: Flow, bids: Tensor, asks: Tensor, phi: float = 0.0, alpha: fl
     )
 
 
-def ladder_cost(left: Sequence[int], *, half_spread: int, per_point: int, permanent: float) -> float:
+def ladder_cost(
+    left: Sequence[int], *, half_spread: int, per_point: int, permanent: float, opening: float = 0.0
+) -> float:
     """Points x shares that a schedule of whole shares costs in `ac_null`, whose ladder and mid stand on whole points.
 
     Half of a point's shares rest at the half-spread and all of them at every point behind; the mid is rounded to the nearest.
 
     Args:
         left: shares that are left before the first decision and after each.
+        opening: points, the value at the start; only what it has beyond a whole point matters.
     """
-    cost = 0
+    cost, first = 0, math.floor(opening + 0.5)
     for before, now in itertools.pairwise(left):
-        drop = -math.floor(0.5 - permanent * (left[0] - before))
+        drop = first - math.floor(opening - permanent * (left[0] - before) + 0.5)
         shares, distance, level = before - now, half_spread, per_point // 2
         while shares > 0:
             taken = min(shares, level)
             cost += taken * (distance + drop)
             shares, distance, level = shares - taken, distance + 1, per_point
     return float(cost)
+
+
+def mean_ladder_cost(left: Sequence[int], *, half_spread: int, per_point: int, permanent: float) -> float:
+    """The mean of `ladder_cost` over openings anywhere between two points, exact where 1 / permanent is whole.
+
+    Then a cost changes only where the opening passes a multiple of `permanent`, and one opening between any two is enough.
+    """
+    parts = round(1.0 / permanent) if permanent else 1
+    cost = partial(ladder_cost, left, half_spread=half_spread, per_point=per_point, permanent=permanent)
+    return math.fsum(cost(opening=(part + 0.5) / parts) for part in range(parts)) / parts

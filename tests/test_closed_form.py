@@ -7,14 +7,15 @@ play no episode: within four standard errors of the sample, and exactly where no
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
-from closed_form import ALPHA, MAKERS, PHIS, learnt_depths, play_execution, play_making
-from whole_points import best_quotes, depths_of, expected, ladder_cost
+from closed_form import ALPHA, MAKERS, PHIS, learnt_depths, play_execution, play_making, points
+from whole_points import best_quotes, depths_of, expected, ladder_cost, mean_ladder_cost
 
 import torchgym as tg
-from torchgym.engine import Market, StepResult
+from torchgym.engine import Market, StepResult, consecutive_seeds
 from torchgym.lab.execution import almgren_chriss, cost_of, costs_of, schedule
 from torchgym.lab.quoting import avellaneda_stoikov, cartea_jaimungal, closed_form_value, flow_of, quoted, symmetric
 from torchgym.sim.actions import DEEPEST
@@ -126,14 +127,31 @@ def test_quotes_earn_what_theory_says(maker: Market, make_policy: object) -> Non
 def test_schedules_cost_what_theory_says(executor: Market, risk_aversion: float) -> None:
     config, costs = executor.config, costs_of(executor.config)
     found = play_execution(executor, almgren_chriss(risk_aversion), SEED)
+    executor.reset(seeds=consecutive_seeds(SEED, executor.num_envs))
+    openings = points(config, executor.read("value")["value"][:, 0])
     whole = torch.round(schedule(costs, config.starting_shares, config.max_ticks, risk_aversion))
-    steady = found["cost"] + found["steps"]
-    on_points = ladder_cost(whole.to(torch.int64).tolist(), half_spread=3, per_point=20, permanent=costs.permanent)
-    assert steady.unique().tolist() == [on_points]  # but for the mid's steps nothing is left to chance
-    theory, deviation = cost_of(costs, whole)
-    assert on_points == pytest.approx(theory, rel=0.015)  # whole points
+    cost = partial(ladder_cost, whole.to(torch.int64).tolist(), half_spread=3, per_point=20, permanent=costs.permanent)
+    # But for the opening and the mid's steps nothing is left to chance.
+    assert (found["cost"] + found["steps"]).tolist() == [cost(opening=opening) for opening in openings.tolist()]
+    _, deviation = cost_of(costs, whole)
     assert off(found["steps"], 0.0) < 4.0
     assert off(found["steps"] ** 2, deviation**2) < 4.0
+
+
+@pytest.mark.parametrize("risk_aversion", COSTS)
+def test_whole_points_change_the_cost_by_less_than_a_hundredth(risk_aversion: float) -> None:
+    config = tg.preset("ac_null")
+    left = schedule(costs := costs_of(config), config.starting_shares, config.max_ticks, risk_aversion)
+    whole = torch.round(left).to(torch.int64).tolist()
+    mean = mean_ladder_cost(whole, half_spread=3, per_point=20, permanent=costs.permanent)
+    assert mean == pytest.approx(cost_of(costs, left)[0], rel=0.01)
+
+
+def test_the_mean_cost_over_openings_by_hand() -> None:
+    """Of 500 shares, 250 first: then the mid is half a point lower, and rounds to a point less in every second episode."""
+    sold = partial(mean_ladder_cost, [500, 250, 0], half_spread=3, per_point=500)
+    assert sold(permanent=0.0) == 2 * 250 * 3
+    assert sold(permanent=0.002) == 2 * 250 * 3 + 250 * 0.5
 
 
 @pytest.mark.slow

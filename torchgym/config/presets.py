@@ -174,9 +174,10 @@ def _nobody(**families: Any) -> Population:
     return Population(**none | families)
 
 
-def _steps(**settings: float) -> Fundamentals:
-    """A value that begins at the list price and takes steps, without news."""
-    return _with_news(Fundamentals(process="steps", spread_of_start=0.0, **settings), times=0.0)  # type: ignore[arg-type]
+def _steps(*, spread_of_start: float = 0.0, **settings: float) -> Fundamentals:
+    """A value that begins at the list price, or near it, and takes steps, without news."""
+    steps = Fundamentals(process="steps", spread_of_start=spread_of_start, **settings)  # type: ignore[arg-type]
+    return _with_news(steps, times=0.0)
 
 
 def _as_null() -> MarketConfig:
@@ -203,7 +204,8 @@ def _ac_null() -> MarketConfig:
     """The execution problem with a closed form: a ladder that is full again in every tick, a random walk, permanent impact.
 
     Half-spread 3 points, 20 shares a point on either side, steps of 5 points up or down, 0.002 points a share for good. The
-    learner begins with 1,000 shares and has 50 ticks. Temporary impact is half a point per 20 shares: eta = 0.025.
+    learner begins with 1,000 shares and has 50 ticks. Temporary impact is half a point per 20 shares: eta = 0.025. The value
+    opens about a point from the list price, anywhere between two points: over episodes the mid's rounding comes to nothing.
 
     Source: Almgren and Chriss (2001), Optimal execution of portfolio transactions, Journal of Risk 3.
     """
@@ -229,7 +231,7 @@ def _ac_null() -> MarketConfig:
         position_limit=1_000,
         starting_shares=1_000,
         action="position",
-        fundamentals=_steps(step=5.0, step_chance=0.5, step_impact=0.002),
+        fundamentals=_steps(step=5.0, step_chance=0.5, step_impact=0.002, spread_of_start=1e-4),
         population=_nobody(taker=Takers(count=1, rate=0.0), maker=ladder),
     )
 
