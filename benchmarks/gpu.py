@@ -42,9 +42,8 @@ from torch._inductor import config as inductor
 
 from torchgym.config import TASKS, MarketConfig, task
 from torchgym.config.tasks import task_presets
-from torchgym.engine import Market, stepper
-from torchgym.numerics.trees import clone, leaves, map_tensors
-from torchgym.readout.packed import Packed
+from torchgym.engine import Market, graph, stepper
+from torchgym.numerics.trees import leaves, map_tensors
 from torchgym.sim import actions
 
 RESULTS = Path(__file__).parent / "results" / "gpu.csv"
@@ -64,49 +63,13 @@ DECISIONS = 10
 MODES = ("eager", "compiled", "captured")
 
 
-class Captured:
-    """The decisions of a market as one captured graph over memory of its own: actions are copied in, what is told is copied out.
-
-    Args:
-        market: opened; it stays where it is.
-    """
-
-    def __init__(self, market: Market) -> None:
-        self.market = market
-        self.state = clone(market.live)
-        self.action = actions.rest(market.structure, market.num_envs, market.device)
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # what is compiled or tuned at first calls is not captured
-            for _ in range(3):
-                self._decide()
-        torch.cuda.current_stream().wait_stream(side)
-        self.load()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._packed = self._decide()
-
-    def load(self) -> None:
-        """Take over the market's state."""
-        for (_, mine), (_, new) in zip(leaves(self.state), leaves(self.market.live), strict=True):
-            mine.copy_(new)
-
-    def advance(self, action: Tensor) -> Packed:
-        """See `Market.advance`."""
-        self.action.copy_(action)
-        self._graph.replay()
-        return clone(self._packed)
-
-    @torch.no_grad()
-    def _decide(self) -> Packed:
-        after, packed = self.market._stepper.step(self.market._params, self.state, self.action)
-        old, new = ([leaf for _, leaf in leaves(tree)] for tree in (self.state, after))
-        places = {leaf.data_ptr() for leaf in old}
-        # A new number may lie where another old one did, and must be read before that is written.
-        kept = [leaf.clone() if leaf.data_ptr() in places else leaf for leaf in new]
-        for mine, leaf in zip(old, kept, strict=True):
-            mine.copy_(leaf)
-        return packed
+@contextmanager
+def stepping(mode: str) -> Iterator[bool]:
+    """While it lasts, compiled markets are stepped in this mode; whether markets are to be compiled at all."""
+    with mock.patch.dict(stepper.Compiled.fastest):
+        if mode == "compiled":
+            stepper.Compiled.fastest.pop("cuda", None)
+        yield mode != "eager"
 
 
 def bits(device: torch.device, case: str, markets: int, compile: bool) -> Iterator[Row]:
@@ -118,21 +81,19 @@ def bits(device: torch.device, case: str, markets: int, compile: bool) -> Iterat
     here = Market(config, markets, seed=0, compile=False)
     for mode in MODES if compile and device.type == "cuda" else MODES[:1] if not compile else MODES[:2]:
         about = {"case": case, "markets": markets, "mode": mode}
-        there = Market(config, markets, seed=0, device=device, compile=mode != "eager")
-        with stated(there, mode) as row:
-            found = _differing(here, there, mode)
-            names = list(dict.fromkeys(found))
-            row |= {"measure": "tensors that differ", "value": len(names), "note": " ".join(names[:5])}
-        yield about | row
-        if row["measure"] == "failed":
-            continue
-        if device.type == "cuda" and mode != "captured":
+        with stepping(mode) as compiled:
+            there = Market(config, markets, seed=0, device=device, compile=compiled)
             with stated(there, mode) as row:
-                row |= {"measure": "decisions that wait", "value": _waiting(there)}
+                names = list(dict.fromkeys(_differing(here, there)))
+                row |= {"measure": "tensors that differ", "value": len(names), "note": " ".join(names[:5])}
             yield about | row
+            if device.type == "cuda" and row["measure"] != "failed":
+                with stated(there, mode) as row:
+                    row |= {"measure": "decisions that wait", "value": _waiting(there)}
+                yield about | row
 
 
-def _differing(here: Market, there: Market, mode: str) -> Iterator[str]:
+def _differing(here: Market, there: Market) -> Iterator[str]:
     """Names of what differs, as it comes."""
 
     def compare(first: Any, second: Any) -> Iterator[str]:
@@ -144,23 +105,14 @@ def _differing(here: Market, there: Market, mode: str) -> Iterator[str]:
     seeds = range(here.num_envs)
     here.reset(seeds)
     there.reset(seeds)
-    captured = Captured(there) if mode == "captured" else None
     for at, action in enumerate(drawn(here, DECISIONS)):
-        told = here.advance(action)
-        if captured is None:
-            yield from compare(told, there.advance(action.to(there.device)))
-            yield from compare(here.live, there.live)
-        else:
-            yield from compare(told, captured.advance(action.to(there.device)))
-            yield from compare(here.live, captured.state)
-            there._state = clone(captured.state)
+        yield from compare(here.advance(action), there.advance(action.to(there.device)))
+        yield from compare(here.live, there.live)
         clock = here.live.clock.tick
         ended = (clock >= clock.max()) & (torch.arange(here.num_envs) % 2 == at % 2)
         if at % 3 == 2:
             here.reset(mask=ended)
             there.reset(mask=ended.to(there.device))
-            if captured is not None:
-                captured.load()
             yield from compare(here.live, there.live)
 
 
@@ -181,11 +133,13 @@ def _waiting(market: Market) -> int:
 
 def speed(device: torch.device, case: str, markets: int, compile: bool, seconds: float = 1.0) -> Iterator[Row]:
     """Market-steps a second with features, account and reward, and the most memory that was in use."""
-    market = Market(MARKETS[case], markets, seed=0, device=device, compile=compile)
-    modes = ("compiled", "captured", "eager") if device.type == "cuda" else ("compiled", "eager")
+    market = Market(MARKETS[case], markets, seed=0, device=device, compile=False)
+    modes = ("captured", "compiled", "eager") if device.type == "cuda" else ("compiled", "eager")
     for mode in modes if compile else ("eager",):
-        for row in _speed(market, mode, seconds):
-            yield {"case": case, "markets": markets, "mode": mode, **row}
+        market.compile = False
+        with stepping(mode) as market.compile:
+            for row in _speed(market, mode, seconds):
+                yield {"case": case, "markets": markets, "mode": mode, **row}
 
 
 def _speed(market: Market, mode: str, seconds: float) -> list[Row]:
@@ -193,17 +147,15 @@ def _speed(market: Market, mode: str, seconds: float) -> list[Row]:
     if cuda:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    if mode == "eager":
-        market.compile = False
     timings: list[Timing] = []
     with stated(market, mode) as failure:
         if not market.opened:
             market.reset()
         turn = itertools.cycle(drawn(market, 16).to(market.device))
-        player = Captured(market) if mode == "captured" else market
-        work: dict[str, Callable[[], object]] = {"steps": lambda: player.advance(next(turn))}
-        if mode != "captured":
-            work["steps by Market.step, which checks actions"] = lambda: market.step(next(turn))
+        work: dict[str, Callable[[], object]] = {
+            "steps": lambda: market.advance(next(turn)),
+            "steps by Market.step, which checks actions": lambda: market.step(next(turn)),
+        }
         for piece in work.values():
             piece()
         timings = time_work(list(work.values()), seconds=seconds, repeats=3)
@@ -221,7 +173,7 @@ def joined(device: torch.device, case: str, markets: int, compile: bool, seconds
     if not compile or device.type != "cuda":
         tell("skipped: kernels are joined on a GPU only")
         return
-    with mock.patch.dict(stepper.EXACT, {"combo_kernels": True}):
+    with mock.patch.dict(graph.EXACT, {"combo_kernels": True}):
         for row in itertools.chain(bits(device, case, 64, True), speed(device, case, markets, True, seconds)):
             if row["mode"] != "eager":
                 yield {**row, "mode": f"{row['mode']}, joined kernels"}
@@ -235,7 +187,7 @@ def collected(device: torch.device, case: str, markets: int, compile: bool, roll
     from torchgym.training import PPOSettings
     from torchgym.training.ppo import PPO
 
-    about = {"case": case, "markets": markets, "mode": "compiled" if compile else "eager"}
+    about = {"case": case, "markets": markets, "mode": _fastest(device, compile)}
     env = MarketEnv(MARKETS[case], markets, device=device, seed=0)
     env.market.compile = compile
     ppo = PPO(MARKETS[case], PPOSettings(num_envs=markets, rollout=rollout), device=device)
@@ -297,17 +249,22 @@ def trained(device: torch.device, case: str, markets: int, compile: bool, rollou
             raise ChildProcessError(f"torchgym train ended with status {done.returncode}: {done.stderr[-500:]}")
         with (Path(folder) / "run" / "learning_curve.csv").open(encoding="utf-8", newline="") as file:
             speeds = [float(row["decisions_per_second"]) for row in csv.DictReader(file)][1:]
-    note = next((line for line in done.stderr.splitlines() if "uncompiled from now on" in line), "")
+    slower = ("uncompiled from now on", "steps go through torch.compile")
+    note = next((line for line in done.stderr.splitlines() if any(words in line for words in slower)), "")
     yield {
-        **{"case": case, "markets": markets, "mode": "compiled" if compile else "eager", "measure": "torchgym train"},
+        **{"case": case, "markets": markets, "mode": _fastest(device, compile), "measure": "torchgym train"},
         **{"unit": "decisions/s", "value": statistics.median(speeds), "low": min(speeds), "high": max(speeds)},
         "note": note,
     }
 
 
+def _fastest(device: torch.device, compile: bool) -> str:
+    return "eager" if not compile else "captured" if device.type == "cuda" else "compiled"
+
+
 @contextmanager
 def stated(market: Market, mode: str) -> Iterator[dict[str, object]]:
-    """A row to fill in. An error in the block fills it in, and so does a market that went on uncompiled."""
+    """A row to fill in. An error in the block fills it in, and so does a market that went on in a slower way."""
     row: dict[str, object] = {}
     try:
         yield row
@@ -316,8 +273,9 @@ def stated(market: Market, mode: str) -> Iterator[dict[str, object]]:
     ) as error:  # a compiler, a capture or a device may fail in any way, and the next measurement may not
         row |= {"measure": "failed", "note": _line(error)}
         return
-    if mode != "eager" and market.compile is not True:
-        row |= {"measure": "failed", "value": "", "note": "it could not be compiled: stderr says why"}
+    slower = market.compile is not True or (mode == "captured" and market._stepper.replay is None)
+    if mode != "eager" and slower:
+        row |= {"measure": "failed", "value": "", "note": f"it could not be {mode}: stderr says why"}
 
 
 def drawn(market: Market, decisions: int) -> Tensor:
@@ -419,15 +377,15 @@ def _lines(command: list[str], seconds: float) -> Iterator[dict[str, Any]]:
 def suit_torch() -> list[str]:
     """Ask this torch's compiler for no more than it knows; what it does not know. Bits may differ without."""
     known = inductor.get_config_copy()
-    unknown = [name for name in stepper.EXACT if name not in known]
+    unknown = [name for name in graph.EXACT if name not in known]
     for name in unknown:
-        del stepper.EXACT[name]
+        del graph.EXACT[name]
     if (
         "isolate_recompiles" not in inspect.signature(torch.compile).parameters
     ):  # one market a process recompiles nothing
         unknown.append("isolate_recompiles")
-        stepper.compile_graph = lambda graph, device: torch.compile(
-            graph, fullgraph=True, dynamic=False, options=stepper.options(device)
+        graph.compile_graph = lambda function, device: torch.compile(
+            function, fullgraph=True, dynamic=False, options=graph.options(device)
         )
     return unknown
 

@@ -2,7 +2,7 @@
 
     python tests/gpu_interpreter.py FOLDER CASE
 
-plays two markets of a case with the modules in the folder, as `torchgym.engine.stepper.Graph` plays them on a GPU, and the same
+plays two markets of a case with the modules in the folder, as `torchgym.engine.graph.Graph` plays them on a GPU, and the same
 two uncompiled. Prints the number of ticks, and the names of what differed in any bit. A process of its own, since Triton must be
 told to interpret before it is imported. It shows that the kernels are right in the arithmetic of IEEE 754; whether a GPU's
 arithmetic is that one, only a GPU can show.
@@ -28,8 +28,8 @@ from markets import SHORT, differences, opened, random_actions, seen
 from torch import Tensor
 from torch._inductor.runtime import triton_helpers
 
+from torchgym.engine.graph import Graph
 from torchgym.engine.replay import kinds
-from torchgym.engine.stepper import Graph
 
 MARKETS = 2
 DECISIONS = 3

@@ -35,10 +35,10 @@ from torch._inductor.graph import GraphLowering
 from torch._inductor.virtualized import V
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from torchgym.engine.graph import options
 from torchgym.engine.opening import example
 from torchgym.engine.program import Traced
 from torchgym.engine.replay import kinds, trace_tick
-from torchgym.engine.stepper import options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

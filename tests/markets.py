@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 from torchgym import TASKS, Market, MarketConfig, preset, task
-from torchgym.engine import StepResult, stepper
+from torchgym.engine import StepResult, graph, stepper
 from torchgym.engine.opening import begin
 from torchgym.numerics.trees import leaves
 from torchgym.sim import actions
@@ -128,6 +128,6 @@ def counted_graphs(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
         return torch.compile(step, fullgraph=True, dynamic=False, backend=counter)
 
     torch.compiler.reset()
-    monkeypatch.setattr(stepper, "compile_graph", trace)
-    monkeypatch.setattr(stepper.Compiled, "replays", False)
+    monkeypatch.setattr(graph, "compile_graph", trace)
+    monkeypatch.setattr(stepper.Compiled, "fastest", {})
     return counter

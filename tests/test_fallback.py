@@ -13,7 +13,7 @@ import torch
 from markets import differences, opened, random_actions, seen, toy
 
 from torchgym import Market
-from torchgym.engine import replay, stepper
+from torchgym.engine import graph, replay
 from torchgym.engine.program import NotRecordable
 
 CONFIG = toy()
@@ -68,7 +68,7 @@ def test_torch_compile_may_fail_too(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         raise NotRecordable("made up") if len(arguments) == 4 else RuntimeError("out of registers")
 
     monkeypatch.setattr(replay, "program", fail)
-    monkeypatch.setattr(stepper, "compile_graph", lambda graph, device: fail)
+    monkeypatch.setattr(graph, "compile_graph", lambda function, device: fail)
     assert_same_play(Market(CONFIG, 3, seed=4, compile=True))
     first, second = capsys.readouterr().err.splitlines()
     assert "steps go through torch.compile, which is slower" in first and "made up" in first

@@ -6,18 +6,15 @@ import csv
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import gpu
 import pytest
 import torch
-from gpu import COLUMNS, MARKETS, STAGES, Captured, bits, drawn, plan, speed
-from markets import differences, opened, toy
+from gpu import COLUMNS, MARKETS, STAGES, bits, plan, speed
+from markets import toy
 
 from torchgym import Market
-from torchgym.numerics.trees import leaves
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +39,7 @@ def test_bits_are_compared() -> None:
 
 def test_other_bits_are_noticed() -> None:
     here, there = (Market(toy(reward=reward, ticks_per_action=2, max_ticks=12), 3) for reward in ("pnl", "log_return"))
-    found = set(gpu._differing(here, there, "eager"))
+    found = set(gpu._differing(here, there))
     assert "floats" in found and "observation" not in found and not any("book" in name for name in found)
 
 
@@ -72,12 +69,12 @@ def test_every_stage_has_cases_that_exist() -> None:
 
 
 def test_an_older_torch_is_asked_for_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(gpu.stepper.EXACT, "newer_option", True)
-    monkeypatch.setattr(gpu.stepper, "compile_graph", gpu.stepper.compile_graph)
+    monkeypatch.setitem(gpu.graph.EXACT, "newer_option", True)
+    monkeypatch.setattr(gpu.graph, "compile_graph", gpu.graph.compile_graph)
     monkeypatch.setattr(torch, "compile", lambda graph, fullgraph, dynamic, options: (graph, options))
     assert gpu.suit_torch() == ["newer_option", "isolate_recompiles"]
-    assert gpu.stepper.compile_graph(abs, torch.device("cuda")) == (abs, gpu.stepper.EXACT)
-    assert "newer_option" not in gpu.stepper.EXACT and len(gpu.stepper.EXACT) == 3
+    assert gpu.graph.compile_graph(abs, torch.device("cuda")) == (abs, gpu.graph.EXACT)
+    assert "newer_option" not in gpu.graph.EXACT and len(gpu.graph.EXACT) == 3
 
 
 SLOW = """
@@ -134,37 +131,3 @@ def test_the_command(tmp_path: Path) -> None:
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu.main(["bits"]) == 2
     assert "sees no CUDA device: --device cpu tries it out" in capsys.readouterr().err
-
-
-def test_a_captured_decision_goes_on_from_what_it_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph that is replayed does again what was done when it was captured, with the same memory."""
-
-    class Graph:
-        def replay(self) -> None:
-            told = captured._decide()
-            for (_, mine), (_, new) in zip(leaves(captured._packed), leaves(told), strict=True):
-                mine.copy_(new)
-
-    @contextmanager
-    def capturing(graph: Graph) -> Iterator[None]:
-        yield
-        captured_so_far.append(graph)
-
-    captured_so_far: list[Graph] = []
-    stream = SimpleNamespace(wait_stream=lambda other: None)
-    for name, stand_in in (
-        ("Stream", lambda: stream),
-        ("current_stream", lambda: stream),
-        ("stream", lambda _: nullcontext()),
-        ("CUDAGraph", Graph),
-        ("graph", capturing),
-    ):
-        monkeypatch.setattr(torch.cuda, name, stand_in)
-    config = toy(ticks_per_action=2)
-    market, plain = (opened(config, 3, seed=1, compile=False) for _ in range(2))
-    captured = Captured(market)
-    assert len(captured_so_far) == 1
-    captured.load()  # the pretended capture moved it
-    for action in drawn(plain, 4):
-        assert differences(captured.advance(action), plain.advance(action)) == []
-        assert differences(captured.state, plain.live) == []

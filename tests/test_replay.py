@@ -15,8 +15,8 @@ from markets import differences, only, opened, random_actions, seen, toy
 from torchgym import Market, MarketConfig, preset
 from torchgym.config import paths, structure, with_numbers
 from torchgym.config.numbers import find
+from torchgym.engine import graph, replay
 from torchgym.engine import program as programs
-from torchgym.engine import replay, stepper
 from torchgym.engine.program import NotRecordable, Runs
 from torchgym.engine.program import program as module
 from torchgym.numerics.trees import clone
@@ -198,7 +198,7 @@ def test_what_cannot_be_replayed_is_compiled_as_usual(
         raise NotRecordable("made up")
 
     monkeypatch.setattr(replay, "program", refuse)
-    monkeypatch.setattr(stepper, "compile_graph", lambda graph, device: graph)
+    monkeypatch.setattr(graph, "compile_graph", lambda function, device: function)
     market, plain = (Market(CONFIG, 2, seed=4, compile=on) for on in (True, False))
     market.reset()
     plain.reset()

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from torchgym.config import MarketConfig, structure
+from torchgym.engine.buffers import Buffers
 from torchgym.engine.program import reason, say
-from torchgym.engine.replay import Replay
 from torchgym.numerics import random
 from torchgym.numerics.trees import put_rows, rows
 from torchgym.readout import rewards
@@ -73,7 +72,7 @@ class EpisodePool:
         static: what the markets have in common.
         config: of the markets.
         base: parameters before anything is drawn, of N markets.
-        room: markets that are warmed up together: a chunk for every thread.
+        room: markets that are warmed up together: on a CPU a chunk for every thread, on a GPU as many as the batch has.
     """
 
     def __init__(self, static: Static, config: MarketConfig, base: Params, room: int) -> None:
@@ -81,38 +80,39 @@ class EpisodePool:
         self._config = config
         self._base = base
         self._room = room
-        self._warm: Replay | None = None
+        self._warm: Buffers | None = None
         self._ready: dict[Episode, int] = {}  # its row
 
-    def open(self, target: Replay, wanted: Sequence[Episode], soon: Sequence[Episode]) -> None:
+    def open(self, target: Buffers, wanted: Sequence[Episode], soon: Callable[[], Sequence[Episode]]) -> None:
         """Put opened episodes into a batch, each into the row of its market.
 
         Args:
             target: the batch.
             wanted: the episodes.
-            soon: those that may be asked for next, the likeliest first.
+            soon: those that may be asked for next, the likeliest first; looked for only where some are warmed up.
         """
         missing = [episode for episode in wanted if episode not in self._ready]
         self._put(target, [episode for episode in wanted if episode in self._ready])
         while missing:
             now, missing = missing[: self._room], missing[self._room :]
-            self._make(list(dict.fromkeys([*now, *soon]))[: self._room])
+            self._make(target, list(dict.fromkeys([*now, *soon()]))[: self._room])
             self._put(target, now)
 
-    def _put(self, target: Replay, episodes: Sequence[Episode]) -> None:
+    def _put(self, target: Buffers, episodes: Sequence[Episode]) -> None:
         if episodes:
             assert self._warm is not None
             places = [self._ready.pop(episode) for episode in episodes]
-            target.take_rows(np.array([episode.market for episode in episodes]), self._warm, np.array(places))
+            target.take_rows([episode.market for episode in episodes], self._warm, places)
 
-    def _make(self, episodes: Sequence[Episode]) -> None:
-        """Begin and warm up these, at most as many as there is room for."""
+    def _make(self, target: Buffers, episodes: Sequence[Episode]) -> None:
+        """Begin and warm up these, at most as many as there is room for, as the batch is stepped."""
         self._ready = {}  # until all of them are: interrupted, their rows hold neither old nor new episodes
         padded = [*episodes, *[episodes[0]] * (self._room - len(episodes))]
-        market, seed, number = torch.tensor(padded, dtype=torch.int64, device="cpu").T.contiguous()
+        device = self._base.int64.device
+        market, seed, number = torch.tensor(padded, dtype=torch.int64, device=device).T.contiguous()
         params = draw_params(self._config, rows(self._base, market), random.make_key(seed, number))
         if self._warm is None:
-            self._warm = Replay(self._static, params, begin(self._static, params, seed, number))
+            self._warm = target.another(params, begin(self._static, params, seed, number))
         state = open_episodes(self._static, params, seed, number, self._warm.step)
         self._warm.load(params, state)
         self._static.columns.without_events(self._warm.packed_now)
@@ -160,7 +160,7 @@ class Openings:
     def open_some(
         self,
         chosen: Tensor,
-        replay: Replay | None,
+        replay: Buffers | None,
         present: tuple[MarketState, Params],
         episodes: tuple[Tensor, Tensor],
         *,
@@ -197,7 +197,7 @@ class Openings:
         self,
         chosen: Tensor,
         index: Tensor,
-        replay: Replay,
+        replay: Buffers,
         present: tuple[MarketState, Params],
         episodes: tuple[Tensor, Tensor],
         *,
@@ -209,17 +209,20 @@ class Openings:
         if self._pool is None:
             room = replay.at_once if replay.num_envs == 1 else max(2, replay.at_once)  # one alone has another program
             self._pool = EpisodePool(self._static, self._config, self._base, room)
-        seeds, numbers = (numbers.tolist() for numbers in episodes)
 
-        def named(markets: Sequence[int]) -> list[Episode]:
-            return [Episode(market, seeds[market], numbers[market]) for market in markets]
+        def named(markets: Tensor) -> list[Episode]:
+            columns = (markets, *(numbers[markets] for numbers in episodes))
+            return [Episode(*numbers) for numbers in torch.stack(columns, -1).tolist()]
 
-        soon: list[int] = []
-        if ahead:  # those nearest to their end
+        def soon() -> list[Episode]:
+            """Of those nearest to their end."""
+            if not ahead:
+                return []
             ticks = torch.where(chosen, -1, replay.state.clock.tick)
             nearest = torch.topk(ticks, min(replay.at_once, len(ticks))).indices
-            soon = nearest[~chosen[nearest]].tolist()
-        self._pool.open(replay, named(index.tolist()), named(soon))
+            return named(nearest[~chosen[nearest]])
+
+        self._pool.open(replay, named(index), soon)
         if self._config.randomize:
             params = put_rows(params, index, rows(self.params(replay.state.clock.key), index))
         return replay.state, params

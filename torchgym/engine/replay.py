@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from torchgym.config import FAMILIES, Structure
 from torchgym.engine import program as programs
+from torchgym.engine.buffers import Buffers
 from torchgym.engine.program import Bound, Isa, NotRecordable, Program, Runs, Traced
-from torchgym.numerics.trees import clone, leaves, rows, unflatten
+from torchgym.numerics.trees import leaves, rows, unflatten
 from torchgym.readout import features
 from torchgym.readout.entries import Moment
 from torchgym.readout.packed import Packed
@@ -43,11 +43,8 @@ class NotMade(Exception):
     """There is no program of this name, neither in this process nor on disk."""
 
 
-class Replay:
-    """Steps a batch as `torchgym.readout.step.step` does, bit for bit, but on memory of its own.
-
-    Two sets of buffers are written in turn, so the state that a call returns lives until the call after the next. Ticks between
-    them are written to memory of each thread. `programs` holds what it runs, by the kind of tick.
+class Replay(Buffers):
+    """A batch on a CPU, see `Buffers`. Ticks between the two sets of buffers are written to memory of each thread.
 
     Args:
         static: what the markets have in common.
@@ -60,69 +57,44 @@ class Replay:
         NotMade: when there is no program and none is to be made.
     """
 
-    any_ticks = False
+    programs: dict[Kind, Program]  # what it runs
 
     def __init__(self, static: Static, params: Params, state: MarketState, *, compile: bool = True) -> None:
-        self.num_envs = state.clock.tick.shape[0]
         structure = static.structure
-        self._chunks = chunks(self.num_envs, structure.num_symbols * structure.slots, torch.get_num_threads())
+        self._compile = compile
+        self._chunks = chunks(
+            state.clock.tick.shape[0], structure.num_symbols * structure.slots, torch.get_num_threads()
+        )
         self._plan = static.plan.tick
+        super().__init__(static, params, state)
         with torch.inference_mode(False), torch.no_grad():
-            self._params = clone(params)
-            first = clone(state)
-            self.programs = make_programs(static, self._params, first, compile=compile)
-            flat = [leaf for _, leaf in leaves(first)]
-            second = [
-                leaf
-                if all(one.passed_through(index) == index for one in self.programs.values())
-                else torch.empty_like(leaf)
-                for index, leaf in enumerate(flat)
-            ]
-            self._buffers = (flat, second)
-            packed = [
-                torch.empty((self.num_envs, *place.shape[1:]), dtype=place.dtype, device="cpu")
-                for place in self.programs["told"].outputs[len(flat) :]
-            ]
-            self.packed_now = Packed(*packed)
-            self._action = actions.rest(structure, self.num_envs, torch.device("cpu"))
             self._rest = self._action.clone()
-            self._nothing = [leaf for _, leaf in leaves(nothing(structure, first))]
-            self._states = tuple(unflatten(state, one) for one in self._buffers)
-            self._arrays = [[leaf.numpy() for leaf in (*one, *packed)] for one in self._buffers]
-            self._packed_arrays = [leaf.numpy() for leaf in packed]
-        self._packed = packed
-        self._ticks = structure.ticks_per_action
-        self._given_params = params
-        self._at = 0  # which set of buffers holds the present
-        self._fresh = False  # whether what was told last belongs to the present
+            self._nothing = [leaf for _, leaf in leaves(nothing(structure, self.state))]
+        self._arrays = [[leaf.numpy() for leaf in (*one, *self._packed)] for one in self._buffers]
+        self._packed_arrays = [leaf.numpy() for leaf in self._packed]
         self._threads = 0
         self._rooms: list[_Room] = []  # of each thread
         self._work: dict[tuple[int, int], Runs] = {}  # by the ticks, and where the present is before them
 
-    @property
-    def replay(self) -> Replay:
-        """Itself; see `torchgym.engine.stepper.Stepper`."""
-        return self
+    def another(self, params: Params, state: MarketState) -> Replay:
+        """See `Buffers`."""
+        return Replay(self._static, params, state)
 
-    def prepare(self, params: Params, state: MarketState) -> None:
-        """Nothing to do: it is compiled."""
+    def _make(self, first: MarketState) -> tuple[list[bool], list[Tensor]]:
+        self.programs = make_programs(self._static, self._params, first, compile=self._compile)
+        count = len(list(leaves(first)))
+        unchanged = [all(one.passed_through(at) == at for one in self.programs.values()) for at in range(count)]
+        told = [
+            torch.empty((self.num_envs, *place.shape[1:]), dtype=place.dtype, device="cpu")
+            for place in self.programs["told"].outputs[count:]
+        ]
+        return unchanged, told
 
-    def step(
-        self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
-    ) -> tuple[MarketState, Packed]:
-        """One decision of every market: the new state, in the buffers, and what is told, in fresh tensors."""
-        if state is not self._states[self._at] or params is not self._given_params:
-            self.load(params, state)
-        self._action.copy_(action)
-        ticks = self._ticks if ticks is None else ticks
+    def _decide(self, ticks: int) -> None:
         if self._threads != min(torch.get_num_threads(), len(self._chunks)):
             self._share_out()
         work = self._work.get((ticks, self._at)) or self._bind_all(ticks)
-        self._fresh = False  # until all of it is told
         work()
-        self._at = 1 - self._at
-        self._fresh = True
-        return self._states[self._at], self.packed()
 
     @property
     def at_once(self) -> int:
@@ -130,41 +102,16 @@ class Replay:
         largest = max(part.stop - part.start for part in self._chunks)
         return largest * min(torch.get_num_threads(), len(self._chunks))
 
-    @property
-    def state(self) -> MarketState:
-        """The present."""
-        return self._states[self._at]
-
-    @property
-    def fresh(self) -> bool:
-        """Whether `packed` belongs to the present."""
-        return self._fresh
-
     def packed(self) -> Packed:
-        """What the last decision told, and the openings since; fresh tensors."""
-        # Copied by numpy, whose calls cost less.
+        """See `Buffers`. Copied by numpy, whose calls cost less."""
         observation, floats, integers = (torch.from_numpy(array.copy()) for array in self._packed_arrays)
         return Packed(observation, floats, integers)
 
-    def load(self, params: Params, state: MarketState) -> None:
-        """Take over what somebody else made: the state after a reset, a restored one, other parameters."""
-        if state is not self._states[self._at]:
-            for (_, new), buffer in zip(leaves(state), self._buffers[self._at], strict=True):
-                if new.data_ptr() != buffer.data_ptr():
-                    buffer.copy_(new)
-                    self._fresh = False
-        if params is not self._given_params:
-            for (_, new), (_, buffer) in zip(leaves(params), leaves(self._params), strict=True):
-                buffer.copy_(new)
-            self._given_params = params
-
-    def take_rows(self, to: npt.NDArray[np.int64], other: Replay, at: npt.NDArray[np.int64]) -> None:
-        """Markets `at` of the other one, and what was told of them, become markets `to` of this one.
-
-        In numpy, on the same memory: for a few rows of a hundred tensors its calls cost a fifth of torch's.
-        """
+    def take_rows(self, to: Sequence[int], other: Replay, at: Sequence[int]) -> None:
+        """See `Buffers`. In numpy, on the same memory: for a few rows of a hundred tensors its calls cost a fifth of torch's."""
+        here, there = np.array(to), np.array(at)
         for mine, others in zip(self._arrays[self._at], other._arrays[other._at], strict=True):
-            mine[to] = others[at]
+            mine[here] = others[there]
 
     def _share_out(self) -> None:
         """Give each thread memory of its own; what was bound to other memory is forgotten."""

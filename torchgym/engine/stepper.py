@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,13 +15,14 @@ from torch import Tensor
 from torchgym.config import MarketConfig
 from torchgym.config.validation import shown
 from torchgym.engine import background
-from torchgym.engine.program import FUSION, NotRecordable, reason, say
-from torchgym.engine.replay import Kind, NotMade, Replay, has_changed_rows, trace_tick
-from torchgym.numerics.trees import leaves, unflatten
+from torchgym.engine.buffers import Buffers
+from torchgym.engine.captured import Captured
+from torchgym.engine.graph import Graph
+from torchgym.engine.program import NotRecordable, reason, say
+from torchgym.engine.replay import NotMade, Replay, has_changed_rows
 from torchgym.readout.features import FEATURE_SETS
 from torchgym.readout.packed import Packed
-from torchgym.readout.step import Static, nothing, step
-from torchgym.sim import actions
+from torchgym.readout.step import Static, step
 from torchgym.sim import tick as ticking
 from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
@@ -29,20 +30,14 @@ from torchgym.sim.state import MarketState
 Compile = bool | Literal["auto"]
 
 SOON = 0.5  # seconds in steps after which compiling is worth its while
-# What code for a GPU needs for the bits of a CPU: no a * b + c in one rounding, divisions that round, denormal numbers.
-EXACT: dict[str, Any] = {
-    "emulate_precision_casts": True,
-    "eager_numerics.division_rounding": True,
-    "eager_numerics.disable_ftz": True,
-}
 
 
 class Stepper(Protocol):
     """One way to step a batch."""
 
     @property
-    def replay(self) -> Replay | None:
-        """The program that runs on buffers of its own, where there is one: the state it returns changes in place."""
+    def replay(self) -> Buffers | None:
+        """What runs on memory of its own, where something does: the state it returns changes in place."""
 
     @property
     def any_ticks(self) -> bool:
@@ -64,7 +59,7 @@ class Stepper(Protocol):
 class Uncompiled:
     """A step as it is written."""
 
-    replay: Replay | None = None
+    replay: Buffers | None = None
     any_ticks = True
 
     def __init__(self, static: Static, watch: ticking.Watch | None = None) -> None:
@@ -81,60 +76,25 @@ class Uncompiled:
         return step(self._static, params, state, action, self._watch, ticks)
 
 
-class Graph:
-    """Ticks traced once and compiled by `torch.compile`, for what no program can be made of."""
-
-    replay: Replay | None = None
-    any_ticks = False
-
-    def __init__(self, static: Static) -> None:
-        self._static = static
-        self._graphs: dict[Kind, Callable[..., Any]] = {}
-
-    def prepare(self, params: Params, state: MarketState) -> None:
-        """Compile by a step whose result is dropped."""
-        clock = state.clock.tick
-        self.step(params, state, actions.rest(self._static.structure, clock.shape[0], clock.device))
-
-    def step(
-        self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
-    ) -> tuple[MarketState, Packed]:
-        """See `Stepper`."""
-        structure, plan = self._static.structure, self._static.plan.tick
-        flat_params = [leaf for _, leaf in leaves(params)]
-        sums = [leaf for _, leaf in leaves(nothing(structure, state))]
-        for left in reversed(range(structure.ticks_per_action if ticks is None else ticks)):
-            graph = self._graph("silent" if left else "told", params, state)
-            made = iter(graph(*(leaf for _, leaf in leaves(state)), *flat_params, plan, action, *sums))
-            state = unflatten(state, made)
-            sums = list(made)
-            action = torch.full_like(action, actions.space(structure).rest)
-        return state, Packed(*sums)
-
-    def _graph(self, kind: Kind, params: Params, state: MarketState) -> Callable[..., Any]:
-        if kind not in self._graphs:
-            traced = trace_tick(self._static, params, state, kind, dynamic=False)
-            self._graphs[kind] = compile_graph(traced.graph, state.clock.tick.device)
-        return self._graphs[kind]
-
-
 class Compiled:
-    """A program on a CPU, else `torch.compile`; where compiling fails, one line says why, and steps run uncompiled.
+    """A program on a CPU, a captured graph on CUDA, else `torch.compile`.
+
+    Where one of these fails, one line says why, and steps go the next slower way.
 
     Args:
         static: what the markets have in common.
         device: where they live.
     """
 
-    replays = True  # on a CPU; without, steps go through `torch.compile`
+    fastest: ClassVar[dict[str, type[Buffers]]] = {"cpu": Replay, "cuda": Captured}  # by the kind of device
 
     def __init__(self, static: Static, device: torch.device) -> None:
         self._static = static
         self._device = device
-        self._now: Stepper | None = None if device.type == "cpu" and self.replays else Graph(static)
+        self._now: Stepper | None = None if device.type in self.fastest else Graph(static)
 
     @property
-    def replay(self) -> Replay | None:
+    def replay(self) -> Buffers | None:
         """See `Stepper`."""
         return None if self._now is None else self._now.replay
 
@@ -147,22 +107,25 @@ class Compiled:
 
     def prepare(self, params: Params, state: MarketState) -> None:
         """See `Stepper`."""
+        stepper = self._stepper(params, state)
         try:
-            self._stepper(params, state).prepare(params, state)
+            stepper.prepare(params, state)
         except Exception as error:
-            self._give_up(error)
+            self._fall_back(stepper, error)
+            self.prepare(params, state)
 
     def step(
         self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
     ) -> tuple[MarketState, Packed]:
         """See `Stepper`."""
         stepper = self._stepper(params, state)
-        if not isinstance(stepper, Graph):
+        if not isinstance(stepper, (Graph, Captured)):
             return stepper.step(params, state, action, ticks)
         try:
             return stepper.step(params, state, action, ticks)
         except Exception as error:  # a compiler may fail in any way; what is wrong with the step itself fails again
-            return self._give_up(error).step(params, state, action, ticks)
+            self._fall_back(stepper, error)
+            return self.step(params, state, action, ticks)
 
     def copied(self, static: Static, device: torch.device) -> Compiled:
         """The same for a copy of the markets, on a device; a compiled graph of the same one is shared."""
@@ -174,19 +137,25 @@ class Compiled:
     def _stepper(self, params: Params, state: MarketState) -> Stepper:
         if self._now is None:
             try:
-                self._now = Replay(self._static, params, state)
-            except NotRecordable as error:
-                say(f"steps go through torch.compile, which is slower, with the same numbers: {reason(error)}")
-                self._now = Graph(self._static)
-            except Exception as error:  # no compiler, no memory, a torch that moved its internals, ...
-                self._give_up(error)
+                self._now = self.fastest[self._device.type](self._static, params, state)
+            except Exception as error:
+                self._fall_back(None, error)
         assert self._now is not None
         return self._now
 
-    def _give_up(self, error: Exception) -> Stepper:
-        say(f"uncompiled from now on, with the same numbers: {reason(error)}")
-        self._now = Uncompiled(self._static)
-        return self._now
+    def _fall_back(self, failed: Stepper | None, error: Exception) -> None:
+        """The next slower way, and why: without a compiler, say, `torch.compile` would fail, too.
+
+        Args:
+            failed: None is the fastest one, which could not be made.
+        """
+        on_gpu = failed is None and self._device.type != "cpu"
+        if isinstance(error, NotRecordable) or isinstance(failed, Captured) or on_gpu:
+            say(f"steps go through torch.compile, which is slower, with the same numbers: {reason(error)}")
+            self._now = Graph(self._static)
+        else:
+            say(f"uncompiled from now on, with the same numbers: {reason(error)}")
+            self._now = Uncompiled(self._static)
 
 
 class Automatic:
@@ -207,10 +176,10 @@ class Automatic:
         self._making: background.Making | None = None
         self._spent = 0.0  # seconds, in steps
         self._makes = os.environ.get("TORCHGYM_COMPILE") != "cached"
-        self._settled = device.type != "cpu" or not Compiled.replays
+        self._settled = device.type != "cpu" or "cpu" not in Compiled.fastest
 
     @property
-    def replay(self) -> Replay | None:
+    def replay(self) -> Buffers | None:
         """See `Stepper`."""
         return self._now.replay
 
@@ -304,14 +273,3 @@ def chosen_compile(value: object) -> Compile:
     if chosen not in ("auto", "cached", "0", "1"):
         raise ValueError(f"TORCHGYM_COMPILE must be auto, cached, 0 or 1, got {chosen!r}")
     return chosen == "1" if chosen in ("0", "1") else "auto"
-
-
-def compile_graph(graph: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """One graph without breaks, for tensors of a device."""
-    isolated: dict[str, Any] = {"isolate_recompiles": True}  # the type stubs do not know it yet
-    return torch.compile(graph, fullgraph=True, dynamic=False, options=options(device), **isolated)
-
-
-def options(device: torch.device) -> dict[str, Any]:
-    """What torch's compiler is asked for, where code is for this device."""
-    return FUSION if device.type == "cpu" else EXACT
