@@ -9,6 +9,7 @@ import itertools
 import math
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -539,3 +540,21 @@ def test_the_picture_draws_speed_and_cost() -> None:
 def test_the_picture_says_what_was_not_measured() -> None:
     for axes in bench_panel([row()]).axes:
         assert [text.get_text() for text in axes.texts] == ["not measured"]
+
+
+RANDOM = """
+from time_torchgym import random_traders
+from torchgym.config import structure
+from torchgym.engine import Market
+market = Market(random_traders(), 2, seed=0, compile=False, debug=True)
+market.reset()
+market.step()
+print(structure(market.config).owners, bool((market.read("volume")["volume"] > 256).all()))
+"""
+
+
+def test_the_market_of_random_traders_is_one() -> None:
+    """That which is compared with other simulators: all trade in every tick."""
+    folder = Path(fresh.__file__).parent / "peers"  # where a module has the name of one that is loaded here
+    run = subprocess.run([sys.executable, "-c", RANDOM], cwd=folder, capture_output=True, text=True, check=False)
+    assert run.stdout.split() == ["257", "True"], run.stderr

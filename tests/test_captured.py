@@ -102,7 +102,7 @@ def drawn(config: MarketConfig, num_envs: int, decisions: int) -> Tensor:
     return low + torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["two ticks", "quotes, drawn numbers and delays"])
 def test_captured_decisions_have_the_bits_of_uncompiled_ones(name: str, counting: Counting) -> None:
     """Over openings of all markets and of some, steps of some, and another number of ticks in the warm-up."""
     config = CONFIGS[name]

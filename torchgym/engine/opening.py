@@ -23,6 +23,9 @@ from torchgym.sim import tick as ticking
 from torchgym.sim.params import Params, draw_params, make_params
 from torchgym.sim.state import MarketState
 
+# Warm-ups together, in what a stepper does best at once: how an episode begins costs as much for all of them as for one.
+TOGETHER = 4
+
 Step = Callable[[Params, MarketState, Tensor, int], tuple[MarketState, Packed]]
 
 
@@ -72,7 +75,7 @@ class EpisodePool:
         static: what the markets have in common.
         config: of the markets.
         base: parameters before anything is drawn, of N markets.
-        room: markets that are warmed up together: on a CPU a chunk for every thread, on a GPU as many as the batch has.
+        room: markets that are warmed up together.
     """
 
     def __init__(self, static: Static, config: MarketConfig, base: Params, room: int) -> None:
@@ -206,8 +209,8 @@ class Openings:
         """The same by a program that also warms up the episodes that will be asked for next."""
         state, params = present
         replay.load(params, state)
+        room = min(replay.num_envs, TOGETHER * replay.at_once)
         if self._pool is None:
-            room = replay.at_once if replay.num_envs == 1 else max(2, replay.at_once)  # one alone has another program
             self._pool = EpisodePool(self._static, self._config, self._base, room)
 
         def named(markets: Tensor) -> list[Episode]:
@@ -219,7 +222,7 @@ class Openings:
             if not ahead:
                 return []
             ticks = torch.where(chosen, -1, replay.state.clock.tick)
-            nearest = torch.topk(ticks, min(replay.at_once, len(ticks))).indices
+            nearest = torch.topk(ticks, min(room, len(ticks))).indices
             return named(nearest[~chosen[nearest]])
 
         self._pool.open(replay, named(index), soon)
