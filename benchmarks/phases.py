@@ -239,6 +239,8 @@ def compiled(phase: Phase, markets: int, ticks: int) -> Piece:
     with Dispatched() as dispatched:
         phase.function(**phase.arguments)
     facts: Row = {"calls": phase.calls, "operations": dispatched.count}
+    if not dispatched.count:
+        return Piece(phase.name, None, facts | {"note": "passes on what it is given"})
     try:
         with compiler.patch(_post_fusion_custom_pass=look, fx_graph_cache=False):  # what is cached is not looked at
             built = program.build(traced(phase))

@@ -129,5 +129,5 @@ def counted_graphs(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
 
     torch.compiler.reset()
     monkeypatch.setattr(graph, "compile_graph", trace)
-    monkeypatch.setattr(stepper.Compiled, "fastest", {})
+    monkeypatch.setattr(stepper.Compiled, "replays", ())
     return counter

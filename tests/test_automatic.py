@@ -85,7 +85,7 @@ def test_a_story_across_the_change_is_that_of_uncompiled_steps(
     for at, action in enumerate(random_actions(CONFIG, 2_000, 3)):
         if at == 60:
             making = automatic(auto)._making
-            assert making is not None and auto._stepper.replay is None
+            assert making is not None and auto._stepper.buffers is None
             wait_until(functools.partial(getattr, making, "done"), 400.0)
         mask = torch.tensor([at % 3 != 1, at % 5 != 2, True]) if at % 4 == 3 else None
         one, two = auto.step(action, mask=mask), plain.step(action, mask=mask)
@@ -103,14 +103,14 @@ def test_a_story_across_the_change_is_that_of_uncompiled_steps(
         if at % 100 == 0:
             assert differences(auto.state, plain.state) == []
     assert differences(auto.state, plain.state) == []
-    assert auto._stepper.replay is not None and auto.compile == "auto"
+    assert auto._stepper.buffers is not None and auto.compile == "auto"
     lines = capfd.readouterr().err.splitlines()
     assert lines[0] == COMPILING and lines[1].startswith("torchgym: compiled in ") and len(lines) == 2
     for variable in ("auto", "cached"):
         monkeypatch.setenv("TORCHGYM_COMPILE", variable)
         other = Market(CONFIG, 2)
         other.reset()
-        assert other._stepper.replay is not None and automatic(other)._making is None  # at once, from disk or memory
+        assert other._stepper.buffers is not None and automatic(other)._making is None  # at once, from disk or memory
     assert [path.name for path in cache.iterdir() if path.name.startswith(".")] == []
 
 
@@ -173,7 +173,7 @@ if __name__ == "__main__":
     market.step(), market.step()
     print("makes" if market._stepper._making.process else "waits", flush=True)
     sys.stdin.readline()
-    while market._stepper.replay is None:
+    while market._stepper.buffers is None:
         time.sleep(0.1)  # the processor is for the one that compiles
         market.step()
     print("makes" if market._stepper._making.process else "waited", flush=True)
@@ -211,7 +211,7 @@ def test_a_failure_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch, cap
     wait_until(lambda: first.done, 300.0)
     for market in markets:
         assert market.step().observation.isfinite().all()
-        assert market._stepper.replay is None
+        assert market._stepper.buffers is None
     lines = capfd.readouterr().err.splitlines()
     assert lines[0] == COMPILING and len(lines) == 2
     assert (
@@ -253,7 +253,7 @@ def test_with_cached_nothing_is_compiled(
     market.reset()
     for _ in range(3):
         market.step()
-    assert automatic(market)._making is None and market._stepper.replay is None and market._stepper.any_ticks
+    assert automatic(market)._making is None and market._stepper.buffers is None and market._stepper.any_ticks
     assert capfd.readouterr().err == ""
 
 

@@ -1,8 +1,10 @@
-"""Captured decisions, without a GPU: what a CUDA graph does, its operations again on the same memory, is done on a CPU."""
+"""Captured decisions without a GPU: a stand-in records the operations of a decision, and runs them again on the same memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,15 +42,21 @@ class Recording(TorchDispatchMode):
 
 
 class Counting:
-    """How many decisions were captured, and how often one was replayed."""
+    """How many decisions were captured, how often one was replayed, and how many graphs were compiled."""
 
-    captures = replays = 0
+    captures = replays = graphs = 0
 
-    def capture(self, work: Callable[[], None], device: torch.device) -> Callable[[], object]:
+    def capture(self, work: Any, *, run: bool) -> Callable[[], object]:
         self.captures += 1
-        work()  # as before a real capture
+        if run:
+            work()
+        owner = work.func.__self__
+        written = [*owner._buffers[0], *owner._buffers[1], *owner._packed]
+        before = [leaf.clone() for leaf in written]
         with Recording() as recording:
             work()
+        for leaf, value in zip(written, before, strict=True):  # what is captured is not done
+            leaf.copy_(value)
 
         def again() -> None:
             self.replays += 1
@@ -71,10 +79,18 @@ def traced(static: Any, params: Any, state: Any, kind: str, *, dynamic: bool) ->
 def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
     """From now on compiled markets are captured ones, of uncompiled ticks."""
     counting = Counting()
-    monkeypatch.setattr(captured, "capture", counting.capture)
+
+    def compile_graph(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+        counting.graphs += 1
+        return function
+
+    def fastest(own: Any, params: Any, state: Any) -> Captured:
+        return Captured(own._static, params, state, own._graph)
+
+    monkeypatch.setattr(captured, "Capture", lambda device: counting.capture)
     monkeypatch.setattr(graph, "trace_tick", traced)
-    monkeypatch.setattr(graph, "compile_graph", lambda function, device: function)
-    monkeypatch.setitem(stepper.Compiled.fastest, "cpu", Captured)
+    monkeypatch.setattr(graph, "compile_graph", compile_graph)
+    monkeypatch.setattr(stepper.Compiled, "_fastest", fastest)
     return counting
 
 
@@ -118,14 +134,10 @@ def test_captured_decisions_have_the_bits_of_uncompiled_ones(name: str, counting
             some = ~some
     assert differences(seen(made.reset()), seen(plain.reset())) == []
     assert differences(seen(made.observe()), seen(plain.observe())) == []
-    warmups = {
-        min(config.ticks_per_action, config.warmup_ticks - at)
-        for at in range(0, config.warmup_ticks, config.ticks_per_action)
-    }
-    lengths = len(warmups | {config.ticks_per_action})
-    assert (
-        counting.captures <= 2 * 2 * lengths < counting.replays
-    )  # two sets of buffers; the batch, and what is opened ahead
+    ticks = config.ticks_per_action
+    lengths = {ticks, *(min(ticks, config.warmup_ticks - at) for at in range(0, config.warmup_ticks, ticks))}
+    # From one set of buffers and back; the batch, and what is opened ahead.
+    assert counting.captures == 2 * (2 * len(lengths)) < counting.replays
 
 
 def test_a_captured_decision_waits_for_nothing(counting: Counting) -> None:
@@ -147,6 +159,7 @@ def test_a_state_lives_until_the_call_after_the_next(counting: Counting) -> None
 
 
 def test_copies_of_captured_markets_go_their_own_ways(counting: Counting) -> None:
+    """And nothing is compiled for them."""
     made, plain = pair(CONFIGS["toy"])
     twin = made.fork()
     for action in drawn(plain.config, 4, 3):
@@ -155,6 +168,25 @@ def test_copies_of_captured_markets_go_their_own_ways(counting: Counting) -> Non
     buy, sell = (torch.full((4, 1), choice) for choice in (2, 0))
     assert differences(seen(made.step(buy)), seen(plain.step(buy))) == []
     assert made.step(sell).info["position"].tolist() != twin.observe().info["position"].tolist()
+    assert counting.graphs == 1
+
+
+def test_prepared_markets_capture_nothing_more(counting: Counting) -> None:
+    """And what they show is as it was."""
+    made, plain = pair(CONFIGS["toy"])
+    twin, action = made.fork(), drawn(plain.config, 4, 1)[0]
+    made.step(action)
+    plain.step(action)
+    twin.prepare()
+    captures = counting.captures
+    twin.step(action)
+    for _ in range(2):
+        assert differences(seen(twin.observe()), seen(plain.observe())) == []
+        assert differences(seen(twin.step(action)), seen(plain.step(action))) == []
+    assert counting.captures == captures
+    told = seen(made.observe())
+    made._stepper.prepare(made._params, made.live)
+    assert differences(seen(made.observe()), told) == []
 
 
 def test_other_parameters_are_taken_over(counting: Counting) -> None:
@@ -168,15 +200,18 @@ def test_other_parameters_are_taken_over(counting: Counting) -> None:
 def test_a_failed_capture_leaves_a_compiled_graph(
     counting: Counting, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: Any) -> None:
+    """The one that it was to be made of."""
+
+    def fail(*_: Any, **options: Any) -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(captured, "capture", fail)
+    monkeypatch.setattr(captured, "Capture", lambda device: fail)
     made, plain = pair(CONFIGS["toy"])
     (line,) = capsys.readouterr().err.splitlines()
     assert "steps go through torch.compile, which is slower, with the same numbers" in line and "capturing" in line
-    assert made.compile and made._stepper.replay is None
+    assert made.compile and made._stepper.buffers is None
     assert differences(seen(made.step()), seen(plain.step())) == []
+    assert counting.graphs == 1
 
 
 def test_a_capture_that_fails_later_loses_nothing(
@@ -187,12 +222,65 @@ def test_a_capture_that_fails_later_loses_nothing(
     first, second = drawn(plain.config, 4, 2)
     assert differences(seen(made.step(first)), seen(plain.step(first))) == []
 
-    def fail(*_: Any) -> None:
+    def fail(work: Callable[[], None], *, run: bool) -> None:
+        assert run
+        work()
         raise torch.cuda.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(captured, "capture", fail)
-    assert isinstance(made._stepper.replay, Captured)
-    made._stepper.replay._work.clear()
+    stepping = made._stepper.buffers
+    assert isinstance(stepping, Captured)
+    stepping._work.clear()
+    monkeypatch.setattr(stepping, "_capture", fail)
     assert differences(seen(made.step(second)), seen(plain.step(second))) == []
     assert differences(made.state, plain.state) == []
     assert "out of memory" in capsys.readouterr().err
+
+
+def test_without_a_compiler_steps_are_uncompiled(
+    counting: Counting, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*_: Any) -> None:
+        raise ModuleNotFoundError("No module named 'triton'")
+
+    monkeypatch.setattr(graph, "compile_graph", missing)
+    made, _ = pair(CONFIGS["toy"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "uncompiled from now on" in line and "triton" in line and not made.compile
+
+
+def test_the_order_of_a_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a stream of its own, which waits for the present one and is waited for; with torch's names replaced."""
+    told: list[str] = []
+
+    class Stream:
+        def __init__(self, name: str = "own") -> None:
+            self.name = name
+
+        def wait_stream(self, other: Stream) -> None:
+            told.append(f"{self.name} waits for {other.name}")
+
+    @contextmanager
+    def entered(name: str) -> Iterator[None]:
+        told.append(f"into {name}")
+        yield
+        told.append(f"out of {name}")
+
+    names: dict[str, Any] = {
+        "Stream": Stream,
+        "current_stream": lambda: Stream("present"),
+        "graph_pool_handle": lambda: (0, 1),
+        "CUDAGraph": lambda: SimpleNamespace(replay=lambda: told.append("replay")),
+        "device": lambda device: nullcontext(),
+        "stream": lambda stream: entered(stream.name),
+        "graph": lambda made, pool, stream, capture_error_mode: entered(f"graph in {pool} on {stream.name}"),
+    }
+    for name, stand_in in names.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    capture = captured.Capture(torch.device("cuda"))
+    capture(lambda: told.append("work"), run=True)()
+    recorded = ["into graph in (0, 1) on own", "work", "out of graph in (0, 1) on own"]
+    before, after = ["own waits for present", "into own"], ["out of own", "present waits for own", "replay"]
+    assert told == [*before, "work", *recorded, *after]
+    told.clear()
+    capture(lambda: told.append("work"), run=False)()
+    assert told == [*before, *recorded, *after]

@@ -385,7 +385,7 @@ def test_without_a_compiler_markets_run_uncompiled(
     def missing(*_: Any) -> None:
         raise OSError("no such compiler")
 
-    monkeypatch.setitem(stepper.Compiled.fastest, "cpu", missing)
+    monkeypatch.setattr(stepper, "Replay", missing)
     few = [*PPO, "--episodes", "0", "--validations", "0", "--overwrite"]
     told = "uncompiled from now on, with the same numbers: OSError: no such compiler"
     for choice, lines in (("no", 0), ("yes", 1)):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torchgym import Market, MarketConfig
 from torchgym.engine import replay
+from torchgym.engine.captured import Captured
 from torchgym.engine.replay import kinds
 from torchgym.numerics.trees import map_tensors, rows
 from torchgym.readout.step import step
@@ -227,3 +228,4 @@ def test_a_compiled_gpu_is_eager_in_every_bit(name: str) -> None:
     torch.compiler.reset()
     compiled = opened(CONFIGS[name], 7, seed=4, device="cuda", compile=True)
     assert differences(opened(CONFIGS[name], 7, seed=4).state, moved(compiled)) == []
+    assert isinstance(compiled._stepper.buffers, Captured)

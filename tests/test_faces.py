@@ -252,7 +252,7 @@ def test_a_compiled_copy_goes_on_in_the_same_bits(name: str, way: str, monkeypat
         assert go_on(face, env, moment, moment + 1) == expected[moment : moment + 1]
         for market in (vars(one).get("market", vars(one).get("_market")) for one in (env, twin)):
             assert market.compile
-            assert market._stepper.replay is not None
+            assert market._stepper.buffers is not None
         go_on(face, env, moment + 1, upto)
 
 

@@ -70,8 +70,8 @@ def test_everything_that_happens_to_a_batch(threads: int) -> None:
             twins.pair = [market.fork() for market in twins.pair]
         if at == 40:
             twins.do("reset")
-    assert twins.pair[0]._stepper.replay is not None
-    assert twins.pair[0]._stepper.replay._threads == threads
+    assert twins.pair[0]._stepper.buffers is not None
+    assert twins.pair[0]._stepper.buffers._threads == threads
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_a_single_market_has_a_program_of_its_own() -> None:
     for action in random_actions(CONFIG, 6, 1):
         twins.do("step", action)
         twins.do("reset", mask=action[:, 0] == 1)
-    alone, shared = twins.pair[0]._stepper.replay, two._stepper.replay
+    alone, shared = twins.pair[0]._stepper.buffers, two._stepper.buffers
     assert alone is not None and shared is not None and alone.programs["told"] is not shared.programs["told"]
 
 
@@ -318,7 +318,7 @@ def test_an_interrupted_step_has_not_happened(monkeypatch: pytest.MonkeyPatch) -
         patch.setattr(Runs, "__call__", interrupt)
         with pytest.raises(KeyboardInterrupt):
             market.step(torch.full((5,), 2))
-    assert market._stepper.replay is not None and not market._stepper.replay.fresh
+    assert market._stepper.buffers is not None and not market._stepper.buffers.fresh
     assert differences(seen(market.observe()), seen(plain.observe())) == []
     assert differences(seen(market.step()), seen(plain.step())) == []
     assert differences(market.state, plain.state) == []
@@ -366,7 +366,7 @@ market = Market(toy(), 66, seed=4, compile=True)
 market.reset()
 actions = iter(random_actions(toy(), 20, 66))
 market.step(next(actions))
-assert market._stepper.replay._threads == 2
+assert market._stepper.buffers._threads == 2
 
 def digest():
     return hexdigest(leaf.numpy().tobytes() for _, leaf in leaves(market.state))
@@ -415,7 +415,7 @@ def fresh():
     market = Market(toy(), 66, seed=4, compile=True)
     market.reset()
     market.step(torch.ones(66, dtype=torch.int64))
-    assert market._stepper.replay is not None
+    assert market._stepper.buffers is not None
     return hexdigest(leaf.numpy().tobytes() for _, leaf in leaves(market.state))
 
 del market

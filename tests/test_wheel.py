@@ -29,7 +29,7 @@ market.reset()
 for tick in range(50):
     result = market.step(torch.tensor([tick % 3]))
     digest.update(result.observation.numpy().tobytes() + result.reward.numpy().tobytes())
-replay = market._stepper.replay
+replay = market._stepper.buffers
 used = replay is not None and all(path.is_relative_to(PACKAGED) for one in replay.programs.values() for path in one.kernels)
 print(json.dumps([torchgym.__file__, used, digest.hexdigest()]))
 """

@@ -1,8 +1,8 @@
-"""Memory that a batch is stepped on: two sets of buffers that are written in turn."""
+"""Stepping a batch on memory of its own: two sets of buffers, written in turn."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from torchgym.sim.state import MarketState
 B = TypeVar("B", bound="Buffers")
 
 
-class Buffers:
+class Buffers(ABC):
     """Steps a batch as `torchgym.readout.step.step` does, bit for bit, but on memory of its own.
 
     Two sets of buffers are written in turn, so the state that a call returns lives until the call after the next.
@@ -59,16 +59,17 @@ class Buffers:
         """One decision of so many ticks, from the present into the other set of buffers and what is told."""
 
     @abstractmethod
-    def another(self: B, params: Params, state: MarketState) -> B:
-        """The same way to step other markets, on other memory."""
+    def like(self: B, params: Params, state: MarketState) -> B:
+        """Other markets, stepped in the same way on other memory."""
 
     @property
-    def replay(self: B) -> B:
+    def buffers(self: B) -> B:
         """Itself; see `torchgym.engine.stepper.Stepper`."""
         return self
 
+    @abstractmethod
     def prepare(self, params: Params, state: MarketState) -> None:
-        """Nothing to do: it is compiled."""
+        """See `torchgym.engine.stepper.Stepper`."""
 
     def step(
         self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from torchgym.engine.buffers import Buffers
 from torchgym.engine.program import FUSION
 from torchgym.engine.replay import Kind, trace_tick
 from torchgym.numerics.trees import leaves, unflatten
@@ -16,9 +17,6 @@ from torchgym.readout.step import Static, nothing
 from torchgym.sim import actions
 from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
-
-if TYPE_CHECKING:
-    from torchgym.engine.buffers import Buffers
 
 # What code for a GPU needs for the bits of a CPU: no a * b + c in one rounding, divisions that round, denormal numbers.
 EXACT: dict[str, Any] = {
@@ -31,7 +29,7 @@ EXACT: dict[str, Any] = {
 class Graph:
     """Ticks traced once and compiled by `torch.compile`; see `torchgym.engine.stepper.Stepper`."""
 
-    replay: Buffers | None = None
+    buffers: Buffers | None = None
     any_ticks = False
 
     def __init__(self, static: Static) -> None:

@@ -101,13 +101,13 @@ class Market(Copied):
     def state(self) -> MarketState:
         """Every tensor of the batch, as of the end of the last tick. To be read, not written.
 
-        Compiled markets change in place on a CPU, so there it is a copy, made when it is first asked for after a step.
+        Compiled markets change in place, so of these it is a copy, made when it is first asked for after a step.
 
         Raises:
             RuntimeError: before the first reset.
         """
         now = self.live
-        if self._stepper.replay is None:
+        if self._stepper.buffers is None:
             return now
         if self._copy is None:
             self._copy = clone(now)
@@ -168,7 +168,7 @@ class Market(Copied):
 
         Without `compile` there is nothing to do.
         """
-        if self._stepper.replay is None:
+        if self._stepper.buffers is None:
             with torch.no_grad():
                 state = self._openings.blank() if self._state is None else self._state
                 self._stepper.prepare(self._params, state)
@@ -228,7 +228,7 @@ class Market(Copied):
                 elif bool(chosen.any()):
                     self._state, self._params = self._openings.open_some(
                         chosen,
-                        self._stepper.replay,
+                        self._stepper.buffers,
                         (self.live, self._params),
                         (seed, episode),
                         ahead=given is None,
@@ -293,10 +293,10 @@ class Market(Copied):
         Raises:
             RuntimeError: before the first reset.
         """
-        state, replay = self.live, self._stepper.replay
+        state, buffers = self.live, self._stepper.buffers
         with torch.no_grad():
-            if replay is not None and state is replay.state and replay.fresh:
-                return self.columns.unpack(self.columns.without_events(replay.packed()))
+            if buffers is not None and state is buffers.state and buffers.fresh:
+                return self.columns.unpack(self.columns.without_events(buffers.packed()))
             return self._standing(state)
 
     @one_at_a_time
@@ -386,7 +386,7 @@ class Market(Copied):
         return Compiled(self._static, self.device) if compile is True else self._uncompiled()
 
     def _in_child(self, *, interrupted: bool) -> None:
-        if self.compile == "auto" and self._stepper.replay is None:  # what the other process makes is the parent's
+        if self.compile == "auto" and self._stepper.buffers is None:  # what the other process makes is the parent's
             self._stepper = self._make_stepper(compile="auto")
         if not interrupted:
             return

@@ -23,7 +23,7 @@ from torchgym.sim import tick as ticking
 from torchgym.sim.params import Params, draw_params, make_params
 from torchgym.sim.state import MarketState
 
-# Warm-ups together, in what a stepper does best at once: how an episode begins costs as much for all of them as for one.
+# So many times `at_once` are warmed up together: to start many episodes costs about as much as to start one.
 TOGETHER = 4
 
 Step = Callable[[Params, MarketState, Tensor, int], tuple[MarketState, Packed]]
@@ -115,7 +115,7 @@ class EpisodePool:
         market, seed, number = torch.tensor(padded, dtype=torch.int64, device=device).T.contiguous()
         params = draw_params(self._config, rows(self._base, market), random.make_key(seed, number))
         if self._warm is None:
-            self._warm = target.another(params, begin(self._static, params, seed, number))
+            self._warm = target.like(params, begin(self._static, params, seed, number))
         state = open_episodes(self._static, params, seed, number, self._warm.step)
         self._warm.load(params, state)
         self._static.columns.without_events(self._warm.packed_now)
@@ -163,7 +163,7 @@ class Openings:
     def open_some(
         self,
         chosen: Tensor,
-        replay: Buffers | None,
+        buffers: Buffers | None,
         present: tuple[MarketState, Params],
         episodes: tuple[Tensor, Tensor],
         *,
@@ -173,7 +173,7 @@ class Openings:
         """New episodes of the markets of the mask [N] bool; the others keep every bit.
 
         Args:
-            replay: the program that steps the batch, if one does.
+            buffers: what steps the batch, where it does so on memory of its own.
             present: state and parameters of the batch.
             episodes: seed and episode of every market, [N] int64 each.
             ahead: whether each market will go on to the next episode of its seed.
@@ -181,13 +181,14 @@ class Openings:
         """
         index = chosen.nonzero().flatten()
         (state, params), (seed, episode) = present, episodes
-        if replay is not None and self._shared:
+        if buffers is not None and self._shared:
             try:
-                return self._open_together(chosen, index, replay, present, episodes, ahead=ahead)
+                return self._open_together(chosen, index, buffers, present, episodes, ahead=ahead)
             except Exception as error:  # a compiler may fail in any way
                 # What is wrong with an opening itself fails again.
                 say(f"openings are uncompiled from now on, with the same numbers: {reason(error)}")
                 self._shared = False
+                self.forget()
         some = rows(self.params(random.make_key(seed, episode)), index)
         opened = open_episodes(self._static, some, seed[index], episode[index], step, whole=True)
         return put_rows(state, index, opened), put_rows(params, index, some) if self._config.randomize else params
@@ -200,7 +201,7 @@ class Openings:
         self,
         chosen: Tensor,
         index: Tensor,
-        replay: Buffers,
+        buffers: Buffers,
         present: tuple[MarketState, Params],
         episodes: tuple[Tensor, Tensor],
         *,
@@ -208,8 +209,8 @@ class Openings:
     ) -> tuple[MarketState, Params]:
         """The same by a program that also warms up the episodes that will be asked for next."""
         state, params = present
-        replay.load(params, state)
-        room = min(replay.num_envs, TOGETHER * replay.at_once)
+        buffers.load(params, state)
+        room = min(buffers.num_envs, TOGETHER * buffers.at_once)  # one market alone has another program than two
         if self._pool is None:
             self._pool = EpisodePool(self._static, self._config, self._base, room)
 
@@ -221,11 +222,11 @@ class Openings:
             """Of those nearest to their end."""
             if not ahead:
                 return []
-            ticks = torch.where(chosen, -1, replay.state.clock.tick)
+            ticks = torch.where(chosen, -1, buffers.state.clock.tick)
             nearest = torch.topk(ticks, min(room, len(ticks))).indices
             return named(nearest[~chosen[nearest]])
 
-        self._pool.open(replay, named(index), soon)
+        self._pool.open(buffers, named(index), soon)
         if self._config.randomize:
-            params = put_rows(params, index, rows(self.params(replay.state.clock.key), index))
-        return replay.state, params
+            params = put_rows(params, index, rows(self.params(buffers.state.clock.key), index))
+        return buffers.state, params

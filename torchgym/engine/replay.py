@@ -30,7 +30,7 @@ from torchgym.sim.state import MarketState
 CHUNK = 64  # markets
 CHUNK_SLOTS = 16_384  # and slots of their books
 ALONE = 32  # markets that one thread steps sooner than two can agree to
-FEW = 8  # rows that are copied sooner one by one
+FEW = 8  # rows that are copied faster one by one
 SOON = 4.0  # seconds that tracing usually takes at most
 
 # What a program makes of a tick: "told" ends a decision with what learners get to see, "silent" is any tick before.
@@ -77,9 +77,12 @@ class Replay(Buffers):
         self._rooms: list[_Room] = []  # of each thread
         self._work: dict[tuple[int, int], Runs] = {}  # by the ticks, and where the present is before them
 
-    def another(self, params: Params, state: MarketState) -> Replay:
+    def like(self, params: Params, state: MarketState) -> Replay:
         """See `Buffers`."""
         return Replay(self._static, params, state)
+
+    def prepare(self, params: Params, state: MarketState) -> None:
+        """Nothing to do: it is compiled."""
 
     def _make(self, first: MarketState) -> tuple[list[bool], list[Tensor]]:
         self.programs = make_programs(self._static, self._params, first, compile=self._compile)
@@ -109,7 +112,7 @@ class Replay(Buffers):
         return Packed(observation, floats, integers)
 
     def take_rows(self, to: Sequence[int], other: Replay, at: Sequence[int]) -> None:
-        """See `Buffers`. In numpy, on the same memory, whose calls cost a fifth of torch's; row by row where these are few."""
+        """See `Buffers`. By numpy, whose calls cost a fifth of torch's; a few rows are copied one by one."""
         few = list(zip(to, at, strict=True)) if len(to) <= FEW else []
         here, there = np.array(to), np.array(at)
         for mine, others in zip(self._arrays[self._at], other._arrays[other._at], strict=True):

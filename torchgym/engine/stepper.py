@@ -1,4 +1,4 @@
-"""Ways to step a batch, all with the same bits: uncompiled, by `torch.compile`, or by a program that is replayed."""
+"""Ways to step a batch, all with the same bits: uncompiled, by `torch.compile`, by a program, or by a captured graph."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Stepper(Protocol):
     """One way to step a batch."""
 
     @property
-    def replay(self) -> Buffers | None:
+    def buffers(self) -> Buffers | None:
         """What runs on memory of its own, where something does: the state it returns changes in place."""
 
     @property
@@ -59,7 +59,7 @@ class Stepper(Protocol):
 class Uncompiled:
     """A step as it is written."""
 
-    replay: Buffers | None = None
+    buffers: Buffers | None = None
     any_ticks = True
 
     def __init__(self, static: Static, watch: ticking.Watch | None = None) -> None:
@@ -86,17 +86,21 @@ class Compiled:
         device: where they live.
     """
 
-    fastest: ClassVar[dict[str, type[Buffers]]] = {"cpu": Replay, "cuda": Captured}  # by the kind of device
+    replays: ClassVar[tuple[str, ...]] = (
+        "cpu",
+        "cuda",
+    )  # kinds of devices that have something faster than `torch.compile`
 
     def __init__(self, static: Static, device: torch.device) -> None:
         self._static = static
         self._device = device
-        self._now: Stepper | None = None if device.type in self.fastest else Graph(static)
+        self._graph = Graph(static)
+        self._now: Stepper | None = None if device.type in self.replays else self._graph
 
     @property
-    def replay(self) -> Buffers | None:
+    def buffers(self) -> Buffers | None:
         """See `Stepper`."""
-        return None if self._now is None else self._now.replay
+        return None if self._now is None else self._now.buffers
 
     @property
     def gave_up(self) -> bool:
@@ -107,12 +111,12 @@ class Compiled:
 
     def prepare(self, params: Params, state: MarketState) -> None:
         """See `Stepper`."""
-        stepper = self._stepper(params, state)
         try:
-            stepper.prepare(params, state)
+            self._stepper(params, state).prepare(params, state)
+            return
         except Exception as error:
-            self._fall_back(stepper, error)
-            self.prepare(params, state)
+            self._fall_back(error)
+        self.prepare(params, state)
 
     def step(
         self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
@@ -124,35 +128,39 @@ class Compiled:
         try:
             return stepper.step(params, state, action, ticks)
         except Exception as error:  # a compiler may fail in any way; what is wrong with the step itself fails again
-            self._fall_back(stepper, error)
-            return self.step(params, state, action, ticks)
+            self._fall_back(error)
+        del stepper  # and its memory, as the error's is gone already
+        return self.step(params, state, action, ticks)
 
     def copied(self, static: Static, device: torch.device) -> Compiled:
-        """The same for a copy of the markets, on a device; a compiled graph of the same one is shared."""
+        """The same for a copy of the markets, on a device; what `torch.compile` made for the same one is shared."""
         twin = Compiled(static, device)
-        if isinstance(self._now, Graph) and device == self._device:
-            twin._now = self._now
+        if device == self._device:
+            twin._graph = self._graph
+            if isinstance(self._now, Graph):
+                twin._now = self._graph
         return twin
 
     def _stepper(self, params: Params, state: MarketState) -> Stepper:
         if self._now is None:
             try:
-                self._now = self.fastest[self._device.type](self._static, params, state)
+                self._now = self._fastest(params, state)
             except Exception as error:
-                self._fall_back(None, error)
+                self._fall_back(error)
         assert self._now is not None
         return self._now
 
-    def _fall_back(self, failed: Stepper | None, error: Exception) -> None:
-        """The next slower way, and why: without a compiler, say, `torch.compile` would fail, too.
+    def _fastest(self, params: Params, state: MarketState) -> Stepper:
+        if self._device.type == "cpu":
+            return Replay(self._static, params, state)
+        return Captured(self._static, params, state, self._graph)
 
-        Args:
-            failed: None is the fastest one, which could not be made.
-        """
-        on_gpu = failed is None and self._device.type != "cpu"
-        if isinstance(error, NotRecordable) or isinstance(failed, Captured) or on_gpu:
+    def _fall_back(self, error: Exception) -> None:
+        """Go on in the next slower way, and say why. Without a compiler, say, `torch.compile` would fail, too."""
+        recorded = self._now is None and isinstance(error, NotRecordable)
+        if recorded or isinstance(self._now, Captured):
             say(f"steps go through torch.compile, which is slower, with the same numbers: {reason(error)}")
-            self._now = Graph(self._static)
+            self._now = self._graph
         else:
             say(f"uncompiled from now on, with the same numbers: {reason(error)}")
             self._now = Uncompiled(self._static)
@@ -176,12 +184,12 @@ class Automatic:
         self._making: background.Making | None = None
         self._spent = 0.0  # seconds, in steps
         self._makes = os.environ.get("TORCHGYM_COMPILE") != "cached"
-        self._settled = device.type != "cpu" or "cpu" not in Compiled.fastest
+        self._settled = device.type != "cpu" or "cpu" not in Compiled.replays
 
     @property
-    def replay(self) -> Buffers | None:
+    def buffers(self) -> Buffers | None:
         """See `Stepper`."""
-        return self._now.replay
+        return self._now.buffers
 
     @property
     def any_ticks(self) -> bool:

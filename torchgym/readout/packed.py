@@ -75,6 +75,10 @@ class Columns:
         whole = [name for name in self.info if name not in real]
         self.floats = dict(_places(self._shapes, ["account", "reward", *real]))
         self.integers = dict(_places(self._shapes, ["terminated", "truncated", *whole]))
+        self._cuts = [
+            (list(table), shapes := [self._shapes[name] for name in table], list(map(math.prod, shapes)))
+            for table in (self.floats, self.integers)
+        ]
         self._info_places = tuple(
             (name, name in self.floats, {**self.floats, **self.integers}[name]) for name in self.info
         )
@@ -133,20 +137,20 @@ class Columns:
 
     def unpack(self, packed: Packed) -> StepResult:
         """The result, as views where it can be."""
-
-        def entry(name: str) -> Tensor:
-            shape = self._shapes[name]
-            real = name in self.floats
-            columns = packed.floats[:, self.floats[name]] if real else packed.integers[:, self.integers[name]]
-            return columns.unflatten(1, shape) if len(shape) > 1 else columns
-
+        entries: dict[str, Tensor] = {}
+        for tensor, (names, shapes, widths) in zip((packed.floats, packed.integers), self._cuts, strict=True):
+            # In one call: a call for each costs more.
+            for name, shape, columns in zip(names, shapes, tensor.split_with_sizes(widths, 1), strict=True):
+                entries[name] = (
+                    columns.unflatten(1, shape) if len(shape) > 1 else columns if shape else columns.squeeze(1)
+                )
         return StepResult(
             observation=packed.observation,
-            account=entry("account"),
-            reward=entry("reward"),
-            terminated=entry("terminated") != 0,
-            truncated=entry("truncated") != 0,
-            info={name: entry(name) for name in self.info},
+            account=entries["account"],
+            reward=entries["reward"],
+            terminated=entries["terminated"] != 0,
+            truncated=entries["truncated"] != 0,
+            info={name: entries[name] for name in self.info},
         )
 
     def info_of_one(self, floats: npt.NDArray[np.float64], integers: npt.NDArray[np.int64]) -> dict[str, Any]:

@@ -381,6 +381,8 @@ def choices(config: MarketConfig | Structure) -> Choices:
 
 def within(space: Choices | Box, symbols: int, action: Tensor) -> Tensor:
     """Which entries of actions [..., W] lie within the bounds of the space, bool; what is no number does not."""
+    if isinstance(space, Choices):
+        return (action >= 0) & (action < space.count)
     low, high = (end.to(action.device) for end in space.bounds(symbols))
     return (action >= low) & (action <= high)
 
