@@ -140,7 +140,7 @@ def ladder_cost(
 
 
 def mean_ladder_cost(left: Sequence[int], *, half_spread: int, per_point: int, permanent: float) -> float:
-    """The mean of `ladder_cost` over openings anywhere between two points, exact where 1 / permanent is whole.
+    """The mean of `ladder_cost` over openings anywhere between two points, exact where 1 / permanent is whole and even.
 
     Then a cost changes only where the opening passes a multiple of `permanent`, and one opening between any two is enough.
     """

@@ -205,7 +205,7 @@ def _ac_null() -> MarketConfig:
 
     Half-spread 3 points, 20 shares a point on either side, steps of 5 points up or down, 0.002 points a share for good. The
     learner begins with 1,000 shares and has 50 ticks. Temporary impact is half a point per 20 shares: eta = 0.025. The value
-    opens about a point from the list price, anywhere between two points: over episodes the mid's rounding comes to nothing.
+    opens about a point from the list price, anywhere between two points: rounding the mid adds nothing to the mean cost.
 
     Source: Almgren and Chriss (2001), Optimal execution of portfolio transactions, Journal of Risk 3.
     """

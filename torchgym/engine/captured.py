@@ -64,8 +64,9 @@ class Captured(Buffers):
 
     def _capture_both(self, ticks: int) -> None:
         """From the present on, and back. Only the first may be run once before: the other way writes to the present."""
-        there = self._capture(partial(self._run, ticks, self._at), run=True)
-        back = self._capture(partial(self._run, ticks, 1 - self._at), run=False)
+        with torch.inference_mode(False), torch.no_grad():  # as what was compiled before
+            there = self._capture(partial(self._run, ticks, self._at), run=True)
+            back = self._capture(partial(self._run, ticks, 1 - self._at), run=False)
         self._work |= {(ticks, self._at): there, (ticks, 1 - self._at): back}
 
     def _run(self, ticks: int, at: int) -> None:
