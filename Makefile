@@ -52,8 +52,8 @@ help: ## show this list
 	@echo "torchgym: make TARGET [VARIABLE=value]"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r t d; do printf '%-15s %s\n' "$$t" "$$d"; done
 	@echo
-	@echo "  PYTHON=python3.11    interpreter that makes .venv (3.11: what runs on others is for make test-versions to tell)"
-	@echo "  TORCH_INDEX=URL      package index with CPU wheels of torch, for a machine without an NVIDIA GPU"
+	@echo "  PYTHON=python3       interpreter that makes .venv; it must be a Python 3.11"
+	@echo "  TORCH_INDEX=URL      index of CPU wheels, for a machine without an NVIDIA GPU; PyTorch's install selector shows it"
 	@echo "  PIP_EXTRA_ARGS=...   more options for every pip install, such as --find-links DIR"
 	@echo "  TRAIN_ARGS=...       options of torchgym train, such as --preset volatile --seed 1"
 	@echo "  TRAIN_MODE=--resume  go on with an interrupted training instead of beginning anew"
@@ -133,7 +133,7 @@ $(VENV)/.stamp-venv:
 # torch first and alone: the one package whose source a machine may choose.
 $(VENV)/.stamp-torch: constraints.txt | $(VENV)/.stamp-venv
 	@if [ -z "$(TORCH_INDEX)" ] && [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
-		echo "No NVIDIA GPU found. Should pip now fetch CUDA packages, stop it and say: make TORCH_INDEX=URL (see make help)"; fi
+		echo "No NVIDIA GPU found. Should pip now fetch CUDA packages, stop it and give the target an index of CPU wheels: make train TORCH_INDEX=URL (PyTorch's install selector shows the URL)"; fi
 	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	@touch $@
 
