@@ -15,7 +15,7 @@ from markets import differences, only, opened, random_actions, seen, toy
 from torchgym import Market, MarketConfig, preset
 from torchgym.config import paths, structure, with_numbers
 from torchgym.config.numbers import find
-from torchgym.engine import graph, replay
+from torchgym.engine import graph, opening, replay
 from torchgym.engine import program as programs
 from torchgym.engine.program import NotRecordable, Runs
 from torchgym.engine.program import program as module
@@ -93,6 +93,7 @@ def test_other_openings(options: dict[str, Any]) -> None:
 def test_openings_are_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk of two is warmed up for one market: the other place serves the next to end, whose opening then costs no tick."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(opening, "TOGETHER", 1)
     market = opened(CONFIG, 5, seed=4, compile=True)
     calls = []
     plain = replay.Replay.step
@@ -109,6 +110,120 @@ def test_openings_are_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) == CONFIG.warmup_ticks
     market.reset(mask=torch.tensor([True, False, False, False, False]))
     assert len(calls) == 2 * CONFIG.warmup_ticks
+
+
+@pytest.mark.parametrize(("seeds", "warmed"), [(None, 5), (range(5), 2)])
+def test_no_more_is_warmed_up_than_can_be_used(
+    seeds: range | None, warmed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Episodes of given seeds are not known ahead."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    market, calls = opened(CONFIG, 5, seed=4, compile=True), set()
+    plain = replay.Replay._decide
+
+    def counting(self: replay.Replay, ticks: int) -> None:
+        calls.add(self.num_envs)
+        plain(self, ticks)
+
+    monkeypatch.setattr(replay.Replay, "_decide", counting)
+    market.reset(seeds, mask=torch.tensor([False, True, False, False, False]))
+    assert calls == {warmed}
+
+
+class Interrupted:
+    """A method that is left by Ctrl-C once, after so many calls."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, after: int) -> None:
+        plain, self.left = getattr(owner, name), after
+
+        def method(*given: Any, **named: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return plain(*given, **named)
+
+        monkeypatch.setattr(owner, name, method)
+
+
+DRAWN = toy(randomize={"population.noise.rate": (0.02, 0.1)})
+SOME = torch.tensor([True, True, False, True, True])
+
+
+@pytest.mark.parametrize("after", [1, 40])
+def test_an_interrupted_reset_of_all_markets_moves_none(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    market, plain = (opened(DRAWN, 5, seed=4, compile=on) for on in (True, False))
+    for action in random_actions(DRAWN, 3, 5):
+        market.step(action)
+        plain.step(action)
+    Interrupted(monkeypatch, replay.Replay, "_decide", after)
+    with pytest.raises(KeyboardInterrupt):
+        market.reset()
+    for _ in range(2):
+        assert differences(market.state, plain.state) == [] == differences(market.params, plain.params)
+        assert differences(seen(market.step()), seen(plain.step())) == []
+    assert differences(seen(market.reset()), seen(plain.reset())) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "after", "opens"),
+    [
+        (replay.Replay, "_decide", 30, False),  # in the warm-up of the first two
+        (replay.Replay, "_decide", 100, False),  # and of the next two
+        (opening.EpisodePool, "_taken", 3, False),
+        (replay.Replay, "take_rows", 1, True),
+        (replay.Replay, "leaves", 3, True),
+    ],
+)
+def test_an_interrupted_reset_of_some_markets_opens_each_or_none(
+    owner: type, name: str, after: int, opens: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In two passes, as there is room for two; nothing moves before all are warmed up, and what has begun to move is finished."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    market, plain = (opened(DRAWN, 5, seed=4, compile=on) for on in (True, False))
+    market.step()
+    plain.step()
+    seeds = range(30, 35)
+    Interrupted(monkeypatch, owner, name, after)
+    with pytest.raises(KeyboardInterrupt):
+        market.reset(seeds, mask=SOME)
+    if opens:
+        plain.reset(seeds, mask=SOME)
+    for _ in range(2):
+        assert differences(market.state, plain.state) == [] == differences(market.params, plain.params)
+        assert differences(seen(market.step()), seen(plain.step())) == []
+        assert differences(seen(market.reset(mask=SOME)), seen(plain.reset(mask=SOME))) == []
+
+
+def test_memory_that_was_not_shared_out_is_shared_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    market, plain = (Market(CONFIG, 3, seed=4, compile=on) for on in (True, False))
+    Interrupted(monkeypatch, programs.Program, "scratch", 1)
+    with pytest.raises(KeyboardInterrupt):
+        market.reset()
+    assert differences(seen(market.reset()), seen(plain.reset())) == []
+
+
+def test_parameters_that_were_half_taken_over_are_taken_over_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    market, plain = (opened(DRAWN, 3, seed=4, compile=on) for on in (True, False))
+    market.step()
+    plain.step()
+    buffers = market._stepper.buffers
+    assert buffers is not None
+    others, copy = market._openings.params(market.live.clock.key + 1), torch.Tensor.copy_
+    left = [2]  # tensors, then Ctrl-C
+
+    def copying(*given: Any) -> torch.Tensor:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return copy(*given)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(torch.Tensor, "copy_", copying)
+        buffers.load(others, market.live)
+    for leaf in vars(buffers._params).values():
+        if isinstance(leaf, torch.Tensor):
+            leaf.zero_()  # whatever was there
+    assert differences(seen(market.step()), seen(plain.step())) == []
 
 
 def test_results_and_states_are_the_callers_own() -> None:

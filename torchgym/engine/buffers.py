@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class Buffers(ABC):
             self._states = tuple(unflatten(state, one) for one in self._buffers)
         self.packed_now = Packed(*self._packed)
         self._ticks = static.structure.ticks_per_action
-        self._given_params = params
+        self._given_params: Params | None = params
         self._at = 0  # which set of buffers holds the present
         self._fresh = False  # whether what was told last belongs to the present
 
@@ -111,17 +111,18 @@ class Buffers(ABC):
                     buffer.copy_(new)
                     self._fresh = False
         if params is not self._given_params:
+            self._given_params = None  # until all of them are taken over
             for (_, new), (_, buffer) in zip(leaves(params), leaves(self._params), strict=True):
                 buffer.copy_(new)
             self._given_params = params
 
-    def take_rows(self: B, to: Sequence[int], other: B, at: Sequence[int]) -> None:
-        """Markets `at` of the other one, and what was told of them, become markets `to` of this one."""
+    def leaves(self) -> list[Any]:
+        """The present, and what was told last: tensors or arrays of N markets each, always in the same order."""
+        return [*self._buffers[self._at], *self._packed]
+
+    def take_rows(self, to: Sequence[int], others: Sequence[Any], at: Sequence[int]) -> None:
+        """Markets `at` of the `leaves` of others like these become markets `to`."""
         device = self._action.device
         here, there = (torch.tensor(markets, dtype=torch.int64, device=device) for markets in (to, at))
-        for mine, others in zip(self._leaves(), other._leaves(), strict=True):
-            mine.index_copy_(0, here, others.index_select(0, there))
-
-    def _leaves(self) -> list[Tensor]:
-        """The present, and what was told last."""
-        return [*self._buffers[self._at], *self._packed]
+        for mine, theirs in zip(self.leaves(), others, strict=True):
+            mine.index_copy_(0, here, theirs.index_select(0, there))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +44,7 @@ class Copied(Shared):
     _rest: Tensor
     _stepper: Stepper
     _openings: Openings
+    _resetting: bool
 
     def __init__(self, config: MarketConfig | None = None, num_envs: int = 1, **options: Any) -> None:
         super().__init__()
@@ -58,6 +60,27 @@ class Copied(Shared):
     def live(self) -> MarketState:
         """See `torchgym.engine.Market`."""
         raise NotImplementedError
+
+    @contextmanager
+    def _opening(self, *, whole: bool) -> Iterator[None]:
+        """While a reset goes on. Whatever ends it early leaves each market in its old episode, or in its new one.
+
+        Args:
+            whole: it opens all markets, on the memory that holds the present where steps run on memory of their own.
+        """
+        kept = None
+        if whole and self._state is not None and self._stepper.buffers is not None:
+            kept = map_tensors(Tensor.clone, self._state)
+        self._resetting = True
+        try:
+            yield
+        except BaseException:
+            self._state = self._state if kept is None else kept
+            if self._state is not None and self.config.randomize:
+                self._params = self._openings.params(self._state.clock.key)
+            raise
+        finally:
+            self._resetting = False
 
     @one_at_a_time
     def fork(self: M, device: torch.device | str | None = None) -> M:

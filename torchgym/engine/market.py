@@ -219,23 +219,19 @@ class Market(Copied):
         else:
             seed, episode = self._state.clock.seed, self._state.clock.episode + 1
         self._copy = None
-        self._resetting = True
-        try:
-            with torch.no_grad():
-                if whole:
-                    opened = self._openings.open_all(self._stepper.step, seed, episode, whole=self._stepper.any_ticks)
-                    self._state, self._params = opened
-                elif bool(chosen.any()):
-                    self._state, self._params = self._openings.open_some(
-                        chosen,
-                        self._stepper.buffers,
-                        (self.live, self._params),
-                        (seed, episode),
-                        ahead=given is None,
-                        step=self._uncompiled().step,
-                    )
-        finally:
-            self._resetting = False
+        with torch.no_grad(), self._opening(whole=whole):
+            if whole:
+                opened = self._openings.open_all(self._stepper.step, seed, episode, whole=self._stepper.any_ticks)
+                self._state, self._params = opened
+            elif bool(chosen.any()):
+                self._state, self._params = self._openings.open_some(
+                    chosen,
+                    self._stepper.buffers,
+                    (self.live, self._params),
+                    (seed, episode),
+                    ahead=given is None,
+                    step=self._uncompiled().step,
+                )
         return self.observe()
 
     @one_at_a_time

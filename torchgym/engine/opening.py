@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -95,17 +95,30 @@ class EpisodePool:
             soon: those that may be asked for next, the likeliest first; looked for only where some are warmed up.
         """
         missing = [episode for episode in wanted if episode not in self._ready]
-        self._put(target, [episode for episode in wanted if episode in self._ready])
+        found = [self._taken([episode for episode in wanted if episode in self._ready], copied=bool(missing))]
         while missing:
             now, missing = missing[: self._room], missing[self._room :]
             self._make(target, list(dict.fromkeys([*now, *soon()]))[: self._room])
-            self._put(target, now)
+            found.append(self._taken(now, copied=bool(missing)))
 
-    def _put(self, target: Buffers, episodes: Sequence[Episode]) -> None:
-        if episodes:
-            assert self._warm is not None
-            places = [self._ready.pop(episode) for episode in episodes]
-            target.take_rows([episode.market for episode in episodes], self._warm, places)
+        def put() -> None:
+            for markets, leaves, places in found:
+                if markets:
+                    target.take_rows(markets, leaves, places)
+
+        try:
+            put()
+        except BaseException:
+            put()  # Ctrl-C leaves no market half opened
+            raise
+
+    def _taken(self, episodes: Sequence[Episode], *, copied: bool) -> tuple[list[int], list[Any], Sequence[int]]:
+        """Of which markets they are, all that is here, and their rows in it; copied before others are made in their place."""
+        markets, places = [episode.market for episode in episodes], [self._ready.pop(episode) for episode in episodes]
+        leaves = self._warm.leaves() if self._warm is not None and markets else []
+        if copied:
+            leaves, places = [leaf[places] for leaf in leaves], list(range(len(places)))
+        return markets, leaves, places
 
     def _make(self, target: Buffers, episodes: Sequence[Episode]) -> None:
         """Begin and warm up these, at most as many as there is room for, as the batch is stepped."""
@@ -142,7 +155,7 @@ class Openings:
         self._static = static
         self._config = config
         self._base = base
-        self._pool: EpisodePool | None = None
+        self._pools: dict[int, EpisodePool] = {}  # by the markets that one warms up together
         self._shared = True  # until that fails
 
     def params(self, key: Tensor) -> Params:
@@ -195,7 +208,7 @@ class Openings:
 
     def forget(self) -> None:
         """Forget what is opened ahead: it may be half made."""
-        self._pool = None
+        self._pools = {}
 
     def _open_together(
         self,
@@ -210,9 +223,9 @@ class Openings:
         """The same by a program that also warms up the episodes that will be asked for next."""
         state, params = present
         buffers.load(params, state)
-        room = min(buffers.num_envs, TOGETHER * buffers.at_once)  # one market alone has another program than two
-        if self._pool is None:
-            self._pool = EpisodePool(self._static, self._config, self._base, room)
+        # Where no episode is known ahead, more room would be filled in vain. One market alone has another program than two.
+        room = min(buffers.num_envs, max(2, (TOGETHER if ahead else 1) * buffers.at_once))
+        pool = self._pools.setdefault(room, EpisodePool(self._static, self._config, self._base, room))
 
         def named(markets: Tensor) -> list[Episode]:
             columns = (markets, *(numbers[markets] for numbers in episodes))
@@ -226,7 +239,7 @@ class Openings:
             nearest = torch.topk(ticks, min(room, len(ticks))).indices
             return named(nearest[~chosen[nearest]])
 
-        self._pool.open(buffers, named(index), soon)
+        pool.open(buffers, named(index), soon)
         if self._config.randomize:
             params = put_rows(params, index, rows(self.params(buffers.state.clock.key), index))
         return buffers.state, params

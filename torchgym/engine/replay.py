@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -111,20 +111,24 @@ class Replay(Buffers):
         observation, floats, integers = (torch.from_numpy(array.copy()) for array in self._packed_arrays)
         return Packed(observation, floats, integers)
 
-    def take_rows(self, to: Sequence[int], other: Replay, at: Sequence[int]) -> None:
+    def leaves(self) -> list[Any]:
+        """See `Buffers`; arrays."""
+        return self._arrays[self._at]
+
+    def take_rows(self, to: Sequence[int], others: Sequence[Any], at: Sequence[int]) -> None:
         """See `Buffers`. By numpy, whose calls cost a fifth of torch's; a few rows are copied one by one."""
         few = list(zip(to, at, strict=True)) if len(to) <= FEW else []
         here, there = np.array(to), np.array(at)
-        for mine, others in zip(self._arrays[self._at], other._arrays[other._at], strict=True):
+        for mine, theirs in zip(self.leaves(), others, strict=True):
             if few:
                 for new, old in few:
-                    mine[new] = others[old]
+                    mine[new] = theirs[old]
             else:
-                mine[here] = others[there]
+                mine[here] = theirs[there]
 
     def _share_out(self) -> None:
         """Give each thread memory of its own; what was bound to other memory is forgotten."""
-        self._threads = min(torch.get_num_threads(), len(self._chunks))
+        threads = min(torch.get_num_threads(), len(self._chunks))
         largest = max(part.stop - part.start for part in self._chunks)
 
         def alike(leaf: Tensor) -> Tensor:
@@ -136,9 +140,10 @@ class Replay(Buffers):
                 state=[alike(leaf) for leaf in self._buffers[0]] if len(self.programs) > 1 else [],
                 sums=[[alike(leaf) for leaf in self._nothing] for _ in range(2)],
             )
-            for _ in range(self._threads)
+            for _ in range(threads)
         ]
         self._work = {}
+        self._threads = threads  # last: no memory, or Ctrl-C, and the next call shares out again
 
     def _bind_all(self, ticks: int) -> Runs:
         """Bind the programs to every chunk from the present on, and give each thread a run of chunks."""
