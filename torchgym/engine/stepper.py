@@ -86,10 +86,8 @@ class Compiled:
         device: where they live.
     """
 
-    replays: ClassVar[tuple[str, ...]] = (
-        "cpu",
-        "cuda",
-    )  # kinds of devices that have something faster than `torch.compile`
+    # Kinds of devices that have something faster than `torch.compile`.
+    replays: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
 
     def __init__(self, static: Static, device: torch.device) -> None:
         self._static = static
