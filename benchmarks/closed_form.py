@@ -275,8 +275,8 @@ def execution(args: Args) -> None:
         theory, sd = cost_of(costs, left)
         cost, error = mean(found["cost"] + found["steps"])
         plain, plain_error = mean(found["cost"])
-        sold = whole.to(torch.int64).tolist()
-        on_points = mean_ladder_cost(sold, half_spread=3, per_point=20, permanent=costs.permanent)
+        whole_left = whole.to(torch.int64).tolist()
+        on_points = mean_ladder_cost(whole_left, half_spread=3, per_point=20, permanent=costs.permanent)
         table.add(
             policy=name,
             episodes=len(found["cost"]),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from markets import differences, seen, toy
+from markets import differences, random_actions, seen, toy
 from sentinel import SyncSentinel
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,7 +19,6 @@ from torchgym import Market, MarketConfig
 from torchgym.engine import captured, graph, stepper
 from torchgym.engine.captured import Captured
 from torchgym.engine.replay import trace_tick
-from torchgym.sim import actions
 
 
 class Recording(TorchDispatchMode):
@@ -109,22 +108,13 @@ def pair(config: MarketConfig, num_envs: int = 4) -> tuple[Market, Market]:
     return made, plain
 
 
-def drawn(config: MarketConfig, num_envs: int, decisions: int) -> Tensor:
-    space, generator = actions.space(config), torch.Generator().manual_seed(0)
-    shape = (decisions, num_envs, space.width(config.num_symbols))
-    if isinstance(space, actions.Choices):
-        return torch.randint(0, space.count, shape, generator=generator)
-    low, high = space.bounds(config.num_symbols)
-    return low + torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low)
-
-
 @pytest.mark.parametrize("name", ["two ticks", "quotes, drawn numbers and delays"])
 def test_captured_decisions_have_the_bits_of_uncompiled_ones(name: str, counting: Counting) -> None:
     """Over openings of all markets and of some, steps of some, and another number of ticks in the warm-up."""
     config = CONFIGS[name]
     made, plain = pair(config)
     some = torch.tensor([True, False, True, False])
-    for at, action in enumerate(drawn(config, 4, 12)):
+    for at, action in enumerate(random_actions(config, 12, 4)):
         mask = some if at % 5 == 4 else None
         assert differences(seen(made.step(action, mask)), seen(plain.step(action, mask))) == []
         assert differences(made.state, plain.state) == []
@@ -143,7 +133,7 @@ def test_captured_decisions_have_the_bits_of_uncompiled_ones(name: str, counting
 def test_a_captured_decision_waits_for_nothing(counting: Counting) -> None:
     made, _ = pair(CONFIGS["toy"])
     with SyncSentinel():
-        for action in drawn(made.config, 4, 3):
+        for action in random_actions(made.config, 3, 4):
             made.advance(action)
 
 
@@ -162,7 +152,7 @@ def test_copies_of_captured_markets_go_their_own_ways(counting: Counting) -> Non
     """And nothing is compiled for them."""
     made, plain = pair(CONFIGS["toy"])
     twin = made.fork()
-    for action in drawn(plain.config, 4, 3):
+    for action in random_actions(plain.config, 3, 4):
         twin.step(action)
     assert differences(made.state, plain.state) == []
     buy, sell = (torch.full((4, 1), choice) for choice in (2, 0))
@@ -174,7 +164,7 @@ def test_copies_of_captured_markets_go_their_own_ways(counting: Counting) -> Non
 def test_prepared_markets_capture_nothing_more(counting: Counting) -> None:
     """And what they show is as it was."""
     made, plain = pair(CONFIGS["toy"])
-    twin, action = made.fork(), drawn(plain.config, 4, 1)[0]
+    twin, action = made.fork(), random_actions(plain.config, 1, 4)[0]
     made.step(action)
     plain.step(action)
     twin.prepare()
@@ -219,7 +209,7 @@ def test_a_capture_that_fails_later_loses_nothing(
 ) -> None:
     """The state is what it was before the step."""
     made, plain = pair(CONFIGS["toy"])
-    first, second = drawn(plain.config, 4, 2)
+    first, second = random_actions(plain.config, 2, 4)
     assert differences(seen(made.step(first)), seen(plain.step(first))) == []
 
     def fail(work: Callable[[], None], *, run: bool) -> None:

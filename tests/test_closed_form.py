@@ -149,9 +149,9 @@ def test_whole_points_change_the_cost_by_less_than_a_hundredth(risk_aversion: fl
 
 def test_the_mean_cost_over_openings_by_hand() -> None:
     """Of 500 shares, 250 first: then the mid is half a point lower, and rounds to a point less in every second episode."""
-    sold = partial(mean_ladder_cost, [500, 250, 0], half_spread=3, per_point=500)
-    assert sold(permanent=0.0) == 2 * 250 * 3
-    assert sold(permanent=0.002) == 2 * 250 * 3 + 250 * 0.5
+    cost = partial(mean_ladder_cost, [500, 250, 0], half_spread=3, per_point=500)
+    assert cost(permanent=0.0) == 2 * 250 * 3
+    assert cost(permanent=0.002) == 2 * 250 * 3 + 250 * 0.5
 
 
 @pytest.mark.slow

@@ -208,17 +208,9 @@ def test_parameters_that_were_half_taken_over_are_taken_over_again(monkeypatch: 
     plain.step()
     buffers = market._stepper.buffers
     assert buffers is not None
-    others, copy = market._openings.params(market.live.clock.key + 1), torch.Tensor.copy_
-    left = [2]  # tensors, then Ctrl-C
-
-    def copying(*given: Any) -> torch.Tensor:
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return copy(*given)
-
+    others = market._openings.params(market.live.clock.key + 1)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(torch.Tensor, "copy_", copying)
+        Interrupted(patched, torch.Tensor, "copy_", 3)
         buffers.load(others, market.live)
     for leaf in vars(buffers._params).values():
         if isinstance(leaf, torch.Tensor):

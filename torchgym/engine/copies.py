@@ -18,7 +18,7 @@ from torchgym.engine.checkpoint import check_state, read_checkpoint, write_check
 from torchgym.engine.opening import Openings
 from torchgym.engine.sharing import Shared, one_at_a_time
 from torchgym.engine.stepper import Compile, Compiled, Stepper
-from torchgym.numerics.trees import leaves, map_tensors, unflatten
+from torchgym.numerics.trees import clone, leaves, map_tensors, unflatten
 from torchgym.readout.step import Static
 from torchgym.sim.params import Params
 from torchgym.sim.state import MarketState
@@ -70,7 +70,7 @@ class Copied(Shared):
         """
         kept = None
         if whole and self._state is not None and self._stepper.buffers is not None:
-            kept = map_tensors(Tensor.clone, self._state)
+            kept = clone(self._state)
         self._resetting = True
         try:
             yield
