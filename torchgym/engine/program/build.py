@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -41,6 +42,11 @@ OPTIONS: dict[str, Any] = {
     "cpp_cache_precompile_headers": False,
     "fx_graph_cache": False,
 }
+
+
+_LOADS = re.compile(
+    r"((?:Vectorized<int32_t>|VectorizedN<(?:int64_t|double),2>)::loadu\([^;]*), static_cast<int64_t>\((\d+)\)\)"
+)
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,15 @@ def build(traced: Traced, isa: Isa | None = None) -> Program:
     return program
 
 
+def _with_plain_loads(source: str, lanes: int) -> str:
+    """The same kernel, whole vectors of integers and of float64 loaded without their length.
+
+    Given a length, also that of a vector, torch's vectors of 256 bits are put together in memory first, which takes ten times as
+    long.
+    """
+    return _LOADS.sub(lambda load: load[1] + ")" if int(load[2]) == lanes else load[0], source)
+
+
 class _Kernel:
     """A kernel in place of torch's own: a library without a way in from Python, since nothing but ctypes calls it.
 
@@ -153,17 +168,18 @@ class _Kernel:
         from torch._inductor.cpp_builder import CppBuilder, CppTorchOptions
         from torch._inductor.runtime.cache_dir_utils import cache_dir
 
+        source = _with_plain_loads(self._source, vectors.bit_width() // 32)
         options = CppTorchOptions(vec_isa=vectors)
         trial = CppBuilder("kernel", "kernel.cpp", options)
         command, library = trial.get_command_line(), Path(trial.get_target_file_path()).name
-        place = Path(cache_dir()) / "torchgym" / hexdigest([self._source.encode(), command.encode()])
+        place = Path(cache_dir()) / "torchgym" / hexdigest([source.encode(), command.encode()])
         place.parent.mkdir(parents=True, exist_ok=True)
         if not place.exists():  # another program may have the same kernel
             folder = tempfile.mkdtemp(dir=place.parent)
-            source = Path(folder) / "kernel.cpp"
-            with replacing(source) as part:
-                part.write_text(self._source)
-            builder = CppBuilder("kernel", str(source), options, folder)
+            file = Path(folder) / "kernel.cpp"
+            with replacing(file) as part:
+                part.write_text(source)
+            builder = CppBuilder("kernel", str(file), options, folder)
             builder.build()
             with suppress(OSError):  # another process was first
                 Path(folder).rename(place)
