@@ -206,7 +206,7 @@ def source(traced: Traced) -> tuple[str, int]:
 
 
 def machine_code(code: str) -> dict[str, Kernel]:
-    """Every kernel of a module, compiled by Triton and ptxas in the first form that would be tried.
+    """Every kernel of a module, compiled by Triton and ptxas: of the forms that would be tried, the first that spills least.
 
     Raises:
         RuntimeError: when ptxas refuses a kernel.
@@ -219,22 +219,25 @@ def machine_code(code: str) -> dict[str, Kernel]:
     with pretended(), tempfile.TemporaryDirectory() as folder:
         for name, text in re.findall(_KERNEL, code, re.DOTALL):
             tuner = getattr(PyCodeCache.load(text), name)
-            form = tuner.configs[0]
-            about = tuner._create_compile_meta(form)
-            program = ASTSource(tuner.fn, about["signature"], about["constants"], about["configs"][0])
-            ptx = triton.compile(program, target=_target(), options=tuner._create_compile_options(form, about)).asm[
-                "ptx"
-            ]
-            path = Path(folder) / "kernel.ptx"
-            path.write_text(ptx)
-            command = [ptxas, "-v", "--fmad=false", f"--gpu-name=sm_{CAPABILITY}a", path, "-o", os.devnull]
-            told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
-            registers, spilled = (
-                re.search(what, told) for what in (r"Used (\d+) registers", r"(\d+) bytes spill stores")
-            )
-            if registers is None or spilled is None:
-                raise RuntimeError(f"ptxas refused {name}: {told[:500]}")
-            found[name] = Kernel(int(registers[1]), int(spilled[1]), sorted(set(re.findall(_INEXACT, ptx))))
+            for form in tuner.configs:
+                about = tuner._create_compile_meta(form)
+                program = ASTSource(tuner.fn, about["signature"], about["constants"], about["configs"][0])
+                how = tuner._create_compile_options(form, about)
+                ptx = triton.compile(program, target=_target(), options=how).asm["ptx"]
+                path = Path(folder) / "kernel.ptx"
+                path.write_text(ptx)
+                command = [ptxas, "-v", "--fmad=false", f"--gpu-name=sm_{CAPABILITY}a", path, "-o", os.devnull]
+                told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+                registers, spilled = (
+                    re.search(what, told) for what in (r"Used (\d+) registers", r"(\d+) bytes spill stores")
+                )
+                if registers is None or spilled is None:
+                    raise RuntimeError(f"ptxas refused {name}: {told[:500]}")
+                kernel = Kernel(int(registers[1]), int(spilled[1]), sorted(set(re.findall(_INEXACT, ptx))))
+                if name not in found or kernel.spilled < found[name].spilled:
+                    found[name] = kernel
+                if not kernel.spilled:
+                    break
     return found
 
 

@@ -73,7 +73,7 @@ def test_an_older_torch_is_asked_for_what_it_knows(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(gpu.graph, "compile_graph", gpu.graph.compile_graph)
     monkeypatch.setattr(torch, "compile", lambda graph, fullgraph, dynamic, options: (graph, options))
     assert gpu.suit_torch() == ["newer_option", "isolate_recompiles"]
-    assert gpu.graph.compile_graph(abs, torch.device("cuda")) == (abs, gpu.graph.EXACT)
+    assert gpu.graph.compile_graph(abs, torch.device("cuda")) == (abs, {**gpu.graph.EXACT, **gpu.graph.TUNED})
     assert "newer_option" not in gpu.graph.EXACT and len(gpu.graph.EXACT) == 3
 
 

@@ -24,6 +24,8 @@ EXACT: dict[str, Any] = {
     "eager_numerics.division_rounding": True,
     "eager_numerics.disable_ftz": True,
 }
+# A kernel's block and warps are tried out on the device: torch's first guess has a warp hold whole books, and spills.
+TUNED: dict[str, Any] = {"max_autotune_pointwise": True}
 
 
 class Graph:
@@ -71,4 +73,4 @@ def compile_graph(graph: Callable[..., Any], device: torch.device) -> Callable[.
 
 def options(device: torch.device) -> dict[str, Any]:
     """What torch's compiler is asked for, where code is for this device."""
-    return FUSION if device.type == "cpu" else EXACT
+    return FUSION if device.type == "cpu" else {**EXACT, **TUNED}
