@@ -75,9 +75,11 @@ class Columns:
         whole = [name for name in self.info if name not in real]
         self.floats = dict(_places(self._shapes, ["account", "reward", *real]))
         self.integers = dict(_places(self._shapes, ["terminated", "truncated", *whole]))
-        self._cuts = [
-            (list(table), shapes := [self._shapes[name] for name in table], list(map(math.prod, shapes)))
-            for table in (self.floats, self.integers)
+        self._single = [[name for name in table if not self._shapes[name]] for table in (self.floats, self.integers)]
+        self._wide = [[name for name in table if self._shapes[name]] for table in (self.floats, self.integers)]
+        self._widths = [
+            [len(single), *(math.prod(self._shapes[name]) for name in wide)]
+            for single, wide in zip(self._single, self._wide, strict=True)
         ]
         self._info_places = tuple(
             (name, name in self.floats, {**self.floats, **self.integers}[name]) for name in self.info
@@ -98,10 +100,10 @@ class Columns:
         """What is told of a moment, by the formulas of the rows; fresh tensors."""
         state = moment.state
         observation, account = self._seen(moment)
-        ends = (state.ledger.ruined, ticking.truncated(state))
-        values = {name: row.read(moment) for name, row in self.info.items()}
-        floats = [*account, moment.events.reward, *(values[name] for name in self.floats if name in values)]
-        integers = [*ends, *(values[name] for name in self.integers if name in values)]
+        ruined, late = state.ledger.ruined, ticking.truncated(state)
+        told = {"account": account, "reward": [moment.events.reward], "terminated": [ruined], "truncated": [late]}
+        told |= {name: [row.read(moment)] for name, row in self.info.items()}
+        floats, integers = ([part for name in table for part in told[name]] for table in (self.floats, self.integers))
         return Packed(observation, _side_by_side(floats), _side_by_side(integers))
 
     def show(self, moment: Moment) -> Tensor:
@@ -138,12 +140,13 @@ class Columns:
     def unpack(self, packed: Packed) -> StepResult:
         """The result, as views where it can be."""
         entries: dict[str, Tensor] = {}
-        for tensor, (names, shapes, widths) in zip((packed.floats, packed.integers), self._cuts, strict=True):
-            # In one call: a call for each costs more.
-            for name, shape, columns in zip(names, shapes, tensor.split_with_sizes(widths, 1), strict=True):
-                entries[name] = (
-                    columns.unflatten(1, shape) if len(shape) > 1 else columns if shape else columns.squeeze(1)
-                )
+        for at, tensor in enumerate((packed.floats, packed.integers)):
+            # In two calls: a call for each costs more.
+            columns, *blocks = tensor.split_with_sizes(self._widths[at], 1)
+            entries.update(zip(self._single[at], columns.unbind(1), strict=True))
+            for name, block in zip(self._wide[at], blocks, strict=True):
+                shape = self._shapes[name]
+                entries[name] = block.unflatten(1, shape) if len(shape) > 1 else block
         return StepResult(
             observation=packed.observation,
             account=entries["account"],
@@ -193,9 +196,9 @@ def _side_by_side(parts: list[Tensor]) -> Tensor:
 
 
 def _places(shapes: dict[str, tuple[int, ...]], names: list[str]) -> Iterator[tuple[str, int | slice]]:
-    """Column of each name, or slice where it has a shape; side by side."""
+    """Column of each name, and then the slices of those that have a shape; side by side."""
     end = 0
-    for name in names:
+    for name in sorted(names, key=lambda name: bool(shapes[name])):
         width = math.prod(shapes[name])
         yield name, slice(end, end + width) if shapes[name] else end
         end += width
