@@ -555,8 +555,8 @@ def quote(config: MarketConfig, symbol: SimpleNamespace, singles: int, delta: Re
         asks.append(ask)
         buys = int(np.ceil(maker.size[i] * (1.0 - max(load, f64(0))) - 1e-3))
         sells = int(np.ceil(maker.size[i] * (1.0 + min(load, f64(0))) - 1e-3))
-        post(symbol.book, singles + i, Order(bid, buys, 2**40, now))
-        post(symbol.book, singles + count + i, Order(ask, -sells, 2**40, now))
+        post(symbol.book, singles + i, Order(bid, buys, 2**31 - 1, now))
+        post(symbol.book, singles + count + i, Order(ask, -sells, 2**31 - 1, now))
     for place in range(singles):
         order = symbol.book.get(place)
         if order and (order.price >= min(asks) if order.size > 0 else order.price <= max(bids)):
@@ -973,8 +973,7 @@ def one_each(lists: SimpleNamespace) -> list[SimpleNamespace]:
 def read_noise(draws: Noise, row: int) -> SimpleNamespace:
     """One market's random numbers of a tick."""
     noise = columns(draws, row)
-    u0, u1, u2, normal = noise.traders
-    by_symbol = zip(u0, u1, u2, normal, strict=True)
+    by_symbol = zip(*noise.uniforms, noise.normals, strict=True)
     noise.traders = [one_each(SimpleNamespace(u0=a, u1=b, u2=c, normal=d)) for a, b, c, d in by_symbol]
     return noise
 

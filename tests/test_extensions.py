@@ -30,7 +30,7 @@ from torchgym.sim.actions import ACTIONS, ActionScheme, Choices, Known
 from torchgym.sim.invariants import total_cash, total_shares
 from torchgym.sim.noise import Draws, StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.state import FOREVER, Book, RewardMemory
+from torchgym.sim.state import FOREVER, HIGHEST, Book, RewardMemory
 from torchgym.sim.traders import TRADERS, OrderIntent, Signals, TraderFamily
 from torchgym.table import Table
 
@@ -264,10 +264,11 @@ def test_the_family_leaves_everybody_elses_luck_alone() -> None:
         noise.draw(places, noise.make_plan(places, torch.device("cpu")), key, torch.tensor([7]))
         for places in (plain, more)
     )
-    assert torch.equal(first.traders, second.traders[..., : plain.singles])
+    for few, many in ((first.uniforms, second.uniforms), (first.normals, second.normals)):
+        assert torch.equal(few, many[..., : plain.singles])
+        own = many[..., plain.singles :].flatten()
+        assert len(set(own.tolist()) - set(few.flatten().tolist())) == own.numel()
     assert torch.equal(first.value, second.value) and torch.equal(first.news, second.news)
-    own = second.traders[..., plain.singles :].flatten()
-    assert len(set(own.tolist()) - set(first.traders.flatten().tolist())) == own.numel()
 
 
 def test_two_families_on_one_stream_are_refused() -> None:
@@ -423,9 +424,9 @@ def test_no_order_of_an_added_family_exceeds_its_bound() -> None:
 
 def patient(structure: Structure, params: Params, memory: Any, *, shares: Tensor, **seen: Any) -> Book:
     """Makers who quote a million shares seven points from the reference, and a point further each."""
-    away = 7 + torch.arange(structure.makers)
-    middle = torch.round(memory.reference).to(torch.int64).unsqueeze(-1)
-    size = torch.full_like(shares, 10**6)
+    away = 7 + torch.arange(structure.makers, dtype=torch.int32)
+    middle = torch.round(memory.reference).to(torch.int32).unsqueeze(-1)
+    size = torch.full_like(shares, 10**6, dtype=torch.int32)
     price = torch.cat([middle - away, middle + away], -1)
     return Book(price, torch.cat([size, -size], -1), torch.full_like(price, FOREVER))
 
@@ -447,11 +448,23 @@ def test_makers_of_ones_own() -> None:
         assert quotes.size.abs().amax() == market.config.population.maker.max_size
         others = state.book.slots(slice(plan.singles))
         assert bool((torch.where(others.size > 0, others.price, 0).amax(-1) < middle + 7).all())
-        assert bool((torch.where(others.size < 0, others.price, 2**40).amin(-1) > middle - 7).all())
+        assert bool((torch.where(others.size < 0, others.price, 2**30).amin(-1) > middle - 7).all())
         own = state.book.slots(slice(plan.background, None))
         assert state.ledger.rested is not None
         assert torch.equal(own.price, kept.price) and torch.equal(own.size, kept.size - state.ledger.rested.filled)
         assert torch.equal(total_cash(state.accounts, state.ledger), cash)
+
+
+def test_no_quote_of_ones_own_stands_higher_than_prices_go() -> None:
+    def high(*given: Any, **named: Any) -> Book:
+        quotes = patient(*given, **named)
+        return dataclasses.replace(quotes, price=torch.where(quotes.size < 0, 2**31 - 1, quotes.price))
+
+    TRADERS["maker"] = dataclasses.replace(TRADERS["maker"], quote=high)
+    market = opened(toy(), 2)
+    market.step()
+    asks = market.live.book.slots(slice(market.structure.singles, None)).price[..., market.structure.makers :]
+    assert bool((asks == HIGHEST).all())
 
 
 def test_empty_quotes_of_ones_own_are_in_nobodys_way() -> None:

@@ -91,7 +91,8 @@ def silence(config: MarketConfig, *, own: Any = None, sector: Any = None, market
     if market is not None:
         factor_news[0, 0] = torch.tensor(market, dtype=torch.float64)
     return Noise(
-        traders=torch.zeros(1, 4, symbols, 1),
+        uniforms=torch.zeros(1, 3, symbols, 1),
+        normals=torch.zeros(1, symbols, 1),
         value=torch.zeros(1, symbols, 7, dtype=torch.float64),
         factors=torch.zeros(1, 1 + sectors, dtype=torch.float64),
         coin=torch.zeros(1, symbols, dtype=torch.int64),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from torchgym import MarketConfig
 from torchgym.config import Structure, structure
+from torchgym.numerics import compiled
 from torchgym.sim import matching
 from torchgym.sim.state import Auction, Book, Execution
 
@@ -32,7 +33,7 @@ def a_book(*markets: Limits, expiry: int = 99) -> Book:
     """Markets of one symbol each; the shorter ones end in empty places."""
     slots = max(1, *(len(orders) for orders in markets))
     padded = [[*orders, *[(1, 0)] * (slots - len(orders))] for orders in markets]
-    numbers = torch.tensor(padded, dtype=torch.int64)[:, None]
+    numbers = torch.tensor(padded, dtype=torch.int32)[:, None]
     return Book(price=numbers[..., 0], size=numbers[..., 1], expiry=torch.full_like(numbers[..., 0], expiry))
 
 
@@ -544,6 +545,41 @@ def test_unwinding_is_worth_what_the_walk_brings(markets: Standing) -> None:
             assert value[row].item() <= -shares * markets.mid_x2[row]  # never better than the mid
 
 
+# --- searches and sums ---------------------------------------------------------------------------------------------------
+
+WAYS = {"eagerly": (False, 1024), "by halves": (True, 1024), "a crowd": (True, 4)}
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an uncompiled step does it, and as a compiled one does for few orders and for many."""
+    compiling, crowd = WAYS[request.param]
+    monkeypatch.setattr("torch.compiler._is_compiling_flag", compiling)
+    monkeypatch.setattr(compiled, "_CROWD", crowd)
+    monkeypatch.setattr(compiled, "_BLOCK", 4)
+
+
+@pytest.mark.usefixtures("way")
+def test_the_last_level_with_less_than_a_bound_below_it() -> None:
+    rng = np.random.default_rng(0)
+    for span, slots in itertools.product((1, 7, 20), (1, 5, 33)):
+        position, weight = rng.integers(-3, span + 3, (200, 1, slots)), rng.integers(0, 6, (200, 1, slots))
+        bound = rng.integers(1, 2 * slots + 2, (200, 1, 1))
+        weight[position < -3] = 0
+        low, highest = -3, -4 + 2 ** span.bit_length()
+        numbers = [torch.from_numpy(values.astype(np.float32)) for values in (position, weight, bound)]
+        found = compiled.last_level(*numbers, low=torch.full((200, 1, 1), float(low)), span=span)
+        below = [(weight * (position < level)).sum(-1, keepdims=True) < bound for level in range(low, highest + 1)]
+        assert torch.equal(found, torch.from_numpy(np.stack(below).sum(0) + low - 1.0).to(torch.float32)), (span, slots)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("slots", [1, 4, 5, 8, 31, 32, 33])
+def test_running_sums(slots: int) -> None:
+    sizes = torch.from_numpy(np.random.default_rng(slots).integers(0, 50, (3, 2, slots)).astype(np.float32))
+    assert torch.equal(compiled.running_sum(sizes), sizes.cumsum(-1))
+
+
 # --- large numbers -------------------------------------------------------------------------------------------------------
 
 
@@ -553,7 +589,7 @@ def queues(rng: np.random.Generator, books: int, slots: int = 9) -> tuple[Book, 
     price = MID + rng.integers(-4, 5, shape)
     size = rng.integers(-6, 7, shape)
     age = rng.choice([0, 0, 1, 2, 3, 63, 64, 65, 80], shape)
-    price, size, since = (torch.from_numpy(numbers.astype(np.int64)) for numbers in (price, size, tick - age))
+    price, size, since = (torch.from_numpy(numbers.astype(np.int32)) for numbers in (price, size, tick - age))
     return Book(price, size, torch.full_like(size, tick), since), torch.full((books,), tick), tick
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from torchgym.engine import graph, opening, replay
 from torchgym.engine import program as programs
 from torchgym.engine.program import NotRecordable, Runs
 from torchgym.engine.program import program as module
-from torchgym.numerics.trees import clone
+from torchgym.numerics.trees import clone, leaves
 from torchgym.readout import rewards
 
 CONFIG = toy()
@@ -315,6 +317,19 @@ def test_what_cannot_be_replayed_is_compiled_as_usual(
     assert differences(seen(market.step()), seen(plain.step())) == []
 
 
+@pytest.mark.parametrize("mode", [nullcontext, torch.inference_mode])
+def test_what_an_uncompiled_market_tells_can_be_learnt_from(mode: Callable[[], AbstractContextManager[None]]) -> None:
+    market = Market(CONFIG, 2, seed=4, compile=False)
+    with mode():
+        market.reset()
+        told = market.step()
+    everything = dict(leaves({"state": market.live, "told": seen(told)}))
+    assert [name for name, tensor in everything.items() if tensor.is_inference()] == []
+    weight = torch.ones(told.observation.shape[-1], dtype=torch.float64, requires_grad=True)
+    (told.observation @ weight).sum().backward()
+    assert torch.equal(weight.grad, told.observation.sum(0))
+
+
 def test_inference_mode_and_back() -> None:
     market, plain = (Market(CONFIG, 2, seed=4, compile=on) for on in (True, False))
     with torch.inference_mode():
@@ -342,6 +357,21 @@ def test_chunks_fit_and_are_of_nearly_equal_size(
     found = replay.chunks(markets, slots, threads)
     assert [part.stop - part.start for part in found] == sizes
     assert [index for part in found for index in range(part.start, part.stop)] == list(range(markets))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("markets", [1, 3])
+def test_a_crowd(markets: int) -> None:
+    """Of so many traders that running sums are formed block by block, and a search takes larger steps."""
+    few = only(toy(priority="time"), "noise", "maker")
+    noise = replace(few.population.noise, count=1_300)
+    config = few.replace(population=replace(few.population, noise=noise))
+    pair = [opened(config, markets, compile=on) for on in (True, False)]
+    for action in random_actions(config, 30, markets):
+        results = [market.step(action) for market in pair]
+        assert differences(seen(results[0]), seen(results[1])) == []
+    assert differences(pair[0].state, pair[1].state) == []
+    assert pair[0].compile and pair[0].state.market_data.volumes.sum() > 0
 
 
 @pytest.mark.parametrize("markets", [2, 3, 7, 64, 65, 100])

@@ -20,10 +20,10 @@ from torchgym import Market, MarketConfig
 from torchgym.config import structure
 from torchgym.readout.entries import account_entries, account_names
 from torchgym.sim import matching, resting
-from torchgym.sim.actions import ACTIONS, Resting
+from torchgym.sim.actions import ACTIONS, Known, Resting
 from torchgym.sim.invariants import total_cash, total_shares
 from torchgym.sim.params import plain_params
-from torchgym.sim.state import Book, Execution
+from torchgym.sim.state import HIGHEST, Book, Execution
 
 RESTING = [name for name, row in ACTIONS.items() if row.rests is not None]
 CPU = torch.device("cpu")
@@ -83,6 +83,21 @@ def test_a_place_that_stays_keeps_price_size_and_age() -> None:
     moved = own(market)
     assert moved[0][0] != kept[0][0] and moved[0][2] == market.state.clock.tick.item()
     assert moved[2] == kept[2]
+
+
+def test_no_order_rests_higher_than_prices_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    def high(known: Known, action: Tensor) -> Resting:
+        price = torch.full((*known.held.shape, 2, known.quotes), 2**40) + torch.arange(known.quotes)
+        return Resting(price, torch.full_like(price, 5), torch.zeros_like(price, dtype=torch.bool))
+
+    monkeypatch.setitem(ACTIONS, "high", dataclasses.replace(ACTIONS["depths"], rests=high))
+    market = opened(quoting(action="high"), 1)
+    for _ in range(3):  # bids stand a point behind the best ask, and what stays keeps its date
+        market.step(depths(KEEP, KEEP, KEEP, KEEP))
+        bids, asks = own(market)[:2], own(market)[2:]
+    assert asks == [(HIGHEST, -5, asks[0][2])] * 2
+    assert all(size == 5 and price < market.live.market_data.ask.item() for price, size, _ in bids)
+    assert asks[0][2] == market.live.clock.tick.item() - 2
 
 
 def test_later_ticks_of_a_decision_leave_everything_where_it_is() -> None:

@@ -35,9 +35,9 @@ from torchgym.numerics.random import make_key
 from torchgym.sim import traders
 from torchgym.sim.noise import Draws, StartDraws, draw, draw_start, make_plan
 from torchgym.sim.params import make_params
-from torchgym.sim.state import Auction, Book, Execution, MarketState, Orders
+from torchgym.sim.state import HIGHEST, Auction, Book, Execution, MarketState, Orders
 from torchgym.sim.traders import maker, meta_order, news, noise_trader, pairs, reversion, rotator, stop, trend, value
-from torchgym.sim.traders.intent import orders_of
+from torchgym.sim.traders.intent import OrderIntent, orders_of
 from torchgym.sim.traders.signals import Signals, read_signals
 
 # The numbers worked out below belong to these settings, whatever the defaults are.
@@ -126,6 +126,12 @@ def sizes(orders: Orders) -> list[float]:
 
 def price(orders: Orders) -> float:
     return orders.price.flatten()[0].item()
+
+
+def test_prices_have_a_lowest_and_a_highest_point() -> None:
+    for side, expected in ((1.0, 1.0), (-1.0, float(HIGHEST))):
+        intent = OrderIntent(singles(1.0) > 0.0, singles(side), size=5.0, most=9.0, distance=1e30)
+        assert price(orders_of(PARAMS, signals(), [intent])) == expected
 
 
 # --- value traders
@@ -415,7 +421,7 @@ def test_news_reactor_unwinds_afterwards() -> None:
 
 def stopper(entry: float = 0.0, leaving: bool = False) -> stop.StopMemory:
     return stop.StopMemory(
-        stop_loss=singles(0.01), take_profit=singles(0.02), entry=singles(entry), leaving=singles(float(leaving)) > 0.0
+        stop_loss=singles(0.01), take_profit=singles(0.02), entry=singles(entry), leaving=singles(float(leaving))
     )
 
 
@@ -833,7 +839,7 @@ def test_a_living_stop_trader_sells_out(week: list[Any]) -> None:
     left = 0
     for before, orders, _ in week:
         held = before.accounts.shares[..., place].to(torch.float32)
-        leaving = before.traders["stop"].leaving & (held != 0.0)
+        leaving = (before.traders["stop"].leaving > 0.0) & (held != 0.0)
         size = of_family(orders, "stop").size
         cap = float(lively().population.stop.max_size)
         assert torch.equal(size[leaving], -held[leaving].clamp(-cap, cap))

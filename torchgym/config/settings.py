@@ -35,7 +35,7 @@ _MAX_WEIGHT = 1e9
 _MAX_TRADERS = 2**20 // 9  # of a family in all symbols: nine opening draws each, in the numbers that a stream has
 
 Symbols = Annotated[int, Within(1, 1024)]
-Ticks = Annotated[int, Within(1, 2**40 - 1)]  # the makers' quotes expire at 2**40
+Ticks = Annotated[int, Within(1, 2**30 - 1)]  # the ticks at which orders expire are int32
 Shares = Annotated[int, Within(1, _MAX_SHARES // 2 - 1)]
 
 

@@ -32,9 +32,9 @@ def depth(state: MarketState, market: int = 0, symbol: int = 0) -> tuple[Tensor,
     for name, index, count in (("market", market, markets), ("symbol", symbol, symbols)):
         if not 0 <= index < count:
             raise ValueError(f"{name} must be 0 to {count - 1}, got {index}")
-    size = state.book.size[market, symbol]
+    price, size = (part[market, symbol].to(torch.int64) for part in (state.book.price, state.book.size))
     standing = size != 0
-    prices, place = torch.unique(state.book.price[market, symbol][standing], return_inverse=True)
+    prices, place = torch.unique(price[standing], return_inverse=True)
     return prices, torch.zeros_like(prices).index_add_(0, place, size[standing])
 
 

@@ -79,7 +79,7 @@ def settle(
     price = auction.price.unsqueeze(-1)
     in_book, remainders = auction.fills.split((structure.slots, structure.num_learners), dim=-1)
     moved = execution.fills + in_book
-    spent = execution.fills * standing_price + in_book * price
+    spent = execution.fills.to(torch.int64) * standing_price + in_book * price
     filled = execution.filled + remainders
     paid = execution.paid + remainders * price
     traded = paid.abs()
@@ -87,6 +87,7 @@ def settle(
     rested = None
     if structure.quotes:
         moved, got = moved.split((structure.background, structure.places), -1)
+        got = got.to(torch.int64)
         spent, money = spent.split((structure.background, structure.places), -1)
         rested = Rested(got, money)
         filled, paid = filled + _each(structure, got), paid + _each(structure, money)

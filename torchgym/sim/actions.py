@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig, Structure
 from torchgym.sim.params import Params
-from torchgym.sim.state import MarketState
+from torchgym.sim.state import HIGHEST, MarketState
 from torchgym.table import Table, check_made
 
 REST = -1  # stands for a choice where no decision is taken
@@ -297,7 +297,7 @@ def _resting(known: Known, price: Tensor, *, keep: Tensor, none: Tensor) -> Rest
     """Standard orders at these prices, but where there are to be none."""
     points = price if price.dtype == torch.int64 else torch.where(torch.isnan(price), 1.0, price).to(torch.int64)
     size = torch.where(none, 0, known.params.order_size[..., None, None]).expand_as(points)
-    return Resting(torch.clamp(points, min=1), size, keep.expand_as(points))
+    return Resting(points, size, keep.expand_as(points))
 
 
 def _trade_to(held: Tensor, exact: Tensor, scale: Tensor) -> Tensor:
@@ -480,7 +480,8 @@ def wish(structure: Structure, known: Known, action: Tensor) -> Resting:
         check_made(
             f"{name} of the resting orders of ACTIONS[{structure.action!r}]", getattr(asked, name), shape, torch.int64
         )
-    return Resting(asked.price, torch.clamp(asked.size, min=0), asked.keep | rests[..., None, None])
+    price, size = torch.clamp(asked.price, 1, HIGHEST), torch.clamp(asked.size, min=0)
+    return Resting(price, size, asked.keep | rests[..., None, None])
 
 
 def _wanted(own: ActionScheme, known: Known, chosen: Tensor) -> Tensor:

@@ -148,10 +148,9 @@ def _common_move(structure: Structure, params: Params, noise: Noise) -> Tensor:
 
 
 def _of_sector(structure: Structure, per_sector: Tensor) -> Tensor:
-    """[N, sectors] -> [N, S]: symbol s belongs to sector s modulo the number of sectors."""
-    sectors = per_sector.shape[1]
-    repeats = -(-structure.num_symbols // sectors)
-    return per_sector.repeat(1, repeats)[:, : structure.num_symbols]
+    """[N, sectors, ...] -> [N, S, ...]: symbol s belongs to sector s modulo the number of sectors."""
+    repeats = -(-structure.num_symbols // per_sector.shape[1])
+    return torch.cat([per_sector] * repeats, 1)[:, : structure.num_symbols]
 
 
 def _news(structure: Structure, params: Params, noise: Noise) -> tuple[Tensor, ...]:
@@ -162,9 +161,8 @@ def _news(structure: Structure, params: Params, noise: Noise) -> tuple[Tensor, .
     """
     fundamentals = params.fundamentals
     shape = noise.news[..., 0].shape
-    market = [noise.factor_news[:, :1, k].expand(shape) for k in range(3)]
-    sector = [_of_sector(structure, noise.factor_news[:, 1:, k]) for k in range(3)]
-    own = [noise.news[..., k] for k in range(3)]
+    market = noise.factor_news[:, :1].expand(*shape, 3).unbind(-1)
+    sector, own = _of_sector(structure, noise.factor_news[:, 1:]).unbind(-1), noise.news.unbind(-1)
     rate = fundamentals.news_rate
     is_macro = market[0] < fundamentals.macro.probability * rate
     is_sector = ~is_macro & (sector[0] < fundamentals.sector.probability * rate)

@@ -117,7 +117,7 @@ def _execute(state: MarketState, standing: Book, book: Book, execution: Executio
         "shares taken equal shares received": execution.fills.sum(-1) == -execution.filled.sum(-1),
         "what is taken leaves the book": (book.size == standing.size - execution.fills)
         | ((book.size == 0) & (execution.cancelled is not None)),  # or was the taker's own
-        "no resting order changes side": book.size * state.book.size >= 0,
+        "no resting order changes side": torch.sign(book.size) * state.book.size >= 0,
         "no fill beyond the limit": ((execution.fills >= 0) | (price <= highest))
         & ((execution.fills <= 0) | (price >= lowest)),
     }

@@ -170,7 +170,7 @@ def depths(book: Book, bid: Tensor, ask: Tensor) -> tuple[Tensor, Tensor]:
 
 def _points_from(level: Tensor, book: Book) -> Tensor:
     """How far each order's price lies above a price [N, S] int64: [N, S, K] float32 points."""
-    return (book.price - level.unsqueeze(-1)).to(torch.float32)
+    return (book.price - level.unsqueeze(-1).to(torch.int32)).to(torch.float32)
 
 
 def _aggressive(execution: Execution, auction: Auction, takers: Tensor) -> tuple[Tensor, Tensor]:

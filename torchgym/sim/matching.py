@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import Structure
+from torchgym.numerics.compiled import last_level, running_sum, stored
 from torchgym.sim.state import Auction, Book, Execution
 
 _FAR = 1.0e6  # beyond every band
@@ -45,8 +46,9 @@ def execute(
     """
     side = torch.sign(shares).unsqueeze(-1)
     base = (mid_x2 >> 1).unsqueeze(-1)
-    resting = stored(torch.clamp(-book.size * side, min=0).to(torch.float32))
-    climb = stored(torch.where(resting > 0.0, ((book.price - base) * side).to(torch.float32), _FAR))
+    own, near = side.to(torch.int32), base.to(torch.int32)
+    resting = stored(torch.clamp(-book.size * own, min=0).to(torch.float32))
+    climb = stored(torch.where(resting > 0.0, ((book.price - near) * own).to(torch.float32), _FAR))
     wanted = shares.abs().to(torch.float32).unsqueeze(-1)
     limits, band = ((limit.unsqueeze(-1) - base) * side).to(torch.float32), float(structure.band)
     if structure.reference == "quotes":  # no order is on the wrong side of such a mid
@@ -56,10 +58,7 @@ def execute(
         low = torch.clamp(climb.amin(-1, keepdim=True), max=0.0) - 1.0
         reach = torch.minimum(torch.maximum(limits, low), low + (band + 1.0))
 
-    def short(level: Tensor) -> Tensor:
-        return (resting * (climb < level)).sum(-1, keepdim=True) < wanted
-
-    level = _last(short, low=low, span=structure.band + 1)
+    level = last_level(climb, resting, torch.clamp(wanted, min=1.0), low=low, span=structure.band + 1)
     level = stored(torch.minimum(level, reach))
     better = resting * (climb < level)
     marginal = resting * (climb == level)
@@ -68,10 +67,10 @@ def execute(
     worst = torch.where(climb <= level, climb, -_FAR).amax(-1, keepdim=True)
 
     filled = (whole + need).to(torch.int64) * side
-    fills = (better + _shared(marginal, need, available, age)).to(torch.int64) * -side
+    fills = (better + _shared(marginal, need, available, age)).to(torch.int32) * -own
     execution = Execution(
         filled=filled.squeeze(-1),
-        paid=-(fills * book.price).sum(-1),
+        paid=-(fills.to(torch.int64) * book.price).sum(-1),
         last_price=torch.where(filled != 0, base + worst.to(torch.int64) * side, 0).squeeze(-1),
         fills=fills,
         remainder=shares - filled.squeeze(-1),
@@ -240,20 +239,20 @@ def clear(
     """
     if age is not None:
         age = torch.cat([age, torch.zeros_like(remainder, dtype=torch.float32)], dim=-1)
-    base = (mid_x2 >> 1).unsqueeze(-1)
+    base = (mid_x2 >> 1).unsqueeze(-1).to(torch.int32)
     step, bids, asks = _steps(structure, book, remainder=remainder, limit=limit, base=base)
 
-    def enough(level: Tensor) -> Tensor:
-        return torch.where(step >= level, bids, asks).sum(-1, keepdim=True) >= 0.0
-
     low = torch.full_like(step[..., :1], -structure.band - 1.0)
-    low = stored(torch.clamp(_last(enough, low=low, span=2 * structure.band + 1), max=float(structure.band)))
+    # The excess is not negative where the shares of the steps below are at most all bids.
+    below_bids = bids.sum(-1, keepdim=True) + 1.0
+    low = last_level(step, stored(bids - asks), below_bids, low=low, span=2 * structure.band + 1)
+    low = stored(torch.clamp(low, max=float(structure.band)))
     mid = ((mid_x2 & 1) * coin).to(torch.float32).unsqueeze(-1)
     price, volume, fills = _trade(step, bids, asks, low=low, mid=mid, age=age)
     auction = Auction(
         price=(base + price.to(torch.int64)).squeeze(-1),
         volume=volume.to(torch.int64).squeeze(-1),
-        fills=fills.to(torch.int64),
+        fills=fills.to(torch.int32),
     )
     # A limit keener than the band stays cut: two orders left beyond the same edge could else stay crossed.
     top, bottom = base + structure.band, base - structure.band
@@ -312,22 +311,11 @@ def _trade(
     return price, volume, torch.where(step == low, cut, torch.where(step > low, bids, asks))
 
 
-def _last(holds: Callable[[Tensor], Tensor], *, low: Tensor, span: int) -> Tensor:
-    """The last of the levels low, low + 1, ... for which `holds` is true, given that it is true up to some level and then false.
-
-    The lowest, [N, S, 1] float32, is not asked. At least `span` levels above it are searched, and beyond them up to a power of 2.
-    """
-    for power in reversed(range(span.bit_length())):
-        level = low + float(2**power)
-        low = torch.where(holds(level), level, low)
-    return low
-
-
 def ages(book: Book, tick: Tensor) -> Tensor | None:
     """How long orders have had their places by the tick [N] int64: [N, S, K] float32, 64 at most; None without time priority."""
     if book.since is None:
         return None
-    return stored(torch.clamp(tick[:, None, None] - book.since, max=OLDEST).to(torch.float32))
+    return stored(torch.clamp(tick[:, None, None].to(torch.int32) - book.since, max=OLDEST).to(torch.float32))
 
 
 def _shared(sizes: Tensor, share: Tensor, total: Tensor, age: Tensor | None) -> Tensor:
@@ -335,10 +323,7 @@ def _shared(sizes: Tensor, share: Tensor, total: Tensor, age: Tensor | None) -> 
     if age is None:
         return _pro_rata(sizes, share, total)
 
-    def enough(level: Tensor) -> Tensor:
-        return (sizes * (age >= level)).sum(-1, keepdim=True) >= share
-
-    level = stored(_last(enough, low=torch.zeros_like(share), span=OLDEST))
+    level = stored(last_level(age, sizes, total - share + 1.0, low=torch.zeros_like(share), span=OLDEST))
     older, same = sizes * (age > level), sizes * (age == level)
     return older + _pro_rata(same, share - older.sum(-1, keepdim=True), same.sum(-1, keepdim=True))
 
@@ -356,25 +341,6 @@ def _pro_rata(sizes: Tensor, share: Tensor, total: Tensor) -> Tensor:
     upto = torch.floor((running.to(torch.float64) * share + 0.5) * per_total)
     before = torch.floor(((running - sizes).to(torch.float64) * share + 0.5) * per_total)
     return (upto - before).to(torch.float32)
-
-
-def running_sum(sizes: Tensor) -> Tensor:
-    """Cumulative sums over the slots; integers, so the order of the additions changes no bit.
-
-    Eagerly one call. A compiled graph would have to leave its loops for that call, and adds in doubling strides instead.
-    """
-    if not torch.compiler.is_compiling():
-        return torch.cumsum(sizes, dim=-1)
-    stride = 1
-    while stride < sizes.shape[-1]:
-        sizes = torch.cat([sizes[..., :stride], sizes[..., stride:] + sizes[..., :-stride]], dim=-1)
-        stride *= 2
-    return sizes
-
-
-def stored(values: Tensor) -> Tensor:
-    """The same tensor; a compiled graph writes it down here instead of computing it anew in each loop that reads it."""
-    return values.as_strided(values.shape, values.stride()) if torch.compiler.is_compiling() else values
 
 
 def replace_orders(book: Book, price: Tensor, size: Tensor, expiry: Tensor) -> Book:
@@ -402,13 +368,17 @@ def dated(book: Book, before: Book, tick: Tensor) -> Book:
     """
     if before.since is None:
         return book
-    stands = (book.price == before.price) & (book.size * before.size > 0) & (book.size.abs() <= before.size.abs())
-    return replace(book, since=torch.where(stands, before.since, tick[:, None, None]))
+    stands = (
+        (book.price == before.price)
+        & (torch.sign(book.size) * before.size > 0)
+        & (book.size.abs() <= before.size.abs())
+    )
+    return replace(book, since=torch.where(stands, before.since, tick[:, None, None].to(torch.int32)))
 
 
 def expire(book: Book, tick: Tensor) -> Book:
     """Drop what ends with this tick ([N] int64)."""
-    return replace(book, size=torch.where(book.expiry <= tick[:, None, None], 0, book.size))
+    return replace(book, size=torch.where(book.expiry <= tick[:, None, None].to(torch.int32), 0, book.size))
 
 
 def liquidation_value(structure: Structure, book: Book, shares: Tensor, mid_x2: Tensor) -> Tensor:

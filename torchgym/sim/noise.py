@@ -48,7 +48,8 @@ class StartDraws:
 class Noise:
     """All random numbers of one tick. The same count every tick, so paired runs share their noise by construction."""
 
-    traders: Tensor  # [N, 4, S, singles] float32: three uniforms and a normal of each trader
+    uniforms: Tensor  # [N, 3, S, singles] float32: of each trader
+    normals: Tensor  # [N, S, singles] float32: of each trader
     value: (
         Tensor  # [N, S, 7] float64 normals: public move, private move, three volatility shocks, news, public estimate
     )
@@ -57,10 +58,10 @@ class Noise:
     news: Tensor  # [N, S, 3] float64 uniforms: kind, sentiment, magnitude
     factor_news: Tensor  # [N, 1 + sectors, 3] float64 uniforms
 
-    def trader(self, place: slice) -> Draws:
-        """The numbers of one family."""
-        block = self.traders[..., place]
-        return Draws(u0=block[:, 0], u1=block[:, 1], u2=block[:, 2], normal=block[:, 3])
+    def of_families(self, counts: list[int]) -> list[Draws]:
+        """The numbers of all families, which have so many traders, in the order of the layout."""
+        each = (own.unbind(1) for own in self.uniforms.split(counts, dim=-1))
+        return [Draws(u0, u1, u2, n) for (u0, u1, u2), n in zip(each, self.normals.split(counts, dim=-1), strict=True)]
 
 
 @dataclass
@@ -166,9 +167,8 @@ def draw(structure: Structure, plan: NoisePlan, key: Tensor, tick: Tensor) -> No
     rest = torch.split(uniforms[:, count:], [3 * symbols * singles, symbols, symbols * 3, factors * 3], dim=1)
     markets = key.shape[0]
     return Noise(
-        traders=torch.cat(
-            [rest[0].reshape(markets, 3, symbols, singles), cut[0].reshape(markets, 1, symbols, singles)], dim=1
-        ),
+        uniforms=rest[0].reshape(markets, 3, symbols, singles),
+        normals=cut[0].reshape(markets, symbols, singles),
         value=cut[1].reshape(markets, symbols, 7).to(torch.float64),
         factors=cut[2].to(torch.float64),
         coin=(rest[1] < 0.5).to(torch.int64),

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import Structure
+from torchgym.numerics.compiled import running_sum, stored
 from torchgym.sim import matching
 from torchgym.sim.actions import Resting
 from torchgym.sim.params import Params
@@ -36,7 +37,7 @@ def places(structure: Structure, per_slot: Tensor) -> Tensor:
 
 def with_places(structure: Structure, per_slot: Tensor, own: Tensor) -> Tensor:
     """[N, S, K] with [N, S, L, 2, Q] as the learners' part."""
-    return torch.cat([per_slot[..., : structure.background], own.flatten(2)], -1)
+    return torch.cat([per_slot[..., : structure.background], own.flatten(2).to(per_slot.dtype)], -1)
 
 
 def shown(structure: Structure, book: Book) -> tuple[Tensor, Tensor]:
@@ -103,7 +104,7 @@ def put(
     kept = torch.where(keeps, resting, 0)
     room = params.position_limit.unsqueeze(-1) - furthest * side.squeeze(-1) - kept.sum(-1)
     asked = torch.where(keeps, 0, wish.size)
-    fresh = torch.minimum(torch.clamp(room.unsqueeze(-1) - (matching.running_sum(asked) - asked), min=0), asked)
+    fresh = torch.minimum(torch.clamp(room.unsqueeze(-1) - (running_sum(asked) - asked), min=0), asked)
 
     # Own bids stay below own asks: new asks give way to bids that are kept, then new bids to all asks.
     bid, ask = price[..., 0, :], price[..., 1, :]
@@ -174,6 +175,7 @@ def hit(structure: Structure, book: Book, centre_x2: Tensor, now: Tensor) -> tup
     at_once = auction.price.unsqueeze(-1)
     together = structure.snipe == "auction"
     spent = makers * at_once if together else _paired(makers, own, own_price)
+    own = own.to(torch.int64)
     paid = own * (at_once if together else own_price)
 
     quotes, resting = (book.size - auction.fills).split((2 * structure.makers, structure.places), -1)
@@ -183,7 +185,7 @@ def hit(structure: Structure, book: Book, centre_x2: Tensor, now: Tensor) -> tup
 
     bought = makers.sum(-1)
     highest, lowest = _best(-own, own_price)  # of the asks that were hit, and of the bids
-    last_price = torch.where(bought > 0, highest, torch.where(bought < 0, lowest, 0))
+    last_price = torch.where(bought > 0, highest, torch.where(bought < 0, lowest, 0)).to(torch.int64)
     if together:
         last_price = torch.where(bought == 0, 0, auction.price)
     left = replace(book, size=torch.cat([quotes, resting], -1))
@@ -196,7 +198,7 @@ def _paired(makers: Tensor, own: Tensor, own_price: Tensor) -> Tensor:
     Sums are exact: shares are integers that float32 holds, and money integers that float64 holds.
     """
     shares, offered = makers.abs().to(torch.float32), own.abs().to(torch.float32)
-    end, last = matching.running_sum(shares), matching.running_sum(offered)
+    end, last = running_sum(shares), running_sum(offered)
     start, first, price = end - shares, last - offered, own_price.to(torch.float64)
     spent = torch.zeros_like(shares, dtype=torch.float64)
     for at in range(own.shape[-1]):
@@ -228,11 +230,11 @@ def queue(structure: Structure, state: MarketState) -> Queue:
     if book.since is not None:
         age = state.clock.tick[:, None, None, None, None] - places(structure, book.since)
     middle = (state.market_data.mids_x2[..., -1] >> 1).unsqueeze(-1)
-    level = torch.clamp(book.price - middle, -_FURTHEST, _FURTHEST).to(torch.int32) * _LEVEL
+    level = torch.clamp(book.price - middle.to(torch.int32), -_FURTHEST, _FURTHEST) * _LEVEL
     sides = [_standing(structure, book.size, level, oldest, side) for side in (0, 1)]
     ahead, older, same, behind = (torch.stack(parts, -2).to(torch.int64) for parts in zip(*sides, strict=True))
     parts = (price, shares, age, ahead, older, same - shares, behind)
-    return Queue(*(torch.where(shares > 0, part, 0) for part in parts))
+    return Queue(*(torch.where(shares > 0, part, 0).to(torch.int64) for part in parts))
 
 
 def _standing(
@@ -244,8 +246,8 @@ def _standing(
     integers that float32 holds.
     """
     sign = 1 - 2 * side
-    volume = matching.stored(torch.clamp(sign * size, min=0).to(torch.float32))[:, :, None, None]
-    rank = matching.stored(sign * level if oldest is None else sign * level + oldest.to(torch.int32))
+    volume = stored(torch.clamp(sign * size, min=0).to(torch.float32))[:, :, None, None]
+    rank = stored(sign * level if oldest is None else sign * level + oldest.to(torch.int32))
     own, rank = places(structure, rank)[..., side, :].unsqueeze(-1), rank[:, :, None, None]
 
     def total(where: Tensor) -> Tensor:

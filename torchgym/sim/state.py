@@ -4,6 +4,9 @@ Letters in shapes: N markets, S symbols, A owners (background traders of one sym
 trader, two per maker: bids, then asks; then the learners' P places). Every tensor starts with N. Prices are int64 points,
 quantities int64 shares (positive buys), money int64 points x shares; "x2" marks doubled units, so that a mid between two points
 stays an integer.
+
+The book, and fills by its slots, are int32, since they are most of what a tick reads and writes: no order is above `HIGHEST`
+points, the configuration bounds all shares of a symbol by 2**24, and no episode has 2**30 ticks.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ VOLUME_LOOKBACK = 8
 FLOW_LOOKBACK = 8
 SELECTION_TICKS = 30  # for so long the mid's move is told as that of a fill
 EVENTS = 8  # news events remembered per symbol, newest last
-FOREVER = 2**40  # the tick at which orders end that do not expire
-NOWHERE = 2**40  # points: beyond every price
+FOREVER = 2**31 - 1  # the tick at which orders end that do not expire
+HIGHEST = 2**29  # points, of any order
+NOWHERE = 2**30  # points: beyond every price
 
 
 @dataclass
@@ -57,10 +61,10 @@ class Value:
 class Book:
     """Resting limit orders, one place per owner (two per maker). A size of 0 is an empty place."""
 
-    price: Tensor  # [N, S, K] int64 points
-    size: Tensor  # [N, S, K] int64 shares, positive bids, negative asks
-    expiry: Tensor  # [N, S, K] int64: gone at the end of this tick
-    # [N, S, K] int64: the tick at which it took its place; None without time priority.
+    price: Tensor  # [N, S, K] int32 points
+    size: Tensor  # [N, S, K] int32 shares, positive bids, negative asks
+    expiry: Tensor  # [N, S, K] int32: gone at the end of this tick
+    # [N, S, K] int32: the tick at which it took its place; None without time priority.
     since: Tensor | None = None
 
     def slots(self, which: slice) -> Book:
@@ -91,7 +95,7 @@ class Execution:
     filled: Tensor  # [N, S, L] int64 shares, signed
     paid: Tensor  # [N, S, L] int64 points x shares, positive when bought
     last_price: Tensor  # [N, S] int64 points: the worst level that the last fill reached; 0 without a fill
-    fills: Tensor  # [N, S, K] int64 shares of the resting orders, signed by their side
+    fills: Tensor  # [N, S, K] int32 shares of the resting orders, signed by their side
     remainder: Tensor  # [N, S, L] int64 shares, signed: what goes on to the auction
     limit: Tensor  # [N, S, L] int64 points
     # [N, S, L] int64 shares of own resting orders that were cancelled since this order would have met them; None without places.
@@ -104,7 +108,7 @@ class Auction:
 
     price: Tensor  # [N, S] int64 points; meaningless where volume is 0
     volume: Tensor  # [N, S] int64 shares
-    fills: Tensor  # [N, S, K + L] int64 shares, signed; the learners' remainders last
+    fills: Tensor  # [N, S, K + L] int32 shares, signed; the learners' remainders last
 
 
 @dataclass
@@ -159,7 +163,7 @@ class Hits:
     """What the makers' new quotes traded with learners' orders."""
 
     rested: Rested  # the learners' side
-    fills: Tensor  # [N, S, 2 M] int64 shares of the makers' quotes, signed
+    fills: Tensor  # [N, S, 2 M] int32 shares of the makers' quotes, signed
     spent: Tensor  # [N, S, 2 M] int64 points x shares, positive when bought
     shares: Tensor  # [N, S] int64 shares, positive where the makers bought
     last_price: Tensor  # [N, S] int64 points: the worst limit that was hit; 0 where nothing was

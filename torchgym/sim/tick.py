@@ -175,8 +175,8 @@ def _at_value(params: Params, memories: dict[str, Any], value: Value) -> tuple[d
 
 def _submit(book: Book, orders: Orders, now: Tensor) -> Book:
     """Put this tick's orders into the book, where they end `life` ticks from now ([N] int64)."""
-    expiry = now[:, None, None] + orders.life.to(torch.int64)
-    return matching.replace_orders(book, orders.price.to(torch.int64), orders.size.to(torch.int64), expiry)
+    price, size, life = (part.to(torch.int32) for part in (orders.price, orders.size, orders.life))
+    return matching.replace_orders(book, price, size, now[:, None, None].to(torch.int32) + life)
 
 
 def _marks(structure: Structure, shares: Tensor, book: Book, mid_x2: Tensor) -> Tensor | None:
@@ -213,9 +213,9 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
         memories, at_value = _at_value(params, memories, value)
     reference = memories["maker"].reference
 
-    empty = torch.zeros((*shares.shape[:2], structure.slots), dtype=torch.int64, device=shares.device)
+    empty = torch.zeros((*shares.shape[:2], structure.slots), dtype=torch.int32, device=shares.device)
     tick = torch.zeros_like(seed) - structure.warmup_ticks
-    since = None if structure.priority == "pro_rata" else empty + tick[:, None, None]
+    since = None if structure.priority == "pro_rata" else empty + tick[:, None, None].to(torch.int32)
     book = Book(price=empty + 1, size=empty, expiry=empty.clone(), since=since)
     owned, ledger = accounts.start(structure, params, shares)
     data = market_data.start(params, book, reference, variance, at_value)
@@ -261,7 +261,7 @@ def quoted(
     """The two parts of the book that `traders.quote` makes, with the dates of new orders."""
     others, facing = traders.quote(structure, params, memories, signals, shares, standing)
     if others.since is not None:  # what is pulled has lost its place
-        others = replace(others, since=torch.where(others.size != 0, others.since, now[:, None, None]))
+        others = replace(others, since=torch.where(others.size != 0, others.since, now[:, None, None].to(torch.int32)))
     return others, matching.dated(facing, standing.slots(slice(structure.singles, None)), now)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchgym.config import Structure
 from torchgym.numerics import exact
+from torchgym.numerics.compiled import stored, sum_of_few
 from torchgym.sim.params import Params
 from torchgym.sim.state import EVENTS, MarketData, MarketState
 
@@ -137,12 +138,12 @@ class FeatureContext:
     @_once
     def total(self) -> Tensor:
         """Their sum, int64 half points."""
-        return self.window.sum(-1, keepdim=True)
+        return sum_of_few(self.window)
 
     @_once
     def spread_of_mids(self) -> Tensor:
         """144 population variances of the last 12 mids: an integer number of squared half points."""
-        squares = (self.window * self.window).sum(-1, keepdim=True)
+        squares = sum_of_few(self.window * self.window)
         return (12 * squares - self.total * self.total).to(torch.float64)
 
     @_once
@@ -196,8 +197,8 @@ class FeatureContext:
     def newest(self) -> tuple[Tensor, ...]:
         """Of the newest event still active: 1, its decayed sentiment, magnitude and remaining ticks; zeros without one."""
         active = self.value.remaining > 0
-        age = active * torch.arange(1, EVENTS + 1, device=active.device)
-        chosen = age == age.amax(-1, keepdim=True).clamp(min=1)
+        place = stored(active * torch.arange(1.0, EVENTS + 1.0, dtype=torch.float32, device=active.device))
+        chosen = place == stored(place.amax(-1, keepdim=True).clamp(min=1.0))
         entries = torch.stack([active.to(torch.float64), self.decayed, self.value.magnitude, self.remaining], -2)
         newest = torch.where(chosen.unsqueeze(-2), entries, 0.0).sum(-1)  # exact: at most one term is not zero
         return newest.split(1, -1)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from torchgym.config import Structure
-from torchgym.sim.noise import Draws, Noise, StartNoise
+from torchgym.sim.noise import Noise, StartNoise
 from torchgym.sim.params import Params
-from torchgym.sim.state import NOWHERE, Accounts, Auction, Book, Execution, MarketState, Orders, Value
+from torchgym.sim.state import HIGHEST, NOWHERE, Accounts, Auction, Book, Execution, MarketState, Orders, Value
 from torchgym.sim.traders import (
     maker,
     meta_order,
@@ -50,8 +50,9 @@ class TraderFamily:
 
     Makers, whose memory has their `reference` price [N, S] float64 points:
     `learn(params, memory, *, signals, execution, auction, mid_x2, public_move) -> memory`.
-    `quote(structure, params, memory, *, half_spread, shares, book) -> quotes`: a `Book` [N, S, 2 M], bids and then asks, with
-    negative sizes. Every bid lies below every ask. shares [N, S, M] int64 are the makers', book [N, S, K] is all that stands.
+    `quote(structure, params, memory, *, half_spread, shares, book) -> quotes`: a `Book` [N, S, 2 M] int32, bids and then asks,
+    with negative sizes. Every bid lies below every ask. shares [N, S, M] int64 are the makers', book [N, S, K] is all that
+    stands.
     """
 
     start: Callable[..., tuple[Any, Tensor]]
@@ -123,13 +124,10 @@ def decide(
     intents = []
     counts = [place.stop - place.start for place in structure.orders.values()]
     held = state.accounts.shares[..., : structure.singles].to(torch.float32).split(counts, dim=-1)
-    numbers = noise.traders.split(counts, dim=-1)
-    for name, shares, own in zip(structure.orders, held, numbers, strict=True):
+    for name, shares, draws in zip(structure.orders, held, noise.of_families(counts), strict=True):
         decide = TRADERS[name].decide
         assert decide is not None, name
-        intent, memory = decide(
-            structure, params, state.traders.get(name), signals=signals, shares=shares, draws=Draws(*own.unbind(1))
-        )
+        intent, memory = decide(structure, params, state.traders.get(name), signals=signals, shares=shares, draws=draws)
         intents.append(_checked(name, intent, params[f"population.{name}.max_size"], shares.shape))
         if memory is not None:
             memories[name] = memory
@@ -238,27 +236,32 @@ def quote(
     reach = quotes.price
     if TRADERS.added(["maker"]):
         quotes, reach = _checked_quotes(params, quotes, shape=(*shares.shape[:-1], 2 * structure.makers))
-    bids, asks = reach.split(structure.makers, -1)
+    # Extremes are taken of floats, those of integers being slow: points from the first quote, whole and below 2**24.
+    first = reach[..., :1]
+    bids, asks = (reach - first).to(torch.float32).split(structure.makers, -1)
+    highest, lowest = (
+        first + bids.amax(-1, keepdim=True).to(torch.int32),
+        first + asks.amin(-1, keepdim=True).to(torch.int32),
+    )
     # How far a quote of the other side is from trading with it; as a number, since a mask that has to be stored is slow.
-    highest, lowest = bids.amax(-1, keepdim=True), asks.amin(-1, keepdim=True)
     apart = torch.where(others.size > 0, lowest - others.price, others.price - highest)
     others = dataclasses.replace(others, size=torch.where(apart > 0, others.size, 0))
     return others, quotes.joined(learners) if structure.quotes else quotes
 
 
 def _checked_quotes(params: Params, quotes: Book, *, shape: tuple[int, ...]) -> tuple[Book, Tensor]:
-    """Quotes of a row that was added, none larger than `max_size`; and their prices, the empty ones out of everybody's way.
+    """Quotes of a row that was added, none larger than `max_size` or above `HIGHEST`, and their prices.
 
-    What has the wrong sign, a bid below zero or an ask above, counts as empty.
+    There the empty ones are out of everybody's way. What has the wrong sign, a bid below zero or an ask above, counts as empty.
     """
     for name in ("price", "size", "expiry"):
-        check_made(f"{name} of the quotes of TRADERS['maker']", getattr(quotes, name), shape, torch.int64)
+        check_made(f"{name} of the quotes of TRADERS['maker']", getattr(quotes, name), shape, torch.int32)
     bids, asks = quotes.size.split(shape[-1] // 2, -1)
-    most = params.population.maker.max_size.unsqueeze(-1)
+    most = params.population.maker.max_size.unsqueeze(-1).to(torch.int32)
     size = torch.cat([torch.clamp(bids, min=0), torch.clamp(asks, max=0)], -1)
     nowhere = torch.cat([torch.zeros_like(bids), torch.full_like(asks, NOWHERE)], -1)
-    cut = dataclasses.replace(quotes, size=torch.clamp(size, -most, most))
-    return cut, torch.where(size != 0, quotes.price, nowhere)
+    cut = dataclasses.replace(quotes, price=torch.clamp(quotes.price, max=HIGHEST), size=torch.clamp(size, -most, most))
+    return cut, torch.where(size != 0, cut.price, nowhere)
 
 
 __all__ = [

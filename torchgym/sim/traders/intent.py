@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torchgym.numerics import exact
 from torchgym.sim.params import Params
-from torchgym.sim.state import Orders
+from torchgym.sim.state import HIGHEST, Orders
 from torchgym.sim.traders.signals import Signals
 
 AT_MARKET = -math.inf  # the distance of an order that doesn't wait behind anything
@@ -68,8 +68,8 @@ def market_or_touch(takes: Tensor, life: Tensor | float) -> tuple[Tensor, Tensor
 def orders_of(params: Params, signals: Signals, intents: list[OrderIntent]) -> Orders:
     """The orders of all families, side by side in the order given: [N, S, singles] float32 holding integers.
 
-    Those who rest have size 0 and a price of no meaning; a price is never below one point. Masks stay within a family and
-    only floats are joined: a compiled graph writes a joined tensor to memory, which is slow lane by lane for bools.
+    Those who rest have size 0 and a price of no meaning; a price is never below one point, nor above `HIGHEST`. Masks stay within
+    a family and only floats are joined: a compiled graph writes a joined tensor to memory, which is slow lane by lane for bools.
     """
     sides = [torch.where(intent.acts, intent.side, 0.0) for intent in intents]
 
@@ -84,7 +84,7 @@ def orders_of(params: Params, signals: Signals, intents: list[OrderIntent]) -> O
     own = torch.floor(side * (limit * params.population.list_price))
     price = side * torch.minimum(torch.minimum(at_market, behind), own)
     return Orders(
-        price=torch.clamp(price, min=1.0),
+        price=torch.clamp(price, 1.0, float(HIGHEST)),
         size=side * torch.ceil(torch.minimum(join("size") * factor, join("most"))),
         life=torch.floor(join("life")),
     )

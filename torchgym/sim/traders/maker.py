@@ -11,7 +11,7 @@ from torchgym.config import Structure
 from torchgym.numerics import exact
 from torchgym.sim.noise import StartDraws
 from torchgym.sim.params import Params
-from torchgym.sim.state import FOREVER, Auction, Book, Execution
+from torchgym.sim.state import FOREVER, HIGHEST, Auction, Book, Execution
 from torchgym.sim.traders.signals import Signals
 
 
@@ -145,11 +145,14 @@ def quote(
     skew = family.skew.unsqueeze(-1) * load * half_spread.unsqueeze(-1)
     reach = memory.depth * half_spread.unsqueeze(-1)
     middle = memory.reference.unsqueeze(-1)
-    bids = torch.minimum(torch.floor(middle - reach - skew), torch.ceil(middle) - 1.0).to(torch.int64)
-    asks = torch.maximum(torch.ceil(middle + reach - skew), torch.floor(middle) + 1.0).to(torch.int64)
-    bids, asks = torch.clamp(bids, min=1), torch.clamp(asks, min=2)
+    bids = torch.minimum(torch.floor(middle - reach - skew), torch.ceil(middle) - 1.0)
+    asks = torch.maximum(torch.ceil(middle + reach - skew), torch.floor(middle) + 1.0)
+    bids, asks = torch.clamp(bids, 1.0, HIGHEST - 1.0), torch.clamp(asks, 2.0, float(HIGHEST))
     bid_size = torch.ceil(memory.size * (1.0 - torch.clamp(load, min=0.0)) - 1e-3)
     ask_size = torch.ceil(memory.size * (1.0 + torch.clamp(load, max=0.0)) - 1e-3)
 
-    size = torch.cat([bid_size.to(torch.int64), -ask_size.to(torch.int64)], dim=-1)
-    return Book(price=torch.cat([bids, asks], dim=-1), size=size, expiry=torch.full_like(size, FOREVER))
+    price, size = (
+        torch.cat([bids, asks], dim=-1).to(torch.int32),
+        torch.cat([bid_size, -ask_size], dim=-1).to(torch.int32),
+    )
+    return Book(price=price, size=size, expiry=torch.full_like(size, FOREVER))

@@ -23,7 +23,7 @@ class ReversionMemory:
     entry: Tensor
     weight: Tensor
     scale: Tensor  # 1 / sqrt(lookback / 2)
-    uses_runs: Tensor  # bool: odd traders
+    uses_runs: Tensor  # 1 for odd traders, else 0
     mean: Tensor  # of log prices
     up: Tensor  # mean of positive returns
     down: Tensor  # mean of negative returns, positive
@@ -40,7 +40,7 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
         entry=uniform_between(family, "entry", draws.u2),
         weight=ema_weight(lookback),
         scale=one / exact.sqrt(0.5 * lookback),
-        uses_runs=(odd == 1).expand_as(lookback).clone(),
+        uses_runs=odd.to(torch.float32).expand_as(lookback).clone(),
         mean=log_mid.expand_as(lookback).clone(),
         up=family.start_run * one,
         down=family.start_run * one,
@@ -58,7 +58,7 @@ def decide(
     down = memory.down + memory.weight * (torch.clamp(-signals.last_return, min=0.0) - memory.down)
     stretch = (signals.log_mid - mean) * memory.scale / signals.volatility
     runs = family.run_score * (up - down) / (up + down + 1e-7)
-    score = torch.where(memory.uses_runs, runs, stretch)
+    score = torch.where(memory.uses_runs > 0.0, runs, stretch)
     target = -family.capacity * torch.sign(score) * torch.clamp(score.abs() - memory.entry, 0.0, 1.0)
     acts = draws.u0 < memory.rate * family.rate_factor * signals.attention
     takes = draws.u2 < family.market_share

@@ -16,12 +16,12 @@ from torchgym.sim.traders.signals import Signals, coin_side, log_uniform
 
 @dataclass
 class StopMemory:
-    """[N, S, n] float32, but `leaving`."""
+    """[N, S, n] float32."""
 
     stop_loss: Tensor  # log
     take_profit: Tensor  # log
     entry: Tensor  # log price at which the position was opened
-    leaving: Tensor  # bool: sells out every tick until flat
+    leaving: Tensor  # 1 for those who sell out every tick until flat, else 0
 
 
 def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tensor) -> tuple[StopMemory, Tensor]:
@@ -31,7 +31,7 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
         stop_loss=log_uniform(family, "stop_loss", draws.u0),
         take_profit=log_uniform(family, "take_profit", draws.u1),
         entry=log_mid.expand_as(draws.u0).clone(),
-        leaving=torch.zeros_like(draws.u0, dtype=torch.bool),
+        leaving=torch.zeros_like(draws.u0),
     )
     holds = family.start_size * (draws.u2 < family.start_share)
     return memory, holds * coin_side(draws.u3, family.long_share)
@@ -46,7 +46,7 @@ def decide(
     profit = torch.sign(shares) * (signals.log_mid - memory.entry)
     stretch = torch.clamp(signals.volatility * family.per_usual_return, *family.stretch.unbind(-1))
     hit = (profit < -memory.stop_loss * stretch) | (profit > memory.take_profit * stretch)
-    leaving = ~flat & (memory.leaving | hit)
+    leaving = ~flat & ((memory.leaving > 0.0) | hit)
     enters = flat & (draws.u0 < family.rate * signals.activity)
     intent = OrderIntent(
         acts=enters | leaving,
@@ -55,7 +55,7 @@ def decide(
         most=family.max_size,
         growth=torch.where(flat, family.size_spread * draws.normal, 0.0),
     )
-    return intent, replace(memory, leaving=leaving)
+    return intent, replace(memory, leaving=leaving.to(torch.float32))
 
 
 def settle(memory: StopMemory, *, shares_before: Tensor, fills: Tensor, log_close: Tensor) -> StopMemory:
