@@ -477,7 +477,7 @@ def halve_precision(saved: dict[str, Any]) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:-5_000]), r"market\.pt is damaged"),
         (lambda path: torch.save({"model": torch.zeros(1)}, path), r"market\.pt is damaged, or was not written by"),
         (damaged(lambda saved: saved.pop("torchgym_checkpoint")), r"market\.pt is not a saved market"),
-        (damaged(lambda saved: saved.update(torchgym_checkpoint=99)), r"of version 99, this torchgym reads version 5"),
+        (damaged(lambda saved: saved.update(torchgym_checkpoint=99)), r"of version 99, this torchgym reads version 6"),
         (damaged(drop_the_state), r"market\.pt lacks its settings or its tensors"),
         (damaged(lambda saved: saved.update(config=[1])), r"market\.pt lacks its settings or its tensors"),
         (damaged(lambda saved: saved["state"].update({"clock.tick": 3})), r"something else than tensors"),

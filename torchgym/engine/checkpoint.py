@@ -16,7 +16,7 @@ from torchgym.sim import invariants
 from torchgym.sim.params import Params, make_params
 from torchgym.sim.state import MarketState
 
-CHECKPOINT_VERSION = 5
+CHECKPOINT_VERSION = 6
 
 
 def write_checkpoint(path: Path, config: MarketConfig, params: Params, state: MarketState) -> None:
