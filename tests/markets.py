@@ -14,9 +14,10 @@ from torch._dynamo.testing import CompileCounter
 from torchgym import TASKS, Market, MarketConfig, preset, task
 from torchgym.engine import StepResult, graph, stepper
 from torchgym.engine.opening import begin
-from torchgym.numerics.trees import leaves
+from torchgym.numerics.trees import leaves, map_tensors
 from torchgym.sim import actions
 from torchgym.sim.actions import Choices
+from torchgym.sim.state import Book
 
 _WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
@@ -98,6 +99,11 @@ def random_actions(config: MarketConfig, num_ticks: int, num_envs: int, *, seed:
         return torch.randint(0, space.count, shape, generator=generator)
     low, high = space.bounds(config.num_symbols)
     return low + torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low)
+
+
+def narrow(book: Book) -> Book:
+    """A book written down by hand, in the dtype of a market's."""
+    return map_tensors(lambda leaf: leaf.to(torch.int32), book)
 
 
 def same_bits(first: Tensor, second: Tensor) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markets import narrow
 from torch import Tensor
 
 from torchgym import MarketConfig
@@ -60,14 +61,16 @@ def execution(fills: list[int], prices: list[int]) -> Execution:
         filled=learners(filled),
         paid=learners(paid),
         last_price=number(0),
-        fills=per_slot(fills),
+        fills=per_slot(fills).to(torch.int32),
         remainder=learners(0),
         limit=learners(0),
     )
 
 
 def auction(fills: list[int], price: int) -> Auction:
-    return Auction(price=number(price), volume=number(sum(max(fill, 0) for fill in fills)), fills=per_slot(fills))
+    return Auction(
+        price=number(price), volume=number(sum(max(fill, 0) for fill in fills)), fills=per_slot(fills).to(torch.int32)
+    )
 
 
 NO_EXECUTION, NO_AUCTION = execution([0] * 4, [0] * 4), auction([0] * 5, 1)
@@ -320,7 +323,7 @@ def book(bids: list[tuple[int, int]], asks: list[tuple[int, int]]) -> Book:
     """Levels of (price, shares)."""
     price = per_slot([p for p, _ in bids + asks] or [1])
     size = per_slot([s for _, s in bids] + [-s for _, s in asks] or [0])
-    return Book(price=price, size=size, expiry=torch.zeros_like(size))
+    return narrow(Book(price=price, size=size, expiry=torch.zeros_like(size)))
 
 
 @pytest.mark.parametrize(

@@ -422,6 +422,20 @@ def test_no_order_of_an_added_family_exceeds_its_bound() -> None:
     assert bool(((market.step() and market.live.accounts.shares[..., place]) - moved).abs().max() <= 20)
 
 
+def test_no_order_of_an_added_family_lives_for_ever() -> None:
+    """It would end at once otherwise: ticks are counted in 32 bits."""
+
+    def lasting(structure: Structure, params: Params, memory: Any, *, shares: Tensor, draws: Draws, **seen: Any) -> Any:
+        quiet = OrderIntent(draws.u0 < 2.0, torch.ones_like(shares), size=5.0, most=5.0, life=1e12, distance=400.0)
+        return quiet, memory
+
+    TRADERS["herd"] = dataclasses.replace(TRADERS["herd"], decide=lasting)
+    market = opened(crowded(), 2)
+    market.step()
+    book = market.live.book.slots(market.structure.families["herd"])
+    assert bool((book.size == 5).all()) and bool((book.expiry >= 2**30).all())
+
+
 def patient(structure: Structure, params: Params, memory: Any, *, shares: Tensor, **seen: Any) -> Book:
     """Makers who quote a million shares seven points from the reference, and a point further each."""
     away = 7 + torch.arange(structure.makers, dtype=torch.int32)

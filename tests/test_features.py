@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from markets import narrow
 
 from torchgym.config import MarketConfig, preset, structure
 from torchgym.engine import Market
@@ -115,12 +116,14 @@ def make_state(config: MarketConfig, table: list[list[Series]]) -> MarketState:
             duration=integers(news(3)),
             remaining=integers(news(2)),
         ),
-        book=Book(
-            price=integers(
-                lambda s: [(s.mids[-1] + way * s.spread) // 2 + way * at for way in (-1, 1) for at in range(12)]
-            ),
-            size=integers(lambda s: [-way * (s.depths[0] + at % 5) for way in (-1, 1) for at in range(12)]),
-            expiry=integers(lambda s: [0] * 24),
+        book=narrow(
+            Book(
+                price=integers(
+                    lambda s: [(s.mids[-1] + way * s.spread) // 2 + way * at for way in (-1, 1) for at in range(12)]
+                ),
+                size=integers(lambda s: [-way * (s.depths[0] + at % 5) for way in (-1, 1) for at in range(12)]),
+                expiry=integers(lambda s: [0] * 24),
+            )
         ),
         market_data=MarketData(
             bid=integers(lambda s: (s.mids[-1] - s.spread) // 2),

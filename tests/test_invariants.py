@@ -21,7 +21,7 @@ from torchgym.readout.rewards import REWARDS
 from torchgym.sim import matching
 from torchgym.sim.actions import ACTIONS
 from torchgym.sim.invariants import total_cash, total_shares
-from torchgym.sim.state import Book, MarketState
+from torchgym.sim.state import NOWHERE, Book, MarketState
 
 MARKETS = 3
 
@@ -69,7 +69,7 @@ def configurations(draw: st.DrawFn) -> MarketConfig:
 
 def crossed(book: Book) -> Tensor:
     bid = torch.where(book.size > 0, book.price, 0).amax(-1)
-    ask = torch.where(book.size < 0, book.price, 2**40).amin(-1)
+    ask = torch.where(book.size < 0, book.price, NOWHERE).amin(-1)
     return bid >= ask
 
 
@@ -206,7 +206,9 @@ def test_there_and_back_costs_the_spread_and_two_commissions(config: MarketConfi
 
 def test_a_book_taken_from_both_sides_costs_at_least_its_spread() -> None:
     book, mid_x2, up, down = standing_books(MarketConfig(), 24)
-    spread = torch.where(book.size < 0, book.price, 2**40).amin(-1) - torch.where(book.size > 0, book.price, 0).amax(-1)
+    spread = torch.where(book.size < 0, book.price, NOWHERE).amin(-1) - torch.where(book.size > 0, book.price, 0).amax(
+        -1
+    )
     for size in (1, 7, 40):
         shares = torch.full_like(mid_x2, size)
         _, bought = matching.execute(MarketConfig(), book, shares, up, mid_x2)

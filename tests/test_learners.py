@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from markets import TWO_QUOTING, differences, opened, random_actions, toy
+from markets import TWO_QUOTING, differences, narrow, opened, random_actions, toy
 from torch import Tensor
 
 import torchgym as tg
@@ -66,7 +66,7 @@ def test_who_comes_first_changes_with_the_tick() -> None:
     config = several(3)
     plan = dataclasses.replace(structure(config), families={"value": slice(0, 3), "maker": slice(3, 3)})
     price, size = torch.tensor([[[100, 101, 102]]]).expand(4, 1, 3), torch.tensor([[[-5, -5, -5]]]).expand(4, 1, 3)
-    book, ticks = Book(price, size, expiry=torch.zeros_like(size)), torch.arange(4)
+    book, ticks = narrow(Book(price, size, expiry=torch.zeros_like(size))), torch.arange(4)
     five, limit = torch.full((4, 1, 3), 5), torch.full((4, 1, 3), 200)
     after, execution = matching.take(plan, book, five, limit, torch.full((4, 1), 199), ticks)
     assert (execution.paid // 5).squeeze(1).tolist() == [

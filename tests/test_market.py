@@ -572,6 +572,7 @@ def test_a_state_is_what_a_market_can_have_at_any_moment() -> None:
         for action in random_actions(config, 8, 3):
             one.restore(dict(leaves(one.state)))
             one.step(action)
+            assert {leaf.dtype for _, leaf in leaves(one.live.book)} == {torch.int32}
         one.reseed([5, 6, 7])
         one.restore(dict(leaves(one.state)))
         cold_start = cold(config, 3)

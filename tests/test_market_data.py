@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from markets import narrow
 from torch import Tensor
 
 from torchgym import MarketConfig
@@ -30,7 +31,7 @@ def number(value: int) -> Tensor:
 def book(levels: list[tuple[int, int]]) -> Book:
     """(price, shares), positive bids."""
     size = per_slot([shares for _, shares in levels])
-    return Book(price=per_slot([price for price, _ in levels]), size=size, expiry=torch.zeros_like(size))
+    return narrow(Book(price=per_slot([price for price, _ in levels]), size=size, expiry=torch.zeros_like(size)))
 
 
 def execution(fills: list[int], filled: int = 0, last_price: int = 0) -> Execution:

@@ -12,6 +12,7 @@ import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markets import same_bits
 from torch import Tensor
 
 from torchgym import MarketConfig
@@ -563,21 +564,26 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_last_level_with_less_than_a_bound_below_it() -> None:
     rng = np.random.default_rng(0)
     for span, slots in itertools.product((1, 7, 20), (1, 5, 33)):
-        position, weight = rng.integers(-3, span + 3, (200, 1, slots)), rng.integers(0, 6, (200, 1, slots))
+        position, weight = rng.integers(-5, span + 3, (200, 1, slots)), rng.integers(0, 6, (200, 1, slots))
         bound = rng.integers(1, 2 * slots + 2, (200, 1, 1))
-        weight[position < -3] = 0
         low, highest = -3, -4 + 2 ** span.bit_length()
         numbers = [torch.from_numpy(values.astype(np.float32)) for values in (position, weight, bound)]
         found = compiled.last_level(*numbers, low=torch.full((200, 1, 1), float(low)), span=span)
         below = [(weight * (position < level)).sum(-1, keepdims=True) < bound for level in range(low, highest + 1)]
-        assert torch.equal(found, torch.from_numpy(np.stack(below).sum(0) + low - 1.0).to(torch.float32)), (span, slots)
+        expected = np.maximum(np.stack(below).sum(0) + low - 1, low)  # the lowest, too, where it has more below it
+        assert torch.equal(found, torch.from_numpy(expected.astype(np.float32))), (span, slots)
 
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("slots", [1, 4, 5, 8, 31, 32, 33])
-def test_running_sums(slots: int) -> None:
-    sizes = torch.from_numpy(np.random.default_rng(slots).integers(0, 50, (3, 2, slots)).astype(np.float32))
-    assert torch.equal(compiled.running_sum(sizes), sizes.cumsum(-1))
+def test_sums_keep_their_dtype(slots: int) -> None:
+    for dtype in (np.float32, np.int32, np.int64):
+        sizes = np.random.default_rng(slots).integers(0, 50, (3, 2, slots)).astype(dtype)
+        for found, expected in (
+            (compiled.running_sum(torch.from_numpy(sizes)), np.cumsum(sizes, -1, dtype=dtype)),
+            (compiled.sum_of_few(torch.from_numpy(sizes)), sizes.sum(-1, keepdims=True, dtype=dtype)),
+        ):
+            assert same_bits(found, torch.from_numpy(expected))
 
 
 # --- large numbers -------------------------------------------------------------------------------------------------------

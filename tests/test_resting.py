@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from markets import TWO_QUOTING, cold, differences, opened, random_actions, seen, toy
+from markets import TWO_QUOTING, cold, differences, narrow, opened, random_actions, seen, toy
 from torch import Tensor
 
 from torchgym import Market, MarketConfig
@@ -23,7 +23,7 @@ from torchgym.sim import matching, resting
 from torchgym.sim.actions import ACTIONS, Known, Resting
 from torchgym.sim.invariants import total_cash, total_shares
 from torchgym.sim.params import plain_params
-from torchgym.sim.state import HIGHEST, Book, Execution
+from torchgym.sim.state import HIGHEST, NOWHERE, Book, Execution
 
 RESTING = [name for name, row in ACTIONS.items() if row.rests is not None]
 CPU = torch.device("cpu")
@@ -167,11 +167,13 @@ def put_by_hand(
         line = [background.get(at, 0) for at in range(slots)]
         return torch.tensor([[[*line, *places]]])
 
-    book = Book(
-        price=slot({0: best[0], 1: best[1]}, price).clamp(min=1),
-        size=slot({0: 5, 1: -5}, size),
-        expiry=slot({}, [resting.FOREVER] * 4) + 99,
-        since=slot({}, [since] * 4),
+    book = narrow(
+        Book(
+            price=slot({0: best[0], 1: best[1]}, price).clamp(min=1),
+            size=slot({0: 5, 1: -5}, size),
+            expiry=slot(dict.fromkeys(range(slots), 99), [resting.FOREVER] * 4),
+            since=slot({}, [since] * 4),
+        )
     )
     state = dataclasses.replace(
         market.state,
@@ -292,7 +294,7 @@ def small(learners: int) -> Any:
 
 def stacked(orders: list[list[tuple[int, int, int]]], now: int) -> Book:
     price, size, age = (torch.tensor([[entry[k] for entry in book] for book in orders]).unsqueeze(1) for k in range(3))
-    return Book(price=price, size=size, expiry=torch.full_like(size, 99), since=now - age)
+    return narrow(Book(price=price, size=size, expiry=torch.full_like(size, 99), since=now - age))
 
 
 @pytest.mark.parametrize("books", [400, pytest.param(100_000, marks=pytest.mark.slow)])
@@ -378,7 +380,7 @@ def test_stale_orders_are_hit_as_in_plain_python(books: int) -> None:
     assert torch.equal(hits.shares, hits.fills.sum(-1))
     bids, asks = after.size > 0, after.size < 0
     highest = torch.where(bids, after.price, 0).amax(-1)
-    assert bool((highest < torch.where(asks, after.price, 2**40).amin(-1)).all())
+    assert bool((highest < torch.where(asks, after.price, NOWHERE).amin(-1)).all())
     limits = torch.where(hits.fills > 0, hits.fills * book.price[..., :6] - hits.spent, 0)
     assert bool((limits >= 0).all())  # no maker pays more than it bid
 

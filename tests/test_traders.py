@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from markets import opened, toy
+from markets import narrow, opened, toy
 from torch import Tensor
 
 from torchgym import MarketConfig
@@ -253,7 +253,7 @@ def test_signal_line_followers_trade_the_turn() -> None:
 def fader(**changes: float) -> reversion.ReversionMemory:
     numbers = {"rate": 0.1, "entry": 1.0, "weight": 0.05, "scale": 0.3, "mean": 0.0, "up": 3e-4, "down": 3e-4}
     parts: dict[str, Tensor] = {name: singles(number) for name, number in {**numbers, **changes}.items()}
-    parts["uses_runs"] = parts.pop("uses_runs", singles(0.0)) > 0.0
+    parts.setdefault("uses_runs", singles(0.0))
     return reversion.ReversionMemory(**parts)
 
 
@@ -565,7 +565,7 @@ def resting(price: int = 1, size: int = 0) -> Book:
     """One other trader's order, and the makers' empty slots."""
     prices = torch.tensor([[[price] + [1] * 6]])
     sizes = torch.tensor([[[size] + [0] * 6]])
-    return Book(price=prices, size=sizes, expiry=torch.zeros_like(sizes))
+    return narrow(Book(price=prices, size=sizes, expiry=torch.zeros_like(sizes)))
 
 
 def quoted(held: list[int], book: Book) -> tuple[Book, Book]:

@@ -81,7 +81,7 @@ class Uncompiled:
 
 
 def _ordinary(tensor: Tensor) -> Tensor:
-    """One that may change in place and be learnt from outside of inference mode, too."""
+    """The same as an ordinary tensor, which outside of inference mode may change in place and be part of what is learnt from."""
     return tensor.clone() if tensor.is_inference() else tensor
 
 

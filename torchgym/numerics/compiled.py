@@ -1,7 +1,7 @@
 """What a compiled graph does otherwise than an uncompiled step, in the same bits: sums and searches, and what it writes down.
 
-A step runs fast where it is few loops over many numbers, so a graph adds and compares in passes that the compiler fuses with
-what comes before. Uncompiled, each operation costs about the same, so one that does it all is best.
+A compiled step is fast where it consists of few loops, so a graph adds and compares in passes that the compiler fuses with what
+comes before. Uncompiled, every operation costs about the same, so the fewer there are the better.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ def stored(values: Tensor) -> Tensor:
 
 
 def sum_of_few(integers: Tensor) -> Tensor:
-    """Sum of a few integers over the last axis: [..., n] to [..., 1].
+    """Sum of a few integers over the last axis, in their dtype: [..., n] to [..., 1].
 
     A compiled graph adds them one by one: it reduces only float32 fast.
     """
     if not torch.compiler.is_compiling():
-        return integers.sum(-1, keepdim=True)
+        return integers.sum(-1, keepdim=True, dtype=integers.dtype)
     first, *others = integers.split(1, -1)
     return sum(others, start=first)
 
 
 def running_sum(sizes: Tensor) -> Tensor:
-    """Cumulative sums over the last axis, of integers, so that the order of the additions changes no bit.
+    """Cumulative sums over the last axis in the same dtype, of integers, so that the order of the additions changes no bit.
 
     Uncompiled it is one call. A compiled graph would have to leave its loops for that call, and adds in doubling strides instead,
     a crowd block by block.
     """
     if not torch.compiler.is_compiling():
-        return torch.cumsum(sizes, dim=-1)
+        return torch.cumsum(sizes, dim=-1, dtype=sizes.dtype)
     if sizes.shape[-1] > _CROWD:
         whole = sizes.shape[-1] // _BLOCK * _BLOCK
         within = running_sum(sizes[..., :whole].unflatten(-1, (-1, _BLOCK)))
@@ -53,8 +53,9 @@ def running_sum(sizes: Tensor) -> Tensor:
 def last_level(position: Tensor, weight: Tensor, bound: Tensor, *, low: Tensor, span: int) -> Tensor:
     """The last of the levels low, low + 1, ... with a weight of less than `bound` at the positions below it.
 
-    At least `span` levels above the lowest are searched, and beyond them up to a power of 2. The lowest is taken for one of them.
-    A compiled graph halves the levels by a pass over the orders, and quarters them over a crowd, which waits for memory.
+    At least `span` levels above the lowest are searched, and beyond them up to a power of 2. Where even the lowest has `bound` or
+    more below it, it is the lowest. A compiled graph halves the levels by a pass over the orders; over a crowd, which waits for
+    memory, it quarters them.
 
     Args:
         position: [N, S, K] float32, whole.

@@ -71,7 +71,7 @@ def settle(
 
     Returns the accounts of single traders, those of makers, who may go on trading (see `settle_hits`), and the ledger.
 
-    `standing_price` [N, S, K] int64 points: the limits of the book that the learners' orders met.
+    `standing_price` [N, S, K] int32 points: the limits of the book that the learners' orders met.
 
     Invariants: over background traders, learners and fees the cash adds up to what it was; shares too. Commission is rounded
     up to a whole unit per symbol and tick.

@@ -12,7 +12,18 @@ from torchgym.config import Structure
 from torchgym.numerics.trees import leaves
 from torchgym.sim import actions, resting
 from torchgym.sim.params import Params
-from torchgym.sim.state import NOWHERE, Accounts, Auction, Book, Execution, Ledger, MarketData, MarketState, Value
+from torchgym.sim.state import (
+    LONGEST,
+    NOWHERE,
+    Accounts,
+    Auction,
+    Book,
+    Execution,
+    Ledger,
+    MarketData,
+    MarketState,
+    Value,
+)
 
 
 class BrokenInvariant(AssertionError):
@@ -72,6 +83,7 @@ def standing(structure: Structure, params: Params, state: MarketState) -> dict[s
         "seeds are not negative": clock.seed >= 0,
         "episodes are counted from 0, or -1 before the first of a new seed": clock.episode >= -1,
         "the warm-up is as long as the configuration says": clock.tick >= -structure.warmup_ticks,
+        "ticks are counted up to 2**30": clock.tick <= LONGEST,
         "an episode has a length": clock.last >= 1,
         "prices are at least one point": (book.size == 0) | (book.price >= 1),
         "the book is uncrossed": _uncrossed(book),

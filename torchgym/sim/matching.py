@@ -218,7 +218,7 @@ def clear(
     exactly.
 
     The excess of bids over asks falls with the price: an order lowers it by its shares right after one price, its step, which
-    is the limit of a bid and the point before the limit of an ask. Bisection finds the last price u with excess >= 0. Up to u
+    is the limit of a bid and the point before the limit of an ask. A search finds the last price u with excess >= 0. Up to u
     the asks with a step below u trade whole, from u + 1 on the bids with a step above u; so the best price lies on the flat
     stretch of the excess around u or the one around u + 1, and only orders with the step u are ever cut.
 
@@ -243,9 +243,9 @@ def clear(
     step, bids, asks = _steps(structure, book, remainder=remainder, limit=limit, base=base)
 
     low = torch.full_like(step[..., :1], -structure.band - 1.0)
-    # The excess is not negative where the shares of the steps below are at most all bids.
-    below_bids = bids.sum(-1, keepdim=True) + 1.0
-    low = last_level(step, stored(bids - asks), below_bids, low=low, span=2 * structure.band + 1)
+    # The excess at a price is all bids less the shares of the steps below it.
+    bound = bids.sum(-1, keepdim=True) + 1.0
+    low = last_level(step, stored(bids - asks), bound, low=low, span=2 * structure.band + 1)
     low = stored(torch.clamp(low, max=float(structure.band)))
     mid = ((mid_x2 & 1) * coin).to(torch.float32).unsqueeze(-1)
     price, volume, fills = _trade(step, bids, asks, low=low, mid=mid, age=age)
@@ -344,7 +344,7 @@ def _pro_rata(sizes: Tensor, share: Tensor, total: Tensor) -> Tensor:
 
 
 def replace_orders(book: Book, price: Tensor, size: Tensor, expiry: Tensor) -> Book:
-    """A new order of a trader takes the place of its resting one; size 0 leaves that where it is. All [N, S, <= K] int64.
+    """A new order of a trader takes the place of its resting one; size 0 leaves that where it is. All [N, S, <= K] int32.
 
     Slots beyond the given ones (the makers') keep what they have.
     """

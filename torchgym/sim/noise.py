@@ -59,7 +59,7 @@ class Noise:
     factor_news: Tensor  # [N, 1 + sectors, 3] float64 uniforms
 
     def of_families(self, counts: list[int]) -> list[Draws]:
-        """The numbers of all families, which have so many traders, in the order of the layout."""
+        """The numbers of each family, in the order of the layout; `counts` says how many traders each has."""
         each = (own.unbind(1) for own in self.uniforms.split(counts, dim=-1))
         return [Draws(u0, u1, u2, n) for (u0, u1, u2), n in zip(each, self.normals.split(counts, dim=-1), strict=True)]
 

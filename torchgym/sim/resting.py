@@ -24,7 +24,7 @@ from torchgym.numerics.compiled import running_sum, stored
 from torchgym.sim import matching
 from torchgym.sim.actions import Resting
 from torchgym.sim.params import Params
-from torchgym.sim.state import FOREVER, NOWHERE, Book, Execution, Hits, MarketState, Rested
+from torchgym.sim.state import FOREVER, HIGHEST, NOWHERE, Book, Execution, Hits, MarketState, Rested
 
 _LEVEL = 2 * matching.OLDEST + 2  # a point in a rank: half of it is more than two ages differ
 _FURTHEST = 2**31 // _LEVEL - 2  # points from the mid, near the highest price: what lies further counts as there
@@ -143,7 +143,11 @@ def _behind(structure: Structure, book: Book, price: Tensor) -> Tensor:
         asks = torch.minimum(asks, torch.where(same, NOWHERE, own_ask.unsqueeze(-2)).amin(-1))
     bid_price, ask_price = price.unbind(-2)
     return torch.stack(
-        [torch.minimum(bid_price, asks.unsqueeze(-1) - 1), torch.maximum(ask_price, bids.unsqueeze(-1) + 1)], -2
+        [
+            torch.minimum(bid_price, torch.clamp(asks.unsqueeze(-1), max=HIGHEST) - 1),
+            torch.maximum(ask_price, bids.unsqueeze(-1) + 1),
+        ],
+        -2,
     )
 
 

@@ -6,7 +6,7 @@ quantities int64 shares (positive buys), money int64 points x shares; "x2" marks
 stays an integer.
 
 The book, and fills by its slots, are int32, since they are most of what a tick reads and writes: no order is above `HIGHEST`
-points, the configuration bounds all shares of a symbol by 2**24, and no episode has 2**30 ticks.
+points, the configuration bounds all shares of a symbol by 2**24, and no episode has `LONGEST` ticks.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ VOLUME_LOOKBACK = 8
 FLOW_LOOKBACK = 8
 SELECTION_TICKS = 30  # for so long the mid's move is told as that of a fill
 EVENTS = 8  # news events remembered per symbol, newest last
+LONGEST = 2**30  # ticks that an order lives, or an episode lasts
 FOREVER = 2**31 - 1  # the tick at which orders end that do not expire
 HIGHEST = 2**29  # points, of any order
 NOWHERE = 2**30  # points: beyond every price

@@ -44,8 +44,12 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+_NESTED = r"[^();]*"
+for _ in range(4):  # parentheses in parentheses
+    _NESTED = rf"(?:[^();]|\({_NESTED}\))*"
+# A load with its length, all that its statement has to the right of it.
 _LOADS = re.compile(
-    r"((?:Vectorized<int32_t>|VectorizedN<(?:int64_t|double),2>)::loadu\([^;]*), static_cast<int64_t>\((\d+)\)\)"
+    rf"((?:Vectorized<int32_t>|VectorizedN<int64_t, ?2>)::loadu\({_NESTED}), static_cast<int64_t>\((\d+)\)\);"
 )
 
 
@@ -136,12 +140,12 @@ def build(traced: Traced, isa: Isa | None = None) -> Program:
 
 
 def _with_plain_loads(source: str, lanes: int) -> str:
-    """The same kernel, whole vectors of integers and of float64 loaded without their length.
+    """The same kernel, whole vectors of integers loaded without their length.
 
-    Given a length, also that of a vector, torch's vectors of 256 bits are put together in memory first, which takes ten times as
-    long.
+    Given a length, also that of a whole vector, integers of torch's vectors of 256 bits are put together in memory first, which
+    takes ten times as long.
     """
-    return _LOADS.sub(lambda load: load[1] + ")" if int(load[2]) == lanes else load[0], source)
+    return _LOADS.sub(lambda load: load[1] + ");" if int(load[2]) == lanes else load[0], source)
 
 
 class _Kernel:

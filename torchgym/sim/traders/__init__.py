@@ -18,7 +18,7 @@ from torch import Tensor
 from torchgym.config import Structure
 from torchgym.sim.noise import Noise, StartNoise
 from torchgym.sim.params import Params
-from torchgym.sim.state import HIGHEST, NOWHERE, Accounts, Auction, Book, Execution, MarketState, Orders, Value
+from torchgym.sim.state import HIGHEST, LONGEST, NOWHERE, Accounts, Auction, Book, Execution, MarketState, Orders, Value
 from torchgym.sim.traders import (
     maker,
     meta_order,
@@ -140,7 +140,7 @@ def _shape(per_symbol: Tensor, place: slice) -> tuple[int, ...]:
 
 
 def _checked(name: str, intent: OrderIntent, max_size: Tensor, shape: Sequence[int]) -> OrderIntent:
-    """The intent; no order of an added family exceeds its `max_size`, on which the bound on exact sums counts.
+    """The intent; no order of an added family exceeds its `max_size`, on which the bound on exact sums counts, or lives for ever.
 
     Raises:
         ValueError: naming the family and what is wrong.
@@ -154,8 +154,12 @@ def _checked(name: str, intent: OrderIntent, max_size: Tensor, shape: Sequence[i
             check_made(f"{entry.name} of the intent of {row}", value, shape, dtype)
     if not TRADERS.added([name]):
         return intent
-    most = torch.as_tensor(intent.most, dtype=torch.float32, device=max_size.device)
-    return dataclasses.replace(intent, most=torch.minimum(most.clamp(min=0.0), max_size))
+    most, life = (
+        torch.as_tensor(part, dtype=torch.float32, device=max_size.device) for part in (intent.most, intent.life)
+    )
+    return dataclasses.replace(
+        intent, most=torch.minimum(most.clamp(min=0.0), max_size), life=life.clamp(max=float(LONGEST))
+    )
 
 
 def settle(
@@ -236,13 +240,11 @@ def quote(
     reach = quotes.price
     if TRADERS.added(["maker"]):
         quotes, reach = _checked_quotes(params, quotes, shape=(*shares.shape[:-1], 2 * structure.makers))
-    # Extremes are taken of floats, those of integers being slow: points from the first quote, whole and below 2**24.
+    # Extremes of integers are slow. As points from the first quote they are floats, exact up to 2**24 points from it.
     first = reach[..., :1]
     bids, asks = (reach - first).to(torch.float32).split(structure.makers, -1)
-    highest, lowest = (
-        first + bids.amax(-1, keepdim=True).to(torch.int32),
-        first + asks.amin(-1, keepdim=True).to(torch.int32),
-    )
+    highest = first + bids.amax(-1, keepdim=True).to(torch.int32)
+    lowest = first + asks.amin(-1, keepdim=True).to(torch.int32)
     # How far a quote of the other side is from trading with it; as a number, since a mask that has to be stored is slow.
     apart = torch.where(others.size > 0, lowest - others.price, others.price - highest)
     others = dataclasses.replace(others, size=torch.where(apart > 0, others.size, 0))
@@ -250,9 +252,9 @@ def quote(
 
 
 def _checked_quotes(params: Params, quotes: Book, *, shape: tuple[int, ...]) -> tuple[Book, Tensor]:
-    """Quotes of a row that was added, none larger than `max_size` or above `HIGHEST`, and their prices.
+    """Quotes of a row that was added, none larger than `max_size`; and prices, where empty bids have 0 and empty asks `NOWHERE`.
 
-    There the empty ones are out of everybody's way. What has the wrong sign, a bid below zero or an ask above, counts as empty.
+    Prices are cut to those of orders. What has the wrong sign, a bid below zero or an ask above, counts as empty.
     """
     for name in ("price", "size", "expiry"):
         check_made(f"{name} of the quotes of TRADERS['maker']", getattr(quotes, name), shape, torch.int32)
@@ -260,7 +262,7 @@ def _checked_quotes(params: Params, quotes: Book, *, shape: tuple[int, ...]) -> 
     most = params.population.maker.max_size.unsqueeze(-1).to(torch.int32)
     size = torch.cat([torch.clamp(bids, min=0), torch.clamp(asks, max=0)], -1)
     nowhere = torch.cat([torch.zeros_like(bids), torch.full_like(asks, NOWHERE)], -1)
-    cut = dataclasses.replace(quotes, price=torch.clamp(quotes.price, max=HIGHEST), size=torch.clamp(size, -most, most))
+    cut = dataclasses.replace(quotes, price=torch.clamp(quotes.price, 1, HIGHEST), size=torch.clamp(size, -most, most))
     return cut, torch.where(size != 0, cut.price, nowhere)
 
 

@@ -151,8 +151,6 @@ def quote(
     bid_size = torch.ceil(memory.size * (1.0 - torch.clamp(load, min=0.0)) - 1e-3)
     ask_size = torch.ceil(memory.size * (1.0 + torch.clamp(load, max=0.0)) - 1e-3)
 
-    price, size = (
-        torch.cat([bids, asks], dim=-1).to(torch.int32),
-        torch.cat([bid_size, -ask_size], dim=-1).to(torch.int32),
-    )
+    price = torch.cat([bids, asks], dim=-1).to(torch.int32)
+    size = torch.cat([bid_size, -ask_size], dim=-1).to(torch.int32)
     return Book(price=price, size=size, expiry=torch.full_like(size, FOREVER))
