@@ -422,6 +422,24 @@ def test_no_order_of_an_added_family_exceeds_its_bound() -> None:
     assert bool(((market.step() and market.live.accounts.shares[..., place]) - moved).abs().max() <= 20)
 
 
+def test_a_row_of_ones_own_may_differentiate_and_keep_what_it_learns_from() -> None:
+    kept: list[Tensor] = []
+
+    def slope(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
+        kept.append(tick.after.market_data.log_mid)
+        with torch.enable_grad():
+            at = kept[-1].detach().clone().requires_grad_()
+            (found,) = torch.autograd.grad((at * at).sum(), at)
+        return found[:, :1].expand_as(tick.ledger.equity_x2), memory
+
+    REWARDS["slope"] = Reward(slope, "", "twice the log price")
+    result = opened(toy(reward={"slope": 1.0}), 2).step()
+    assert torch.equal(result.reward, 2.0 * kept[-1][:, 0])
+    weight = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    (kept[-1] * weight).sum().backward()
+    assert weight.grad is not None
+
+
 def test_no_order_of_an_added_family_lives_for_ever() -> None:
     """It would end at once otherwise: ticks are counted in 32 bits."""
 

@@ -20,6 +20,7 @@ from torch import Tensor
 import torchgym as tg
 from torchgym import Market, MarketConfig
 from torchgym import engine as market
+from torchgym.config import Fundamentals
 from torchgym.engine import read_content, write_content
 from torchgym.numerics.trees import clone, leaves
 from torchgym.numerics.trees import rows as take_rows
@@ -876,6 +877,29 @@ def test_books_may_lie_far_from_a_mid_that_is_the_value() -> None:
     state = market.live
     apart = (state.market_data.bid + state.market_data.ask - state.market_data.mids_x2[..., -1]).abs()
     assert int(apart.max()) > 20
+
+
+@pytest.mark.parametrize("reference", ["quotes", "value"])
+def test_a_price_beyond_all_bounds_leaves_a_market_that_can_be(reference: str, tmp_path: Path) -> None:
+    """A seed found by trying thousands, of a value whose volatility explodes: within 60 ticks it is millions of list prices."""
+    wild = Fundamentals(
+        volatility=0.1,
+        volatility_half_lives=(1e9, 1e9, 1e9),
+        volatility_scales=(0.0, 0.0, 1.0),
+        public_share=1.0,
+        spread_of_start=1.0,
+        reversion_half_life=1e18,
+        leverage=0.0,
+        news_rate=0.0,
+    )
+    config = MarketConfig(list_price=100, max_ticks=400, reference=reference, fundamentals=wild)
+    market = Market(config, 1, seed=569, debug=True)
+    market.reset()
+    for _ in range(60):
+        market.step()
+    assert market.live.market_data.bid.item() > 10**8
+    market.save(tmp_path / "market.pt")
+    assert differences(Market.load(tmp_path / "market.pt").state, market.state) == []
 
 
 @pytest.mark.parametrize(

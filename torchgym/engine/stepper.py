@@ -58,7 +58,10 @@ class Stepper(Protocol):
 
 
 class Uncompiled:
-    """A step as it is written, in inference mode, where an operation takes a fifth less time; what it returns is ordinary."""
+    """A step as it is written. In inference mode, where an operation takes a fifth less time; what it returns is ordinary.
+
+    Rows of a user's own run without it, since they may keep tensors to learn from, or differentiate.
+    """
 
     buffers: Buffers | None = None
     any_ticks = True
@@ -66,6 +69,7 @@ class Uncompiled:
     def __init__(self, static: Static, watch: ticking.Watch | None = None) -> None:
         self._static = static
         self._watch = watch
+        self._own_rows = has_changed_rows(static)
 
     def prepare(self, params: Params, state: MarketState) -> None:
         """Nothing to do."""
@@ -74,7 +78,7 @@ class Uncompiled:
         self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
     ) -> tuple[MarketState, Packed]:
         """See `Stepper`."""
-        with torch.inference_mode():
+        with torch.no_grad() if self._own_rows else torch.inference_mode():
             after, packed = step(self._static, params, state, action, self._watch, ticks)
         with torch.inference_mode(False), torch.no_grad():
             return map_tensors(_ordinary, after), map_tensors(_ordinary, packed)

@@ -26,7 +26,7 @@ SELECTION_TICKS = 30  # for so long the mid's move is told as that of a fill
 EVENTS = 8  # news events remembered per symbol, newest last
 LONGEST = 2**30  # ticks that an order lives, or an episode lasts
 FOREVER = 2**31 - 1  # the tick at which orders end that do not expire
-HIGHEST = 2**29  # points, of any order
+HIGHEST = 2**29  # points, of any order; makers and a mid that is the value stay below half of it
 NOWHERE = 2**30  # points: beyond every price
 
 

@@ -16,6 +16,7 @@ from torchgym.sim import accounts, actions, delay, fundamental, market_data, mat
 from torchgym.sim.noise import Noise, NoisePlan
 from torchgym.sim.params import Params
 from torchgym.sim.state import (
+    HIGHEST,
     Book,
     Clock,
     MarketState,
@@ -169,7 +170,7 @@ def _tell(watch: Watch | None, phase: str, **products: object) -> None:
 
 def _at_value(params: Params, memories: dict[str, Any], value: Value) -> tuple[dict[str, Any], Tensor]:
     """Makers who take the value for the price, and the mid there, [N, S] int64 half points, both in whole points."""
-    points = torch.floor(fundamental.points(params, value.level) + 0.5)
+    points = torch.clamp(torch.floor(fundamental.points(params, value.level) + 0.5), 1.0, HIGHEST / 2)
     return {**memories, "maker": replace(memories["maker"], reference=points)}, 2 * points.to(torch.int64)
 
 

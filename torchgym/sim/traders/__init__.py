@@ -154,11 +154,13 @@ def _checked(name: str, intent: OrderIntent, max_size: Tensor, shape: Sequence[i
             check_made(f"{entry.name} of the intent of {row}", value, shape, dtype)
     if not TRADERS.added([name]):
         return intent
-    most, life = (
-        torch.as_tensor(part, dtype=torch.float32, device=max_size.device) for part in (intent.most, intent.life)
-    )
+    most, life = intent.most, intent.life
     return dataclasses.replace(
-        intent, most=torch.minimum(most.clamp(min=0.0), max_size), life=life.clamp(max=float(LONGEST))
+        intent,
+        most=torch.minimum(most.clamp(min=0.0), max_size)
+        if isinstance(most, Tensor)
+        else max_size.clamp(max=max(0.0, most)),
+        life=life.clamp(max=float(LONGEST)) if isinstance(life, Tensor) else min(life, float(LONGEST)),
     )
 
 

@@ -29,7 +29,7 @@ class MakerMemory:
 def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tensor) -> tuple[MakerMemory, Tensor]:
     """Traits from the seed, the reference at the opening price, a partly common inventory; log_mid [N, S] float64."""
     family = params.population.maker
-    reference = params.list_price.to(torch.float64) * exact.exp(log_mid)
+    reference = _possible(params.list_price.to(torch.float64) * exact.exp(log_mid))
 
     def per_maker(number: Tensor) -> Tensor:
         return number.unsqueeze(-1)
@@ -50,6 +50,11 @@ def start(structure: Structure, params: Params, draws: StartDraws, log_mid: Tens
         size=torch.minimum(size, per_maker(family.max_size.to(torch.float64))),
     )
     return memory, inventory
+
+
+def _possible(reference: Tensor) -> Tensor:
+    """A reference with room for quotes on either side."""
+    return torch.clamp(reference, 1.0, HIGHEST / 2)
 
 
 def _power(depth: Tensor, power: Tensor) -> Tensor:
@@ -121,7 +126,7 @@ def learn(
     means = tuple(mean + decay * (signal - mean) for mean, decay in zip(means, family.decays.unbind(-1), strict=True))
     return replace(
         memory,
-        reference=reference * exact.exp(public_move),
+        reference=_possible(reference * exact.exp(public_move)),
         expected=torch.stack(means, dim=-1),
         reported=report,
     )
