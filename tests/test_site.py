@@ -79,7 +79,7 @@ def test_the_site_knows_every_public_name(site: Path) -> None:
 def test_shapes_and_units_of_tensors_are_shown(site: Path) -> None:
     """They stand in comments behind the fields."""
     text = re.sub(r"<[^>]+>", "", (site / "api" / "state.html").read_text(encoding="utf-8"))
-    assert "[N, S, K] int64 shares, positive bids, negative asks" in text
+    assert "[N, S, K] int32 shares, positive bids, negative asks" in text
 
 
 def test_a_warning_is_an_error(tmp_path: Path) -> None:
