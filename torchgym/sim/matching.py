@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torchgym.config import Structure
 from torchgym.numerics.compiled import last_level, running_sum, stored
-from torchgym.sim.state import Auction, Book, Execution
+from torchgym.sim.state import Auction, Book, Execution, book_tick
 
 _FAR = 1.0e6  # beyond every band
 OLDEST = 64  # ticks; orders older than that are of one age
@@ -315,7 +315,7 @@ def ages(book: Book, tick: Tensor) -> Tensor | None:
     """How long orders have had their places by the tick [N] int64: [N, S, K] float32, 64 at most; None without time priority."""
     if book.since is None:
         return None
-    return stored(torch.clamp(tick[:, None, None].to(torch.int32) - book.since, max=OLDEST).to(torch.float32))
+    return stored(torch.clamp(book_tick(tick) - book.since, max=OLDEST).to(torch.float32))
 
 
 def _shared(sizes: Tensor, share: Tensor, total: Tensor, age: Tensor | None) -> Tensor:
@@ -373,12 +373,12 @@ def dated(book: Book, before: Book, tick: Tensor) -> Book:
         & (torch.sign(book.size) * before.size > 0)
         & (book.size.abs() <= before.size.abs())
     )
-    return replace(book, since=torch.where(stands, before.since, tick[:, None, None].to(torch.int32)))
+    return replace(book, since=torch.where(stands, before.since, book_tick(tick)))
 
 
 def expire(book: Book, tick: Tensor) -> Book:
     """Drop what ends with this tick ([N] int64)."""
-    return replace(book, size=torch.where(book.expiry <= tick[:, None, None].to(torch.int32), 0, book.size))
+    return replace(book, size=torch.where(book.expiry <= book_tick(tick), 0, book.size))
 
 
 def liquidation_value(structure: Structure, book: Book, shares: Tensor, mid_x2: Tensor) -> Tensor:

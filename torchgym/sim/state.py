@@ -26,7 +26,7 @@ SELECTION_TICKS = 30  # for so long the mid's move is told as that of a fill
 EVENTS = 8  # news events remembered per symbol, newest last
 LONGEST = 2**30  # ticks that an order lives, or an episode lasts
 FOREVER = 2**31 - 1  # the tick at which orders end that do not expire
-HIGHEST = 2**29  # points, of any order; makers and a mid that is the value stay below half of it
+HIGHEST = 2**29  # points, of any order; at most half of it is the makers' reference, and a mid that is the value
 NOWHERE = 2**30  # points: beyond every price
 
 
@@ -240,6 +240,11 @@ class MarketState:
     delays: Delays | None = None  # None without delays
     # [N, ..., D + 1] float64: observation and account of the last ticks, side by side, oldest first; None without delays.
     shown: Tensor | None = None
+
+
+def book_tick(tick: Tensor) -> Tensor:
+    """Ticks [N] int64 as the book counts them, [N, 1, 1] int32."""
+    return tick[:, None, None].to(torch.int32)
 
 
 def push(history: Tensor, newest: Tensor) -> Tensor:

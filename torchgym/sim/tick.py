@@ -23,6 +23,7 @@ from torchgym.sim.state import (
     Orders,
     RewardMemory,
     Value,
+    book_tick,
     total_log_volatility,
 )
 from torchgym.sim.traders.signals import Signals, read_signals
@@ -177,7 +178,7 @@ def _at_value(params: Params, memories: dict[str, Any], value: Value) -> tuple[d
 def _submit(book: Book, orders: Orders, now: Tensor) -> Book:
     """Put this tick's orders into the book, where they end `life` ticks from now ([N] int64)."""
     price, size, life = (part.to(torch.int32) for part in (orders.price, orders.size, orders.life))
-    return matching.replace_orders(book, price, size, now[:, None, None].to(torch.int32) + life)
+    return matching.replace_orders(book, price, size, book_tick(now) + life)
 
 
 def _marks(structure: Structure, shares: Tensor, book: Book, mid_x2: Tensor) -> Tensor | None:
@@ -216,7 +217,7 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
 
     empty = torch.zeros((*shares.shape[:2], structure.slots), dtype=torch.int32, device=shares.device)
     tick = torch.zeros_like(seed) - structure.warmup_ticks
-    since = None if structure.priority == "pro_rata" else empty + tick[:, None, None].to(torch.int32)
+    since = None if structure.priority == "pro_rata" else empty + book_tick(tick)
     book = Book(price=empty + 1, size=empty, expiry=empty.clone(), since=since)
     owned, ledger = accounts.start(structure, params, shares)
     data = market_data.start(params, book, reference, variance, at_value)
@@ -262,7 +263,7 @@ def quoted(
     """The two parts of the book that `traders.quote` makes, with the dates of new orders."""
     others, facing = traders.quote(structure, params, memories, signals, shares, standing)
     if others.since is not None:  # what is pulled has lost its place
-        others = replace(others, since=torch.where(others.size != 0, others.since, now[:, None, None].to(torch.int32)))
+        others = replace(others, since=torch.where(others.size != 0, others.since, book_tick(now)))
     return others, matching.dated(facing, standing.slots(slice(structure.singles, None)), now)
 
 
