@@ -53,7 +53,7 @@ def test_later_noise_changes_nothing_before_it(last: int, monkeypatch: pytest.Mo
         return honest(places, addresses, torch.where((tick > start + last).unsqueeze(-1), key ^ 0x5A5A5A5, key), tick)
 
     monkeypatch.setattr(noise, "draw", changed)
-    second = sights(other, actions)
+    second = sights(other.fork(), actions)  # a copy, whose operations are recorded with these draws
     for at in range(ticks):
         different = differences(first[at], second[at])
         assert (different == []) == (at + 1 <= last), (at + 1, different[:5])

@@ -92,7 +92,7 @@ class Market(Copied):
         self._rest = actions.rest(plan, num_envs, self.device)
         self._first_seeds = consecutive_seeds(seed, num_envs).to(self.device)
         self._stepper: Stepper = self._uncompiled()
-        self._openings = Openings(self._static, self.config, self._base)
+        self._openings = Openings(self._static, self.config, self._base, self._uncompiled().step)
         self._unopened = "the market has not been opened yet: call reset() first"
         self._resetting = False
         self.compile = compile
@@ -230,7 +230,6 @@ class Market(Copied):
                     (self.live, self._params),
                     (seed, episode),
                     ahead=given is None,
-                    step=self._uncompiled().step,
                 )
         return self.observe()
 

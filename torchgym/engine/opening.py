@@ -139,7 +139,8 @@ def example(config: MarketConfig, num_envs: int) -> tuple[Static, Params, Market
     """Markets on the CPU that have not been warmed up, as a compiler is shown them."""
     device = torch.device("cpu")
     static, params = Static.of(structure(config), device), make_params(config, num_envs, device)
-    return static, params, Openings(static, config, params).blank()
+    seed = torch.zeros(num_envs, dtype=torch.int64, device=device)
+    return static, params, begin(static, params, seed, seed.clone())
 
 
 class Openings:
@@ -149,12 +150,14 @@ class Openings:
         static: what the markets have in common.
         config: of the markets.
         base: parameters before anything is drawn.
+        step: takes a part of the batch and any number of ticks, for where openings cannot share the program.
     """
 
-    def __init__(self, static: Static, config: MarketConfig, base: Params) -> None:
+    def __init__(self, static: Static, config: MarketConfig, base: Params, step: Step) -> None:
         self._static = static
         self._config = config
         self._base = base
+        self._step = step
         self._pools: dict[int, EpisodePool] = {}  # by the markets that one warms up together
         self._shared = True  # until that fails
 
@@ -181,7 +184,6 @@ class Openings:
         episodes: tuple[Tensor, Tensor],
         *,
         ahead: bool,
-        step: Step,
     ) -> tuple[MarketState, Params]:
         """New episodes of the markets of the mask [N] bool; the others keep every bit.
 
@@ -190,7 +192,6 @@ class Openings:
             present: state and parameters of the batch.
             episodes: seed and episode of every market, [N] int64 each.
             ahead: whether each market will go on to the next episode of its seed.
-            step: one that takes a part of the batch and any number of ticks, for where openings cannot share the program.
         """
         index = chosen.nonzero().flatten()
         (state, params), (seed, episode) = present, episodes
@@ -203,7 +204,7 @@ class Openings:
                 self._shared = False
                 self.forget()
         some = rows(self.params(random.make_key(seed, episode)), index)
-        opened = open_episodes(self._static, some, seed[index], episode[index], step, whole=True)
+        opened = open_episodes(self._static, some, seed[index], episode[index], self._step, whole=True)
         return put_rows(state, index, opened), put_rows(params, index, some) if self._config.randomize else params
 
     def forget(self) -> None:

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from torchgym.config import MarketConfig
 from torchgym.config.validation import shown
@@ -19,6 +20,7 @@ from torchgym.engine.buffers import Buffers
 from torchgym.engine.captured import Captured
 from torchgym.engine.graph import Graph
 from torchgym.engine.program import NotRecordable, reason, say
+from torchgym.engine.recorded import Recorded
 from torchgym.engine.replay import NotMade, Replay, has_changed_rows
 from torchgym.numerics.trees import map_tensors
 from torchgym.readout.features import FEATURE_SETS
@@ -30,6 +32,7 @@ from torchgym.sim.state import MarketState
 
 Compile = bool | Literal["auto"]
 
+FEW_SLOTS = 16_384  # of books, over all markets: with more, operations cost more than calling them
 SOON = 0.5  # seconds in steps after which compiling is worth its while
 
 
@@ -60,7 +63,12 @@ class Stepper(Protocol):
 class Uncompiled:
     """A step as it is written. In inference mode, where an operation takes a fifth less time; what it returns is ordinary.
 
-    Rows of a user's own run without it, since they may keep tensors to learn from, or differentiate.
+    Of a few markets on a CPU the operations are recorded at the first step, and run again at later ones; see `Recorded`.
+    Neither is done with rows of a user's own, which may do anything, keep tensors to learn from, or differentiate.
+
+    Args:
+        static: what the markets have in common.
+        watch: looks at each phase of each tick, so nothing is recorded.
     """
 
     buffers: Buffers | None = None
@@ -70,6 +78,8 @@ class Uncompiled:
         self._static = static
         self._watch = watch
         self._own_rows = has_changed_rows(static)
+        self._recordable = watch is None and not self._own_rows
+        self._recorded: Recorded | None = None
 
     def prepare(self, params: Params, state: MarketState) -> None:
         """Nothing to do."""
@@ -78,10 +88,29 @@ class Uncompiled:
         self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
     ) -> tuple[MarketState, Packed]:
         """See `Stepper`."""
+        recorded = self._record(params, state)
+        if recorded is not None:
+            return recorded.step(
+                params, state, action, self._static.structure.ticks_per_action if ticks is None else ticks
+            )
         with torch.no_grad() if self._own_rows else torch.inference_mode():
             after, packed = step(self._static, params, state, action, self._watch, ticks)
         with torch.inference_mode(False), torch.no_grad():
             return map_tensors(_ordinary, after), map_tensors(_ordinary, packed)
+
+    def _record(self, params: Params, state: MarketState) -> Recorded | None:
+        """The record for so many markets; None where there is none, or somebody looks at each operation."""
+        markets, structure = state.clock.tick.shape[0], self._static.structure
+        few = markets * structure.num_symbols * structure.slots <= FEW_SLOTS and state.clock.tick.device.type == "cpu"
+        if not (self._recordable and few) or is_in_torch_dispatch_mode():
+            return None
+        if self._recorded is None or self._recorded.num_envs != markets:
+            try:
+                self._recorded = Recorded(self._static, params, state)
+            except NotRecordable:
+                self._recordable = False
+                return None
+        return self._recorded
 
 
 def _ordinary(tensor: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ is None has no leaves.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
@@ -48,9 +49,15 @@ def unflatten(tree: T, flat: Iterable[Tensor]) -> T:
 def _children(tree: object) -> list[tuple[str, Any]]:
     if isinstance(tree, dict):
         return list(tree.items())
-    fields = dataclasses.fields(cast(Any, tree))
-    children = ((entry.name, getattr(tree, entry.name)) for entry in fields if not entry.metadata.get("static"))
+    kind: Any = type(tree)
+    children = ((name, getattr(tree, name)) for name in _names(kind))
     return [(name, child) for name, child in children if child is not None]
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...]:
+    """The fields of a dataclass that may hold tensors."""
+    return tuple(entry.name for entry in dataclasses.fields(kind) if not entry.metadata.get("static"))
 
 
 def _child(tree: object, key: str) -> Any:

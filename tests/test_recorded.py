@@ -1,0 +1,276 @@
+"""Uncompiled steps of a few markets run from a record of their operations: with the bits of the code as it is written."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from markets import EVERYTHING, SHORT, TWO_QUOTING, acting, differences, opened, random_actions, seen, toy
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import torchgym as tg
+from torchgym import Market, MarketConfig
+from torchgym.engine import recorded, stepper
+from torchgym.engine.recorded import Recorded
+from torchgym.engine.stepper import Uncompiled
+from torchgym.numerics.trees import leaves
+from torchgym.sim import noise
+from torchgym.sim.actions import ACTIONS
+
+
+@pytest.fixture
+def as_written(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Calls a function while no market is small enough to be recorded."""
+
+    def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(stepper, "FEW_SLOTS", 0)
+            return function(*arguments, **options)
+
+    return call
+
+
+def record(market: Market) -> Recorded:
+    own = market._stepper
+    assert isinstance(own, Uncompiled)
+    assert own._recorded is not None
+    return own._recorded
+
+
+CONFIGS = {
+    **SHORT,
+    **{f"preset {name}": tg.preset(name) for name in tg.PRESETS},
+    **{f"action {name}": acting(name) for name in ACTIONS},
+    "everything": EVERYTHING,
+    "two who quote": TWO_QUOTING,
+    "drawn numbers and delays": toy(
+        longest_delay=2, quotes=2, action="depths", randomize={"latency": (0, 2), "population.maker.skew": (0.5, 2.0)}
+    ),
+    "days": tg.preset("day", ticks_per_action=3, max_ticks=12),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_bits_are_those_of_the_code(name: str, as_written: Callable[..., Any]) -> None:
+    """Over openings of all markets and of some, steps of all and of some."""
+    config = CONFIGS[name].replace(max_ticks=12)
+    market, twin = (Market(config, 3, seed=5, compile=False) for _ in range(2))
+    assert differences(seen(market.reset()), seen(as_written(twin.reset))) == []
+    some = torch.tensor([True, False, True])
+    for at, action in enumerate(random_actions(config, 5, 3)):
+        mask = some if at == 2 else None
+        assert differences(seen(market.step(action, mask)), seen(as_written(twin.step, action, mask))) == []
+        assert differences(market.state, twin.state) == []
+        if at == 3:
+            assert differences(seen(market.reset(mask=some)), seen(as_written(twin.reset, mask=some))) == []
+            assert differences(market.params, twin.params) == []
+    assert record(market).num_envs == 3
+    assert twin._stepper._recorded is None  # type: ignore[attr-defined]
+
+
+def test_a_step_runs_no_more_than_its_operations() -> None:
+    """Views, constants and what nobody reads are gone."""
+
+    class Counting(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.count += 1
+            return func(*args, **(kwargs or {}))
+
+    market = opened(MarketConfig(), 1, compile=False)
+    again = record(market)
+    with Counting() as counting:  # somebody looks on: as it is written
+        market.step()
+    assert len(again._tick) + len(again._tell) < 0.8 * counting.count
+
+
+def test_the_record_is_made_once() -> None:
+    market = opened(toy(), 2, compile=False)
+    first = record(market)
+    for _ in range(3):
+        market.step()
+    market.reset()
+    assert record(market) is first
+
+
+def test_markets_that_open_alone_share_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Counted(Recorded):
+        def __init__(self, *arguments: Any) -> None:
+            made.append(self)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(stepper, "Recorded", Counted)
+    market = opened(toy(), 3, compile=False)
+    for at in range(3):
+        market.reset(mask=torch.arange(3) == at)
+        market.step()
+    assert [one.num_envs for one in made] == [3, 1]
+
+
+def test_what_is_returned_is_the_callers_own() -> None:
+    """It shares no memory with the record, and is no tensor of inference mode."""
+    market = opened(toy(), 2, compile=False)
+    again, result, state = record(market), market.step(), market.live
+    kept = {leaf.data_ptr() for leaf in [*again._before, *again._after, *(leaf for _, leaf in leaves(again._told))]}
+    for tree in (seen(result), state):
+        for _, leaf in leaves(tree):
+            assert not leaf.is_inference()
+            assert not leaf.numel() or leaf.data_ptr() not in kept
+    before = {name: leaf.clone() for name, leaf in leaves(state)}
+    market.step(torch.tensor([2, 0]))
+    assert differences(before, dict(leaves(state))) == []
+    (torch.ones(2, 1, dtype=torch.float64, requires_grad=True) * result.observation[:, :1]).sum().backward()
+
+
+def test_copies_have_records_of_their_own() -> None:
+    market = opened(toy(), 2, compile=False)
+    market.reset(mask=torch.tensor([True, False]))
+    twin = market.fork()
+    twins = [one.fork() for one in (market, twin)]
+    for one in (market, twin, *twins):
+        one.step(torch.tensor([2, 2]))
+        one.reset(mask=torch.tensor([True, False]))
+    assert all(differences(one.state, market.state) == [] for one in (twin, *twins))
+    records = [record(one) for one in (market, twin, *twins)]
+    alone = [one._openings._step.__self__._recorded for one in (market, twin, *twins)]  # type: ignore[attr-defined]
+    assert len({id(one) for one in (*records, *alone)}) == 8
+
+
+def test_copies_step_in_several_threads() -> None:
+    market = opened(toy(), 2, compile=False)
+    twins = [market.fork() for _ in range(3)]
+    threads = [threading.Thread(target=lambda own=twin: [own.step() for _ in range(20)]) for twin in twins]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for _ in range(20):
+        market.step()
+    assert all(differences(twin.state, market.state) == [] for twin in twins)
+
+
+@pytest.mark.parametrize("part", ["tick", "tell", "record"])
+def test_ctrl_c_leaves_the_market_where_it_was(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    market, twin = (opened(toy(randomize={"population.maker.skew": (0.5, 1.0)}), 2, compile=False) for _ in range(2))
+    again = record(market)
+    with monkeypatch.context() as patch:
+        if part == "record":
+            patch.setattr(market._stepper, "_recorded", None)
+            patch.setattr(recorded, "_needed", pressed)
+        else:
+            calls = getattr(again, f"_{part}")
+            patch.setattr(again, f"_{part}", [*calls[: len(calls) // 2], pressed, *calls[len(calls) // 2 :]])
+        with pytest.raises(KeyboardInterrupt):
+            market.step()
+    assert differences(market.state, twin.state) == []
+    assert differences(seen(market.step()), seen(twin.step())) == []
+
+
+def test_what_depends_on_values_runs_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = noise.draw
+    asked = []
+
+    def curious(*arguments: Any) -> Any:
+        drawn = honest(*arguments)
+        asked.append(bool((drawn.coin > 0).any()))
+        return drawn
+
+    twin = opened(toy(), 2, compile=False)
+    monkeypatch.setattr(noise, "draw", curious)
+    market = opened(toy(), 2, compile=False)
+    assert market._stepper._recorded is None  # type: ignore[attr-defined]
+    for _ in range(3):
+        market.step()
+        twin.step()
+    assert differences(market.state, twin.state) == []
+    assert len(asked) == 64 + 3  # beside the attempt, which ended in bool()
+    assert len(set(asked)) == 2
+
+
+@pytest.mark.parametrize("options", [{"debug": True}, {"num_envs": 2_000}])
+def test_checked_and_large_markets_have_no_record(options: dict[str, Any]) -> None:
+    market = opened(toy(), **{"num_envs": 2, "compile": False, **options})
+    market.step()
+    assert market._stepper._recorded is None  # type: ignore[attr-defined]
+
+
+def test_memory_is_given_back() -> None:
+    market = opened(toy(), 2, compile=False)
+    gone = weakref.ref(record(market))
+    market.compile = True
+    gc.collect()
+    assert gone() is None
+
+
+# What a record makes of operations.
+
+
+def run_again(function: Callable[..., Tensor], *given: Tensor) -> tuple[Callable[..., Tensor], int]:
+    """The function from its record, and how many calls that takes."""
+    with torch.inference_mode():
+        own = [tensor.clone() for tensor in given]
+        with recorded._Recording() as recording:
+            made = function(*own)
+        work = [recorded._again(recording.calls[at]) for at in recorded._needed(recording.calls, own, [made])]
+
+    def again(*others: Tensor) -> Tensor:
+        with torch.inference_mode():
+            for place, new in zip(own, others, strict=True):
+                place.copy_(new)
+            for call in work:
+                call()
+            return made.clone()
+
+    return again, len(work)
+
+
+def in_place_on_fresh(x: Tensor) -> Tensor:
+    total = torch.zeros_like(x)
+    total += x
+    total[1:].mul_(2.0)
+    return total
+
+
+FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "views cost nothing": (lambda x: x.unsqueeze(0).flip(1)[0][1:].neg(), 2),
+    "unused": (lambda x: (x * 3.0, x + 1.0)[1], 1),
+    "constants": (lambda x: x + torch.arange(4.0).cumsum(0).mul(2.0), 1),
+    "shapes only": (lambda x: x + torch.full_like(x, 2.0), 1),
+    "in place, on fresh memory": (in_place_on_fresh, 3),
+    "numbers in where": (lambda x: torch.where(x > 0, 1.5, torch.where(x < -1, x, 0)), 4),
+    "a number minus": (lambda x: 1.0 - x, 1),
+    "several results": (lambda x: torch.sort(x, descending=True)[0] + torch.sort(x)[1], 3),
+    "dtypes": (lambda x: x.to(torch.int64).to(torch.float64), 2),
+    "nothing": (lambda x: x[:0].sum() + x, 1),
+    "joined": (lambda x: torch.cat([x[:1], x]).reshape(5, 1).expand(5, 2).contiguous(), 2),
+    "bits": (lambda x: x.view(torch.int32) ^ 5 & (x.view(torch.int32) >> 3), 3),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_operations_run_again(name: str) -> None:
+    function, calls = FUNCTIONS[name]
+    again, count = run_again(function, torch.tensor([1.0, -2.0, 0.5, 3.0]))
+    for x in (torch.tensor([0.0, 4.0, -3.0, 0.25]), torch.tensor([-1.0, 1.0, 2.0, -9.0])):
+        assert differences({"x": again(x)}, {"x": function(x)}) == []
+    assert count == calls
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: x + x.sum().item(), lambda x: x[x > 0], lambda x: x + torch.rand(4), lambda x: x.nonzero()]
+)
+def test_what_cannot_be_run_again_is_refused(function: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(recorded.NotRecordable, match="depends on values"):
+        run_again(function, torch.tensor([1.0, -2.0, 0.5, 3.0]))

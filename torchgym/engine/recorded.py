@@ -1,0 +1,217 @@
+"""Uncompiled decisions of a few markets: the operations of a tick are recorded once, and run again on the same memory.
+
+As the code is written, a small operation costs more in Python, views and new memory than in arithmetic. Run from a record it has
+none of these: a step of one market takes two fifths of the time. No compiler takes part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from torchgym.engine.program import NotRecordable
+from torchgym.numerics.trees import clone, leaves, unflatten
+from torchgym.readout.entries import Moment
+from torchgym.readout.packed import Packed
+from torchgym.readout.step import Static, nothing, tick
+from torchgym.sim import actions
+from torchgym.sim.params import Params
+from torchgym.sim.state import MarketState
+
+# What the result of one of these depends on is more than the shapes of what it is given, or not even that.
+_UNSTEADY = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape, torch.Tag.nondeterministic_seeded}
+_FILLS = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty")
+_COPIES = ("to", "_to_copy", "clone", "contiguous")
+_NAMES = {
+    "__and__": "bitwise_and",
+    "__or__": "bitwise_or",
+    "__xor__": "bitwise_xor",
+    "__lshift__": "bitwise_left_shift",
+    "__rshift__": "bitwise_right_shift",
+}  # of operators, as functions that can write to given memory
+
+
+class Recorded:
+    """Steps a batch on a CPU as `torchgym.readout.step.step` does, bit for bit.
+
+    Args:
+        static: what the markets have in common.
+        params: of N markets.
+        state: of N markets; any.
+
+    Raises:
+        NotRecordable: when an operation depends on values, as in Python's `if`.
+    """
+
+    def __init__(self, static: Static, params: Params, state: MarketState) -> None:
+        self.num_envs = state.clock.tick.shape[0]
+        structure = static.structure
+        with torch.inference_mode():
+            self._params, before = clone(params), clone(state)
+            self._rest = actions.rest(structure, self.num_envs, state.clock.tick.device)
+            self._action = self._rest.clone()
+            sums = clone(nothing(structure, state))
+            with _Recording() as recording:
+                after, added = tick(static, self._params, before, self._action, sums)
+                ticks = len(recording.calls)
+                told = static.columns.read(Moment(structure, self._params, after, added))
+            self._given_params: Params | None = None  # whose numbers are in memory
+            self._before, self._after, self._sums, self._added = map(_flat, (before, after, sums, added))
+            self._nothing = [leaf.clone() for leaf in self._sums]
+            self._told = told
+            self._unchanged = [_same(old, new) for old, new in zip(self._before, self._after, strict=True)]
+            given = [*self._before, *_flat(self._params), self._action, *self._sums]
+            moved = [leaf for leaf, same in zip(self._after, self._unchanged, strict=True) if not same]
+            if {_place(leaf) for leaf in given} & {_place(leaf) for leaf in [*moved, *self._added]}:
+                raise NotRecordable("a tick passes on a part of the state to another place")
+            work = _needed(recording.calls, given, [*moved, *self._added, *_flat(told)])
+            again = [(at < ticks, _again(recording.calls[at])) for at in work]
+            self._tick = [call for of_tick, call in again if of_tick]
+            self._tell = [call for of_tick, call in again if not of_tick]
+
+    def step(self, params: Params, state: MarketState, action: Tensor, ticks: int) -> tuple[MarketState, Packed]:
+        """One decision of so many ticks: the new state, and what is told, in fresh tensors; see `Stepper`."""
+        given = _flat(state)
+        with torch.inference_mode():
+            if params is not self._given_params:
+                self._given_params = None
+                torch._foreach_copy_(_flat(self._params), _flat(params))
+                self._given_params = params
+            torch._foreach_copy_([*self._before, *self._sums, self._action], [*given, *self._nothing, action])
+            for done in range(ticks):
+                if done:
+                    torch._foreach_copy_([*self._before, *self._sums], [*self._after, *self._added])
+                    self._action.copy_(self._rest)
+                for call in self._tick:
+                    call()
+            for call in self._tell:
+                call()
+        with torch.inference_mode(False), torch.no_grad():
+            made = zip(given, self._after, self._unchanged, strict=True)
+            return unflatten(state, [old if same else new.clone() for old, new, same in made]), clone(self._told)
+
+
+class _Call(NamedTuple):
+    operation: Any  # torch._ops.OpOverload
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    made: list[Tensor]
+
+    @property
+    def name(self) -> str:
+        """Of the operation, as torch's schemas have it."""
+        return str(self.operation._schema.name).removeprefix("aten::")
+
+    @property
+    def read(self) -> list[Tensor]:
+        """The tensors whose values matter to it."""
+        if self.name in _FILLS:
+            return []
+        return [leaf for leaf in tree_leaves((self.args, self.options)) if isinstance(leaf, Tensor)]
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it writes to what it is given."""
+        return bool(self.operation._schema.is_mutable)
+
+
+class _Recording(TorchDispatchMode):
+    """Keeps each operation with all that it was given and made, so that no memory is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[_Call] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        results = tree_leaves(made)
+        if _UNSTEADY & set(func.tags) or not all(isinstance(result, Tensor) for result in results):
+            raise NotRecordable(f"{func} depends on values")
+        self.calls.append(_Call(func, args, kwargs or {}, results))
+        return made
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to skip it, torch would import its compiler, which takes a second
+
+
+def _flat(tree: object) -> list[Tensor]:
+    return [leaf for _, leaf in leaves(tree)]
+
+
+def _place(tensor: Tensor) -> int:
+    """Where its memory begins, which all views of it share."""
+    return tensor.untyped_storage().data_ptr()
+
+
+def _places(tensors: Iterable[Tensor]) -> set[int]:
+    """Without those of tensors that hold nothing, which are all the same."""
+    return {_place(tensor) for tensor in tensors if tensor.numel()}
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.data_ptr() == other.data_ptr() and one.shape == other.shape and one.stride() == other.stride()
+
+
+def _needed(calls: Sequence[_Call], given: Iterable[Tensor], wanted: Iterable[Tensor]) -> list[int]:
+    """Which calls must run again: those that make what is wanted out of what is given, views aside."""
+    written = _places(leaf for call in calls if call.in_place for leaf in call.made)
+    changing, work = _places(given), []
+    for at, call in enumerate(calls):
+        read, made = _places(call.read), _places(call.made)
+        if call.in_place or (made - read and (read & changing or made & written)):
+            work.append(at)
+            changing |= made
+    needed, kept = _places(wanted), []
+    for at in reversed(work):
+        if _places(calls[at].made) & needed:
+            needed |= _places(calls[at].read)
+            kept.append(at)
+    return kept[::-1]
+
+
+def _again(call: _Call) -> Callable[[], object]:
+    """The same operation, into the memory of its result. Done once here, to see in which way torch can do it."""
+    name, args, options = call.name, call.args, call.options
+    made = call.made[0]
+    ways: list[Callable[[], object]] = [partial(_copied, call)]
+    if call.in_place:
+        ways = [partial(call.operation, *args, **options)]
+        if name.endswith("_"):
+            ways.insert(0, partial(getattr(Tensor, name, call.operation), *args, **options))
+    elif name in _COPIES:
+        ways.insert(0, partial(made.copy_, args[0]))
+    else:
+        if name == "where":  # takes no numbers where it writes to given memory
+            args = (args[0], *(_tensor(number, made.dtype) for number in args[1:]))
+        if name == "rsub" and len(args) == 2 and not options:
+            name, args = "sub", (_tensor(args[1], made.dtype), args[0])
+        function = getattr(torch, _NAMES.get(name, name), None)
+        if function is not None:
+            out = made if len(call.made) == 1 else tuple(call.made)
+            ways.insert(0, partial(function, *args, **options, out=out))
+    for way in ways[:-1]:
+        try:
+            way()
+            return way
+        except TypeError:  # nothing that Python could call so
+            continue
+    ways[-1]()
+    return ways[-1]
+
+
+def _tensor(number: Any, dtype: torch.dtype) -> Tensor:
+    return number if isinstance(number, Tensor) else torch.tensor(number, dtype=dtype, device="cpu")
+
+
+def _copied(call: _Call) -> None:
+    """Any operation: its result is copied."""
+    made = [leaf for leaf in tree_leaves(call.operation(*call.args, **call.options)) if isinstance(leaf, Tensor)]
+    for place, new in zip(call.made, made, strict=True):
+        place.copy_(new)
