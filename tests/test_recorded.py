@@ -12,7 +12,7 @@ import pytest
 import torch
 from markets import EVERYTHING, SHORT, TWO_QUOTING, acting, differences, opened, random_actions, seen, toy
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_in_torch_dispatch_mode
 
 import torchgym as tg
 from torchgym import Market, MarketConfig
@@ -145,15 +145,19 @@ def test_copies_have_records_of_their_own() -> None:
     assert len({id(one) for one in (*records, *alone)}) == 8
 
 
-def test_copies_step_in_several_threads() -> None:
+def test_copies_are_recorded_in_several_threads_at_once() -> None:
+    """Torch's modes note in a variable of the process that one is active; threads would leave it so."""
     market = opened(toy(), 2, compile=False)
-    twins = [market.fork() for _ in range(3)]
-    threads = [threading.Thread(target=lambda own=twin: [own.step() for _ in range(20)]) for twin in twins]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for _ in range(20):
+    for _ in range(4):
+        twins = [market.fork() for _ in range(4)]
+        threads = [threading.Thread(target=lambda own=twin: [own.step() for _ in range(3)]) for twin in twins]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(isinstance(record(twin), Recorded) for twin in twins)
+        assert not is_in_torch_dispatch_mode()
+    for _ in range(3):
         market.step()
     assert all(differences(twin.state, market.state) == [] for twin in twins)
 

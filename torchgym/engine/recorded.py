@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mode
 
 from torchgym.engine.program import NotRecordable
 from torchgym.numerics.trees import clone, leaves, unflatten
@@ -94,31 +93,25 @@ class Recorded:
                 call()
         with torch.inference_mode(False), torch.no_grad():
             made = zip(given, self._after, self._unchanged, strict=True)
-            return unflatten(state, [old if same else new.clone() for old, new, same in made]), clone(self._told)
+            return unflatten(state, [ordinary(old) if same else new.clone() for old, new, same in made]), clone(
+                self._told
+            )
+
+
+def ordinary(tensor: Tensor) -> Tensor:
+    """The same as an ordinary tensor, which outside of inference mode may change in place and be part of what is learnt from."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 class _Call(NamedTuple):
     operation: Any  # torch._ops.OpOverload
+    name: str  # of it, as torch's schemas have it
     args: tuple[Any, ...]
     options: dict[str, Any]
-    made: list[Tensor]
-
-    @property
-    def name(self) -> str:
-        """Of the operation, as torch's schemas have it."""
-        return str(self.operation._schema.name).removeprefix("aten::")
-
-    @property
-    def read(self) -> list[Tensor]:
-        """The tensors whose values matter to it."""
-        if self.name in _FILLS:
-            return []
-        return [leaf for leaf in tree_leaves((self.args, self.options)) if isinstance(leaf, Tensor)]
-
-    @property
-    def in_place(self) -> bool:
-        """Whether it writes to what it is given."""
-        return bool(self.operation._schema.is_mutable)
+    made: Sequence[Tensor]
+    in_place: bool  # it writes to what it is given
+    reads: set[int]  # places of the tensors whose values matter to it
+    writes: set[int]  # places of what it made
 
 
 class _Recording(TorchDispatchMode):
@@ -129,16 +122,32 @@ class _Recording(TorchDispatchMode):
         self.calls: list[_Call] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        results = tree_leaves(made)
-        if _UNSTEADY & set(func.tags) or not all(isinstance(result, Tensor) for result in results):
+        options = kwargs or {}
+        result = func(*args, **options)
+        made = _listed(result)
+        if not _UNSTEADY.isdisjoint(func.tags) or not all(isinstance(one, Tensor) for one in made):
             raise NotRecordable(f"{func} depends on values")
-        self.calls.append(_Call(func, args, kwargs or {}, results))
-        return made
+        name = func._schema.name.removeprefix("aten::")
+        given = [] if name in _FILLS else [one for value in (*args, *options.values()) for one in _listed(value)]
+        reads = _places(one for one in given if isinstance(one, Tensor))
+        self.calls.append(_Call(func, name, args, options, made, func._schema.is_mutable, reads, _places(made)))
+        return result
+
+    # Torch's own also set variables of the process, which threads would leave wrong for one another.
+    def __enter__(self) -> _Recording:
+        _push_mode(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _pop_mode()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # to skip it, torch would import its compiler, which takes a second
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else (value,)
 
 
 def _flat(tree: object) -> list[Tensor]:
@@ -161,17 +170,17 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 def _needed(calls: Sequence[_Call], given: Iterable[Tensor], wanted: Iterable[Tensor]) -> list[int]:
     """Which calls must run again: those that make what is wanted out of what is given, views aside."""
-    written = _places(leaf for call in calls if call.in_place for leaf in call.made)
+    written: set[int] = set().union(*(call.writes for call in calls if call.in_place))
     changing, work = _places(given), []
     for at, call in enumerate(calls):
-        read, made = _places(call.read), _places(call.made)
-        if call.in_place or (made - read and (read & changing or made & written)):
+        fresh = not call.writes <= call.reads  # else it is a view
+        if call.in_place or (fresh and (call.reads & changing or call.writes & written)):
             work.append(at)
-            changing |= made
+            changing |= call.writes
     needed, kept = _places(wanted), []
     for at in reversed(work):
-        if _places(calls[at].made) & needed:
-            needed |= _places(calls[at].read)
+        if calls[at].writes & needed:
+            needed |= calls[at].reads
             kept.append(at)
     return kept[::-1]
 
@@ -212,6 +221,5 @@ def _tensor(number: Any, dtype: torch.dtype) -> Tensor:
 
 def _copied(call: _Call) -> None:
     """Any operation: its result is copied."""
-    made = [leaf for leaf in tree_leaves(call.operation(*call.args, **call.options)) if isinstance(leaf, Tensor)]
-    for place, new in zip(call.made, made, strict=True):
+    for place, new in zip(call.made, _listed(call.operation(*call.args, **call.options)), strict=True):
         place.copy_(new)

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from torchgym.config import MarketConfig
 from torchgym.config.validation import shown
@@ -20,7 +20,7 @@ from torchgym.engine.buffers import Buffers
 from torchgym.engine.captured import Captured
 from torchgym.engine.graph import Graph
 from torchgym.engine.program import NotRecordable, reason, say
-from torchgym.engine.recorded import Recorded
+from torchgym.engine.recorded import Recorded, ordinary
 from torchgym.engine.replay import NotMade, Replay, has_changed_rows
 from torchgym.numerics.trees import map_tensors
 from torchgym.readout.features import FEATURE_SETS
@@ -96,13 +96,13 @@ class Uncompiled:
         with torch.no_grad() if self._own_rows else torch.inference_mode():
             after, packed = step(self._static, params, state, action, self._watch, ticks)
         with torch.inference_mode(False), torch.no_grad():
-            return map_tensors(_ordinary, after), map_tensors(_ordinary, packed)
+            return map_tensors(ordinary, after), map_tensors(ordinary, packed)
 
     def _record(self, params: Params, state: MarketState) -> Recorded | None:
         """The record for so many markets; None where there is none, or somebody looks at each operation."""
         markets, structure = state.clock.tick.shape[0], self._static.structure
         few = markets * structure.num_symbols * structure.slots <= FEW_SLOTS and state.clock.tick.device.type == "cpu"
-        if not (self._recordable and few) or is_in_torch_dispatch_mode():
+        if not (self._recordable and few) or _get_current_dispatch_mode() is not None:
             return None
         if self._recorded is None or self._recorded.num_envs != markets:
             try:
@@ -111,11 +111,6 @@ class Uncompiled:
                 self._recordable = False
                 return None
         return self._recorded
-
-
-def _ordinary(tensor: Tensor) -> Tensor:
-    """The same as an ordinary tensor, which outside of inference mode may change in place and be part of what is learnt from."""
-    return tensor.clone() if tensor.is_inference() else tensor
 
 
 class Compiled:
