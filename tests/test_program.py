@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from kernels import example as made_example
 from torch import Tensor
 
 from torchgym.engine import program as programs
-from torchgym.engine.program import NotRecordable, Program
+from torchgym.engine.program import Moves, NotRecordable, Program
 from torchgym.engine.program.build import _generalised, _Recording
 from torchgym.engine.program.program import BATCH, Call, Linear, Place, Span
 
@@ -58,6 +59,35 @@ def test_rows_of_a_larger_batch(program: Program) -> None:
     assert agree([t[rows] for t in results], arithmetic(*(t[rows] for t in whole)))
     for result in results:
         assert bool((result[:4] == -7).all()) and bool((result[8:] == -7).all())
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.float32, torch.float64, torch.int32, torch.int64, torch.bool, torch.uint8], ids=str
+)
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5), (0,)], ids=str)
+def test_rows_move(kind: torch.dtype, shape: tuple[int, ...], program: Program) -> None:
+    """As an index would have it, into one tensor and another; the other rows stay."""
+    source = (torch.arange(6 * math.prod(shape)).reshape(6, *shape) % 3).to(kind)
+    target, other = torch.ones(9, *shape, dtype=kind), torch.zeros(9)
+    expected, to, at = target.clone(), [8, 0, 3], [1, 1, 5]
+    expected[to] = source[at]
+    Moves(program, [target, other], [source, torch.arange(6.0)])(to, at)
+    assert torch.equal(target, expected)
+    assert other.tolist() == [1, 0, 0, 5, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(("to", "at"), [([9], [0]), ([-1], [0]), ([0], [6]), ([0], [-1])])
+def test_rows_that_are_not_there_do_not_move(to: list[int], at: list[int], program: Program) -> None:
+    target = torch.zeros(9, 2)
+    with pytest.raises(IndexError, match="rows must be from 0 to"):
+        Moves(program, [target], [torch.ones(6, 2)])(to, at)
+    assert not target.any()
+
+
+@pytest.mark.parametrize("source", [torch.ones(6, 3), torch.ones(6, 2, dtype=torch.float64), torch.ones(2, 6).T])
+def test_rows_of_another_kind_do_not_move(source: Tensor, program: Program) -> None:
+    with pytest.raises(ValueError, match="go into"):
+        Moves(program, [torch.zeros(9, 2)], [source])
 
 
 def test_an_input_can_pass_through_without_a_copy(program: Program, example: list[Tensor]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -45,6 +45,7 @@ class Buffers(ABC):
             self._buffers = (flat, second)
             self._states = tuple(unflatten(state, one) for one in self._buffers)
         self.packed_now = Packed(*self._packed)
+        self._leaves = [[*one, *self._packed] for one in self._buffers]
         self._ticks = static.structure.ticks_per_action
         self._given_params: Params | None = params
         self._at = 0  # which set of buffers holds the present
@@ -116,11 +117,11 @@ class Buffers(ABC):
                 buffer.copy_(new)
             self._given_params = params
 
-    def leaves(self) -> list[Any]:
-        """The present, and what was told last: tensors or arrays of N markets each, always in the same order."""
-        return [*self._buffers[self._at], *self._packed]
+    def leaves(self) -> list[Tensor]:
+        """The present, and what was told last, always in the same order; the same list while the present is at the same place."""
+        return self._leaves[self._at]
 
-    def take_rows(self, to: Sequence[int], others: Sequence[Any], at: Sequence[int]) -> None:
+    def take_rows(self, to: Sequence[int], others: Sequence[Tensor], at: Sequence[int]) -> None:
         """Markets `at` of the `leaves` of others like these become markets `to`."""
         device = self._action.device
         here, there = (torch.tensor(markets, dtype=torch.int64, device=device) for markets in (to, at))

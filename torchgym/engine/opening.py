@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ from torch import Tensor
 from torchgym.config import MarketConfig, structure
 from torchgym.engine.buffers import Buffers
 from torchgym.engine.program import reason, say
+from torchgym.engine.replay import has_changed_rows
 from torchgym.numerics import random
-from torchgym.numerics.trees import put_rows, rows
+from torchgym.numerics.trees import map_tensors, put_rows, rows
 from torchgym.readout import rewards
 from torchgym.readout import step as decisions
 from torchgym.readout.packed import Packed
@@ -30,10 +31,14 @@ Step = Callable[[Params, MarketState, Tensor, int], tuple[MarketState, Packed]]
 
 
 def begin(static: Static, params: Params, seed: Tensor, episode: Tensor) -> MarketState:
-    """Opening quotes, before the warm-up; seed and episode [N] int64."""
-    with torch.no_grad():
+    """Opening quotes, before the warm-up; seed and episode [N] int64. In inference mode where that is safe, see `Uncompiled`."""
+    with torch.no_grad() if has_changed_rows(static) else torch.inference_mode():
         state = ticking.start(static.structure, params, plan=static.plan, seed=seed, episode=episode)
-        return decisions.opened(static, params, state)
+        state = decisions.opened(static, params, state)
+    # The layout in memory that every later tick has too; with another one the tick would be compiled twice. A copy, because
+    # contiguous() lets any stride stand in a dimension of one, as those of a single market are.
+    with torch.inference_mode(False), torch.no_grad():
+        return map_tensors(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), state)
 
 
 def open_episodes(
@@ -112,7 +117,7 @@ class EpisodePool:
             put()  # Ctrl-C leaves no market half opened
             raise
 
-    def _taken(self, episodes: Sequence[Episode], *, copied: bool) -> tuple[list[int], list[Any], Sequence[int]]:
+    def _taken(self, episodes: Sequence[Episode], *, copied: bool) -> tuple[list[int], list[Tensor], Sequence[int]]:
         """Of which markets they are, all that is here, and their rows in it; copied before others are made in their place."""
         markets, places = [episode.market for episode in episodes], [self._ready.pop(episode) for episode in episodes]
         leaves = self._warm.leaves() if self._warm is not None and markets else []

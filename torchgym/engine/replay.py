@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from torchgym.config import FAMILIES, Structure
 from torchgym.engine import program as programs
 from torchgym.engine.buffers import Buffers
-from torchgym.engine.program import Bound, Isa, NotRecordable, Program, Runs, Traced
+from torchgym.engine.program import Bound, Isa, Moves, NotRecordable, Program, Runs, Traced
 from torchgym.numerics.trees import leaves, rows, unflatten
 from torchgym.readout import features
 from torchgym.readout.entries import Moment
@@ -30,7 +29,6 @@ from torchgym.sim.state import MarketState
 CHUNK = 64  # markets
 CHUNK_SLOTS = 16_384  # and slots of their books
 ALONE = 32  # markets that one thread steps sooner than two can agree to
-FEW = 8  # rows that are copied faster one by one
 SOON = 4.0  # seconds that tracing usually takes at most
 
 # What a program makes of a tick: "told" ends a decision with what learners get to see, "silent" is any tick before.
@@ -71,7 +69,7 @@ class Replay(Buffers):
         with torch.inference_mode(False), torch.no_grad():
             self._rest = self._action.clone()
             self._nothing = [leaf for _, leaf in leaves(nothing(structure, self.state))]
-        self._arrays = [[leaf.numpy() for leaf in (*one, *self._packed)] for one in self._buffers]
+        self._moves: dict[int, Moves] = {}  # by where the present is
         self._packed_arrays = [leaf.numpy() for leaf in self._packed]
         self._threads = 0
         self._rooms: list[_Room] = []  # of each thread
@@ -111,20 +109,12 @@ class Replay(Buffers):
         observation, floats, integers = (torch.from_numpy(array.copy()) for array in self._packed_arrays)
         return Packed(observation, floats, integers)
 
-    def leaves(self) -> list[Any]:
-        """See `Buffers`; arrays."""
-        return self._arrays[self._at]
-
-    def take_rows(self, to: Sequence[int], others: Sequence[Any], at: Sequence[int]) -> None:
-        """See `Buffers`. By numpy, whose calls cost a fifth of torch's; a few rows are copied one by one."""
-        few = list(zip(to, at, strict=True)) if len(to) <= FEW else []
-        here, there = np.array(to), np.array(at)
-        for mine, theirs in zip(self.leaves(), others, strict=True):
-            if few:
-                for new, old in few:
-                    mine[new] = theirs[old]
-            else:
-                mine[here] = theirs[there]
+    def take_rows(self, to: Sequence[int], others: Sequence[Tensor], at: Sequence[int]) -> None:
+        """See `Buffers`. By one call for all leaves, which are some seventy."""
+        moves = self._moves.get(self._at)
+        if moves is None or moves.sources is not others:
+            moves = self._moves[self._at] = Moves(self.programs["told"], self.leaves(), others)
+        moves(to, at)
 
     def _share_out(self) -> None:
         """Give each thread memory of its own; what was bound to other memory is forgotten."""

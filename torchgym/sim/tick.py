@@ -11,7 +11,6 @@ from torch import Tensor
 
 from torchgym.config import Structure
 from torchgym.numerics import exact, random
-from torchgym.numerics.trees import map_tensors
 from torchgym.sim import accounts, actions, delay, fundamental, market_data, matching, noise, resting, session, traders
 from torchgym.sim.noise import Noise, NoisePlan
 from torchgym.sim.params import Params
@@ -245,10 +244,7 @@ def start(structure: Structure, params: Params, *, plan: NoisePlan, seed: Tensor
     ledger = accounts.appraise(ledger, mid_x2, _marks(structure, ledger.shares, book, mid_x2))
     memory = RewardMemory.start(structure, ledger, mid_x2)
     delays = delay.start(structure, data, ledger)
-    state = replace(state, book=book, market_data=data, ledger=ledger, reward=memory, delays=delays)
-    # The layout in memory that every later tick has too; with another one the tick would be compiled twice. A copy, because
-    # contiguous() lets any stride stand in a dimension of one, as those of a single market are.
-    return map_tensors(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), state)
+    return replace(state, book=book, market_data=data, ledger=ledger, reward=memory, delays=delays)
 
 
 def quoted(

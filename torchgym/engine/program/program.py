@@ -18,11 +18,12 @@ from torch import Tensor
 # What a kernel's library has beside it. `call` takes the kernel's arguments in one array: passing hundreds of them one by one
 # costs Python more than a small kernel runs. `copy` fills a contiguous tensor from one that may have any strides: target, source,
 # number of dimensions, bytes of an element, lengths, and steps in bytes. `run` makes all calls of a share, which are the chunks
-# of one thread, then those of the next share that no other thread has begun.
+# of one thread, then those of the next share that no other thread has begun. `move` copies rows between pairs of tensors.
 ENTRIES = """
 struct Launch {{ void (*call)(void**); void** arguments; }};
 struct Share {{ Launch* launches; int64_t count; }};
 struct Work {{ Share* shares; int64_t count; int64_t next; }};
+struct Pair {{ char* target; const char* source; int64_t bytes; }};
 extern "C" void call(void** arguments) {{ kernel({arguments}); }}
 static char* gather(char* to, const char* from, const int64_t* lengths, const int64_t* steps, int64_t count, int64_t bytes) {{
     if (!count) {{ __builtin_memcpy(to, from, bytes); return to + bytes; }}
@@ -39,6 +40,11 @@ extern "C" void run(Work* work) {{
         const Share share = work->shares[at];
         for (int64_t one = 0; one < share.count; ++one) share.launches[one].call(share.launches[one].arguments);
     }}
+}}
+extern "C" void move(const Pair* pairs, int64_t count, const int64_t* to, const int64_t* from, int64_t rows) {{
+    for (const Pair* pair = pairs; pair < pairs + count; ++pair)
+        for (int64_t row = 0; row < rows; ++row)
+            __builtin_memcpy(pair->target + to[row] * pair->bytes, pair->source + from[row] * pair->bytes, pair->bytes);
 }}
 """
 
@@ -150,7 +156,7 @@ class Program:
         """
         libraries = tuple(ctypes.CDLL(str(path)) for path in self.kernels)
         for library in libraries:
-            library.call.restype = library.copy.restype = library.run.restype = None
+            library.call.restype = library.copy.restype = library.run.restype = library.move.restype = None
         return libraries
 
     def passed_through(self, output: int) -> int | None:
@@ -296,6 +302,47 @@ class Runs:
         """Make all runs."""
         self._work.next = 0
         self._run()
+
+
+class _Pair(ctypes.Structure):
+    _fields_ = [("target", ctypes.c_void_p), ("source", ctypes.c_void_p), ("bytes", ctypes.c_int64)]
+
+
+class Moves:
+    """Copies rows between pairs of tensors, all pairs in one call.
+
+    Args:
+        program: any whose libraries are loaded.
+        targets: contiguous, of T rows each.
+        sources: the same shapes and dtypes, but for the number of rows, R.
+    """
+
+    def __init__(self, program: Program, targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+        self.sources = sources
+        self._targets = targets  # which the addresses point into
+        pairs = list(zip(targets, sources, strict=True))
+        for target, source in pairs:
+            alike = target.shape[1:] == source.shape[1:] and target.dtype == source.dtype
+            if not (alike and target.is_contiguous() and source.is_contiguous()):
+                raise ValueError(
+                    f"no rows of {source.dtype} {tuple(source.shape)} go into {target.dtype} {tuple(target.shape)}"
+                )
+        rows = (_Pair(target.data_ptr(), source.data_ptr(), target[:1].nbytes) for target, source in pairs)
+        self._pairs = (_Pair * len(pairs))(*rows)
+        self._rooms = len(targets[0]), len(sources[0])
+        self._move = program.libraries[0].move
+
+    def __call__(self, to: Sequence[int], at: Sequence[int]) -> None:
+        """Rows `at` of the sources become rows `to` of the targets.
+
+        Raises:
+            IndexError: for a row that is not there.
+        """
+        for places, room in zip((to, at), self._rooms, strict=True):
+            if not all(0 <= place < room for place in places):
+                raise IndexError(f"rows must be from 0 to {room - 1}, got {list(places)}")
+        count, array = len(self._pairs), ctypes.c_int64 * len(to)
+        self._move(self._pairs, ctypes.c_int64(count), array(*to), array(*at), ctypes.c_int64(len(to)))
 
 
 _forked = False  # whether this process is a child of one that may have had threads
