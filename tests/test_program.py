@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sympy
 import torch
 from kernels import arithmetic, blank, built, built_of_any_rows
 from kernels import example as made_example
@@ -112,6 +113,42 @@ def test_memory_that_does_not_fit(
 ) -> None:
     with pytest.raises(ValueError, match=r"tensor 0 must be contiguous, torch\.float32, of shape"):
         program.bind([spoil(example), *example[1:]], blank(program), program.scratch())
+
+
+def test_what_is_done_in_place_is_done_on_the_way(example: list[Tensor]) -> None:
+    """To memory of its own and to views of it; a graph of which is traced a second time."""
+
+    def function(first: Tensor) -> list[Tensor]:
+        total = first * 2.0
+        total[:, 1:].add_(1.0)
+        return [total.mul_(first), total[:, :1] - 3.0]
+
+    made = programs.build(programs.trace(function, example[:1]))
+    outputs = blank(made)
+    made.bind(example[:1], outputs, made.scratch())()
+    assert agree(outputs, function(example[0]))
+
+
+def test_strides_are_those_that_torch_would_find() -> None:
+    """For indices by hand, and for those with a quotient or a remainder, which torch is asked for."""
+    from torch._inductor.sizevars import stride_at_vec_range
+    from torch.utils._sympy.functions import FloorDiv, ModularIndexing
+
+    x, y, n = sympy.symbols("x y n", integer=True, nonnegative=True)
+    strides = build._strides(stride_at_vec_range)
+    indices = [x, 3 * x + y, x * n + 2 * y, n * (x + y) + 1, y, sympy.Integer(7), x * x, FloorDiv(x, 16) + y]
+    indices += [ModularIndexing(x, 1, 32) + x, FloorDiv(x + y, 3), 5 * FloorDiv(y, 2) + 2 * x]
+    for index in indices:
+        for variable in (x, y):
+            for lanes in (None, 16):
+                expected = stride_at_vec_range(index, variable, lanes)
+                assert sympy.expand(strides(index, variable, lanes) - expected) == 0, (index, variable, lanes)
+    asked: list[Any] = []
+    seldom = build._strides(lambda *given: asked.append(given))
+    for _ in range(2):
+        for index in indices:
+            seldom(index, x, 16)
+    assert [index for index, *_ in asked] == indices[7:]
 
 
 @pytest.mark.parametrize(

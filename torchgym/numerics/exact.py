@@ -8,8 +8,8 @@ All functions take and return float32 or float64 of any shape, elementwise, and 
 Errors below are against the true value, in units in the last place (ulp). Outside the stated domain nothing is promised,
 but that no error is raised. (tests/test_exact.py holds all of it.)
 
-Steps run in place on fresh tensors, and constants are zero-dim tensors in eager mode, because there each operation on a small
-tensor costs a microsecond and each Python number another.
+Constants are zero-dim tensors in eager mode, because there each operation on a small tensor costs a microsecond and each Python
+number another. Nothing is done in place: that saves nothing on small tensors, and a compiler would have to undo it.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def sqrt(x: Tensor) -> Tensor:
     Source: Blinn 1997, Floating-point tricks (bits as a logarithm); Muller, Elementary Functions, 3rd ed., section 5.3 (Heron).
     """
     one, offset, *halves = _SQRT[x.dtype]()
-    root = (x.view(_WORD[x.dtype]) >> one).add_(offset).view(x.dtype)
+    root = ((x.view(_WORD[x.dtype]) >> one) + offset).view(x.dtype)
     for half in halves:
-        root = (x / root).add_(root).mul_(half)
-    return root.mul_(x.sign())
+        root = (x / root + root) * half
+    return root * x.sign()
 
 
 def log(x: Tensor) -> Tensor:
@@ -72,11 +72,11 @@ def log(x: Tensor) -> Tensor:
     """
     low, mask, log2, one, two, *series = _LOG[x.dtype]()
     bits = x.view(_WORD[x.dtype])
-    k = (bits - low).bitwise_and_(mask)  # still in the place of the exponent
+    k = bits - low & mask  # still in the place of the exponent
     m = (bits - k).view(x.dtype)
-    s = (m - one).div_(m.add_(one))
+    s = (m - one) / (m + one)
     square = s * s
-    return _polynomial(square, *series).mul_(square).add_(two).mul_(s).add_(k.to(x.dtype).mul_(log2))
+    return (_polynomial(square, *series) * square + two) * s + k.to(x.dtype) * log2
 
 
 def exp(x: Tensor) -> Tensor:
@@ -93,9 +93,9 @@ def exp(x: Tensor) -> Tensor:
     per_log2, magic, place, log2, log2_rest, *quotient = _EXP[x.dtype]()
     x = x.clamp(lowest, highest)
     k, scale = _nearest_power(x * per_log2, magic, place)
-    r = x.sub_(k * log2).sub_(k.mul_(log2_rest))
+    r = x - k * log2 - k * log2_rest
     numerator, denominator = _odd_quotient(r, quotient)
-    return (denominator + numerator).div_(denominator.sub_(numerator)).mul_(scale)
+    return (denominator + numerator) / (denominator - numerator) * scale
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -108,10 +108,10 @@ def tanh(x: Tensor) -> Tensor:
     per_half_log2, magic, place, half_log2, one, *quotient = _TANH[x.dtype]()
     x = x.clamp(-limit, limit)
     k, power = _nearest_power(x * per_half_log2, magic, place)
-    numerator, denominator = _odd_quotient(x.sub_(k.mul_(half_log2)), quotient)
-    w = (power - one).div_(power.add_(one))
-    above = (w * denominator).add_(numerator)
-    return above.div_(denominator.add_(w.mul_(numerator))).clamp_(-1.0, 1.0)
+    numerator, denominator = _odd_quotient(x - k * half_log2, quotient)
+    w = (power - one) / (power + one)
+    quotient_of_sums = (w * denominator + numerator) / (denominator + w * numerator)
+    return quotient_of_sums.clamp(-1.0, 1.0)
 
 
 def normal(u: Tensor) -> Tensor:
@@ -128,10 +128,10 @@ def normal(u: Tensor) -> Tensor:
     log(u (1 − u)) + log 4).
     """
     one, half, *coefficients = _NORMAL[u.dtype]()
-    y = log((one - u).mul_(u))
+    y = log((one - u) * u)
     above = _polynomial(y, *coefficients[:6])
     below = _monic_polynomial(y, *coefficients[6:])
-    return above.div_(below).mul_(u - half)
+    return above / below * (u - half)
 
 
 def halving_sum(values: Tensor) -> Tensor:
@@ -144,9 +144,9 @@ def halving_sum(values: Tensor) -> Tensor:
 
 def _polynomial(x: Tensor, leading: Tensor, second: Tensor, *rest: Tensor) -> Tensor:
     """Horner's rule, highest power first, a rounded product and a rounded sum in turn."""
-    value = (x * leading).add_(second)
+    value = x * leading + second
     for coefficient in rest:
-        value = value.mul_(x).add_(coefficient)
+        value = value * x + coefficient
     return value
 
 
@@ -154,17 +154,17 @@ def _monic_polynomial(x: Tensor, second: Tensor, *rest: Tensor) -> Tensor:
     """The same with leading coefficient 1."""
     value = x + second
     for coefficient in rest:
-        value = value.mul_(x).add_(coefficient)
+        value = value * x + coefficient
     return value
 
 
 def _nearest_power(k: Tensor, magic: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """The integer nearest to k, and 2 to that integer; both as floats. Overwrites k.
+    """The integer nearest to k, and 2 to that integer; both as floats.
 
     Adding 1.5 · 2^23 (2^52 in float64) pushes the fraction off the end of the significand; the exponent's bias added along
     with it leaves the bits of 2^k at the low end, to be shifted into place.
     """
-    shifted = k.add_(magic)
+    shifted = k + magic
     power = (shifted.view(_WORD[k.dtype]) << place).view(k.dtype)
     return shifted - magic, power
 
@@ -173,7 +173,7 @@ def _odd_quotient(x: Tensor, quotient: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Numerator x P(x²) and denominator Q(x²), Q monic, of an odd function's approximant; P's coefficients come first."""
     square = x * x
     half = (len(quotient) + 1) // 2
-    return _polynomial(square, *quotient[:half]).mul_(x), _monic_polynomial(square, *quotient[half:])
+    return _polynomial(square, *quotient[:half]) * x, _monic_polynomial(square, *quotient[half:])
 
 
 _SQRT = {

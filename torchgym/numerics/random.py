@@ -107,13 +107,13 @@ def bits(key: Tensor, tick: Tensor, counter: Tensor) -> Tensor:
     """
     low_shift, low_mask, shift, mask, first, second = _MIX32()
     golden, _, _, _ = _MIX64()
-    state = (tick * golden).add_(_join(*key.unbind(-1)))
+    state = tick * golden + _join(*key.unbind(-1))
     w0, w1 = _mix64(state.view(-1, *(1 for _ in counter.shape)))
     x = counter + w0
-    x = x.bitwise_xor_((x >> low_shift).bitwise_and_(low_mask)).mul_(first)
-    x = x.bitwise_xor_(w1)
-    x = x.bitwise_xor_((x >> shift).bitwise_and_(mask)).mul_(second)
-    return x.bitwise_xor_((x >> shift).bitwise_and_(mask))
+    x = (x ^ (x >> low_shift & low_mask)) * first
+    x = x ^ w1
+    x = (x ^ (x >> shift & mask)) * second
+    return x ^ (x >> shift & mask)
 
 
 def uniform(bits: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def uniform(bits: Tensor) -> Tensor:
     """
     (drop,) = _UNIFORM_SHIFT()
     offset, step = _UNIFORM()
-    return (bits >> drop).to(torch.float32).add_(offset).mul_(step)
+    return ((bits >> drop).to(torch.float32) + offset) * step
 
 
 def fresh_seed() -> int:
@@ -145,7 +145,7 @@ def fresh_seeds(n: int) -> Tensor:
 def _join(low: Tensor, high: Tensor) -> Tensor:
     """Two int32 words as one int64, one-to-one; the low word's sign flips the high word, which costs nothing to allow."""
     _, _, half, _ = _MIX64()
-    return (high.to(torch.int64) << half).bitwise_xor_(low)
+    return high.to(torch.int64) << half ^ low
 
 
 def _mix64(state: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,9 +155,9 @@ def _mix64(state: Tensor) -> tuple[Tensor, Tensor]:
     """
     _, multiplier, half, mask = _MIX64()
     for _ in range(2):
-        state = ((state >> half).bitwise_and_(mask)).bitwise_xor_(state).mul_(multiplier)
+        state = (state >> half & mask ^ state) * multiplier
     high = (state >> half).to(torch.int32)
-    return state.to(torch.int32).bitwise_xor_(high), high
+    return state.to(torch.int32) ^ high, high
 
 
 def _triple32(x: Tensor) -> Tensor:
