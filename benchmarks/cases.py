@@ -123,8 +123,9 @@ def staggered(lab: Lab) -> list[Result]:
     stagger(market, lambda done, total: lab.tell("staggering", done, total))
     for _ in range(_SETTLING):
         play()
-    played, stepped = lab.time(play, lab.stepping(plain))
-    return _steps_and_share(played, stepped, market, market.num_envs)
+    length, alone = config.max_ticks, lab.stepping(plain)  # of whole episodes, as openings come together
+    played, stepped = lab.time(lambda: [play() for _ in range(length)], lambda: [alone() for _ in range(length)])
+    return _steps_and_share(played, stepped, market, length * market.num_envs)
 
 
 def stagger(market: Market, tell: Callable[[int, int], None] | None = None) -> None:

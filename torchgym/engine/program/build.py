@@ -44,9 +44,6 @@ OPTIONS: dict[str, Any] = {
     "fx_graph_cache": False,
 }
 
-# For gcc, in place of what -O3 stands for: AVX-512 code is as fast by these, and there in two thirds of the time. AVX2 code would
-# be some 5 % slower.
-SOONER = ("-O2", "-fpeel-loops", "-fno-tree-pre", "-fno-gcse")
 
 _NESTED = r"[^();]*"
 for _ in range(4):  # parentheses in parentheses
@@ -182,13 +179,11 @@ class _Kernel:
         Args:
             vectors: torch's name for what it is made of.
         """
-        from torch._inductor.cpp_builder import CppBuilder, CppTorchOptions, is_gcc
+        from torch._inductor.cpp_builder import CppBuilder, CppTorchOptions
         from torch._inductor.runtime.cache_dir_utils import cache_dir
 
         source = _with_plain_loads(self._source, vectors.bit_width() // 32)
-        options = CppTorchOptions(
-            vec_isa=vectors, extra_flags=SOONER if vectors.bit_width() == 512 and is_gcc() else ()
-        )
+        options = CppTorchOptions(vec_isa=vectors)
         trial = CppBuilder("kernel", "kernel.cpp", options)
         command, library = trial.get_command_line(), Path(trial.get_target_file_path()).name
         place = Path(cache_dir()) / "torchgym" / hexdigest([source.encode(), command.encode()])
