@@ -85,6 +85,11 @@ def test_rows_that_are_not_there_do_not_move(to: list[int], at: list[int], progr
     assert not target.any()
 
 
+def test_as_many_rows_come_as_go(program: Program) -> None:
+    with pytest.raises(ValueError, match="1 rows cannot become 2"):
+        Moves(program, [torch.zeros(9, 2)], [torch.ones(6, 2)])([0, 1], [0])
+
+
 @pytest.mark.parametrize("source", [torch.ones(6, 3), torch.ones(6, 2, dtype=torch.float64), torch.ones(2, 6).T])
 def test_rows_of_another_kind_do_not_move(source: Tensor, program: Program) -> None:
     with pytest.raises(ValueError, match="go into"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import threading
 import weakref
@@ -120,14 +121,15 @@ def test_what_is_returned_is_the_callers_own() -> None:
     """It shares no memory with the record, and is no tensor of inference mode."""
     market = opened(toy(), 2, compile=False)
     again, result, state = record(market), market.step(), market.live
-    kept = {leaf.data_ptr() for leaf in [*again._before, *again._after, *(leaf for _, leaf in leaves(again._told))]}
-    for tree in (seen(result), state):
-        for _, leaf in leaves(tree):
-            assert not leaf.is_inference()
-            assert not leaf.numel() or leaf.data_ptr() not in kept
-    before = {name: leaf.clone() for name, leaf in leaves(state)}
+    own = [*again._before, *again._after, *again._sums, *again._added, again._action, again._rest, *again._nothing]
+    own += [leaf for tree in (again._told, again._params) for _, leaf in leaves(tree)]
+    kept, told = recorded._places(own), {"result": seen(result), "state": state}
+    for name, leaf in leaves(told):
+        assert not leaf.is_inference(), name
+        assert not recorded._places([leaf]) & kept, name
+    before = {name: leaf.clone() for name, leaf in leaves(told)}
     market.step(torch.tensor([2, 0]))
-    assert differences(before, dict(leaves(state))) == []
+    assert differences(before, dict(leaves(told))) == []
     (torch.ones(2, 1, dtype=torch.float64, requires_grad=True) * result.observation[:, :1]).sum().backward()
 
 
@@ -141,7 +143,7 @@ def test_copies_have_records_of_their_own() -> None:
         one.reset(mask=torch.tensor([True, False]))
     assert all(differences(one.state, market.state) == [] for one in (twin, *twins))
     records = [record(one) for one in (market, twin, *twins)]
-    alone = [one._openings._step.__self__._recorded for one in (market, twin, *twins)]  # type: ignore[attr-defined]
+    alone = [one._openings._step.__self__._recorded for one in (market, twin, *twins)]  # type: ignore[union-attr]
     assert len({id(one) for one in (*records, *alone)}) == 8
 
 
@@ -182,6 +184,59 @@ def test_ctrl_c_leaves_the_market_where_it_was(part: str, monkeypatch: pytest.Mo
     assert differences(seen(market.step()), seen(twin.step())) == []
 
 
+def test_ctrl_c_while_other_numbers_are_taken_over_leaves_the_old_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = toy(randomize={"population.maker.skew": (0.5, 1.0)})
+    market, twin, other = (opened(drawn, 2, seed=seed, compile=False) for seed in (0, 0, 7))
+    own, copy = market._params, torch._foreach_copy_
+
+    def pressed(places: list[Tensor], given: list[Tensor]) -> None:
+        copy(places[:1], given[:1])
+        raise KeyboardInterrupt
+
+    market._params = other._params
+    assert differences(own, other._params)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "_foreach_copy_", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            market.step()
+    market._params = own
+    assert differences(seen(market.step()), seen(twin.step())) == []
+
+
+@pytest.mark.parametrize("error", [TypeError, RuntimeError])
+def test_operations_that_cannot_write_to_given_memory_are_copied(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever torch says of it."""
+    honest = torch.clamp
+
+    def without(*given: Any, **options: Any) -> Tensor:
+        if "out" in options:
+            raise error("clamp() got an unexpected keyword argument 'out'")
+        return honest(*given, **options)
+
+    twin = opened(toy(), 2, compile=False)
+    monkeypatch.setattr(torch, "clamp", without)
+    market = opened(toy(), 2, compile=False)
+    assert differences(seen(market.step()), seen(twin.step())) == []
+    assert any(call.func is recorded._copied for call in record(market)._tick)  # type: ignore[attr-defined]
+
+
+def test_a_state_that_changes_places_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one step passes on as another part of the state would be overwritten before it is read."""
+    honest = recorded.tick
+
+    def swapping(static: Any, params: Any, state: Any, action: Any, sums: Any) -> Any:
+        after, added = honest(static, params, state, action, sums)
+        clock = dataclasses.replace(after.clock, episode=state.clock.seed)
+        return dataclasses.replace(after, clock=clock), added
+
+    market = opened(toy(), 2, compile=False)
+    monkeypatch.setattr(recorded, "tick", swapping)
+    with pytest.raises(recorded.NotRecordable, match="to another place"):
+        Recorded(market._static, market._params, market.live)
+
+
 def test_what_depends_on_values_runs_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = noise.draw
     asked = []
@@ -216,6 +271,22 @@ def test_memory_is_given_back() -> None:
     market.compile = True
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.kept
+def test_memory_of_openings_is_given_back_too() -> None:
+    """Once they share the program, which is here where one is kept."""
+    market = opened(toy(), 2, compile=False)
+    some = torch.tensor([True, False])
+    market.reset(mask=some)
+    gone = weakref.ref(market._openings._step.__self__._recorded)  # type: ignore[union-attr]
+    assert gone() is not None
+    market.compile = True
+    market.step()
+    if market._stepper.buffers is not None:
+        market.reset(mask=some)
+        gc.collect()
+        assert gone() is None
 
 
 # What a record makes of operations.
@@ -253,8 +324,10 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "constants": (lambda x: x + torch.arange(4.0).cumsum(0).mul(2.0), 1),
     "shapes only": (lambda x: x + torch.full_like(x, 2.0), 1),
     "in place, on fresh memory": (in_place_on_fresh, 3),
-    "numbers in where": (lambda x: torch.where(x > 0, 1.5, torch.where(x < -1, x, 0)), 4),
-    "a number minus": (lambda x: 1.0 - x, 1),
+    "numbers in where": (lambda x: torch.where(x > 0, 0.1, torch.where(x < -1, x, 0)), 4),
+    "a number minus": (lambda x: 0.1 - x, 1),
+    "a number minus, float64": (lambda x: 0.1 - x.to(torch.float64), 2),
+    "a number minus, int64": (lambda x: torch.where(x > 0, 0.1 - x.to(torch.int64), 0.3), 4),
     "several results": (lambda x: torch.sort(x, descending=True)[0] + torch.sort(x)[1], 3),
     "dtypes": (lambda x: x.to(torch.int64).to(torch.float64), 2),
     "nothing": (lambda x: x[:0].sum() + x, 1),
@@ -273,7 +346,11 @@ def test_operations_run_again(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [lambda x: x + x.sum().item(), lambda x: x[x > 0], lambda x: x + torch.rand(4), lambda x: x.nonzero()]
+    "function",
+    [
+        *(lambda x: x + x.sum().item(), lambda x: x[x > 0], lambda x: x + torch.rand(4), lambda x: x.nonzero()),
+        *(lambda x: x + x.tolist()[0], lambda x: x + float(x.numpy()[0]), lambda x: torch.where(x)[0]),
+    ],
 )
 def test_what_cannot_be_run_again_is_refused(function: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(recorded.NotRecordable, match="depends on values"):

@@ -105,8 +105,7 @@ class Copied(Shared):
         else:
             twin._stepper = twin._make_stepper(compile=self.compile)
         twin._base, twin._params = map_tensors(moved, self._base), map_tensors(moved, self._params)
-        step = twin._make_stepper(compile=False).step
-        twin._openings = Openings(twin._static, twin.config, twin._base, step)
+        twin._openings = Openings(twin._static, twin.config, twin._base, lambda: twin._make_stepper(compile=False).step)
         twin._join()
         return twin
 

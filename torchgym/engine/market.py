@@ -92,7 +92,7 @@ class Market(Copied):
         self._rest = actions.rest(plan, num_envs, self.device)
         self._first_seeds = consecutive_seeds(seed, num_envs).to(self.device)
         self._stepper: Stepper = self._uncompiled()
-        self._openings = Openings(self._static, self.config, self._base, self._uncompiled().step)
+        self._openings = Openings(self._static, self.config, self._base, lambda: self._uncompiled().step)
         self._unopened = "the market has not been opened yet: call reset() first"
         self._resetting = False
         self.compile = compile

@@ -155,14 +155,15 @@ class Openings:
         static: what the markets have in common.
         config: of the markets.
         base: parameters before anything is drawn.
-        step: takes a part of the batch and any number of ticks, for where openings cannot share the program.
+        alone: makes a step that takes a part of the batch and any number of ticks, for where openings cannot share the program.
     """
 
-    def __init__(self, static: Static, config: MarketConfig, base: Params, step: Step) -> None:
+    def __init__(self, static: Static, config: MarketConfig, base: Params, alone: Callable[[], Step]) -> None:
         self._static = static
         self._config = config
         self._base = base
-        self._step = step
+        self._alone = alone
+        self._step: Step | None = None  # made by it, with a record of its own
         self._pools: dict[int, EpisodePool] = {}  # by the markets that one warms up together
         self._shared = True  # until that fails
 
@@ -202,12 +203,14 @@ class Openings:
         (state, params), (seed, episode) = present, episodes
         if buffers is not None and self._shared:
             try:
+                self._step = None
                 return self._open_together(chosen, index, buffers, present, episodes, ahead=ahead)
             except Exception as error:  # a compiler may fail in any way
                 # What is wrong with an opening itself fails again.
                 say(f"openings are uncompiled from now on, with the same numbers: {reason(error)}")
                 self._shared = False
                 self.forget()
+        self._step = self._step or self._alone()
         some = rows(self.params(random.make_key(seed, episode)), index)
         opened = open_episodes(self._static, some, seed[index], episode[index], self._step, whole=True)
         return put_rows(state, index, opened), put_rows(params, index, some) if self._config.randomize else params

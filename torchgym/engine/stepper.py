@@ -63,7 +63,7 @@ class Stepper(Protocol):
 class Uncompiled:
     """A step as it is written. In inference mode, where an operation takes a fifth less time; what it returns is ordinary.
 
-    Of a few markets on a CPU the operations are recorded at the first step, and run again at later ones; see `Recorded`.
+    Of a few markets on a CPU the operations are recorded, anew for another number of markets, and run again; see `Recorded`.
     Neither is done with rows of a user's own, which may do anything, keep tensors to learn from, or differentiate.
 
     Args:

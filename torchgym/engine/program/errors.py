@@ -8,7 +8,7 @@ _LONGEST = 200  # characters
 
 
 class NotRecordable(RuntimeError):
-    """The compiled function does something other than launch kernels, or its recording does not repeat it."""
+    """A function does what no recording can repeat: it depends on values, say, or does more than launch kernels when compiled."""
 
 
 def reason(error: BaseException) -> str:

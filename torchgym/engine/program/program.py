@@ -337,7 +337,10 @@ class Moves:
 
         Raises:
             IndexError: for a row that is not there.
+            ValueError: when they are not as many.
         """
+        if len(to) != len(at):
+            raise ValueError(f"{len(at)} rows cannot become {len(to)}")
         for places, room in zip((to, at), self._rooms, strict=True):
             if not all(0 <= place < room for place in places):
                 raise IndexError(f"rows must be from 0 to {room - 1}, got {list(places)}")
