@@ -94,9 +94,8 @@ class Recorded:
                 call()
         with torch.inference_mode(False), torch.no_grad():
             made = zip(given, self._after, self._unchanged, strict=True)
-            return unflatten(state, [ordinary(old) if same else new.clone() for old, new, same in made]), clone(
-                self._told
-            )
+            after = [ordinary(old) if same else new.clone() for old, new, same in made]
+            return unflatten(state, after), clone(self._told)
 
 
 def ordinary(tensor: Tensor) -> Tensor:
@@ -155,14 +154,9 @@ def _flat(tree: object) -> list[Tensor]:
     return [leaf for _, leaf in leaves(tree)]
 
 
-def _place(tensor: Tensor) -> int:
-    """Where its memory begins, which all views of it share."""
-    return tensor.untyped_storage().data_ptr()
-
-
 def _places(tensors: Iterable[Tensor]) -> set[int]:
-    """Without those of tensors that hold nothing, which are all the same."""
-    return {_place(tensor) for tensor in tensors if tensor.numel()}
+    """Where their memory begins, which all views of it share; without those that hold nothing, which are all the same."""
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.numel()}
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

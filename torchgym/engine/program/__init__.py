@@ -15,7 +15,8 @@ from __future__ import annotations
 from torchgym.engine.program.build import EXAMPLES, FUSION, Traced, build, trace
 from torchgym.engine.program.errors import NotRecordable, reason
 from torchgym.engine.program.isa import AVX2, AVX512, Isa
-from torchgym.engine.program.program import Bound, Moves, Program, Runs
+from torchgym.engine.program.moves import Moves
+from torchgym.engine.program.program import Bound, Program, Runs
 from torchgym.engine.program.progress import reporting, say
 from torchgym.engine.program.sources import fingerprint
 from torchgym.engine.program.store import cache_folder, find, obtain, private_folder, turn, write
