@@ -40,6 +40,64 @@ def test_replace_moves_derived_settings_but_not_explicit_ones() -> None:
     assert explicit.order_size == 10
 
 
+def test_a_path_changes_one_setting_of_a_part() -> None:
+    """The rest of the part stays as the preset has it."""
+    crash = tg.preset("crash")
+    busy = tg.preset("crash", **{"population.noise.count": 80, "population.value.rate.0": 0.01, "order_size": 20})
+    assert busy.population == dataclasses.replace(
+        crash.population,
+        noise=dataclasses.replace(crash.population.noise, count=80),
+        value=dataclasses.replace(crash.population.value, rate=(0.01, crash.population.value.rate[1])),
+    )
+    assert (busy.fundamentals, busy.position_limit) == (crash.fundamentals, 100)
+    assert tg.TradingEnv(preset="crash", **{"population.noise.count": 80}).config.population.stop.count == 40
+    assert tg.task("Trading", "crash", **{"population.noise.count": 80}).population.stop == crash.population.stop
+
+
+def test_settings_of_one_part_are_changed_at_once() -> None:
+    """Between the two changes the range would be out of order."""
+    bounds = {"population.value.rate.0": 0.5, "population.value.rate.1": 0.6}
+    assert MarketConfig().replace(**bounds).population.value.rate == (0.5, 0.6)
+
+
+def test_added_families_and_weights_have_paths_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Dippers(tg.config.Family):
+        count: int = 3
+        max_size: int = 5
+        greed: float = 1.0
+
+    monkeypatch.setitem(tg.config.FAMILIES, "dipper", Dippers)
+    config = MarketConfig(population=Population(others={"dipper": Dippers()}), reward={"pnl": 1.0})
+    changed = config.replace(**{"population.dipper.count": 7, "population.noise.count": 9, "reward.inventory": 0.5})
+    assert changed.population.others == {"dipper": Dippers(count=7)}
+    assert changed.population.noise.count == 9
+    assert changed.reward == {"pnl": 1.0, "inventory": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("population.nois.count", "unknown setting population.nois: choose from value, .*; did you mean noise"),
+        ("population.noise.cont", "unknown setting population.noise.cont: choose from count, .*; did you mean count"),
+        ("population.value.rate.2", "unknown setting population.value.rate.2: choose from 0, 1"),
+        ("max_ticks.count", "unknown setting max_ticks.count: max_ticks has none"),
+        ("nobody.count", "unknown setting nobody: choose from num_symbols, "),
+        ("population.", "unknown setting population.: choose from value, "),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_named(path: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MarketConfig().replace(**{path: 3})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_part_and_what_it_holds_are_not_both_given(order: int) -> None:
+    both = {"population": Population(), "population.noise.count": 3}
+    with pytest.raises(ValueError, match=r"population and population\.noise\.count, a part of it, are both given"):
+        MarketConfig().replace(**dict(list(both.items())[::order]))
+
+
 def test_replace_lists_the_known_settings() -> None:
     with pytest.raises(ValueError, match=r"unknown setting ordersize: choose from num_symbols, .*order_size"):
         MarketConfig().replace(ordersize=3)

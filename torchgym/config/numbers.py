@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torchgym.config.changes import changed
 from torchgym.config.population import Family, Population
 from torchgym.config.validation import Within, bounds_of, check_range, kinds, require, shown
 
@@ -109,33 +110,15 @@ def with_numbers(config: Any, numbers: Mapping[str, float | int]) -> Any:
     Raises:
         ValueError: for an unknown path, or a number that the setting refuses.
     """
-    changes: dict[str, Any] = {}
     known = all_numbers(config)
-    for path, number in numbers.items():
-        find(config, path, known)
-        *above, last = path.split(".")
-        part = changes
-        for name in above:
-            part = part.setdefault(name, {})
-        part[last] = number
-    return _changed(config, changes)
 
+    def plain(path: str, number: float | int) -> float | int:
+        setting, at = find(config, path, known)
+        own = setting.value if at is None else setting.value[at]  # type: ignore[index]
+        whole = isinstance(own, int) and float(number).is_integer()  # an integer setting refuses others
+        return int(number) if whole else number
 
-def _changed(part: Any, changes: Any) -> Any:
-    """A part of a configuration with changes, nested like it; all at once, since settings are checked against one another."""
-    if not isinstance(changes, dict):  # a number; an integer setting refuses others
-        return int(changes) if isinstance(part, int) and float(changes).is_integer() else changes
-    if isinstance(part, tuple):
-        return tuple(_changed(entry, changes.get(str(at), entry)) for at, entry in enumerate(part))
-    if isinstance(part, str):  # a reward by its name
-        return changes
-    if isinstance(part, Mapping):
-        return {**part, **{name: _changed(part[name], change) for name, change in changes.items()}}
-    others = getattr(part, "others", {}) if isinstance(part, Population) else {}
-    new = {name: _changed(getattr(part, name), change) for name, change in changes.items() if name not in others}
-    if own := {name: _changed(others[name], change) for name, change in changes.items() if name in others}:
-        new["others"] = {**others, **own}
-    return dataclasses.replace(part, **new)
+    return changed(config, {path: plain(path, number) for path, number in numbers.items()})
 
 
 def check_randomize(config: Any, given: object) -> dict[str, tuple[float, float]]:

@@ -24,6 +24,7 @@ from torchgym.config.population import (
 from torchgym.config.session import Session
 from torchgym.config.settings import MarketConfig
 from torchgym.config.tasks import TASKS, task_presets
+from torchgym.table import guess
 
 
 def _with_news(fundamentals: Fundamentals, *, times: float) -> Fundamentals:
@@ -259,7 +260,7 @@ PRESETS: dict[str, Callable[[], MarketConfig]] = {
 
 
 def preset(name: str, **changes: Any) -> MarketConfig:
-    """The named configuration, with `changes` applied: a row of `PRESETS`, or a task in the default market.
+    """The named configuration, with changes as in `MarketConfig.replace`: a row of `PRESETS`, or a task in the default market.
 
     Raises:
         ValueError: for an unknown name, listing the known ones.
@@ -294,4 +295,5 @@ def _market(name: str) -> MarketConfig:
         return PRESETS[name]()
     if name in tasks:
         return task(tasks[name])
-    raise ValueError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}, or a task: {', '.join(tasks)}")
+    listed = f"choose one of {', '.join(PRESETS)}, or a task: {', '.join(tasks)}{guess([name], [*PRESETS, *tasks])}"
+    raise ValueError(f"unknown preset {name!r}: {listed}")

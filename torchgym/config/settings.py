@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from torchgym.config.activity import Activity
+from torchgym.config.changes import changed
 from torchgym.config.fundamentals import Fundamentals
 from torchgym.config.numbers import check_randomize, corners, with_numbers
 from torchgym.config.population import Makers, PairsTraders, Population, SectorRotators, family_kind
@@ -24,7 +25,6 @@ from torchgym.config.validation import (
     require,
     shown,
 )
-from torchgym.table import guess
 
 _MAX_SHARES = 2**24  # integer-valued float32 is exact below this, and the auction sums shares in float32
 _MAX_CASH = 2**47  # far enough below 2**53, up to which integer-valued float64 is exact
@@ -307,13 +307,15 @@ class MarketConfig:
     def replace(self, **changes: Any) -> MarketConfig:
         """A copy with some settings changed; derived defaults follow unless they were set explicitly.
 
+        A setting of a part is named by its path, and leaves the rest of the part as it is.
+
         Raises:
             ValueError: for an unknown setting, listing the known ones.
+
+        >>> config = MarketConfig().replace(max_ticks=500, **{"population.noise.count": 80, "population.value.rate.0": 0.01})
+        >>> config.max_ticks, config.population.noise.count, config.population.value.rate
+        (500, 80, (0.01, 0.1))
         """
-        known = [entry.name for entry in dataclasses.fields(self)]
-        unknown = sorted(set(changes) - set(known))
-        close = guess(unknown, known)
-        require(not unknown, f"unknown setting {', '.join(unknown)}: choose from {', '.join(known)}{close}")
         for name, derived in (
             ("num_sectors", (self.num_symbols + 1) // 2),
             ("position_limit", 5 * self.order_size),
@@ -322,7 +324,8 @@ class MarketConfig:
         ):
             if getattr(self, name) == derived:
                 changes.setdefault(name, None)
-        return dataclasses.replace(self, **changes)
+        config: MarketConfig = changed(self, changes)
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values only, nested as the settings are."""
@@ -357,14 +360,15 @@ def _check_reward(given: object) -> str | dict[str, float]:
 def _from_dict(kind: type, values: object, path: tuple[str, ...] = ()) -> Any:
     """Settings of the class, from those at the path; parts that are settings themselves are read likewise."""
     own = ".".join(path) or kind.__name__
-    require(isinstance(values, Mapping), f"{own} must be a mapping of settings of {kind.__name__}, got {shown(values)}")
-    assert isinstance(values, Mapping)
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{own} must be a mapping of settings of {kind.__name__}, got {shown(values)}")
     known = {entry.name: entry for entry in dataclasses.fields(kind)}
     unknown = [name if isinstance(name, str) else shown(name) for name in values if name not in known]
     listed = f"unknown setting {', '.join(unknown)} of {kind.__name__}: choose from {', '.join(known)}"
     require(not unknown, f"{own}: {listed}" if path else listed)
     missing = [name for name, entry in known.items() if name not in values and _is_required(entry)]
-    require(not missing, f"{own} must have {', '.join(missing)}: {kind.__name__} has no default, got {shown(values)}")
+    if missing:
+        raise ValueError(f"{own} must have {', '.join(missing)}: {kind.__name__} has no default, got {shown(values)}")
 
     def read(name: str, value: object) -> Any:
         part = kinds(kind).get(name)

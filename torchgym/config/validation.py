@@ -108,9 +108,10 @@ def check_number(name: str, value: object, low: float, high: float = math.inf) -
             number = float(value)
         except OverflowError:  # an integer beyond every float
             number = math.inf
-    right = math.isfinite(number) and low <= number <= high
-    require(right, f"{name} must be a finite number in [{low}, {high}], got {shown(value)}")
-    require(number == 0.0 or abs(number) >= LEAST, f"{name} must be 0 or at least {LEAST} in size, got {shown(value)}")
+    if not (math.isfinite(number) and low <= number <= high):
+        raise ValueError(f"{name} must be a finite number in [{low}, {high}], got {shown(value)}")
+    if number != 0.0 and abs(number) < LEAST:
+        raise ValueError(f"{name} must be 0 or at least {LEAST} in size, got {shown(value)}")
     return number + 0.0
 
 
@@ -180,8 +181,8 @@ def check_kind(name: str, value: object, kind: Any) -> Any:
     if base is bool:
         require(isinstance(value, (bool, np.bool_)), f"{name} must be True or False, got {shown(value)}")
         return bool(value)
-    if isinstance(base, type) and dataclasses.is_dataclass(base):
-        require(isinstance(value, base), f"{name} must be of the class {full_name(base)}, got {shown(value)}")
+    if isinstance(base, type) and dataclasses.is_dataclass(base) and not isinstance(value, base):
+        raise ValueError(f"{name} must be of the class {full_name(base)}, got {shown(value)}")
     return value
 
 

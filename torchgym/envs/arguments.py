@@ -73,7 +73,7 @@ def _config(
 ) -> MarketConfig:
     settings = [field.name for field in dataclasses.fields(MarketConfig)]
     for name in overrides:
-        if name not in settings:
+        if name.partition(".")[0] not in settings:
             arguments = [known for known in inspect.signature(face).parameters if known != "overrides"]
             raise TypeError(
                 f"{face.__name__}.__init__() got an unexpected keyword argument {name!r}: its arguments are"
