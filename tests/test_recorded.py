@@ -25,6 +25,12 @@ from torchgym.sim import noise
 from torchgym.sim.actions import ACTIONS
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record is made at the first tick."""
+    monkeypatch.setattr(stepper, "PAYS", 0)
+
+
 @pytest.fixture
 def as_written(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Calls a function while no market is small enough to be recorded."""
@@ -99,6 +105,21 @@ def test_the_record_is_made_once() -> None:
         market.step()
     market.reset()
     assert record(market) is first
+
+
+@pytest.mark.parametrize("ticks_per_action", [1, 2])
+def test_a_record_is_made_when_it_pays(ticks_per_action: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that takes few steps has none; the bits are the same across the change."""
+    config = toy(ticks_per_action=ticks_per_action)
+    whole = opened(config, 2, compile=False)
+    monkeypatch.setattr(stepper, "PAYS", 16)
+    market, parts = whole.fork(), whole.fork()
+    for ticks in range(ticks_per_action, 20, ticks_per_action):
+        assert differences(seen(market.step()), seen(whole.step())) == []
+        parts.step(mask=torch.tensor([True, False]))  # of one market, and then of the other
+        parts.step(mask=torch.tensor([False, True]))
+        assert (market._stepper._recorded is None) == (ticks <= 16)  # type: ignore[attr-defined]
+    assert differences(market.state, whole.state) == [] == differences(parts.state, whole.state)
 
 
 def test_markets_that_open_alone_share_a_record(monkeypatch: pytest.MonkeyPatch) -> None:

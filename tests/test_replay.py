@@ -98,13 +98,13 @@ def test_openings_are_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "TOGETHER", 1)
     market = opened(CONFIG, 5, seed=4, compile=True)
     calls = []
-    plain = replay.Replay.step
+    plain = replay.Replay.advance
 
     def counting(self: replay.Replay, *arguments: Any) -> Any:
         calls.append(self.num_envs)
         return plain(self, *arguments)
 
-    monkeypatch.setattr(replay.Replay, "step", counting)
+    monkeypatch.setattr(replay.Replay, "advance", counting)
     market.live.clock.tick[3] += 9  # market 3 is the oldest after market 1
     market.reset(mask=torch.tensor([False, True, False, False, False]))
     assert calls == [2] * CONFIG.warmup_ticks
@@ -618,7 +618,7 @@ def test_compiling_is_announced_before_the_tracing(
     opened(CONFIG, 2, compile=True)
     first, second = capsys.readouterr().err.splitlines()
     cache = tmp_path / "cache"
-    assert first == f"torchgym: compiling the step: up to three minutes, kept in {cache}"
+    assert first == f"torchgym: compiling the step: up to two minutes, kept in {cache}"
     assert "OSError: made up" in second
     assert list(cache.iterdir()) == []
 

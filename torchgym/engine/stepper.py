@@ -33,6 +33,7 @@ from torchgym.sim.state import MarketState
 Compile = bool | Literal["auto"]
 
 FEW_SLOTS = 16_384  # of books, over all markets: with more, operations cost more than calling them
+PAYS = 16  # ticks after which a record has saved the time that it took
 SOON = 0.5  # seconds in steps after which compiling is worth its while
 
 
@@ -63,7 +64,8 @@ class Stepper(Protocol):
 class Uncompiled:
     """A step as it is written. In inference mode, where an operation takes a fifth less time; what it returns is ordinary.
 
-    Of a few markets on a CPU the operations are recorded, anew for another number of markets, and run again; see `Recorded`.
+    Of a few markets on a CPU the operations are recorded, anew for another number of markets, and run again; see `Recorded`. The
+    first ticks are not: a copy that looks a few steps ahead would not have its time back.
     Neither is done with rows of a user's own, which may do anything, keep tensors to learn from, or differentiate.
 
     Args:
@@ -80,6 +82,7 @@ class Uncompiled:
         self._own_rows = has_changed_rows(static)
         self._recordable = watch is None and not self._own_rows
         self._recorded: Recorded | None = None
+        self._unrecorded = (0, 0)  # ticks, of so many markets
 
     def prepare(self, params: Params, state: MarketState) -> None:
         """Nothing to do."""
@@ -88,23 +91,26 @@ class Uncompiled:
         self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
     ) -> tuple[MarketState, Packed]:
         """See `Stepper`."""
-        recorded = self._record(params, state)
+        length = self._static.structure.ticks_per_action if ticks is None else ticks
+        recorded = self._record(params, state, length)
         if recorded is not None:
-            return recorded.step(
-                params, state, action, self._static.structure.ticks_per_action if ticks is None else ticks
-            )
+            return recorded.step(params, state, action, length)
         with torch.no_grad() if self._own_rows else torch.inference_mode():
             after, packed = step(self._static, params, state, action, self._watch, ticks)
         with torch.inference_mode(False), torch.no_grad():
             return map_tensors(ordinary, after), map_tensors(ordinary, packed)
 
-    def _record(self, params: Params, state: MarketState) -> Recorded | None:
-        """The record for so many markets; None where there is none, or somebody looks at each operation."""
+    def _record(self, params: Params, state: MarketState, ticks: int) -> Recorded | None:
+        """The record for so many markets; None where there is none yet, or somebody looks at each operation."""
         markets, structure = state.clock.tick.shape[0], self._static.structure
         few = markets * structure.num_symbols * structure.slots <= FEW_SLOTS and state.clock.tick.device.type == "cpu"
         if not (self._recordable and few) or _get_current_dispatch_mode() is not None:
             return None
         if self._recorded is None or self._recorded.num_envs != markets:
+            before, of = self._unrecorded
+            self._unrecorded = ((before if of == markets else 0) + ticks, markets)
+            if self._unrecorded[0] <= PAYS:
+                return None
             try:
                 self._recorded = Recorded(self._static, params, state)
             except NotRecordable:
