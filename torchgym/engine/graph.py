@@ -24,8 +24,9 @@ EXACT: dict[str, Any] = {
     "eager_numerics.division_rounding": True,
     "eager_numerics.disable_ftz": True,
 }
-# A kernel's block and warps are tried out on the device: torch's first guess has a warp hold whole books, and spills.
-TUNED: dict[str, Any] = {"max_autotune_pointwise": True}
+# A kernel's block and warps are tried out on the device: torch's first guess has a warp hold whole books, and spills. So
+# does a kernel of more operations than these.
+TUNED: dict[str, Any] = {"max_autotune_pointwise": True, "max_fusion_size": 32}
 
 
 class Graph:
