@@ -70,5 +70,11 @@ def optional(*, deep: bool = False) -> dict[str, set[str]]:
 
 def imported(packages: set[str]) -> set[str]:
     """The names that these packages are imported by."""
+    return {name for name, makers in _makers().items() if packages & makers}
+
+
+@functools.cache
+def _makers() -> dict[str, set[str]]:
+    """Who makes each name that can be imported here: looked up once, since it reads the file lists of all that is installed."""
     makers_of = importlib.metadata.packages_distributions().items()
-    return {name for name, makers in makers_of if packages & set(map(canonicalize_name, makers))}
+    return {name: set(map(canonicalize_name, makers)) for name, makers in makers_of}
