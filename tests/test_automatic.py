@@ -23,9 +23,8 @@ from torchgym import Market
 from torchgym.engine import replay, stepper
 
 COMPILING = (
-    "torchgym: steps run uncompiled while another process compiles them, for about a minute; the numbers are the same, and any"
-    " time that is said to be left is too long. If this program ends sooner, nothing is kept; one with TORCHGYM_COMPILE=1 waits,"
-    " and later ones start compiled"
+    "torchgym: steps run uncompiled while another process compiles them, for one or two minutes; the numbers are the"
+    " same. If this program ends sooner, nothing is kept; one with TORCHGYM_COMPILE=1 waits, and later ones start compiled"
 )
 CONFIG = only(toy(max_ticks=150), "noise", "maker")
 

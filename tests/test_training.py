@@ -119,6 +119,7 @@ def test_a_tried_agent_is_not_changed(whole: Run) -> None:
     assert weights(never) == weights(whole)
     assert [row for row in never.curve if "validation_return" in row] == []
     assert "validation_profit" in whole.curve[-1]
+    assert whole.curve[-1]["validation_error"] > 0.0
 
 
 def test_a_checkpoint_holds_the_agent_its_settings_and_the_version(whole: Run, tmp_path: Path) -> None:

@@ -206,7 +206,8 @@ class Cheats:
     """Play scripted policies against a market and print what they earn; writes audit.json and audit.png."""
 
     preset: str = "default"  # Name of the market; `torchgym presets` lists them.
-    policies: tuple[str, ...] | None = None  # Names of policies; the default is all of them.
+    policies: tuple[str, ...] | None = None
+    """Names of policies, which are in torchgym.lab.audit.POLICIES; the default is all of them. A wrong one lists them."""
     agent: Path | None = None  # Folder of a training run, whose agent plays too, as `trained_agent`.
     episodes: int = 512  # Episodes per policy.
     ticks: int = 1_000  # Ticks of an episode.
@@ -274,9 +275,8 @@ class Record:
     markets: int = 64
     """Largest number of markets that play at once; with a scripted policy the file is the same for any number."""
     features: bool = True  # Also record what the learner saw: 54 columns and more, most of the file.
-    origin: str = (
-        "2000-01-03"  # First trading day of every episode, for the column time; weekdays follow, without holidays.
-    )
+    origin: str = "2000-01-03"
+    """First trading day of every episode, for the column time; weekdays follow, without holidays."""
     ticks_per_day: int | None = None
     """Ticks of a trading day, 09:30 to 16:00: 390 are minutes, 1 is a day a tick. The default is the market's day, or 390."""
     output: Path | None = None

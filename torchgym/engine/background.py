@@ -46,12 +46,11 @@ class Making:
         self._look_at, self._pause = self._begun, SOONEST
         self.process: subprocess.Popen[str] | None = None
         self._look()
-        takes = "about a minute" if config.ticks_per_action == 1 else "two to three minutes"
+        takes = "one or two minutes" if config.ticks_per_action == 1 else "two to four minutes"
         if self.process is not None:
             say(
-                f"steps run uncompiled while another process compiles them, for {takes}; the numbers are the same, and any time"
-                " that is said to be left is too long. If this program ends sooner, nothing is kept; one with TORCHGYM_COMPILE=1"
-                " waits, and later ones start compiled"
+                f"steps run uncompiled while another process compiles them, for {takes}; the numbers are the same. If this"
+                " program ends sooner, nothing is kept; one with TORCHGYM_COMPILE=1 waits, and later ones start compiled"
             )
         elif not self._ended:
             say(

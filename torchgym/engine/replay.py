@@ -242,7 +242,7 @@ def program(static: Static, params: Params, state: MarketState, kind: Kind, *, c
     def make(kept: str) -> Program:
         begin = time.monotonic()
         step = "the step" if kind == "told" else "ticks within a step"
-        with programs.reporting(f"compiling {step}: up to three minutes, {kept}", f"still compiling {step}"):
+        with programs.reporting(f"compiling {step}: up to two minutes, {kept}", f"still compiling {step}"):
             made = programs.build(traced or trace_tick(static, params, state, kind, dynamic=not alone))
         programs.say(f"compiled in {time.monotonic() - begin:.0f} s")
         return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -158,7 +159,8 @@ class Run:
     A row of `curve` has: `frames` (decisions so far), `seconds` (spent on them, trials included), `decisions_per_second` (playing
     and learning, in this update), `training_return` (sum of rewards per episode, estimated from the decisions of this update,
     with exploration), what `PPO.learn` tells of this update, and where the agent was tried, choosing its likeliest action:
-    `validation_return`, and `validation_profit` in currency, means per held-out episode.
+    `validation_return`, and `validation_profit` in currency, means per held-out episode, and of the first its standard error,
+    `validation_error`; 0 of a single episode.
 
     Raises:
         ValueError: at construction, for numbers that make no sense.
@@ -232,7 +234,9 @@ class Run:
             compile = env.market.compile
             self._market = Market(self.trainer.config, count, seed=0, device=env.device, compile=compile)
         played = play(self._market, self.trainer.agent.make_policy, consecutive_seeds(VALIDATION_SEED, count))
-        return {"validation_return": played.reward.mean().item(), "validation_profit": played.profit.mean().item()}
+        mean, profit = played.reward.mean().item(), played.profit.mean().item()
+        error = played.reward.std().item() / math.sqrt(count) if count > 1 else 0.0
+        return {"validation_return": mean, "validation_error": error, "validation_profit": profit}
 
 
 def start(

@@ -72,6 +72,10 @@ def learning_curve(curve: Sequence[Mapping[str, float]], title: str = "") -> Fig
         rows = [row for row in curve if column in row]
         axes.plot([row["frames"] for row in rows], [row[column] for row in rows], style, color=colour, label=label)
     axes.lines[0].set_linewidth(0.8)
+    tried = [row for row in curve if "validation_error" in row]
+    low, high = ([row["validation_return"] + end * row["validation_error"] for row in tried] for end in (-1.96, 1.96))
+    if tried:  # none of a run that tries its agent nowhere
+        axes.fill_between([row["frames"] for row in tried], low, high, color=BLUE, alpha=0.15, label="95 % interval")
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.set(xlabel="decisions", ylabel="reward per episode")
     axes.xaxis.set_major_formatter(_thousands)

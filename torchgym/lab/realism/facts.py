@@ -41,17 +41,18 @@ class Criterion:
     def text(self) -> str:
         """The band in words.
 
-        >>> Criterion("x", "", 0.1, 0.5).text, Criterion("x", "", low=1.0, unit="points").text
-        ('0.1 to 0.5', '>= 1 points')
+        >>> Criterion("x", "", 0.1, 0.5).text, Criterion("x", "", low=1.0, unit="points", share=0.0).text
+        ('0.1 to 0.5', '>= 1 points in the median')
         """
-        unit = f" {self.unit}" if self.unit not in ("", "%") else self.unit
         if self.share is None:
             return "not judged"
+        unit = f" {self.unit}" if self.unit not in ("", "%") else self.unit
+        end = unit if self.share > 0.0 else f"{unit} in the median"
         if math.isinf(self.low):
-            return f"<= {self.high:.3g}{unit}"
+            return f"<= {self.high:.3g}{end}"
         if math.isinf(self.high):
-            return f">= {self.low:.3g}{unit}"
-        return f"{self.low:.3g} to {self.high:.3g}{unit}"
+            return f">= {self.low:.3g}{end}"
+        return f"{self.low:.3g} to {self.high:.3g}{end}"
 
 
 @dataclass(frozen=True)

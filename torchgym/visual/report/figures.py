@@ -270,6 +270,13 @@ def learning_figure(curve: Sequence[Mapping[str, Any]]) -> PageFigure:
             mode="lines+markers",
             line={"color": colour, "width": 1.8},
             marker={"size": 5},
+            error_y={
+                "array": [1.96 * (row.get("validation_error") or 0.0) for row in rows],
+                "thickness": 1.0,
+                "width": 0,
+            }
+            if column == "validation_return"
+            else None,
             hovertemplate=f"{name} %{{y:+,.2f}}<extra></extra>",
         )
     figure.update_layout(template="torchgym", hovermode="x unified", uirevision="kept", margin_b=46)
@@ -281,7 +288,8 @@ def learning_figure(curve: Sequence[Mapping[str, Any]]) -> PageFigure:
         f"Reward per episode during training, over {number(last['frames'])} decisions;"
         f" {money(last.get('training_return'))} at its end.",
         "Mean sum of rewards per episode during training: with exploration, estimated from the decisions of each update; and in"
-        " validation, where the agent takes its likeliest action, on episodes that it never trains on.",
+        " validation, where the agent takes its likeliest action, on episodes that it never trains on. Upright lines are 95 %"
+        " intervals. The profits above come from other and more episodes.",
         figure,
         height=360,
     )
