@@ -73,6 +73,10 @@ def test_added_families_and_weights_have_paths_too(monkeypatch: pytest.MonkeyPat
     assert changed.population.others == {"dipper": Dippers(count=7)}
     assert changed.population.noise.count == 9
     assert changed.reward == {"pnl": 1.0, "inventory": 0.5}
+    both = {"population.dipper.count": 8, "population.others.dipper.greed": 2.0}
+    assert config.replace(**both).population.others == {"dipper": Dippers(count=8, greed=2.0)}
+    none = config.replace(**{"population.others": {}, "population.noise.count": 9})
+    assert (none.population.others, none.population.noise.count) == ({}, 9)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +86,10 @@ def test_added_families_and_weights_have_paths_too(monkeypatch: pytest.MonkeyPat
         ("population.noise.cont", "unknown setting population.noise.cont: choose from count, .*; did you mean count"),
         ("population.value.rate.2", "unknown setting population.value.rate.2: choose from 0, 1"),
         ("max_ticks.count", "unknown setting max_ticks.count: max_ticks has none"),
+        ("position_limit.count", "unknown setting position_limit.count: position_limit has none"),
+        ("action.count", "unknown setting action.count: action has none"),
+        ("randomize.commission_bps", "unknown setting randomize.commission_bps: randomize has none"),
+        ("population.others.nobody.count", "population.others.nobody has none"),
         ("nobody.count", "unknown setting nobody: choose from num_symbols, "),
         ("population.", "unknown setting population.: choose from value, "),
     ],
@@ -92,10 +100,21 @@ def test_a_path_that_leads_nowhere_is_named(path: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_part_and_what_it_holds_are_not_both_given(order: int) -> None:
-    both = {"population": Population(), "population.noise.count": 3}
-    with pytest.raises(ValueError, match=r"population and population\.noise\.count, a part of it, are both given"):
-        MarketConfig().replace(**dict(list(both.items())[::order]))
+def test_a_whole_part_comes_before_what_lies_within_it(order: int) -> None:
+    """A task gives its reward whole, and somebody else one more term."""
+    both = {"population": Population(maker=Makers(count=8)), "population.noise.count": 3}
+    population = tg.preset("crash", **dict(list(both.items())[::order])).population
+    assert population == Population(maker=Makers(count=8), noise=dataclasses.replace(Population().noise, count=3))
+    usual = tg.task("MarketMaking").reward
+    assert isinstance(usual, dict)
+    assert tg.task("MarketMaking", **{"reward.inventory": 0.5}).reward == {**usual, "inventory": 0.5}
+    assert MarketConfig(reward="pnl").replace(**{"reward.inventory": 0.5}).reward == {"pnl": 1.0, "inventory": 0.5}
+
+
+def test_what_is_fixed_is_drawn_no_more() -> None:
+    drawn = {"population.value.rate.0": (0.02, 0.03), "population.noise.rate": (0.1, 0.2), "commission_bps": (0.0, 1.0)}
+    fixed = MarketConfig(randomize=drawn).fixed(**{"population.value.rate": (0.01, 0.1), "commission_bps": 0.5})
+    assert (set(fixed.randomize), fixed.commission_bps) == ({"population.noise.rate"}, 0.5)
 
 
 def test_replace_lists_the_known_settings() -> None:

@@ -18,6 +18,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from extras import imported
 from faces import ACTIONS, FACES, Face, digest, plain, run
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -310,10 +311,7 @@ def modules_without(*needs: str) -> list[str]:
     """Top-level modules of every optional package, but for those of `needs` and what these require."""
     allowed = distributions("torchgym", extras=False).union(*map(with_requirements, ("torchgym", *needs)))
     optional = distributions("torchgym", extras=True) - allowed
-    tops = metadata.packages_distributions()
-    return sorted(
-        name for name, owners in tops.items() if optional & {str(canonicalize_name(owner)) for owner in owners}
-    )
+    return sorted(imported(optional))
 
 
 BLOCK = """

@@ -20,7 +20,7 @@ from torchgym import Market, MarketConfig
 from torchgym.engine import recorded, stepper
 from torchgym.engine.recorded import Recorded
 from torchgym.engine.stepper import Uncompiled
-from torchgym.numerics.trees import leaves
+from torchgym.numerics.trees import leaves, rows
 from torchgym.sim import noise
 from torchgym.sim.actions import ACTIONS
 
@@ -28,7 +28,7 @@ from torchgym.sim.actions import ACTIONS
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A record is made at the first tick."""
-    monkeypatch.setattr(stepper, "PAYS", 0)
+    monkeypatch.setattr(stepper, "PAYS", (0, 0))
 
 
 @pytest.fixture
@@ -107,19 +107,30 @@ def test_the_record_is_made_once() -> None:
     assert record(market) is first
 
 
+@pytest.mark.parametrize("markets", [1, 2])
 @pytest.mark.parametrize("ticks_per_action", [1, 2])
-def test_a_record_is_made_when_it_pays(ticks_per_action: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy that takes few steps has none; the bits are the same across the change."""
-    config = toy(ticks_per_action=ticks_per_action)
-    whole = opened(config, 2, compile=False)
-    monkeypatch.setattr(stepper, "PAYS", 16)
-    market, parts = whole.fork(), whole.fork()
-    for ticks in range(ticks_per_action, 20, ticks_per_action):
+def test_a_record_is_made_when_it_pays(ticks_per_action: int, markets: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that takes few ticks has none; the bits are the same across the change."""
+    whole = opened(toy(ticks_per_action=ticks_per_action), markets, compile=False)
+    monkeypatch.setattr(stepper, "PAYS", (16, 20))
+    market = whole.fork()
+    for ticks in range(ticks_per_action, 24, ticks_per_action):
         assert differences(seen(market.step()), seen(whole.step())) == []
-        parts.step(mask=torch.tensor([True, False]))  # of one market, and then of the other
-        parts.step(mask=torch.tensor([False, True]))
-        assert (market._stepper._recorded is None) == (ticks <= 16)  # type: ignore[attr-defined]
-    assert differences(market.state, whole.state) == [] == differences(parts.state, whole.state)
+        assert (market._stepper._recorded is None) == (ticks <= 16 + 4 * (markets - 1))  # type: ignore[attr-defined]
+    assert differences(market.state, whole.state) == []
+
+
+def test_another_number_of_markets_is_counted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    market = opened(toy(), 3, compile=False)
+    monkeypatch.setattr(stepper, "PAYS", (16, 16))
+    fresh = Uncompiled(market._static)
+    for markets, ticks in ((3, 10), (2, 10), (3, 16), (3, 1)):
+        assert fresh._recorded is None
+        some = torch.arange(markets)
+        params, state = rows(market._params, some), rows(market.live, some)
+        for _ in range(ticks):
+            fresh.step(params, state, torch.zeros(markets, 1, dtype=torch.int64))
+    assert fresh._recorded is not None and fresh._recorded.num_envs == 3
 
 
 def test_markets_that_open_alone_share_a_record(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,7 +281,8 @@ def test_episodes_are_held_out_from_an_agent_only(evaluation: dict[str, Any], ep
 def test_the_training_is_told(evaluation: dict[str, Any], episode: Trace, text: str) -> None:
     training = {"torchgym": "0.0.9", "command": f"torchgym train {HOSTILE}", "seed": 41, "settings": {"gamma": 0.5}}
     words = " ".join(" ".join(Elements(page(evaluation, episode, training=training)).words).split())
-    assert f"Training torchgym train {HOSTILE} Seed of training 41 Trained with torchgym 0.0.9" in words
+    told = f"Training torchgym train {HOSTILE} (into a new folder) Seed of training 41 Trained with torchgym 0.0.9"
+    assert told in words
     assert 'The settings of training { "gamma": 0.5 }' in words
     assert "Seed of training" not in text
 

@@ -16,6 +16,8 @@ from torchgym.sim import actions
 from torchgym.training import PPOSettings, Run, load_agent, read_checkpoint, resume, start
 from torchgym.training.parallel import ALONE
 from torchgym.training.ppo import Agent, _Moments
+from torchgym.visual import plots
+from torchgym.visual.report.figures import learning_figure
 
 pytestmark = pytest.mark.kept
 
@@ -120,6 +122,23 @@ def test_a_tried_agent_is_not_changed(whole: Run) -> None:
     assert [row for row in never.curve if "validation_return" in row] == []
     assert "validation_profit" in whole.curve[-1]
     assert whole.curve[-1]["validation_error"] > 0.0
+
+
+def test_held_out_rewards_have_an_interval_where_there_are_several(whole: Run) -> None:
+    """1.96 standard errors to either side, in the picture and on the page."""
+    tried = [row for row in whole.curve if "validation_return" in row]
+    (band,) = plots.learning_curve(whole.curve).axes[0].collections
+    wanted = [tried[-1]["validation_return"] + sign * 1.96 * tried[-1]["validation_error"] for sign in (-1, 1)]
+    ends = [y for x, y in band.get_paths()[0].vertices if x == tried[-1]["frames"]]
+    assert (min(ends), max(ends)) == pytest.approx(tuple(wanted))
+    page = learning_figure(whole.curve)
+    bars = page.figure.data[1].error_y.array
+    assert list(bars) == pytest.approx([1.96 * row["validation_error"] for row in tried])
+    single = start(CONFIG, SETTINGS, validations=1, validation_episodes=1)
+    single.advance()
+    assert "validation_return" in single.curve[-1] and "validation_error" not in single.curve[-1]
+    assert not plots.learning_curve(single.curve).axes[0].collections
+    assert "95 %" in page.caption and "95 %" not in learning_figure(single.curve).caption
 
 
 def test_a_checkpoint_holds_the_agent_its_settings_and_the_version(whole: Run, tmp_path: Path) -> None:

@@ -10,61 +10,65 @@ from torchgym.config.population import Population
 from torchgym.table import guess
 
 
-class _Within(dict[str, Any]):
-    """Changes of a part by name; a value that is a dict itself is another class."""
+def changed(part: Any, changes: Mapping[str, Any], path: str = "") -> Any:
+    """The settings with these changes: whole parts first, then what lies within them.
 
-
-def changed(settings: Any, changes: Mapping[str, Any]) -> Any:
-    """The settings with these changes; those of one part all at once, since settings are checked against one another.
+    All of one part are made at once, since settings are checked against one another.
 
     Args:
-        settings: a dataclass of settings.
-        changes: by path; of a tuple, each element has one as well.
+        part: a dataclass of settings, or what stands within one.
+        changes: by path; of a tuple, each element has one as well, and of a reward, each term.
+        path: of the part itself.
 
     Raises:
-        ValueError: for a path that leads nowhere, or one that leads into what another one sets; for a value that is refused.
+        ValueError: for a path that leads nowhere; for a value that is refused.
     """
-    tree = _Within()
-    for path, value in changes.items():
-        *above, last = path.split(".")
-        part: Any = tree
-        for at, name in enumerate(above):
-            whole = ".".join(above[: at + 1])
-            if whole in changes:
-                raise ValueError(f"{whole} and {path}, a part of it, are both given: give one of them")
-            part = part.setdefault(name, _Within())
-        part[last] = value
-    return _changed(settings, tree, "")
-
-
-def _changed(part: Any, change: Any, path: str) -> Any:
-    if not isinstance(change, _Within):
-        return change
-    known = _settings(part)
-    unknown = [name for name in change if name not in known and not isinstance(part, (str, Mapping))]
+    whole: dict[str, Any] = {}
+    within: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        first, dot, rest = name.partition(".")
+        if dot:
+            within.setdefault(first, {})[rest] = value
+        else:
+            whole[first] = value
+    if isinstance(part, Population) and "others" not in part.families and "others" in {**whole, **within}:
+        own = {"others": whole.pop("others", part.others)}
+        part = dataclasses.replace(part, others=_put(own, {}, within.pop("others", {}), path, "others"))
+    known = _settings(part, path)
+    free = path == "reward" or (
+        isinstance(part, Mapping) and path != "randomize"
+    )  # what is added has a name of its own
+    unknown = [name for name in (*whole, *within) if name not in known and not free]
     if unknown:
         listed = f"choose from {', '.join(known)}" if known else f"{path} has none"
-        raise ValueError(
-            f"unknown setting {', '.join(_joined(path, name) for name in unknown)}: {listed}{guess(unknown, known)}"
-        )
-    new = {name: _changed(known.get(name), inner, _joined(path, name)) for name, inner in change.items()}
+        names = ", ".join(_joined(path, name) for name in unknown)
+        raise ValueError(f"unknown setting {names}: {listed}{guess(unknown, known)}")
+    new = {name: _put(known, whole, within.get(name, {}), path, name) for name in {**whole, **within}}
     if isinstance(part, Population):
-        others = {name: new.pop(name) for name in change if name in part.others}
-        new |= {"others": {**part.others, **others}} if others else {}
+        others = {name: new.pop(name) for name in [*new] if name in part.others}
+        new["others"] = {**part.others, **others}
     if dataclasses.is_dataclass(part):
         return dataclasses.replace(part, **new)  # type: ignore[type-var]
     return tuple({**known, **new}.values()) if isinstance(part, tuple) else {**known, **new}
 
 
-def _settings(part: Any) -> dict[str, Any]:
-    """What a part has, by name: the fields of settings, the families of a population, the elements of a tuple, weights."""
+def _put(known: Mapping[str, Any], whole: Mapping[str, Any], within: Mapping[str, Any], path: str, name: str) -> Any:
+    """A setting as it is given whole, or as it was, with what is changed within it."""
+    value = whole.get(name, known.get(name))
+    return changed(value, within, _joined(path, name)) if within else value
+
+
+def _settings(part: Any, path: str) -> dict[str, Any]:
+    """What a part has, by name: the fields of settings, the families of a population, elements of a tuple, terms of a reward."""
     if isinstance(part, Population):
-        return {**part.families, "others": part.others}
+        return dict(part.families)
     if dataclasses.is_dataclass(part):
         return {entry.name: getattr(part, entry.name) for entry in dataclasses.fields(part)}
     if isinstance(part, tuple):
         return {str(at): entry for at, entry in enumerate(part)}
-    return dict(part) if isinstance(part, Mapping) else {}
+    if path == "reward" and isinstance(part, str):
+        return {part: 1.0}
+    return dict(part) if isinstance(part, Mapping) and path != "randomize" else {}
 
 
 def _joined(path: str, name: str) -> str:

@@ -175,8 +175,9 @@ class MarketConfig:
         return self.session.ticks
 
     def fixed(self, **settings: Any) -> MarketConfig:
-        """A copy with these settings, which `randomize` no longer draws."""
-        left = {path: bounds for path, bounds in self.randomize.items() if path not in settings}
+        """A copy with these settings, which `randomize` no longer draws, nor anything within them."""
+        given = tuple(f"{name}." for name in settings)
+        left = {path: bounds for path, bounds in self.randomize.items() if not f"{path}.".startswith(given)}
         return self.replace(randomize=left, **settings)
 
     @property

@@ -135,7 +135,7 @@ class EpisodePool:
         warm = self._warm = self._warm or target.like(params, begin(self._static, params, seed, number))
 
         def step(*given: Any) -> tuple[MarketState, Packed]:
-            return warm.advance(*given), warm.packed_now  # which nobody reads before the last step
+            return warm.advance(*given), warm.packed_now  # which an opening does not read
 
         state = open_episodes(self._static, params, seed, number, step)
         warm.load(params, state)

@@ -33,7 +33,7 @@ from torchgym.sim.state import MarketState
 Compile = bool | Literal["auto"]
 
 FEW_SLOTS = 16_384  # of books, over all markets: with more, operations cost more than calling them
-PAYS = 16  # ticks after which a record has saved the time that it took
+PAYS = (16, 64)  # ticks after which a record of one market, and of several, has saved the time that it took, about
 SOON = 0.5  # seconds in steps after which compiling is worth its while
 
 
@@ -65,7 +65,7 @@ class Uncompiled:
     """A step as it is written. In inference mode, where an operation takes a fifth less time; what it returns is ordinary.
 
     Of a few markets on a CPU the operations are recorded, anew for another number of markets, and run again; see `Recorded`. The
-    first ticks are not: a copy that looks a few steps ahead would not have its time back.
+    first ticks are not: a copy that looks a few ticks ahead would not have its time back.
     Neither is done with rows of a user's own, which may do anything, keep tensors to learn from, or differentiate.
 
     Args:
@@ -109,7 +109,7 @@ class Uncompiled:
         if self._recorded is None or self._recorded.num_envs != markets:
             before, of = self._unrecorded
             self._unrecorded = ((before if of == markets else 0) + ticks, markets)
-            if self._unrecorded[0] <= PAYS:
+            if self._unrecorded[0] <= PAYS[markets > 1]:
                 return None
             try:
                 self._recorded = Recorded(self._static, params, state)

@@ -159,8 +159,8 @@ class Run:
     A row of `curve` has: `frames` (decisions so far), `seconds` (spent on them, trials included), `decisions_per_second` (playing
     and learning, in this update), `training_return` (sum of rewards per episode, estimated from the decisions of this update,
     with exploration), what `PPO.learn` tells of this update, and where the agent was tried, choosing its likeliest action:
-    `validation_return`, and `validation_profit` in currency, means per held-out episode, and of the first its standard error,
-    `validation_error`; 0 of a single episode.
+    `validation_return`, and `validation_profit` in currency, means per held-out episode, and the standard error of the first,
+    `validation_error`, where there are several episodes.
 
     Raises:
         ValueError: at construction, for numbers that make no sense.
@@ -234,9 +234,8 @@ class Run:
             compile = env.market.compile
             self._market = Market(self.trainer.config, count, seed=0, device=env.device, compile=compile)
         played = play(self._market, self.trainer.agent.make_policy, consecutive_seeds(VALIDATION_SEED, count))
-        mean, profit = played.reward.mean().item(), played.profit.mean().item()
-        error = played.reward.std().item() / math.sqrt(count) if count > 1 else 0.0
-        return {"validation_return": mean, "validation_error": error, "validation_profit": profit}
+        row = {"validation_return": played.reward.mean().item(), "validation_profit": played.profit.mean().item()}
+        return row if count == 1 else row | {"validation_error": played.reward.std().item() / math.sqrt(count)}
 
 
 def start(

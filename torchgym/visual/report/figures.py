@@ -270,15 +270,12 @@ def learning_figure(curve: Sequence[Mapping[str, Any]]) -> PageFigure:
             mode="lines+markers",
             line={"color": colour, "width": 1.8},
             marker={"size": 5},
-            error_y={
-                "array": [1.96 * (row.get("validation_error") or 0.0) for row in rows],
-                "thickness": 1.0,
-                "width": 0,
-            }
-            if column == "validation_return"
-            else None,
             hovertemplate=f"{name} %{{y:+,.2f}}<extra></extra>",
         )
+    errors = [row.get("validation_error") for row in curve if row.get("validation_return") is not None]
+    known = [error for error in errors if error is not None]
+    if known:  # of a single episode there is none
+        figure.data[1].update(error_y={"array": [1.96 * error for error in known], "thickness": 1.0, "width": 0})
     figure.update_layout(template="torchgym", hovermode="x unified", uirevision="kept", margin_b=46)
     figure.update_xaxes(title_text="decisions seen in training", showgrid=False, tickformat="~s")
     figure.update_yaxes(title_text="reward per episode", zeroline=True)
@@ -288,8 +285,9 @@ def learning_figure(curve: Sequence[Mapping[str, Any]]) -> PageFigure:
         f"Reward per episode during training, over {number(last['frames'])} decisions;"
         f" {money(last.get('training_return'))} at its end.",
         "Mean sum of rewards per episode during training: with exploration, estimated from the decisions of each update; and in"
-        " validation, where the agent takes its likeliest action, on episodes that it never trains on. Upright lines are 95 %"
-        " intervals. The profits above come from other and more episodes.",
+        " validation, where the agent takes its likeliest action, on episodes that it never trains on."
+        + (" Upright lines are 95 % intervals." if known else "")
+        + " The profits above come from other episodes.",
         figure,
         height=360,
     )
