@@ -98,13 +98,13 @@ def test_openings_are_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "TOGETHER", 1)
     market = opened(CONFIG, 5, seed=4, compile=True)
     calls = []
-    plain = replay.Replay.advance
+    plain = replay.Replay.step
 
     def counting(self: replay.Replay, *arguments: Any) -> Any:
         calls.append(self.num_envs)
         return plain(self, *arguments)
 
-    monkeypatch.setattr(replay.Replay, "advance", counting)
+    monkeypatch.setattr(replay.Replay, "step", counting)
     market.live.clock.tick[3] += 9  # market 3 is the oldest after market 1
     market.reset(mask=torch.tensor([False, True, False, False, False]))
     assert calls == [2] * CONFIG.warmup_ticks

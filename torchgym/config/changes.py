@@ -9,6 +9,15 @@ from typing import Any
 from torchgym.config.population import Population
 from torchgym.table import guess
 
+_OPEN = ("reward", "population.others")  # mappings, to which a path may add
+
+
+def entries(part: Any) -> dict[str, Any]:
+    """What settings have, by name: the families of a population, otherwise the fields."""
+    if isinstance(part, Population):
+        return part.families
+    return {entry.name: getattr(part, entry.name) for entry in dataclasses.fields(part)}
+
 
 def changed(part: Any, changes: Mapping[str, Any], path: str = "") -> Any:
     """The settings with these changes: whole parts first, then what lies within them.
@@ -23,6 +32,8 @@ def changed(part: Any, changes: Mapping[str, Any], path: str = "") -> Any:
     Raises:
         ValueError: for a path that leads nowhere; for a value that is refused.
     """
+    if not changes:
+        return part
     whole: dict[str, Any] = {}
     within: dict[str, dict[str, Any]] = {}
     for name, value in changes.items():
@@ -32,43 +43,35 @@ def changed(part: Any, changes: Mapping[str, Any], path: str = "") -> Any:
         else:
             whole[first] = value
     if isinstance(part, Population) and "others" not in part.families and "others" in {**whole, **within}:
-        own = {"others": whole.pop("others", part.others)}
-        part = dataclasses.replace(part, others=_put(own, {}, within.pop("others", {}), path, "others"))
-    known = _settings(part, path)
-    free = path == "reward" or (
-        isinstance(part, Mapping) and path != "randomize"
-    )  # what is added has a name of its own
-    unknown = [name for name in (*whole, *within) if name not in known and not free]
+        others = changed(whole.pop("others", part.others), within.pop("others", {}), _joined(path, "others"))
+        part = dataclasses.replace(part, others=others)
+    known = _known(part, path)
+    unknown = [] if path in _OPEN else [name for name in (*whole, *within) if name not in known]
     if unknown:
         listed = f"choose from {', '.join(known)}" if known else f"{path} has none"
         names = ", ".join(_joined(path, name) for name in unknown)
         raise ValueError(f"unknown setting {names}: {listed}{guess(unknown, known)}")
-    new = {name: _put(known, whole, within.get(name, {}), path, name) for name in {**whole, **within}}
+    new = {
+        name: changed(whole.get(name, known.get(name)), within.get(name, {}), _joined(path, name))
+        for name in {**whole, **within}
+    }
     if isinstance(part, Population):
-        others = {name: new.pop(name) for name in [*new] if name in part.others}
-        new["others"] = {**part.others, **others}
+        own = {name: new.pop(name) for name in [*new] if name in part.others}
+        new["others"] = {**part.others, **own}
     if dataclasses.is_dataclass(part):
         return dataclasses.replace(part, **new)  # type: ignore[type-var]
     return tuple({**known, **new}.values()) if isinstance(part, tuple) else {**known, **new}
 
 
-def _put(known: Mapping[str, Any], whole: Mapping[str, Any], within: Mapping[str, Any], path: str, name: str) -> Any:
-    """A setting as it is given whole, or as it was, with what is changed within it."""
-    value = whole.get(name, known.get(name))
-    return changed(value, within, _joined(path, name)) if within else value
-
-
-def _settings(part: Any, path: str) -> dict[str, Any]:
-    """What a part has, by name: the fields of settings, the families of a population, elements of a tuple, terms of a reward."""
-    if isinstance(part, Population):
-        return dict(part.families)
+def _known(part: Any, path: str) -> dict[str, Any]:
+    """What can be changed within a part: its entries, the elements of a tuple, what an open mapping holds."""
     if dataclasses.is_dataclass(part):
-        return {entry.name: getattr(part, entry.name) for entry in dataclasses.fields(part)}
+        return entries(part)
     if isinstance(part, tuple):
         return {str(at): entry for at, entry in enumerate(part)}
     if path == "reward" and isinstance(part, str):
         return {part: 1.0}
-    return dict(part) if isinstance(part, Mapping) and path != "randomize" else {}
+    return dict(part) if path in _OPEN and isinstance(part, Mapping) else {}
 
 
 def _joined(path: str, name: str) -> str:

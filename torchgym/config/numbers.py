@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torchgym.config.changes import changed
-from torchgym.config.population import Family, Population
+from torchgym.config.changes import changed, entries
+from torchgym.config.population import Family
 from torchgym.config.validation import Within, bounds_of, check_range, kinds, require, shown
 
 Number = float | int | tuple[float, ...]
@@ -41,7 +41,7 @@ def all_numbers(config: Any) -> dict[str, Setting]:
 
 
 def _walk(part: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Setting]]:
-    for name, value in _entries(part):
+    for name, value in entries(part).items():
         here = (*path, name)
         if dataclasses.is_dataclass(value):
             yield from _walk(value, here)
@@ -51,13 +51,6 @@ def _walk(part: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Setting]]:
             weights = value if isinstance(value, Mapping) else {value: 1.0}
             for term, weight in weights.items():
                 yield f"reward.{term}", Setting(float(weight), part, "reward")
-
-
-def _entries(part: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(part, Population):
-        yield from part.families.items()
-    else:
-        yield from ((entry.name, getattr(part, entry.name)) for entry in dataclasses.fields(part))
 
 
 def _is_number(value: object) -> bool:
@@ -85,7 +78,7 @@ def find(config: Any, path: str, known: Mapping[str, Setting] | None = None) -> 
             return known[above], int(last)
     part = config
     for name in path.split("."):
-        part = dict(_entries(part)).get(name) if dataclasses.is_dataclass(part) else None
+        part = entries(part).get(name) if dataclasses.is_dataclass(part) else None
     if isinstance(part, (int, str)) and path != "reward":
         raise ValueError(f"{path!r} is structure, which all markets of a batch share: set it in the configuration")
     single = list(paths(config))

@@ -76,10 +76,6 @@ class Buffers(ABC):
         self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None
     ) -> tuple[MarketState, Packed]:
         """One decision of every market: the new state, in the buffers, and what is told, in fresh tensors."""
-        return self.advance(params, state, action, ticks), self.packed()
-
-    def advance(self, params: Params, state: MarketState, action: Tensor, ticks: int | None = None) -> MarketState:
-        """The same without a copy of what is told."""
         if state is not self._states[self._at] or params is not self._given_params:
             self.load(params, state)
         self._action.copy_(action)
@@ -87,7 +83,7 @@ class Buffers(ABC):
         self._decide(self._ticks if ticks is None else ticks)
         self._at = 1 - self._at
         self._fresh = True
-        return self._states[self._at]
+        return self._states[self._at], self.packed()
 
     @property
     def at_once(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -132,14 +132,11 @@ class EpisodePool:
         device = self._base.int64.device
         market, seed, number = torch.tensor(padded, dtype=torch.int64, device=device).T.contiguous()
         params = draw_params(self._config, rows(self._base, market), random.make_key(seed, number))
-        warm = self._warm = self._warm or target.like(params, begin(self._static, params, seed, number))
-
-        def step(*given: Any) -> tuple[MarketState, Packed]:
-            return warm.advance(*given), warm.packed_now  # which an opening does not read
-
-        state = open_episodes(self._static, params, seed, number, step)
-        warm.load(params, state)
-        self._static.columns.without_events(warm.packed_now)
+        if self._warm is None:
+            self._warm = target.like(params, begin(self._static, params, seed, number))
+        state = open_episodes(self._static, params, seed, number, self._warm.step)
+        self._warm.load(params, state)
+        self._static.columns.without_events(self._warm.packed_now)
         self._ready = {episode: row for row, episode in enumerate(episodes)}
 
 

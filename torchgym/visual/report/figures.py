@@ -272,10 +272,10 @@ def learning_figure(curve: Sequence[Mapping[str, Any]]) -> PageFigure:
             marker={"size": 5},
             hovertemplate=f"{name} %{{y:+,.2f}}<extra></extra>",
         )
-    errors = [row.get("validation_error") for row in curve if row.get("validation_return") is not None]
-    known = [error for error in errors if error is not None]
-    if known:  # of a single episode there is none
-        figure.data[1].update(error_y={"array": [1.96 * error for error in known], "thickness": 1.0, "width": 0})
+    ends = [1.96 * row["validation_error"] for row in curve if row.get("validation_error") is not None]
+    if ends:  # of a single episode there are none
+        bars = {"array": ends, "thickness": 1.0, "width": 0}
+        figure.update_traces(error_y=bars, selector={"name": "validation episodes"})
     figure.update_layout(template="torchgym", hovermode="x unified", uirevision="kept", margin_b=46)
     figure.update_xaxes(title_text="decisions seen in training", showgrid=False, tickformat="~s")
     figure.update_yaxes(title_text="reward per episode", zeroline=True)
@@ -286,7 +286,7 @@ def learning_figure(curve: Sequence[Mapping[str, Any]]) -> PageFigure:
         f" {money(last.get('training_return'))} at its end.",
         "Mean sum of rewards per episode during training: with exploration, estimated from the decisions of each update; and in"
         " validation, where the agent takes its likeliest action, on episodes that it never trains on."
-        + (" Upright lines are 95 % intervals." if known else "")
+        + (" Upright lines are 95 % intervals." if ends else "")
         + " The profits above come from other episodes.",
         figure,
         height=360,
