@@ -77,6 +77,11 @@ def computed(program: Program) -> str:
     return hexdigest(output.numpy().tobytes() for output in outputs)
 
 
+def agree(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Whether all are equal in every number."""
+    return all(torch.equal(first, second) for first, second in zip(found, expected, strict=True))
+
+
 class Missing(Exception):
     """The cache folder has no such program, or none that may be used."""
 

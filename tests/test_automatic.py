@@ -78,11 +78,11 @@ def test_a_processor_is_left_to_the_process_that_compiles(cache: Path, monkeypat
 def test_a_story_across_the_change_is_that_of_uncompiled_steps(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """2,000 steps with resets, masks, forks, copies through pickle and disk, of which the first sixty are uncompiled."""
+    """1,000 steps with resets, masks, forks, copies through pickle and disk, of which the first sixty are uncompiled."""
     auto, plain = Market(CONFIG, 3, seed=4), Market(CONFIG, 3, seed=4, compile=False)
     assert auto.compile == "auto" and plain.compile is False
     assert differences(seen(auto.reset()), seen(plain.reset())) == []
-    for at, action in enumerate(random_actions(CONFIG, 2_000, 3)):
+    for at, action in enumerate(random_actions(CONFIG, 1_000, 3)):
         if at == 60:
             making = automatic(auto)._making
             assert making is not None and auto._stepper.buffers is None
@@ -138,7 +138,7 @@ ENDS = {
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-@pytest.mark.parametrize("later", [0.0, 12.0], ids=["at the start", "in the midst"])
+@pytest.mark.parametrize("later", [0.0, 8.0], ids=["at the start", "in the midst"])
 @pytest.mark.parametrize("end", ENDS)
 def test_nothing_is_left_of_a_program_that_ends_early(end: str, later: float, cache: Path) -> None:
     if later and end not in ("at its end", "by force"):
@@ -168,7 +168,7 @@ from torchgym import Market, MarketConfig
 from torchgym.engine import background, stepper
 if __name__ == "__main__":
     stepper.SOON, background.LATEST = 0.0, 0.5
-    market = Market(MarketConfig.from_dict({CONFIG.to_dict()}), 2, seed=0)
+    market = Market(MarketConfig.from_dict({CONFIG.to_dict()}), 1, seed=0)
     market.reset()
     market.step(), market.step()
     print("makes" if market._stepper._making.process else "waits", flush=True)

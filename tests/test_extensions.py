@@ -597,8 +597,8 @@ def few(**changes: Any) -> MarketConfig:
 
 
 def run(config: MarketConfig, *, compile: bool) -> dict[str, Any]:
-    market = opened(config, 2, compile=compile)
-    return {str(at): seen(market.step(action)) for at, action in enumerate(random_actions(config, 12, 2))}
+    market = opened(config, 1, compile=compile)
+    return {str(at): seen(market.step(action)) for at, action in enumerate(random_actions(config, 12, 1))}
 
 
 def test_compiled_steps_use_the_rows_of_today(monkeypatch: pytest.MonkeyPatch) -> None:

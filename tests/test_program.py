@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sympy
 import torch
-from kernels import arithmetic, blank, built, built_of_any_rows
+from kernels import agree, arithmetic, blank, built, built_of_any_rows
 from kernels import example as made_example
 from torch import Tensor
 
@@ -34,10 +34,6 @@ def example() -> list[Tensor]:
 @pytest.fixture(scope="module")
 def program() -> Program:
     return built()
-
-
-def agree(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    return all(torch.equal(first, second) for first, second in zip(found, expected, strict=True))
 
 
 def test_it_repeats_the_function_on_other_numbers(program: Program, example: list[Tensor]) -> None:
@@ -184,53 +180,6 @@ def test_instructions_that_the_processor_lacks_are_compiled_and_not_run(
     outputs = blank(foreign)
     foreign.bind(example, outputs, foreign.scratch())()
     assert agree(outputs, arithmetic(*example))
-
-
-LOAD = "auto tmp0 = at::vec::Vectorized<int32_t>::loadu(in_ptr0 + static_cast<int64_t>(x1 + 3L*x0){length}){rest}"
-
-
-@pytest.mark.parametrize("kind", ["Vectorized<int32_t>", "VectorizedN<int64_t,2>", "VectorizedN<int64_t, 2>"])
-def test_whole_vectors_are_loaded_without_their_length(kind: str) -> None:
-    line = LOAD.replace("Vectorized<int32_t>", kind)
-    whole = line.format(length=", static_cast<int64_t>(8)", rest=";")
-    assert build._with_plain_loads(whole, 8) == line.format(length="", rest=";")
-    assert build._with_plain_loads(f"{whole}\n{whole}", 8) == "\n".join([line.format(length="", rest=";")] * 2)
-
-
-@pytest.mark.parametrize(
-    ("length", "rest"),
-    [
-        (", static_cast<int64_t>(8)", " + tmp1;"),  # not all of the statement
-        (", static_cast<int64_t>(8)", ".store(out_ptr0, static_cast<int64_t>(8));"),
-        (", static_cast<int64_t>(16)", ";"),  # of another length
-        (", static_cast<int64_t>(2L)", ";"),
-        (" / c10::floor(static_cast<int64_t>(x0), static_cast<int64_t>(8)), static_cast<int64_t>(ks0)", ";"),
-        ("", ";"),
-    ],
-)
-def test_other_loads_stay_as_they_are(length: str, rest: str) -> None:
-    line = LOAD.format(length=length, rest=rest)
-    assert build._with_plain_loads(line, 8) == line
-    of_bytes = line.replace("int32_t>", "uint8_t>")
-    assert build._with_plain_loads(of_bytes, 8) == of_bytes
-
-
-def test_no_whole_vector_of_a_program_has_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As torch writes them today: were they written otherwise, programs would be slow, and nothing would say so."""
-    seen: list[tuple[str, str, int]] = []
-    plain = build._with_plain_loads
-
-    def kept(source: str, lanes: int) -> str:
-        seen.append((source, plain(source, lanes), lanes))
-        return seen[-1][1]
-
-    monkeypatch.setattr(build, "_with_plain_loads", kept)
-    example = [torch.arange(4 * 37, dtype=dtype).reshape(4, 37) for dtype in (torch.int32, torch.int64)]
-    programs.build(programs.trace(lambda narrow, wide: [narrow + 1, wide + 1], example))
-    ((source, changed, lanes),) = seen
-    length = f", static_cast<int64_t>({lanes}));"
-    assert [line for line in changed.splitlines() if "::loadu(" in line and line.endswith(length)] == []
-    assert source.count(length) == changed.count(length) + 2
 
 
 # --- any number of rows

@@ -288,7 +288,9 @@ WRAPPERS: dict[str, Callable[[VectorEnv], VectorEnv]] = {
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_gymnasiums_wrappers_do_with_it_what_they_do_with_single_ones(wrapper: str, mode: AutoresetMode) -> None:
-    settings = {"preset": "toy", "max_ticks": 2, "information": "privileged"}
+    # All that infos can have, where they are what the wrapper changes.
+    information = "privileged" if wrapper == "DictInfoToList" else "public"
+    settings = {"preset": "toy", "max_ticks": 2, "information": information}
     batch = wrapped(WRAPPERS[wrapper], TradingVectorEnv(num_envs=2, autoreset_mode=mode, **settings))
     single = SyncVectorEnv([partial(TradingEnv, **settings)] * 2, autoreset_mode=mode)
     assert_same(without_clock(batch), without_clock(wrapped(WRAPPERS[wrapper], single)), wrapper)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import functools
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from torchgym.engine.program import cpp
 from torchgym.engine.program.errors import NotRecordable
 from torchgym.engine.program.isa import Isa, here
 from torchgym.engine.program.program import BATCH, ENTRIES, Call, Linear, Place, Program, Span, at_rows, extent
@@ -43,15 +43,6 @@ OPTIONS: dict[str, Any] = {
     "cpp_cache_precompile_headers": False,
     "fx_graph_cache": False,
 }
-
-
-_NESTED = r"[^();]*"
-for _ in range(4):  # parentheses in parentheses
-    _NESTED = rf"(?:[^();]|\({_NESTED}\))*"
-# A load with its length, all that its statement has to the right of it.
-_LOADS = re.compile(
-    rf"((?:Vectorized<int32_t>|VectorizedN<int64_t, ?2>)::loadu\({_NESTED}), static_cast<int64_t>\((\d+)\)\);"
-)
 
 
 @dataclass(frozen=True)
@@ -149,15 +140,6 @@ def build(traced: Traced, isa: Isa | None = None) -> Program:
     return program
 
 
-def _with_plain_loads(source: str, lanes: int) -> str:
-    """The same kernel, whole vectors of integers loaded without their length.
-
-    Given a length, also that of a whole vector, integers of torch's vectors of 256 bits are put together in memory first, which
-    takes ten times as long.
-    """
-    return _LOADS.sub(lambda load: load[1] + ");" if int(load[2]) == lanes else load[0], source)
-
-
 class _Kernel:
     """A kernel in place of torch's own: a library without a way in from Python, since nothing but ctypes calls it.
 
@@ -182,8 +164,8 @@ class _Kernel:
         from torch._inductor.cpp_builder import CppBuilder, CppTorchOptions
         from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-        source = _with_plain_loads(self._source, vectors.bit_width() // 32)
-        options = CppTorchOptions(vec_isa=vectors)
+        source = cpp.in_parts(cpp.with_plain_loads(self._source, vectors.bit_width() // 32))
+        options = CppTorchOptions(vec_isa=vectors, extra_flags=["-w"])  # megabytes of warnings, which nobody would read
         trial = CppBuilder("kernel", "kernel.cpp", options)
         command, library = trial.get_command_line(), Path(trial.get_target_file_path()).name
         place = Path(cache_dir()) / "torchgym" / hexdigest([source.encode(), command.encode()])
@@ -216,8 +198,8 @@ def _compile(traced: Traced, isa: Isa) -> Any:
     from torch._guards import TracingContext, detect_fake_mode, tracing
     from torch._inductor import config, cpu_vec_isa, sizevars
     from torch._inductor.async_compile import AsyncCompile
-    from torch._inductor.codegen import cpp
-    from torch._inductor.compile_fx import compile_fx_inner
+    from torch._inductor.codegen import cpp as codegen
+    from torch._inductor.compile_fx import compile_fx_inner, fake_tensor_prop
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.fx_passes.joint_graph import joint_graph_passes
     from torch._inductor.virtualized import V
@@ -233,7 +215,8 @@ def _compile(traced: Traced, isa: Isa) -> Any:
         config.patch({**OPTIONS, **chosen}),
         mock.patch.object(AsyncCompile, "cpp_pybinding", lambda own, *kernel: _Kernel(*kernel)),
         mock.patch.object(cpu_vec_isa, "valid_vec_isa_list", lambda: [vectors] if vectors else []),
-        mock.patch.object(cpp, "stride_at_vec_range", _strides(sizevars.stride_at_vec_range)),
+        mock.patch.object(codegen, "stride_at_vec_range", _strides(sizevars.stride_at_vec_range)),
+        mock.patch("torch._inductor.compile_fx.fake_tensor_prop", _knowing_shapes(fake_tensor_prop)),
         V.set_fake_mode(mode),
         tracing(TracingContext(mode)),
     ):
@@ -244,6 +227,18 @@ def _compile(traced: Traced, isa: Isa) -> Any:
         for kernel in _kernels(compiled):
             kernel.compile(vectors)
     return compiled
+
+
+def _knowing_shapes(slowly: Callable[..., Any]) -> Callable[..., Any]:
+    """Torch's function that runs a graph on shapes alone, which takes seconds, and is left out where every node knows its own."""
+    from torch._guards import detect_fake_mode
+
+    def propagate(graph: torch.fx.GraphModule, inputs: Sequence[Any], *more: Any, **options: Any) -> Any:
+        mode = detect_fake_mode(inputs)
+        known = all("val" in node.meta for node in graph.graph.nodes if node.op != "output")
+        return mode if mode is not None and known else slowly(graph, inputs, *more, **options)
+
+    return propagate
 
 
 def _strides(slowly: Callable[..., Any]) -> Callable[..., Any]:
