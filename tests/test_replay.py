@@ -13,6 +13,7 @@ import pytest
 import torch
 from kernels import answers, started
 from markets import differences, only, opened, random_actions, seen, toy
+from programs import COMMON
 
 from torchgym import Market, MarketConfig, preset
 from torchgym.config import paths, structure, with_numbers
@@ -250,9 +251,10 @@ def test_every_length_of_episode_shares_the_program() -> None:
 def test_decisions_of_every_length_share_two_programs(markets: int) -> None:
     """The last decision of a warm-up of 67 ticks is shorter. A mask and an opening keep the state before a decision in use."""
     some = torch.arange(markets) % 2 == 0
-    small = only(CONFIG, "value", "maker").replace(features="canonical28")
+    made = COMMON[0][0]  # of several markets; of one, those of a small market compile sooner
+    begin = made if markets > 1 else only(CONFIG, "value", "maker").replace(features="canonical28")
     for length in (2, 3, 5):
-        config = small.replace(ticks_per_action=length, warmup_ticks=67, max_ticks=10 * length)
+        config = begin.replace(ticks_per_action=length, warmup_ticks=67, max_ticks=10 * length)
         compiled, plain = (Market(config, markets, seed=4, compile=on) for on in (True, False))
         assert differences(seen(compiled.reset()), seen(plain.reset())) == []
         before = dict(replay._known)

@@ -62,13 +62,7 @@ def tick(
     if delays is not None:
         delays = delay.send(delays, action)
         action = delay.arrived(params, delays)
-    known = delay.known(structure, params, state)
-    standing, rests, wish = state.book, None, None
-    if structure.quotes:
-        wish = actions.wish(structure, known, action)
-        standing = resting.withdraw(structure, standing, wish)
-        rests = resting.shown(structure, standing)
-    shares, limit = actions.orders(structure, known, action, rests)
+    wish, standing, shares, limit = _decided(structure, params, state, action)
     if actions.scheme(structure).wanted is None:
         taken, execution = matching.nobody_takes(structure, standing, shares, limit, mid_x2)
     else:
@@ -121,10 +115,7 @@ def tick(
     others, facing = quoted(structure, params, memories, signals, makers.shares, standing, now)
     hits = None
     if structure.quotes and structure.makers:
-        centre_x2 = mid_x2
-        if structure.snipe == "limit":
-            centre_x2 = 2 * torch.floor(memories["maker"].reference).to(torch.int64)
-        facing, hits = resting.hit(structure, facing, centre_x2, now)
+        facing, hits = resting.hit(structure, facing, _centre(structure, memories, mid_x2), now)
         makers, ledger = accounts.settle_hits(structure, params, makers, ledger, hits)
         owned = singles.joined(makers)
         _tell(watch, "settle", state=state, accounts=owned, ledger=ledger)
@@ -166,6 +157,25 @@ def tick(
 def _tell(watch: Watch | None, phase: str, **products: object) -> None:
     if watch is not None:
         watch(phase, products)
+
+
+def _decided(
+    structure: Structure, params: Params, state: MarketState, action: Tensor
+) -> tuple[actions.Resting | None, Book, Tensor, Tensor]:
+    """What the learners want to rest, the book without what they withdraw, and shares and limits of their orders that take."""
+    known = delay.known(structure, params, state)
+    if not structure.quotes:
+        return None, state.book, *actions.orders(structure, known, action, None)
+    wish = actions.wish(structure, known, action)
+    standing = resting.withdraw(structure, state.book, wish)
+    return wish, standing, *actions.orders(structure, known, action, resting.shown(structure, standing))
+
+
+def _centre(structure: Structure, memories: dict[str, Any], mid_x2: Tensor) -> Tensor:
+    """Where makers think the price is when they take what rests, [N, S] int64 half points."""
+    if structure.snipe != "limit":
+        return mid_x2
+    return 2 * torch.floor(memories["maker"].reference).to(torch.int64)
 
 
 def _at_value(params: Params, memories: dict[str, Any], value: Value) -> tuple[dict[str, Any], Tensor]:
