@@ -23,7 +23,7 @@ from torchgym import Market
 from torchgym.engine import replay, stepper
 
 COMPILING = (
-    "torchgym: steps run uncompiled while another process compiles them, for one or two minutes; the numbers are the"
+    "torchgym: steps run uncompiled while another process compiles them, for half a minute to a minute; the numbers are the"
     " same. If this program ends sooner, nothing is kept; one with TORCHGYM_COMPILE=1 waits, and later ones start compiled"
 )
 CONFIG = only(toy(max_ticks=150), "noise", "maker")

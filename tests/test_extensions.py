@@ -369,6 +369,21 @@ def single(tick: Played, memory: RewardMemory) -> tuple[Tensor, RewardMemory]:
             r"REWARDS\['turnover'\] must make torch.float64 .* torch.float32",
         ),
         (
+            REWARDS,
+            "turnover",
+            Reward(lambda tick, memory: (0.0, memory), "", ""),  # type: ignore[arg-type, return-value]
+            r"REWARDS\['turnover'\] must make torch.float64 of shape \(2, 1\), it made 0\.0",
+        ),
+        *(
+            (
+                REWARDS,
+                "turnover",
+                Reward(made, "", ""),
+                r"REWARDS\['turnover'\] must make two things, its value and the",
+            )
+            for made in (lambda *_: 0.0, lambda *given: turnover(*given)[0], lambda *_: (0.0, None))
+        ),
+        (
             FEATURES,
             "f_lean",
             feature("f_lean", "", "", "", wide),

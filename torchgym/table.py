@@ -94,7 +94,7 @@ def guess(names: Iterable[object], known: Iterable[str]) -> str:
     return f"; did you mean {meant}?" if meant else ""
 
 
-def check_made(row: str, made: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> None:
+def check_made(row: str, made: object, shape: Sequence[int], dtype: torch.dtype) -> None:
     """Nothing, where a row's function made what it should; costs nothing in a compiled tick.
 
     Args:
@@ -106,7 +106,8 @@ def check_made(row: str, made: torch.Tensor, shape: Sequence[int], dtype: torch.
     Raises:
         ValueError: naming the row, what it made and what it should have made.
     """
-    if tuple(made.shape) != tuple(shape) or made.dtype != dtype:
-        raise ValueError(
-            f"{row} must make {dtype} of shape {tuple(shape)}, it made {made.dtype} of {tuple(made.shape)}"
-        )
+    of, kind = getattr(made, "shape", None), getattr(made, "dtype", None)
+    if of is not None and tuple(of) == tuple(shape) and kind == dtype:
+        return
+    what = repr(made) if of is None else f"{kind} of {tuple(of)}"
+    raise ValueError(f"{row} must make {dtype} of shape {tuple(shape)}, it made {what}")

@@ -46,7 +46,7 @@ class Making:
         self._look_at, self._pause = self._begun, SOONEST
         self.process: subprocess.Popen[str] | None = None
         self._look()
-        takes = "one or two minutes" if config.ticks_per_action == 1 else "two to four minutes"
+        takes = "half a minute to a minute" if config.ticks_per_action == 1 else "one or two minutes"
         if self.process is not None:
             say(
                 f"steps run uncompiled while another process compiles them, for {takes}; the numbers are the same. If this"

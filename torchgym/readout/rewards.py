@@ -105,7 +105,10 @@ def total(tick: Played, memory: RewardMemory) -> tuple[Tensor, dict[str, Tensor]
     reward: Tensor | None = None
     values: dict[str, Tensor] = {}
     for name in terms(tick.structure):
-        value, memory = REWARDS[name].term(tick, memory)
+        made = REWARDS[name].term(tick, memory)
+        if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], RewardMemory)):
+            raise ValueError(f"REWARDS[{name!r}] must make two things, its value and the memory, it made {made!r}")
+        value, memory = made
         check_made(f"REWARDS[{name!r}]", value, tick.equity_x2_before.shape, torch.float64)
         values[name] = value
         part = value * tick.params[f"reward.{name}"]

@@ -80,8 +80,9 @@ class Evaluation:
     ticks_per_year: float
     agent: str | None  # the policy that is compared with all others
     descriptions: dict[str, str]
-    episodes: dict[str, Episodes]
-    metrics: dict[str, dict[str, Tensor]]  # policy, then metric: [E], not finite where an episode has none
+    episodes: dict[str, Episodes] = field(repr=False)
+    # Policy, then metric: [E], not finite where an episode has none.
+    metrics: dict[str, dict[str, Tensor]] = field(repr=False)
     comparisons: list[Comparison]  # of the agent's profit with each other policy's
     _intervals: dict[tuple[str, str], Interval | None] = field(default_factory=dict, repr=False, compare=False)
 
