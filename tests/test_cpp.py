@@ -86,9 +86,9 @@ def test_a_long_kernel_is_in_parts() -> None:
     source = kernel(*FLAG, alias, long, short, short, block(divides, 500), f"{divides};")
     assert cpp.in_parts(source) == source.replace(
         f"    {long}\n    {short}\n    {short}\n    {block(divides, 500)}\n",
-        "    [](auto in_ptr0, auto ks0, auto out_ptr7) __attribute__((noinline)) {\n"
+        "    [](decltype(in_ptr0) in_ptr0, decltype(ks0) ks0, decltype(out_ptr7) out_ptr7) __attribute__((noinline)) {\n"
         f"    {long}\n    }}(in_ptr0, ks0, out_ptr7);\n"
-        "    [&inductor_cpu_integer_div_error](auto out_ptr0) __attribute__((noinline)) {\n"
+        "    [&inductor_cpu_integer_div_error](decltype(out_ptr0) out_ptr0) __attribute__((noinline)) {\n"
         f"    {short}\n    {short}\n    {block(divides, 500)}\n    }}(out_ptr0);\n",
     )
 
@@ -109,8 +109,8 @@ def test_other_kernels_stay_whole(source: str) -> None:
 def test_kernels_of_today_are_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """As torch writes them: were they written otherwise, g++ would take twice as long, and nothing would say so."""
 
-    def sums(first: Tensor, count: Tensor) -> list[Tensor]:
-        results = []
+    def sums(first: Tensor, count: Tensor, mask: Tensor) -> list[Tensor]:
+        results = [mask.to(torch.float32) * 2.0, (mask & (first > 3)).to(torch.float64) + first]
         for at in range(1, 40):
             first = torch.where(first > at, first - at, first) + first.amax(-1, keepdim=True)
             results += [first.amax(-1), (first.to(torch.int64) // count.unsqueeze(-1)).sum(-1)]
@@ -119,8 +119,9 @@ def test_kernels_of_today_are_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, str]] = []
     whole = cpp.in_parts
     monkeypatch.setattr(cpp, "in_parts", lambda source: seen.append((source, whole(source))) or seen[-1][1])
-    example = [torch.arange(5 * 37, dtype=torch.float64).reshape(5, 37), torch.arange(1, 6)]
-    program = programs.build(programs.trace(sums, example, batched=[True] * 2))
+    first = torch.arange(5 * 37, dtype=torch.float64).reshape(5, 37)
+    example = [first, torch.arange(1, 6), first % 3 > 1]
+    program = programs.build(programs.trace(sums, example, batched=[True] * 3))
     assert any(source.count("\n") > 1_000 for source, _ in seen)
     for source, changed in seen:
         parts = re.split(r"__attribute__\(\(noinline\)\)", changed)

@@ -199,7 +199,7 @@ def _compile(traced: Traced, isa: Isa) -> Any:
     from torch._inductor import config, cpu_vec_isa, sizevars
     from torch._inductor.async_compile import AsyncCompile
     from torch._inductor.codegen import cpp as codegen
-    from torch._inductor.compile_fx import compile_fx_inner, fake_tensor_prop
+    from torch._inductor.compile_fx import compile_fx_inner
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.fx_passes.joint_graph import joint_graph_passes
     from torch._inductor.virtualized import V
@@ -216,7 +216,6 @@ def _compile(traced: Traced, isa: Isa) -> Any:
         mock.patch.object(AsyncCompile, "cpp_pybinding", lambda own, *kernel: _Kernel(*kernel)),
         mock.patch.object(cpu_vec_isa, "valid_vec_isa_list", lambda: [vectors] if vectors else []),
         mock.patch.object(codegen, "stride_at_vec_range", _strides(sizevars.stride_at_vec_range)),
-        mock.patch("torch._inductor.compile_fx.fake_tensor_prop", _knowing_shapes(fake_tensor_prop)),
         V.set_fake_mode(mode),
         tracing(TracingContext(mode)),
     ):
@@ -227,18 +226,6 @@ def _compile(traced: Traced, isa: Isa) -> Any:
         for kernel in _kernels(compiled):
             kernel.compile(vectors)
     return compiled
-
-
-def _knowing_shapes(slowly: Callable[..., Any]) -> Callable[..., Any]:
-    """Torch's function that runs a graph on shapes alone, which takes seconds, and is left out where every node knows its own."""
-    from torch._guards import detect_fake_mode
-
-    def propagate(graph: torch.fx.GraphModule, inputs: Sequence[Any], *more: Any, **options: Any) -> Any:
-        mode = detect_fake_mode(inputs)
-        known = all("val" in node.meta for node in graph.graph.nodes if node.op != "output")
-        return mode if mode is not None and known else slowly(graph, inputs, *more, **options)
-
-    return propagate
 
 
 def _strides(slowly: Callable[..., Any]) -> Callable[..., Any]:

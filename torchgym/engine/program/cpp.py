@@ -15,7 +15,7 @@ _LOADS = re.compile(
 _KERNEL = re.compile(r'extern "C"\s+void\s+kernel\(([^)]*)\)\n\{\n(.*?)^\}\n', re.DOTALL | re.MULTILINE)
 _BLOCK = re.compile(r"^    \{\n.*?^    \}\n", re.DOTALL | re.MULTILINE)
 _ALIAS = re.compile(r"^    auto (\w+) = \w+;$")
-# Divisions of whole numbers by zero are noted here, by way of a pointer that the thread has, and thrown at the end.
+# Divisions of whole numbers by zero are noted here, by way of a pointer, and thrown at the end.
 _FLAG = "inductor_cpu_integer_div_error"
 _LINES = 400  # of a part: as fast as the whole, and g++ takes no longer than for parts of one block each
 
@@ -72,5 +72,6 @@ def _part(blocks: str, known: list[str]) -> str:
     words = set(re.findall(r"\w+", blocks))
     names = [name for name in known if name in words]
     flag = f"&{_FLAG}" if _FLAG in words else ""
-    parameters = ", ".join(f"auto {name}" for name in names)
+    # Not `auto`: of a type that is not known yet, C++ takes a call of a member template for a comparison.
+    parameters = ", ".join(f"decltype({name}) {name}" for name in names)
     return f"    [{flag}]({parameters}) __attribute__((noinline)) {{\n{blocks}    }}({', '.join(names)});\n"
