@@ -119,7 +119,7 @@ def main(options: Options) -> None:
             about |= {"seconds": seconds[seed], "episodes": options.episodes, "first_episode": TEST_SEED}
             mine = dict(zip(("agent", "agent_error"), mean(scores[agent]), strict=True))
             for lead in paired(others, agent):
-                theirs = {"policy": lead.policy, "reward": scores[lead.policy].mean().item()}
+                theirs = {"policy": lead.baseline, "reward": scores[lead.baseline].mean().item()}
                 theirs |= {"lead": lead.lead, "low": lead.low, "high": lead.high, "p_adjusted": lead.p_adjusted}
                 row = {**about, **mine, **theirs, "command": command()}
                 add(options.csv, list(row), row)

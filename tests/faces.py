@@ -59,11 +59,6 @@ def _plain_batch(env: Any, choice: int) -> Any:
     return (last, env.reset_all()) if any(last[2]) or any(last[3]) else last
 
 
-def _market_env(information: str = "public", **options: Any) -> Any:
-    config = tg.preset("toy", max_ticks=MAX_TICKS, information=information)
-    return tg.MarketEnv(config, **{"num_envs": ENVS, "info_keys": ("equity", "tick"), **options})
-
-
 def _quant_gym(name: str, *arguments: Any, **options: Any) -> Any:
     from torchgym import quant_gym
 
@@ -105,11 +100,10 @@ FACES: dict[str, Face] = {
         needs="skrl",
     ),
     "MarketEnv": Face(
-        make=_market_env,
+        make=lambda **options: tg.MarketEnv(**{**TOY, "num_envs": ENVS, "info_keys": ("equity", "tick"), **options}),
         open=lambda env: env.reset(),
         step=_batch,
         seeded=lambda env, seed: env.reset(seed=seed),
-        overrides=False,
     ),
     "PyTradingEnv": Face(
         make=lambda **options: _quant_gym("PyTradingEnv", **{"max_ticks": MAX_TICKS, **options}),

@@ -89,6 +89,17 @@ def test_an_error_is_one_line_and_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_that_is_wrong_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(tmp_path / "run"), "--preset", "volatil"]) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("torchgym: error: unknown preset 'volatil'") and told.endswith("did you mean volatile?")
+    assert main(["trane"]) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("torchgym: error: unknown command 'trane': choose from train, ")
+    assert told.endswith("; did you mean train?") and "\n" not in told
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert main(["realism", *SMALL, *QUICK, "--output", str(tmp_path / "file")]) == 2

@@ -156,8 +156,8 @@ def test_p_is_small_exactly_where_the_interval_leaves_0_out(
 def test_pairing_finds_a_lead_that_luck_hides() -> None:
     profits = luck(200)
     against_trend, against_hold = paired(profits, "value", resamples=2_000)
-    assert (against_trend.policy, against_hold.policy) == ("trend", "hold")
-    assert against_trend.against == "value"
+    assert (against_trend.baseline, against_hold.baseline) == ("trend", "hold")
+    assert against_trend.agent == "value"
     assert against_trend.episodes == 200
     assert against_trend.lead == pytest.approx(float((profits["value"] - profits["trend"]).mean()))
     assert against_trend.p_adjusted < 0.01
@@ -169,8 +169,8 @@ def test_pairing_finds_a_lead_that_luck_hides() -> None:
 
 def test_swapping_the_two_turns_the_lead_round() -> None:
     profits = luck(30)
-    one = next(c for c in paired(profits, "value", resamples=500) if c.policy == "trend")
-    other = next(c for c in paired(profits, "trend", resamples=500) if c.policy == "value")
+    one = next(c for c in paired(profits, "value", resamples=500) if c.baseline == "trend")
+    other = next(c for c in paired(profits, "trend", resamples=500) if c.baseline == "value")
     assert (one.lead, one.low, one.high) == pytest.approx((-other.lead, -other.high, -other.low), rel=1e-12)
     assert one.p_value == other.p_value
 

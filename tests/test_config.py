@@ -92,6 +92,10 @@ def test_added_families_and_weights_have_paths_too(monkeypatch: pytest.MonkeyPat
         ("population.others.nobody.count", "population.others.nobody has none"),
         ("nobody.count", "unknown setting nobody: choose from num_symbols, "),
         ("population.", "unknown setting population.: choose from value, "),
+        ("skew", r"; did you mean population\.maker\.skew\?$"),
+        ("threshold", r"; did you mean population\.\w+\.threshold or population\.\w+\.threshold"),
+        ("population.skew", r"; did you mean population\.maker\.skew\?$"),
+        ("num_traders", r"has a path, such as population\.noise\.count$"),
     ],
 )
 def test_a_path_that_leads_nowhere_is_named(path: str, message: str) -> None:

@@ -121,9 +121,9 @@ def test_policies_meet_the_same_episodes_whatever_the_batch() -> None:
     many = evaluate(CONFIG, policies, episodes=6, seed=50, agent="random")
     few = evaluate(CONFIG, {"random": policies["random"]}, episodes=3, seed=50)
     assert torch.equal(many.episodes["random"].equity[:3], few.episodes["random"].equity)
-    assert [(entry.policy, entry.against) for entry in many.comparisons] == [
-        ("hold", "random"),
-        ("value_follower", "random"),
+    assert [(entry.agent, entry.baseline) for entry in many.comparisons] == [
+        ("random", "hold"),
+        ("random", "value_follower"),
     ]
     lead = many.episodes["random"].profit - many.episodes["hold"].profit
     assert many.comparisons[0].lead == pytest.approx(lead.mean().item())
@@ -165,7 +165,9 @@ def test_an_evaluation_is_told_in_plain_values() -> None:
     bought = content["policies"]["buy_and_hold"]
     assert sum(bought["attribution"].values()) == pytest.approx(sum(bought["profit"]) / 4)
     assert bought["metrics"]["profit"]["mean"] == pytest.approx(sum(bought["profit"]) / 4)
-    assert [what for what in told if what[0] == "value_follower"] == [("value_follower", n, 30) for n in range(31)]
+    assert [what for what in told if what[0] == "decisions of value_follower"] == [
+        ("decisions of value_follower", n, 30) for n in range(31)
+    ]
     assert told[-1][0] == "comparisons" and told[-1][1] == told[-1][2]
     shares: list[tuple[int, int]] = []
     found.resample(lambda done, total: shares.append((done, total)))

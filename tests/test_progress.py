@@ -207,10 +207,11 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines() -> None:
 STAGES: dict[str, tuple[str, ...]] = {
     "train": (
         *("loading", "opening markets, first update", "decisions", "loading"),
-        *("agent", "hold", "random", "buy_and_hold", "momentum", "mean_reversion", "value_follower"),
+        *(f"decisions of {name}" for name in ("agent", "hold", "random", "buy_and_hold", "momentum", "mean_reversion")),
+        "decisions of value_follower",
         *("comparisons", "intervals"),
     ),
-    "evaluate": ("loading", "agent", "hold", "comparisons", "intervals"),
+    "evaluate": ("loading", "decisions of agent", "decisions of hold", "comparisons", "intervals"),
     "report": ("loading", "episode of agent", "page"),
     "record": ("loading", "ticks"),
     "realism": (

@@ -158,7 +158,7 @@ def test_the_numbers_are_the_evaluations(evaluation: dict[str, Any], elements: E
     words = " ".join(" ".join(elements.words).split())
     mean = evaluation["policies"]["agent"]["metrics"]["profit"]["mean"]
     assert f"Agent makes {mean:+.1f} per episode".replace("-", "−") in words
-    lead = {row["policy"]: row for row in evaluation["comparisons"]}["hold"]
+    lead = {row["baseline"]: row for row in evaluation["comparisons"]}["hold"]
     assert f"Lead over hold {lead['lead']:+.1f}".replace("-", "−") in words
     assert f"{evaluation['seed']} to {evaluation['seed'] + EPISODES - 1}" in words
     assert '"max_ticks": 80' in words
@@ -207,8 +207,8 @@ def test_a_significant_lead_is_told_in_words_and_shapes(evaluation: dict[str, An
     second.update(p_adjusted=0.5)
     told = page(other, episode)
     words = " ".join(" ".join(Elements(told).words).split())
-    name = first["policy"].replace("_", " ")
-    rest = second["policy"].replace("_", " ")
+    name = first["baseline"].replace("_", " ")
+    rest = second["baseline"].replace("_", " ")
     assert f"It is significantly ahead of {name}. It is not significantly different from {rest}." in words
     assert " P " not in words and "p adjusted" in words
     inside, edge = (figure(told, "leads")["data"][-1]["marker"][part] for part in ("color", "line"))

@@ -199,6 +199,14 @@ def kind_of(value: Any) -> Any:
     return [type(value), *sorted({type(entry).__name__ for entry in value})] if type(value) is tuple else type(value)
 
 
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_a_keyword_that_is_no_setting_is_answered_with_those_that_are(kind: type) -> None:
+    known = [entry.name for entry in dataclasses.fields(kind)]
+    words = rf"^{kind.__name__}\.__init__\(\) got an unexpected keyword argument '{known[-1]}x': choose from {known[0]}"
+    with pytest.raises(TypeError, match=rf"{words}.*; did you mean {known[-1]}\?$"):
+        kind(**{f"{known[-1]}x": 1})
+
+
 def test_the_walk_reaches_every_class() -> None:
     names = {kind.__name__ for kind in CLASSES}
     assert names >= {

@@ -9,6 +9,7 @@ from typing import Any
 
 from torchgym.cli.output import INTERRUPTED, NO_READER, check_numbers
 from torchgym.extras import loaded, needs
+from torchgym.table import guess
 from torchgym.version import __version__
 
 __all__ = ["main"]
@@ -90,6 +91,9 @@ def _parse(arguments: list[str]) -> Any:
         module, kind = _COMMANDS[name]
         return loaded(f"torchgym.cli.{module}", kind)
 
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
+        word, listed = arguments[0], ", ".join(_COMMANDS)
+        raise ValueError(f"unknown command {word!r}: choose from {listed}{guess([word], _COMMANDS)}")
     if arguments and arguments[0] in _COMMANDS:
         return tyro.cli(kind(arguments[0]), prog=f"torchgym {arguments[0]}", args=arguments[1:])
     tyro.extras.subcommand_cli_from_dict(  # says which there are

@@ -135,7 +135,7 @@ def _evaluate_table(made: Evaluation, gap: str, rewarded: bool) -> Table:
     table.caption = (
         f"Intervals are uncorrected, p is corrected by Holm's method. More figures: {_TABLE}, torchgym report."
     )
-    leads = {comparison.policy: comparison for comparison in made.comparisons}
+    leads = {comparison.baseline: comparison for comparison in made.comparisons}
     for policy in made.episodes:
         profit, reward, lead = made.interval(policy, "profit"), made.interval(policy, "reward"), leads.get(policy)
         assert profit is not None and reward is not None  # every episode has them, and there are two at least

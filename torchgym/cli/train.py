@@ -27,6 +27,7 @@ from torchgym.training.settings import PPOSettings
 from torchgym.version import __version__
 
 if TYPE_CHECKING:
+    from torchgym.config import MarketConfig
     from torchgym.training import Ranks, Run
 
 _WRITTEN = (
@@ -95,6 +96,8 @@ class Train:
         if self.logger not in ("auto", "none"):
             with needs(f"--logger {self.logger}", self.logger):
                 importlib.import_module(self.logger)
+        if not self.resume:
+            _market(self)  # a wrong name is told at once, not after seconds of loading
         with ExitStack() as joined:
             _check_sizes(self)
             # Known before torch is loaded, unlike the ranks.
@@ -118,6 +121,13 @@ class Train:
         evaluate_agent(Evaluate(device=device, overwrite=True, **output.picked(self, "folder", "episodes", "compile")))
         print(f"the agent and what came of it are in {self.folder}; a page to look at: torchgym report {quoted}")
         return 0
+
+
+def _market(options: Train) -> MarketConfig:
+    """What the options ask for."""
+    names = "max_ticks", "ticks_per_action", "information", "action", "reward"
+    given = {"scaling": "relative", "num_symbols": options.symbols, **output.picked(options, *names)}
+    return chosen_market(options.preset, given, _USUAL)
 
 
 def _check_sizes(options: Train) -> None:
@@ -173,9 +183,7 @@ def _begun(options: Train, ranks: Ranks, device: str) -> Run:
 
     if ranks.first and (options.folder / CHECKPOINT).exists() and not options.overwrite:
         raise ValueError(f"{options.folder} holds a run: --resume goes on with it, --overwrite begins anew")
-    names = "max_ticks", "ticks_per_action", "information", "action", "reward"
-    given = {"scaling": "relative", "num_symbols": options.symbols, **output.picked(options, *names)}
-    config = chosen_market(options.preset, given, _USUAL)
+    config = _market(options)
     own = output.picked(options, "seed", "validations") | {"compile": COMPILE[options.compile]}
     run = start(config, options.ppo, device=device, ranks=ranks, **own)
     if ranks.first:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from torchgym.config.activity import Activity
 from torchgym.config.fundamentals import Fundamentals, NewsKind
+from torchgym.config.keywords import from_keywords
 from torchgym.config.numbers import Setting, Structure, all_numbers, paths, structure, with_numbers
 from torchgym.config.population import (
     FAMILIES,
@@ -59,6 +60,7 @@ __all__ = [
     "TrendFollowers",
     "ValueTraders",
     "all_numbers",
+    "from_keywords",
     "paths",
     "preset",
     "structure",

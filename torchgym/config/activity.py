@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from torchgym.config.validation import HalfLife, Range, Within, check_fields
+from torchgym.config.validation import HalfLife, Range, Settings, Within, check_fields
 
 Weight = Annotated[float, Within(0.0, 10.0)]
 Weights = Annotated[float, Within(0.0, 1.0, even=True)]
@@ -14,7 +14,7 @@ Cap = Annotated[float, Within(0.0, 1e6)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Activity:
+class Activity(Settings):
     """How the traders measure activity and volatility, from the public record.
 
         activity = base + volume_weight (v1 + v2 + v3) + return_weight (r1 + r2) + slow_return_weight r3

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torchgym.config.population import Population
 from torchgym.table import guess
 
+_MOST = 3  # paths that a message proposes
 _OPEN = ("reward", "population.others")  # mappings, to which a path may add
 
 
@@ -50,7 +51,7 @@ def changed(part: Any, changes: Mapping[str, Any], path: str = "") -> Any:
     if unknown:
         listed = f"choose from {', '.join(known)}" if known else f"{path} has none"
         names = ", ".join(_joined(path, name) for name in unknown)
-        raise ValueError(f"unknown setting {names}: {listed}{guess(unknown, known)}")
+        raise ValueError(f"unknown setting {names}: {listed}{meant(unknown, known, part, path)}")
     new = {
         name: changed(whole.get(name, known.get(name)), within.get(name, {}), _joined(path, name))
         for name in {**whole, **within}
@@ -61,6 +62,25 @@ def changed(part: Any, changes: Mapping[str, Any], path: str = "") -> Any:
     if dataclasses.is_dataclass(part):
         return dataclasses.replace(part, **new)  # type: ignore[type-var]
     return tuple({**known, **new}.values()) if isinstance(part, tuple) else {**known, **new}
+
+
+def meant(unknown: Iterable[str], known: Iterable[str], part: Any, path: str = "") -> str:
+    """The end of a message about names that a part of the settings does not have.
+
+    It is a close name among the known ones, or the paths that end in the name, or else how such a path looks.
+    """
+    close = guess(unknown, known)
+    within = [at for at in _below(part, path) if at.rpartition(".")[2] in unknown]
+    if close or not within:
+        return close or ("" if path else "; what lies within one of them has a path, such as population.noise.count")
+    return f"; did you mean {' or '.join(within[:_MOST])}?"
+
+
+def _below(part: Any, path: str) -> Iterator[str]:
+    """The path of everything within a part, however deep."""
+    for name, entry in _known(part, path).items():
+        yield _joined(path, name)
+        yield from _below(entry, _joined(path, name))
 
 
 def _known(part: Any, path: str) -> dict[str, Any]:

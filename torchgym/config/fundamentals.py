@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from torchgym.config.validation import Chance, HalfLife, Range, Share, Within, check_fields, require
+from torchgym.config.validation import Chance, HalfLife, Range, Settings, Share, Within, check_fields, require
 
 NEWS = ("earnings", "guidance", "sector", "macro")  # the fields of `Fundamentals` that are kinds of news
 
@@ -15,7 +15,7 @@ Correlation = Annotated[float, Within(-1.0, 1.0, even=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewsKind:
+class NewsKind(Settings):
     """One kind of public event: chance per tick, size (log), duration in ticks, share that hits value at once."""
 
     probability: Chance
@@ -28,7 +28,7 @@ class NewsKind:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fundamentals:
+class Fundamentals(Settings):
     """Latent value: a random walk with three-scale stochastic volatility, leverage, weak reversion and news; or one of steps."""
 
     # "volatility": all that follows. "steps": so many points up or down, nothing else moves it but what learners trade.

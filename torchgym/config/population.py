@@ -11,6 +11,7 @@ from torchgym.config.validation import (
     Chance,
     HalfLife,
     Range,
+    Settings,
     Share,
     Within,
     check_fields,
@@ -44,7 +45,7 @@ Lean = Annotated[float, Within(0.0, 0.5, even=True)]  # how far the chance to bu
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class Family(Settings):
     """What every trader family has: how many per symbol, and a bound on the shares of one order.
 
     Numbers of a family of your own are data as well (`params.population.<name>.<setting>`), but those named in `STRUCTURE`.
@@ -308,7 +309,7 @@ FAMILIES: Table[type[Family]] = Table(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Population:
+class Population(Settings):
     """All background traders of one symbol.
 
     Raises:

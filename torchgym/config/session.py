@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from torchgym.config.validation import HalfLife, Within, check_fields, require
+from torchgym.config.validation import HalfLife, Settings, Within, check_fields, require
 
 Times = Annotated[float, Within(0.01, 100.0)]  # of what is usual at midday
 _LEAST = 0.001  # of midday's activity and volatility, that every tick keeps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session:
+class Session(Settings):
     """How trading is spread over time; see docs/market.md.
 
     "none": every tick is like every other. "day": days of `ticks` ticks. The first and the last tick of a day are call auctions

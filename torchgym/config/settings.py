@@ -16,6 +16,7 @@ from torchgym.config.population import Makers, PairsTraders, Population, SectorR
 from torchgym.config.session import Session
 from torchgym.config.validation import (
     HalfLife,
+    Settings,
     Share,
     Within,
     check_fields,
@@ -40,7 +41,7 @@ Shares = Annotated[int, Within(1, _MAX_SHARES // 2 - 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MarketConfig:
+class MarketConfig(Settings):
     """A market, the learner's terms in it, and what the learner sees.
 
     Numbers and structure: a number (a price, a size, a rate, a weight) is data of the compiled step; changing it compiles

@@ -21,9 +21,11 @@ import functools
 import math
 import types
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+
+from torchgym.table import guess
 
 LEAST = 1e-30  # the least size of a number that is not 0: float32 computes with it
 _LONGEST = 200  # characters of a wrong value in a message
@@ -40,6 +42,28 @@ class Within:
     low: float
     high: float
     even: bool = False
+
+
+class Settings:
+    """What dataclasses of settings derive from: a keyword that is none of theirs is answered with those that are.
+
+    >>> @dataclass
+    ... class Fees(Settings):
+    ...     rate: float = 0.0
+    >>> Fees(rates=1.0)
+    Traceback (most recent call last):
+        ...
+    TypeError: Fees.__init__() got an unexpected keyword argument 'rates': choose from rate; did you mean rate?
+    """
+
+    def __new__(cls, *values: Any, **named: Any) -> Self:
+        """A TypeError as Python words it, and with what there is."""
+        known = [entry.name for entry in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        for name in named:
+            if name not in known:
+                told = f"{cls.__name__}.__init__() got an unexpected keyword argument {name!r}"
+                raise TypeError(f"{told}: choose from {', '.join(known)}{guess([name], known)}")
+        return super().__new__(cls)
 
 
 _INT64 = Within(-(2**63), 2**63 - 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from typing import Any
 
 import gymnasium
@@ -11,10 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
-from torchgym.config import TASKS, MarketConfig, task
-from torchgym.config import preset as named_preset
-from torchgym.config.validation import check_one_learner
-from torchgym.table import guess
+from torchgym.config import TASKS, MarketConfig, from_keywords
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +54,7 @@ def asked(
             another dtype; for several learners.
     """
     row = None if task is None else TASKS.find(task)
-    made = _config(face, config, preset, task, overrides)
+    made = from_keywords(face, config, preset=preset, task=task, overrides=overrides)
     if config is not None:
         row = None
     if include_account is None:
@@ -66,33 +62,6 @@ def asked(
     if dtype is None:
         dtype = "float64" if row is None else row.dtype
     return Form(made, include_account, _check_dtype(dtype))
-
-
-def _config(
-    face: type, config: MarketConfig | None, preset: str | None, task_name: str | None, overrides: dict[str, Any]
-) -> MarketConfig:
-    settings = [field.name for field in dataclasses.fields(MarketConfig)]
-    for name in overrides:
-        if name.partition(".")[0] not in settings:
-            arguments = [known for known in inspect.signature(face).parameters if known != "overrides"]
-            raise TypeError(
-                f"{face.__name__}.__init__() got an unexpected keyword argument {name!r}: its arguments are"
-                f" {', '.join(arguments)}; settings are {', '.join(settings)}{guess([name], [*arguments, *settings])}"
-            )
-    if config is not None and preset is not None:
-        raise ValueError(
-            f"config and preset={preset!r} contradict each other: give one, and change its settings by name"
-        )
-    if config is not None and not isinstance(config, MarketConfig):
-        raise ValueError(f"config must be a MarketConfig, got {config!r}: a named one is preset=...")
-    if config is not None:
-        made = config.replace(**overrides)
-    elif task_name is not None:
-        made = task(task_name, "default" if preset is None else preset, **overrides)
-    else:
-        made = named_preset("default" if preset is None else preset, **overrides)
-    check_one_learner(face.__name__, made)
-    return made
 
 
 def _check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,7 @@ from torch import Tensor
 from torchrl.data import Binary, Bounded, Categorical, Composite, MultiCategorical, Unbounded
 from torchrl.envs import EnvBase
 
-from torchgym.config import MarketConfig
-from torchgym.config.validation import check_one_learner
+from torchgym.config import MarketConfig, from_keywords
 from torchgym.engine import (
     Compile,
     Market,
@@ -37,6 +37,13 @@ class _KeepsCompile(type(EnvBase)):  # type: ignore[misc]
         env = super().__call__(*arguments, **options)
         env.market.compile = chosen
         return env
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """What `help` and editors show: the arguments of `__init__`, and `compile`."""
+        _, *others, overrides = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+        mode = inspect.Parameter("compile", inspect.Parameter.KEYWORD_ONLY, default="auto", annotation="Compile")
+        return inspect.Signature([*others, mode, overrides])
 
 
 class MarketEnv(EnvBase, metaclass=_KeepsCompile):
@@ -72,18 +79,22 @@ class MarketEnv(EnvBase, metaclass=_KeepsCompile):
     Args:
         config: what kind of market; the default is a liquid stock.
         num_envs: N, how many markets.
+        preset: a named configuration instead of `config`.
+        task: a row of `torchgym.config.TASKS`, whose settings hold where no argument says otherwise. With a `config` it changes
+            nothing.
         device: where everything lives.
         seed: market i gets seed + i; None draws a fresh one.
         dtype: of observations, account and rewards: float32 or float64.
         info_keys: entries of `StepResult.info` to give along, such as "equity"; see `info_layout`.
         action_mask: give the entry `"action_mask"`, which TorchRL's transform `ActionMask` reads; see `Market.action_mask`.
+        **overrides: settings of `MarketConfig` to change in it, such as `max_ticks=1000`.
 
     Raises:
         ValueError: for an impossible argument; in `step`, for an action that is not in the specification, naming it. No market
             has moved then.
-        TypeError: in `reset`, for a keyword that it does not know.
+        TypeError: for a keyword that is neither an argument nor a setting, listing both; in `reset`, for an unknown one.
 
-    >>> env = MarketEnv(MarketConfig(max_ticks=100), num_envs=2, seed=0)
+    >>> env = MarketEnv(preset="toy", num_envs=2, seed=0, max_ticks=100)
     >>> env.rollout(3, break_when_any_done=False)["next", "observation"].shape
     torch.Size([2, 3, 54])
     """
@@ -96,12 +107,16 @@ class MarketEnv(EnvBase, metaclass=_KeepsCompile):
         config: MarketConfig | None = None,
         num_envs: int = 1,
         *,
+        preset: str | None = None,
+        task: str | None = None,
         device: torch.device | str = "cpu",
         seed: int | None = None,
         dtype: torch.dtype = torch.float32,
         info_keys: Sequence[str] = (),
         action_mask: bool = False,
+        **overrides: Any,
     ) -> None:
+        config = from_keywords(type(self), config, preset=preset, task=task, overrides=overrides)
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
         market = Market(config, num_envs, seed=seed, device=device)
@@ -109,7 +124,6 @@ class MarketEnv(EnvBase, metaclass=_KeepsCompile):
         super().__init__(device=market.device, batch_size=[num_envs])
         self.market = market
         self.config = market.config
-        check_one_learner(type(self).__name__, self.config)
         self.num_envs = num_envs
         self.dtype = dtype
         self.info_keys = _known_keys(market.config, info_keys)

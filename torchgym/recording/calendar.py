@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from torchgym.config import MarketConfig
-from torchgym.config.validation import Within, check_fields, shown
+from torchgym.config.validation import Settings, Within, check_fields, shown
 
 _OPEN = np.timedelta64(9 * 60 + 30, "m")  # after midnight
 _SESSION = int(np.timedelta64(390, "m") // np.timedelta64(1, "us"))  # from 09:30 to 16:00
 
 
 @dataclass(frozen=True)
-class Calendar:
+class Calendar(Settings):
     """Trading days from Monday to Friday, 09:30 to 16:00, without holidays and time zones; every episode begins with the first.
 
     Tick 0, before the first decision, is the first morning at 09:30. A day has `ticks_per_day` ticks at even distances, the last

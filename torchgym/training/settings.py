@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from torchgym.config.validation import Share, Within, check_fields
+from torchgym.config.validation import Settings, Share, Within, check_fields
 
 Decisions = Annotated[int, Within(1, 2**53)]
 Parts = Annotated[int, Within(1, 2**20)]
@@ -15,7 +15,7 @@ Width = Annotated[int, Within(1, 2**16)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOSettings:
+class PPOSettings(Settings):
     """Proximal policy optimisation with a clipped objective (Schulman et al. 2017), as TorchRL has it.
 
     A setting that makes no sense is a ValueError at construction, which names it.

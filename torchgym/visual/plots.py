@@ -71,7 +71,7 @@ def learning_curve(curve: Sequence[Mapping[str, float]], title: str = "") -> Fig
     ):
         rows = [row for row in curve if column in row]
         axes.plot([row["frames"] for row in rows], [row[column] for row in rows], style, color=colour, label=label)
-    axes.lines[0].set_linewidth(0.8)
+    axes.lines[0].set(linewidth=0.8, alpha=0.6)
     tried = [row for row in curve if "validation_error" in row]
     low, high = ([row["validation_return"] + end * row["validation_error"] for row in tried] for end in (-1.96, 1.96))
     if tried:  # none of a run that tries its agent nowhere

@@ -42,11 +42,11 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """By how much the policy `against` earned more than `policy` on the same episodes; currency, per episode."""
+    """By how much the policy `agent` earned more than the policy `baseline` on the same episodes; currency, per episode."""
 
-    policy: str
-    against: str
-    lead: float  # mean of the profit of `against` less that of `policy`
+    agent: str
+    baseline: str
+    lead: float  # mean of the agent's profit less the baseline's
     low: float  # the interval of the lead, of this comparison alone
     high: float
     p_value: float  # two-sided, of no lead
@@ -56,7 +56,7 @@ class Comparison:
 
 def paired(
     profits: Mapping[str, Tensor],
-    against: str,
+    agent: str,
     *,
     resamples: int = 10_000,
     coverage: float = 0.95,
@@ -74,30 +74,30 @@ def paired(
 
     Args:
         profits: name -> [E] real tensors, entry i of each from the same seed; E ≥ 2.
-        against: the policy whose lead over the others is wanted.
+        agent: the policy whose lead over the others is wanted.
         resamples: B; the least possible p is 1 / (B + 1).
         coverage: of the intervals, between 0 and 1.
         seed: 0 ≤ seed < 2^63; the same seed gives the same numbers, and more resamples begin with the same ones.
         progress: called with the resamples done and the resamples in all, before the first one too.
 
     Raises:
-        ValueError: `against` unknown, lengths that differ, fewer than two episodes, a profit that is not finite, coverage or
+        ValueError: `agent` unknown, lengths that differ, fewer than two episodes, a profit that is not finite, coverage or
             seed out of range, or too few resamples for the coverage.
     """
-    if against not in profits:
-        raise ValueError(f"unknown policy {against!r}: choose from {', '.join(profits)}")
+    if agent not in profits:
+        raise ValueError(f"unknown policy {agent!r}: choose from {', '.join(profits)}")
     columns = {name: _column(f"profits of {name!r}", values) for name, values in profits.items()}
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"paired profits need the same episodes for every policy, got {lengths}")
-    best = columns.pop(against)
+    best = columns.pop(agent)
     leads = [_Lead(best, other) for other in columns.values()]
     sizes = _bootstrap(leads, resamples, coverage, seed, progress)
     p_values = [_p_value(*pair) for pair in zip(leads, sizes, strict=True)]
     adjusted = holm(torch.tensor(p_values, dtype=torch.float64, device="cpu")).tolist()
     intervals = [lead.interval(size[_rank(coverage, resamples) - 1]) for lead, size in zip(leads, sizes, strict=True)]
     return [
-        Comparison(name, against, *interval, p, p_adjusted, len(best))
+        Comparison(agent, name, *interval, p, p_adjusted, len(best))
         for name, interval, p, p_adjusted in zip(columns, intervals, p_values, adjusted, strict=True)
     ]
 

@@ -146,7 +146,7 @@ class Evaluation:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per policy: profit, reward and metrics with their intervals, parts of the profit, the agent's lead."""
-        leads = {comparison.policy: comparison for comparison in self.comparisons}
+        leads = {comparison.baseline: comparison for comparison in self.comparisons}
         return [finite(self._row(policy, leads.get(policy))) for policy in self.episodes]
 
     def _row(self, policy: str, lead: Comparison | None) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def evaluate(
         episodes: E ≥ 2; all of them are played at once.
         seed: of the first, far from those that anything was trained on.
         ticks_per_year: what annualised metrics are scaled with: a tick stands for a minute unless you say otherwise.
-        progress: called with the stage ("preparing", a policy that plays, "comparisons"), how much of it is done and how much
+        progress: called with the stage ("preparing", "decisions of" a policy, "comparisons"), how much of it is done and how much
             there is; before it begins, and after every decision.
 
     Raises:
@@ -222,8 +222,9 @@ def evaluate(
     seeds, decisions = consecutive_seeds(seed, episodes), config.longest_episode
     played: dict[str, Episodes] = {}
     for name, make_policy in policies.items():
-        progress(name, 0, decisions)
-        played[name] = play(market, make_policy, seeds, partial(progress, name))
+        stage = f"decisions of {name}"
+        progress(stage, 0, decisions)
+        played[name] = play(market, make_policy, seeds, partial(progress, stage))
     metrics = {name: _measured(own, rate) for name, own in played.items()}
     comparisons = []
     if agent is not None:

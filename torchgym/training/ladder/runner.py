@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torchgym.config import preset
-from torchgym.config.validation import Within, check_fields
+from torchgym.config.validation import Settings, Within, check_fields
 from torchgym.engine import Compile, Market, check_compile, consecutive_seeds
 from torchgym.files import read_json, write_json
 from torchgym.lab.performance import TEST_SEED, TRAINING_SEEDS, VALIDATION_SEED, play
@@ -28,7 +28,7 @@ _SAVE_EVERY = 20  # updates
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Settings):
     """What to train and how; a ValueError at construction for what is unknown or impossible.
 
     Args:

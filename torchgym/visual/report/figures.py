@@ -149,12 +149,12 @@ def is_significant(row: Mapping[str, Any]) -> bool:
 
 def lead_figure(evaluation: Mapping[str, Any]) -> PageFigure:
     """Mean difference of profit between one policy and each other one, of at least one comparison."""
-    rows, ahead = evaluation["comparisons"], spoken(evaluation["comparisons"][0]["against"])
+    rows, ahead = evaluation["comparisons"], spoken(evaluation["comparisons"][0]["agent"])
     colours = [
         LIGHT.muted if not is_significant(row) else LIGHT.price if row["lead"] > 0.0 else LIGHT.value for row in rows
     ]
     inside = [colour if is_significant(row) else LIGHT.background for row, colour in zip(rows, colours, strict=True)]
-    figure = _by_policy([row["policy"] for row in rows], "lead per episode, currency")
+    figure = _by_policy([row["baseline"] for row in rows], "lead per episode, currency")
     for place, (row, colour) in enumerate(zip(rows, colours, strict=True)):
         line = {"color": colour, "width": 2.5}
         figure.add_scatter(x=[row["low"], row["high"]], y=[place] * 2, mode="lines", line=line, hoverinfo="skip")
@@ -167,7 +167,7 @@ def lead_figure(evaluation: Mapping[str, Any]) -> PageFigure:
         hovertemplate="%{text}<extra></extra>",
     )
     ends = [row[end] for row in rows for end in ("low", "lead", "high") if row[end] is not None]
-    leads = [f"{money(row['lead'])} over {spoken(row['policy'])}" for row in rows]
+    leads = [f"{money(row['lead'])} over {spoken(row['baseline'])}" for row in rows]
     return PageFigure(
         "leads",
         f"Lead of {ahead}",
@@ -258,9 +258,9 @@ def distribution_figure(evaluation: Mapping[str, Any]) -> PageFigure:
 def learning_figure(curve: Sequence[Mapping[str, Any]]) -> PageFigure:
     """Reward during training; rows as of `torchgym.training.Run.curve`, at least one."""
     figure, last = go.Figure(), curve[-1]
-    for column, name, colour in (
-        ("training_return", "while exploring", LIGHT.muted),
-        ("validation_return", "validation episodes", LIGHT.price),
+    for column, name, colour, width, size in (
+        ("training_return", "while exploring", LIGHT.muted, 0.8, 2),
+        ("validation_return", "validation episodes", LIGHT.price, 2.0, 6),
     ):
         rows = [row for row in curve if row.get(column) is not None]
         figure.add_scatter(
@@ -268,8 +268,8 @@ def learning_figure(curve: Sequence[Mapping[str, Any]]) -> PageFigure:
             y=[row[column] for row in rows],
             name=name,
             mode="lines+markers",
-            line={"color": colour, "width": 1.8},
-            marker={"size": 5},
+            line={"color": colour, "width": width},
+            marker={"size": size},
             hovertemplate=f"{name} %{{y:+,.2f}}<extra></extra>",
         )
     ends = [1.96 * row["validation_error"] for row in curve if row.get("validation_error") is not None]

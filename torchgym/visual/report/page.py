@@ -108,8 +108,10 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{error}; `torchgym evaluate {folder}` makes it anew") from error
     policies = evaluation["policies"].values()
-    if not policies or not all("trades" in row for row in policies):
-        lacking = "trades" if policies else "policies"
+    lacking = "policies" if not policies else "trades" if not all("trades" in row for row in policies) else None
+    if not all("baseline" in row for row in evaluation["comparisons"]):
+        lacking = "baselines in its comparisons"
+    if lacking is not None:
         raise ValueError(f"{path} has no {lacking}; `torchgym evaluate {folder} --overwrite` makes it anew")
     return evaluation
 
@@ -234,7 +236,7 @@ def summary(evaluation: Mapping[str, Any], policy: str) -> str:
     sentence += (f" (95{formats.SPACE}% interval {ends})" if ends else "") + " after all costs."
     if not any(evaluation["policies"][policy]["trades"]):
         sentence += " It never trades."
-    rows = [row for row in evaluation["comparisons"] if row["against"] == policy]
+    rows = [row for row in evaluation["comparisons"] if row["agent"] == policy]
     clear = [row for row in rows if figures.is_significant(row)]
     ahead, behind = (_listed([row for row in clear if (row["lead"] > 0.0) == sign]) for sign in (True, False))
     clauses = [f"ahead of {ahead}"] * bool(ahead) + [f"behind {behind}"] * bool(behind)
@@ -245,5 +247,5 @@ def summary(evaluation: Mapping[str, Any], policy: str) -> str:
 
 
 def _listed(rows: Sequence[Mapping[str, Any]]) -> str:
-    *names, last = [formats.spoken(row["policy"]) for row in rows] or [""]
+    *names, last = [formats.spoken(row["baseline"]) for row in rows] or [""]
     return f"{', '.join(names)} and {last}" if names else last
