@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_in_torch_dispatch
 import torchgym as tg
 from torchgym import Market, MarketConfig
 from torchgym.engine import recorded, stepper
-from torchgym.engine.recorded import Recorded
+from torchgym.engine.recorded import Recorded, Records
 from torchgym.engine.stepper import Uncompiled
 from torchgym.numerics.trees import leaves, rows
 from torchgym.sim import noise
@@ -26,9 +26,12 @@ from torchgym.sim.actions import ACTIONS
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A record is made at the first tick."""
+def records(monkeypatch: pytest.MonkeyPatch) -> Records:
+    """A record is made at the first tick; there is none yet."""
+    made = Records(most=1 << 26)
     monkeypatch.setattr(stepper, "PAYS", (0, 0))
+    monkeypatch.setattr(stepper, "RECORDS", made)
+    return made
 
 
 @pytest.fixture
@@ -109,9 +112,12 @@ def test_the_record_is_made_once() -> None:
 
 @pytest.mark.parametrize("markets", [1, 2])
 @pytest.mark.parametrize("ticks_per_action", [1, 2])
-def test_a_record_is_made_when_it_pays(ticks_per_action: int, markets: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy that takes few ticks has none; the bits are the same across the change."""
+def test_a_record_is_made_when_it_pays(
+    ticks_per_action: int, markets: int, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bits are the same across the change."""
     whole = opened(toy(ticks_per_action=ticks_per_action), markets, compile=False)
+    records.clear()
     monkeypatch.setattr(stepper, "PAYS", (16, 20))
     market = whole.fork()
     for ticks in range(ticks_per_action, 24, ticks_per_action):
@@ -120,17 +126,31 @@ def test_a_record_is_made_when_it_pays(ticks_per_action: int, markets: int, monk
     assert differences(market.state, whole.state) == []
 
 
-def test_another_number_of_markets_is_counted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_number_of_markets_is_counted_apart(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     market = opened(toy(), 3, compile=False)
+    records.clear()
     monkeypatch.setattr(stepper, "PAYS", (16, 16))
     fresh = Uncompiled(market._static)
-    for markets, ticks in ((3, 10), (2, 10), (3, 16), (3, 1)):
+    for markets, ticks in ((3, 10), (2, 10), (3, 6), (3, 1)):
         assert fresh._recorded is None
         some = torch.arange(markets)
         params, state = rows(market._params, some), rows(market.live, some)
         for _ in range(ticks):
             fresh.step(params, state, torch.zeros(markets, 1, dtype=torch.int64))
     assert fresh._recorded is not None and fresh._recorded.num_envs == 3
+
+
+def test_few_ticks_of_many_copies_pay_together(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where each looks some ticks ahead."""
+    market = opened(toy(), 2, compile=False)
+    records.clear()
+    monkeypatch.setattr(stepper, "PAYS", (16, 16))
+    copies = [market.fork() for _ in range(5)]
+    for at, copy in enumerate(copies):
+        for _ in range(4):
+            copy.step()
+        assert (copy._stepper._recorded is None) == (at < 4)  # type: ignore[attr-defined]
+    assert all(differences(copy.state, copies[0].state) == [] for copy in copies)
 
 
 def test_markets_that_open_alone_share_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +161,7 @@ def test_markets_that_open_alone_share_a_record(monkeypatch: pytest.MonkeyPatch)
             made.append(self)
             super().__init__(*arguments)
 
-    monkeypatch.setattr(stepper, "Recorded", Counted)
+    monkeypatch.setattr(recorded, "Recorded", Counted)
     market = opened(toy(), 3, compile=False)
     for at in range(3):
         market.reset(mask=torch.arange(3) == at)
@@ -165,7 +185,8 @@ def test_what_is_returned_is_the_callers_own() -> None:
     (torch.ones(2, 1, dtype=torch.float64, requires_grad=True) * result.observation[:, :1]).sum().backward()
 
 
-def test_copies_have_records_of_their_own() -> None:
+def test_copies_share_records() -> None:
+    """One of both markets, and one of a market that opens alone; each copy goes on with its own state and numbers."""
     market = opened(toy(), 2, compile=False)
     market.reset(mask=torch.tensor([True, False]))
     twin = market.fork()
@@ -176,7 +197,31 @@ def test_copies_have_records_of_their_own() -> None:
     assert all(differences(one.state, market.state) == [] for one in (twin, *twins))
     records = [record(one) for one in (market, twin, *twins)]
     alone = [one._openings._step.__self__._recorded for one in (market, twin, *twins)]  # type: ignore[union-attr]
-    assert len({id(one) for one in (*records, *alone)}) == 8
+    assert (len({*map(id, records)}), len({*map(id, alone)})) == (1, 1)
+    assert records[0] is not alone[0]
+
+
+def test_markets_that_do_the_same_share_a_record() -> None:
+    """Numbers and the length of a decision are none of it; what a tick shows, does or is rewarded for is."""
+    first = opened(toy(), 2, compile=False)
+    own, same = first.state, [tg.preset("toy", order_size=20), toy(ticks_per_action=2), toy(warmup_ticks=80)]
+    others = [toy(scaling="relative"), toy(reward="log_return"), toy(num_symbols=2), toy(action="position")]
+    made = [record(opened(config, 2, compile=False)) for config in (*same, *others)]
+    assert [one is record(first) for one in made] == [True] * len(same) + [False] * len(others)
+    assert differences(own, first.state) == []
+
+
+def test_numbers_change_hands_with_the_market() -> None:
+    """Two markets of other numbers, step by step in turn."""
+    calm, wild = (
+        toy(**{"population.maker.skew": skew, "commission_bps": bps}) for skew, bps in ((0.5, 1.0), (2.0, 9.0))
+    )
+    markets = [opened(config, 2, compile=False) for config in (calm, wild, calm)]
+    for _ in range(3):
+        told = [seen(market.step(torch.tensor([2, 0]))) for market in markets]
+        assert differences(told[0], told[2]) == []
+        assert differences(told[0], told[1])
+    assert record(markets[0]) is record(markets[1])
 
 
 def test_copies_are_recorded_in_several_threads_at_once() -> None:
@@ -206,6 +251,7 @@ def test_ctrl_c_leaves_the_market_where_it_was(part: str, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         if part == "record":
             patch.setattr(market._stepper, "_recorded", None)
+            stepper.RECORDS.clear()
             patch.setattr(recorded, "_needed", pressed)
         else:
             calls = getattr(again, f"_{part}")
@@ -249,6 +295,7 @@ def test_operations_that_cannot_write_to_given_memory_are_copied(
 
     twin = opened(toy(), 2, compile=False)
     monkeypatch.setattr(torch, "clamp", without)
+    stepper.RECORDS.clear()
     market = opened(toy(), 2, compile=False)
     assert differences(seen(market.step()), seen(twin.step())) == []
     assert any(call.func is recorded._copied for call in record(market)._tick)  # type: ignore[attr-defined]
@@ -280,6 +327,7 @@ def test_what_depends_on_values_runs_as_it_is_written(monkeypatch: pytest.Monkey
 
     twin = opened(toy(), 2, compile=False)
     monkeypatch.setattr(noise, "draw", curious)
+    stepper.RECORDS.clear()
     market = opened(toy(), 2, compile=False)
     assert market._stepper._recorded is None  # type: ignore[attr-defined]
     for _ in range(3):
@@ -297,21 +345,44 @@ def test_checked_and_large_markets_have_no_record(options: dict[str, Any]) -> No
     assert market._stepper._recorded is None  # type: ignore[attr-defined]
 
 
-def test_memory_is_given_back() -> None:
+def test_memory_is_given_back(records: Records) -> None:
     market = opened(toy(), 2, compile=False)
     gone = weakref.ref(record(market))
     market.compile = True
+    records.clear()
     gc.collect()
     assert gone() is None
 
 
+def test_no_more_memory_is_kept_than_is_allowed(records: Records) -> None:
+    """Of the records that fit, those used last; one that is larger is its market's alone."""
+    sizes = [record(opened(toy(), count, compile=False)).size for count in (1, 2, 3)]
+    assert sizes == sorted(sizes) and sizes[0] > 10_000
+    records._most = sizes[0] + sizes[2]
+    market = opened(toy(), 1, compile=False)
+    opened(toy(), 2, compile=False)  # the two of them fit, the third of before does not
+    assert [count for _, count in records._kept] == [1, 2]
+    opened(toy(), 3, compile=False)
+    assert [count for _, count in records._kept] == [3]
+    large = opened(toy(), 9, compile=False)
+    gone = weakref.ref(record(large))
+    assert gone().size > records._most  # type: ignore[union-attr]
+    assert [count for _, count in records._kept] == [3]
+    del large
+    gc.collect()
+    assert gone() is None
+    market.step()
+    assert record(market).size == sizes[0]
+
+
 @pytest.mark.kept
-def test_memory_of_openings_is_given_back_too() -> None:
+def test_memory_of_openings_is_given_back_too(records: Records) -> None:
     """Once they share the program, which is here where one is kept."""
     market = opened(toy(), 2, compile=False)
     some = torch.tensor([True, False])
     market.reset(mask=some)
     gone = weakref.ref(market._openings._step.__self__._recorded)  # type: ignore[union-attr]
+    records.clear()
     assert gone() is not None
     market.compile = True
     market.step()

@@ -6,7 +6,10 @@ none of these: a step of one market takes half the time. No compiler takes part.
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mod
 
 from torchgym.engine.program import NotRecordable
 from torchgym.numerics.trees import clone, leaves, unflatten
+from torchgym.readout import features
 from torchgym.readout.entries import Moment
 from torchgym.readout.packed import Packed
 from torchgym.readout.step import Static, nothing, tick
@@ -50,6 +54,7 @@ class Recorded:
     """
 
     def __init__(self, static: Static, params: Params, state: MarketState) -> None:
+        self._running = threading.Lock()
         self.num_envs = state.clock.tick.shape[0]
         structure = static.structure
         with torch.inference_mode():
@@ -71,12 +76,26 @@ class Recorded:
             if _places(given) & _places([*moved, *self._added]):
                 raise NotRecordable("a tick passes on a part of the state to another place")
             work = _needed(recording.calls, given, [*moved, *self._added, *_flat(told)])
-            again = [(at < ticks, _again(recording.calls[at])) for at in work]
+            calls = [recording.calls[at] for at in work]
+            again = [(at < ticks, _again(call)) for at, call in zip(work, calls, strict=True)]
+            made = [one for call in calls for one in call.made]
+            self.size = _size([*given, *self._after, *self._added, *self._nothing, *made])  # bytes
             self._tick = [call for of_tick, call in again if of_tick]
             self._tell = [call for of_tick, call in again if not of_tick]
 
-    def step(self, params: Params, state: MarketState, action: Tensor, ticks: int) -> tuple[MarketState, Packed]:
-        """One decision of so many ticks: the new state, and what is told, in fresh tensors; see `Stepper`."""
+    def step(self, params: Params, state: MarketState, action: Tensor, ticks: int) -> tuple[MarketState, Packed] | None:
+        """One decision of so many ticks: the new state, and what is told, in fresh tensors; see `Stepper`.
+
+        None while another thread is in it.
+        """
+        if not self._running.acquire(blocking=False):
+            return None
+        try:
+            return self._step(params, state, action, ticks)
+        finally:
+            self._running.release()
+
+    def _step(self, params: Params, state: MarketState, action: Tensor, ticks: int) -> tuple[MarketState, Packed]:
         given = _flat(state)
         with torch.inference_mode():
             if params is not self._given_params:
@@ -96,6 +115,59 @@ class Recorded:
             made = zip(given, self._after, self._unchanged, strict=True)
             after = [ordinary(old) if same else new.clone() for old, new, same in made]
             return unflatten(state, after), clone(self._told)
+
+
+class Records:
+    """Records by what a tick does and for how many markets, which all such markets of the process share.
+
+    One is made as soon as these have made so many ticks together that it saves the time it takes. Those used last are kept for
+    markets to come, as many as fit in the memory allowed.
+
+    Args:
+        most: bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept: dict[tuple[str, int], Recorded] = {}  # those used last at the end
+        self._ticks: Counter[tuple[str, int]] = Counter()
+
+    def find(
+        self, kind: str, static: Static, params: Params, state: MarketState, *, ticks: int, pays: int
+    ) -> Recorded | None:
+        """The record for so many markets of this kind; None as long as it would not pay.
+
+        Args:
+            kind: what a tick does; see `kind_of`.
+            ticks: that these markets are about to make.
+            pays: ticks that a record must save.
+
+        Raises:
+            NotRecordable: see there.
+        """
+        key = (kind, state.clock.tick.shape[0])
+        found = self._kept.pop(key, None)
+        if found is None:
+            self._ticks[key] += ticks
+            if self._ticks[key] <= pays:
+                return None
+            found = Recorded(static, params, state)
+        if found.size <= self._most:
+            self._kept[key] = found
+            for oldest in list(self._kept):
+                if sum(record.size for record in list(self._kept.values())) > self._most:
+                    self._kept.pop(oldest, None)
+        return found
+
+
+def kind_of(static: Static) -> str:
+    """What a tick of torchgym's own rows does; the same for two markets whose ticks do the same."""
+    same = replace(static.structure, ticks_per_action=1, warmup_ticks=0)  # a tick knows neither
+    return repr((same, features.names(same)))  # a set of one name may show other features tomorrow
 
 
 def ordinary(tensor: Tensor) -> Tensor:
@@ -157,6 +229,11 @@ def _flat(tree: object) -> list[Tensor]:
 def _places(tensors: Iterable[Tensor]) -> set[int]:
     """Where their memory begins, which all views of it share; without those that hold nothing, which are all the same."""
     return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.numel()}
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    """Bytes of all that these are views of."""
+    return sum({one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}.values())
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -20,7 +20,7 @@ from torchgym.engine.buffers import Buffers
 from torchgym.engine.captured import Captured
 from torchgym.engine.graph import Graph
 from torchgym.engine.program import NotRecordable, reason, say
-from torchgym.engine.recorded import Recorded, ordinary
+from torchgym.engine.recorded import Recorded, Records, kind_of, ordinary
 from torchgym.engine.replay import NotMade, Replay, has_changed_rows
 from torchgym.numerics.trees import map_tensors
 from torchgym.readout.features import FEATURE_SETS
@@ -34,6 +34,7 @@ Compile = bool | Literal["auto"]
 
 FEW_SLOTS = 16_384  # of books, over all markets: with more, operations cost more than calling them
 PAYS = (16, 64)  # ticks after which a record of one market, and of several, has saved the time that it took, about
+RECORDS = Records(most=1 << 26)
 SOON = 0.5  # seconds in steps after which compiling is worth its while
 
 
@@ -65,7 +66,7 @@ class Uncompiled:
     """A step as it is written. In inference mode, where an operation takes a fifth less time; what it returns is ordinary.
 
     Of a few markets on a CPU the operations are recorded, anew for another number of markets, and run again; see `Recorded`. The
-    first ticks are not: a copy that looks a few ticks ahead would not have its time back.
+    first ticks are not, unless markets like these have a record already: it would not have its time back.
     Neither is done with rows of a user's own, which may do anything, keep tensors to learn from, or differentiate.
 
     Args:
@@ -81,8 +82,8 @@ class Uncompiled:
         self._watch = watch
         self._own_rows = has_changed_rows(static)
         self._recordable = watch is None and not self._own_rows
-        self._recorded: Recorded | None = None
-        self._unrecorded = (0, 0)  # ticks, of so many markets
+        self._kind = kind_of(static) if self._recordable else ""
+        self._recorded: Recorded | None = None  # that was used last
 
     def prepare(self, params: Params, state: MarketState) -> None:
         """Nothing to do."""
@@ -93,8 +94,9 @@ class Uncompiled:
         """See `Stepper`."""
         length = self._static.structure.ticks_per_action if ticks is None else ticks
         recorded = self._record(params, state, length)
-        if recorded is not None:
-            return recorded.step(params, state, action, length)
+        stepped = None if recorded is None else recorded.step(params, state, action, length)
+        if stepped is not None:
+            return stepped
         with torch.no_grad() if self._own_rows else torch.inference_mode():
             after, packed = step(self._static, params, state, action, self._watch, ticks)
         with torch.inference_mode(False), torch.no_grad():
@@ -107,12 +109,9 @@ class Uncompiled:
         if not (self._recordable and few) or _get_current_dispatch_mode() is not None:
             return None
         if self._recorded is None or self._recorded.num_envs != markets:
-            before, of = self._unrecorded
-            self._unrecorded = ((before if of == markets else 0) + ticks, markets)
-            if self._unrecorded[0] <= PAYS[markets > 1]:
-                return None
+            pays = PAYS[markets > 1]
             try:
-                self._recorded = Recorded(self._static, params, state)
+                self._recorded = RECORDS.find(self._kind, self._static, params, state, ticks=ticks, pays=pays)
             except NotRecordable:
                 self._recordable = False
                 return None
