@@ -157,6 +157,32 @@ def test_every_configuration_is_eager_in_every_bit(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("symbols", [1, 2])
+def test_a_crowd_has_the_same_bits_by_any_number_of_threads(symbols: int) -> None:
+    """So many orders that threads share the loops of the compiled step."""
+    torch.compiler.reset()
+    config = toy(num_symbols=symbols, **{"population.noise.count": 40_000, "population.noise.max_size": 20})
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = opened(config, 1, compile=False)
+        markets = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            markets.append(opened(config, 1, compile=True))
+            assert differences(markets[-1].state, expected.state) == []
+        for action in random_actions(config, 6, 1):
+            torch.set_num_threads(1)
+            told = seen(expected.step(action))
+            for threads, market in enumerate(markets, 1):
+                torch.set_num_threads(threads)
+                assert differences(seen(market.step(action)), told) == []
+        assert all(differences(market.state, expected.state) == [] for market in markets)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["toy", "default"])
 def test_rows_of_64_of_7_and_alone_agree_eager_and_compiled(name: str) -> None:
     """Markets 0, 3 and 63, with resets of market 3 and of market 63 on the way, each in a different batch and mode."""

@@ -130,6 +130,36 @@ def test_what_is_done_in_place_is_done_on_the_way(example: list[Tensor]) -> None
     assert agree(outputs, function(example[0]))
 
 
+def test_threads_share_the_loops_of_a_crowd_in_the_same_bits() -> None:
+    """Reals and sums of whole numbers, by any number of threads."""
+
+    def function(sizes: Tensor, prices: Tensor) -> list[Tensor]:
+        value = torch.sin(prices) * sizes + prices.sqrt()
+        return [value, sizes.sum(-1), value.amax(-1), (prices > 0.5).to(torch.int64).sum(-1), sizes.roll(1, -1) + value]
+
+    generator = torch.Generator().manual_seed(0)
+    given = [
+        torch.randint(0, 100, (1, build.CROWD), generator=generator).float(),
+        torch.rand(1, build.CROWD, generator=generator),
+    ]
+    program = programs.build(programs.trace(function, given))
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(blank(program))
+            program.bind(given, results[-1], program.scratch())()
+    finally:
+        torch.set_num_threads(before)
+    assert all(agree(result, results[0]) for result in results[1:])
+    assert agree(results[0][1:4:2], function(*given)[1:4:2])
+    few = [tensor[:, : build.CROWD - 1] for tensor in given]
+    assert [programs.trace(function, example).crowded for example in (given, few)] == [True, False]
+    (source,) = [path.parent / "kernel.cpp" for path in program.kernels]
+    assert "#pragma omp for" in source.read_text()
+
+
 def test_strides_are_those_that_torch_would_find() -> None:
     """For indices by hand, and for those with a quotient or a remainder, which torch is asked for."""
     from torch._inductor.sizevars import stride_at_vec_range

@@ -43,6 +43,10 @@ OPTIONS: dict[str, Any] = {
     "cpp_cache_precompile_headers": False,
     "fx_graph_cache": False,
 }
+# Of a single market with so many orders, threads share the loops of a kernel. Which loops are worth it is decided as for two of
+# them: in those of fewer than 2,048 rounds they would wait for one another for longer than they work.
+CROWD = 1 << 15
+SHARED: dict[str, Any] = {"cpp.threads": 2, "cpp.dynamic_threads": True, "cpp.min_chunk_size": 1_024}
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,11 @@ class Traced:
     graph: torch.fx.GraphModule
     example: list[Tensor]
     batched: tuple[bool, ...] | None = None  # which inputs have that number for their first length
+
+    @property
+    def crowded(self) -> bool:
+        """Whether threads share its loops, as there are no markets to share."""
+        return self.batched is None and any(tensor.numel() >= CROWD for tensor in self.example)
 
     @property
     def code(self) -> str:
@@ -210,12 +219,16 @@ def _compile(traced: Traced, isa: Isa) -> Any:
     vectors = isa.vectors()
     # The width of vectors is asked for, since otherwise an environment variable would decide.
     chosen = {"cpp.simdlen": vectors.bit_width(), "cpp.march": isa.march} if isa.march else {}
+    chosen |= SHARED if traced.crowded else {}
     mode = detect_fake_mode(inputs)
     with (
         config.patch({**OPTIONS, **chosen}),
         mock.patch.object(AsyncCompile, "cpp_pybinding", lambda own, *kernel: _Kernel(*kernel)),
         mock.patch.object(cpu_vec_isa, "valid_vec_isa_list", lambda: [vectors] if vectors else []),
         mock.patch.object(codegen, "stride_at_vec_range", _strides(sizevars.stride_at_vec_range)),
+        mock.patch.object(
+            codegen.CppKernel, "decide_parallel_depth", _if_worth_it(codegen.CppKernel.decide_parallel_depth)
+        ),
         V.set_fake_mode(mode),
         tracing(TracingContext(mode)),
     ):
@@ -242,6 +255,17 @@ def _strides(slowly: Callable[..., Any]) -> Callable[..., Any]:
         return sympy.expand(index.subs(variable, variable + 1) - index)
 
     return stride
+
+
+def _if_worth_it(decide: Callable[..., Any]) -> Callable[..., Any]:
+    """Torch's choice of the loops that threads share, as where their number is known; else it would be all loops."""
+    from torch._inductor import config
+
+    def decided(kernel: Any, most: Any, threads: int) -> Any:
+        with config.patch("cpp.dynamic_threads", False):
+            return decide(kernel, most, threads)
+
+    return decided
 
 
 def _kernels(compiled: Any) -> list[_Kernel]:
