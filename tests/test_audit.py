@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchgym import Market, MarketConfig, preset
 from torchgym.config import Session, structure
-from torchgym.engine import StepResult, consecutive_seeds
+from torchgym.engine import StepResult, consecutive_seeds, stepper
 from torchgym.lab.audit import (
     GAIN,
     POLICIES,
@@ -832,6 +832,7 @@ def test_trading_at_the_mid_is_found_out(monkeypatch: pytest.MonkeyPatch) -> Non
     config = toy(commission_bps=0.0)
     before = small(config, policies=names, episodes=24, ticks=200).rows
     monkeypatch.setitem(matching.EXECUTIONS, "book", generous)
+    stepper.RECORDS.clear()  # made by the honest one
     after = small(config, policies=names, episodes=24, ticks=200).rows
     assert [row.passed for row in before] == [True, True, True]
     assert [row.passed for row in after] == [False, False, False]

@@ -342,6 +342,14 @@ def test_the_training_of_a_run_is_on_its_page(folder: Path) -> None:
     assert "<code>torchgym train here</code>" in write_report(folder, swinging).read_text(encoding="utf-8")
 
 
+def before_baselines(folder: Path) -> None:
+    """As an older torchgym wrote it."""
+    path = folder / "evaluation.json"
+    evaluation = json.loads(path.read_text(encoding="utf-8"))
+    del evaluation["sha256"]
+    write_json(path, {**evaluation, "comparisons": [{"policy": "hold", "against": "agent"}]})
+
+
 def test_episode_and_file_can_be_chosen(folder: Path) -> None:
     path = write_report(folder, swinging, episode=2, output=folder / "new" / "page.html")
     assert path.parent == folder / "new"
@@ -363,6 +371,7 @@ def test_episode_and_file_can_be_chosen(folder: Path) -> None:
             ),
             r"has no trades; `torchgym evaluate .*` makes it anew",
         ),
+        (before_baselines, r"has no baselines in its comparisons; `torchgym evaluate .* --overwrite` makes it anew"),
         (lambda folder: write_json(folder / "evaluation.json", {}), r"lacks torchgym, config, .*torchgym evaluate"),
         (lambda folder: (folder / "checkpoint.pt").write_text("frames\nmany\n"), r"checkpoint.pt is damaged"),
         (lambda folder: (folder / "run.json").write_text("{"), r"run.json is damaged"),
@@ -432,7 +441,9 @@ def test_the_table_fits_the_terminal_and_80_columns(columns: int, scale: float, 
     played = types.SimpleNamespace(traded=torch.zeros(256, 200), profit=profits, reward=rewards)
     episodes = dict.fromkeys(names, played)
     leads = [
-        types.SimpleNamespace(policy=name, lead=-110.6 * scale, low=-130.2 * scale, high=91.3 * scale, p_adjusted=6e-4)
+        types.SimpleNamespace(
+            baseline=name, lead=-110.6 * scale, low=-130.2 * scale, high=91.3 * scale, p_adjusted=6e-4
+        )
         for name in names[1:]
     ]
     profit = Interval(40.6 * scale, 24.1 * scale, 57.1 * scale)
@@ -456,7 +467,7 @@ def test_the_table_fits_the_terminal_and_80_columns(columns: int, scale: float, 
 def test_the_table_has_profit_and_lead_of_the_evaluation(measured: Evaluation) -> None:
     shown = io.StringIO()
     _print_table(Console(file=shown, width=80), measured)
-    lead = next(one for one in measured.comparisons if one.policy == "hold")
+    lead = next(one for one in measured.comparisons if one.baseline == "hold")
     line = next(line for line in shown.getvalue().splitlines() if line.split()[:1] == ["hold"])
     assert line.split() == ["hold", "+0.0", f"{lead.lead:+,.1f}", f"{lead.p_adjusted:.2g}"]  # the intervals are beneath
 

@@ -109,7 +109,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{error}; `torchgym evaluate {folder}` makes it anew") from error
     policies = evaluation["policies"].values()
     lacking = "policies" if not policies else "trades" if not all("trades" in row for row in policies) else None
-    if not all("baseline" in row for row in evaluation["comparisons"]):
+    if not all("baseline" in row for row in evaluation["comparisons"] or ()):
         lacking = "baselines in its comparisons"
     if lacking is not None:
         raise ValueError(f"{path} has no {lacking}; `torchgym evaluate {folder} --overwrite` makes it anew")
