@@ -25,7 +25,8 @@ WHEEL_ARGS ?=
 PYTEST_ARGS ?= -n auto --dist loadfile
 
 PIP_OPTIONS := --disable-pip-version-check $(PIP_EXTRA_ARGS)
-PIP_INSTALL := $(BIN)/python -m pip install $(PIP_OPTIONS) --constraint constraints.txt
+# Python compiles what is imported, when it is; to compile all that is installed takes half a minute.
+PIP_INSTALL := $(BIN)/python -m pip install --no-compile $(PIP_OPTIONS) --constraint constraints.txt
 # Two calls of make at once in one clone set it up in turn: whoever comes second waits, and then finds it done. The lock is on
 # this file, and goes with the process that holds it.
 define ALONE

@@ -334,6 +334,18 @@ programs.obtain({NAME!r}, lambda kept: os.kill(os.getpid(), signal.SIGKILL))
     assert [path.name for path in cache.iterdir()] == [NAME]
 
 
+def test_the_lock_of_a_process_that_was_killed_can_be_cleared(cache: Path) -> None:
+    """One that is held stays where it is."""
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = cache / f".{NAME}.lock"
+    with FileLock(lock):
+        programs.clear_lock(NAME)
+        assert lock.exists()
+    lock.touch()
+    programs.clear_lock(NAME)
+    assert list(cache.iterdir()) == []
+
+
 def test_nobody_waits_for_ever(cache: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_PATIENCE", 0.2)
     cache.mkdir(mode=0o700)

@@ -129,6 +129,7 @@ class Making:
             if self.process.poll() is None:
                 _kill_group(self.process.pid)
                 self.process.wait()
+            programs.clear_lock(self._name)  # of one that had to be killed
         self._clear()
 
     def _clear(self) -> None:

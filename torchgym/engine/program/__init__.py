@@ -19,7 +19,7 @@ from torchgym.engine.program.moves import Moves
 from torchgym.engine.program.program import Bound, Program, Runs
 from torchgym.engine.program.progress import reporting, say
 from torchgym.engine.program.sources import fingerprint
-from torchgym.engine.program.store import cache_folder, find, obtain, private_folder, turn, write
+from torchgym.engine.program.store import cache_folder, clear_lock, find, obtain, private_folder, turn, write
 
 __all__ = [
     "AVX2",
@@ -35,6 +35,7 @@ __all__ = [
     "Traced",
     "build",
     "cache_folder",
+    "clear_lock",
     "find",
     "fingerprint",
     "obtain",

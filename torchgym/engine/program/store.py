@@ -83,7 +83,7 @@ def obtain(name: str, make: Callable[[str], Program]) -> Program:
         with suppress(_Damaged):
             if program := _read(folder, name):
                 return program
-        with _alone(folder / f".{name}.lock"):
+        with _alone(_lock(folder, name)):
             try:
                 program = _read(folder, name)  # another process may have made it meanwhile
             except _Damaged as damage:
@@ -129,6 +129,19 @@ def turn(name: str) -> Turn:
         NotKept: where there is no cache folder that processes could share.
     """
     return Turn(private_folder() / f".{name}.turn")
+
+
+def clear_lock(name: str) -> None:
+    """Delete what a process left behind that was killed while it made this program; nothing where another one makes it."""
+    with suppress(NotKept):
+        lock = Turn(_lock(private_folder(), name))
+        if lock.take():
+            lock.give_back()
+
+
+def _lock(folder: Path, name: str) -> Path:
+    """The file of the process that makes this program now."""
+    return folder / f".{name}.lock"
 
 
 def _limit() -> int:

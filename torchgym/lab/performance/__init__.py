@@ -6,7 +6,7 @@
 >>> from torchgym.lab.policies import baselines
 >>> config = preset("toy", max_ticks=50)
 >>> evaluation = evaluate(config, baselines(config), agent="buy_and_hold", episodes=4)
->>> sorted(evaluation.metrics["hold"])[:3], [comparison.policy for comparison in evaluation.comparisons][:2]
+>>> sorted(evaluation.metrics["hold"])[:3], [comparison.baseline for comparison in evaluation.comparisons][:2]
 (['annual_return', 'annual_volatility', 'calmar'], ['hold', 'random'])
 """
 
