@@ -51,7 +51,7 @@ def main(args: Args) -> dict[str, float]:
     policies = {"with the news": with_the_news(args.threshold), **baselines(config)}
     found = evaluate(config, policies, agent="with the news", episodes=args.episodes, progress=show)
     print(f"{'policy':16s} {'profit':>8s} {'spread':>8s} {'impact':>8s} {'fees':>8s} {'lead':>8s}  p (Holm)")
-    leads = {comparison.policy: comparison for comparison in found.comparisons}
+    leads = {comparison.baseline: comparison for comparison in found.comparisons}
     for name, episodes in found.episodes.items():
         parts = {part: values.mean().item() for part, values in episodes.attribution().items()}
         costs = " ".join(f"{parts[part]:8.1f}" for part in ("spread", "impact", "fees"))
