@@ -114,17 +114,17 @@ def staggered(lab: Lab) -> list[Result]:
     market, plain = lab.market(config, lab.settings.markets), lab.market(lab.config, lab.settings.markets)
     step = lab.stepping(market)
 
-    def play() -> None:
-        now = step()
-        ended = now.terminated | now.truncated
-        if bool(ended.any()):
-            market.reset(mask=ended)
+    def play(ticks: int) -> None:
+        for _ in range(ticks):
+            now = step()
+            ended = now.terminated | now.truncated
+            if bool(ended.any()):
+                market.reset(mask=ended)
 
     stagger(market, lambda done, total: lab.tell("staggering", done, total))
-    for _ in range(_SETTLING):
-        play()
+    play(_SETTLING)
     length, alone = config.max_ticks, lab.stepping(plain)  # of whole episodes, as openings come together
-    played, stepped = lab.time(lambda: [play() for _ in range(length)], lambda: [alone() for _ in range(length)])
+    played, stepped = lab.time(lambda: play(length), lambda: [alone() for _ in range(length)])
     return _steps_and_share(played, stepped, market, length * market.num_envs)
 
 

@@ -42,7 +42,8 @@ from torchgym.cli.output import write_figure
 from torchgym.engine import Market, StepResult, consecutive_seeds
 from torchgym.lab.execution import almgren_chriss, cost_of, costs_of, schedule
 from torchgym.lab.performance import TEST_SEED
-from torchgym.lab.policies import MakePolicy, Policy, toward
+from torchgym.lab.policies import toward
+from torchgym.lab.policy import MakePolicy, Policy
 from torchgym.lab.quoting import (
     avellaneda_stoikov,
     cartea_jaimungal,

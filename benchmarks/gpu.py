@@ -50,7 +50,7 @@ RESULTS = Path(__file__).parent / "results" / "gpu.csv"
 COLUMNS = ("stage", "case", "markets", "mode", "measure", "unit", "value", "low", "high", "noise", "note", "command")
 STAGES = {"bits": 300.0, "speed": 520.0, "ppo": 330.0}  # seconds that each may take
 
-Row = Mapping[str, object]
+Row = dict[str, object]
 
 # A decision has both kinds of tick, and episodes end while bits are compared.
 MARKETS: Mapping[str, MarketConfig] = {
@@ -186,7 +186,8 @@ def collected(device: torch.device, case: str, markets: int, compile: bool, roll
     from torchgym.training import PPOSettings
     from torchgym.training.ppo import PPO
 
-    about = {"case": case, "markets": markets, "mode": _fastest(device, compile)}
+    mode = _fastest(device, compile)
+    about: Row = {"case": case, "markets": markets, "mode": mode}
     env = MarketEnv(MARKETS[case], markets, device=device, seed=0)
     env.market.compile = compile
     ppo = PPO(MARKETS[case], PPOSettings(num_envs=markets, rollout=rollout), device=device)
@@ -199,7 +200,7 @@ def collected(device: torch.device, case: str, markets: int, compile: bool, roll
         auto_register_policy_transforms=False,
     )
     playing, all_of_it = [], []
-    with stated(env.market, about["mode"]) as row:
+    with stated(env.market, mode) as row:
         try:
             batches = iter(gatherer)
             for update in range(5):
@@ -267,9 +268,7 @@ def stated(market: Market, mode: str) -> Iterator[dict[str, object]]:
     row: dict[str, object] = {}
     try:
         yield row
-    except (
-        Exception
-    ) as error:  # a compiler, a capture or a device may fail in any way, and the next measurement may not
+    except Exception as error:  # of a compiler, a capture or a device; the next measurement goes on
         row |= {"measure": "failed", "note": _line(error)}
         return
     captured = market._stepper.buffers is not None and market._openings._shared
@@ -380,14 +379,15 @@ def suit_torch() -> list[str]:
     unknown = [name for name in graph.EXACT if name not in known]
     for name in unknown:
         del graph.EXACT[name]
-    if (
-        "isolate_recompiles" not in inspect.signature(torch.compile).parameters
-    ):  # one market a process recompiles nothing
+    if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
         unknown.append("isolate_recompiles")
-        graph.compile_graph = lambda function, device: torch.compile(
-            function, fullgraph=True, dynamic=False, options=graph.options(device)
-        )
+        graph.compile_graph = _compile_alone
     return unknown
+
+
+def _compile_alone(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """As `graph.compile_graph`, where one market a process recompiles nothing."""
+    return torch.compile(function, fullgraph=True, dynamic=False, options=graph.options(device))
 
 
 def child(kind: str, case: str, markets: int, given: argparse.Namespace) -> None:

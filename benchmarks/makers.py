@@ -70,8 +70,8 @@ class Tally:
     @classmethod
     def of(cls, wealth: Tensor) -> Tally:
         """Of traders who own this much."""
-        none = [torch.zeros_like(wealth) for _ in range(4)]
-        return cls(wealth, *none)
+        profit, kept, kept_shares, shares = torch.zeros(4, *wealth.shape, dtype=wealth.dtype, device=wealth.device)
+        return cls(wealth, profit, kept, kept_shares, shares)
 
     def trade(self, money: Tensor, shares: Tensor, mid: Tensor) -> None:
         """What came in in a tick, at whose end the mid [N, 1] stands."""

@@ -10,6 +10,7 @@ per training and scripted policy, the agent's lead on held-out episodes, the sam
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,12 +131,13 @@ def train(config: tg.MarketConfig, training: Training, seed: int) -> MakePolicy:
     """One training."""
     markets = tg.SB3VecEnv(config, training.markets, seed=seed, include_account=True, compile=True)
     env: VecEnv
+    shown: Callable[[Any], Any]  # to the model
     if training.copies > 1:
-        inputs = Inputs(markets.feature_names, config.num_symbols)
+        shown = inputs = Inputs(markets.feature_names, config.num_symbols)
         env = Copies(markets, inputs, training.copies, scale=1_000.0)
     else:
         env = normalised = VecNormalize(markets, gamma=training.gamma)
-        inputs = normalised.normalize_obs
+        shown = normalised.normalize_obs
     model = SAC(
         training.policy,
         env,
@@ -150,7 +152,7 @@ def train(config: tg.MarketConfig, training: Training, seed: int) -> MakePolicy:
     def make_policy(config: tg.MarketConfig, seeds: Tensor) -> Policy:
         def act(seen: tg.StepResult) -> Tensor:
             observation = torch.cat([seen.observation, seen.account], -1).to(torch.float32)
-            numbers, _ = model.predict(inputs(observation.numpy()), deterministic=True)
+            numbers, _ = model.predict(shown(observation.numpy()), deterministic=True)
             return torch.from_numpy(numbers).to(torch.float64)
 
         return act

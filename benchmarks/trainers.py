@@ -80,7 +80,9 @@ class Args:
 
 def main(args: Args) -> None:
     torch.set_num_threads(1)
-    names = [*args.trainers, *(["rllib_ppo"] if args.rllib and "rllib_ppo" not in args.trainers else [])]
+    names: list[Name] = list(args.trainers)
+    if args.rllib and "rllib_ppo" not in names:
+        names.append("rllib_ppo")
     for name in names:
         for seed in args.seeds:
             tell(f"{name}, seed {seed}: compiling where need be, training, testing; some minutes")

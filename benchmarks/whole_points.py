@@ -22,7 +22,7 @@ from torch import Tensor
 
 from torchgym.config import MarketConfig
 from torchgym.engine import StepResult
-from torchgym.lab.policies import MakePolicy
+from torchgym.lab.policy import MakePolicy
 from torchgym.lab.quoting import Flow
 from torchgym.sim.actions import DEEPEST
 

@@ -43,5 +43,5 @@ if __name__ == "__main__":
     file = Path(sys.argv[1]).resolve()
     sys.argv = sys.argv[1:]
     sys.path.insert(0, str(file.parents[1]))  # its cleanrl_utils
-    gymnasium.vector.SyncVectorEnv = SyncVectorEnv  # type: ignore[misc]
+    gymnasium.vector.SyncVectorEnv = SyncVectorEnv  # type: ignore[misc, assignment]
     runpy.run_path(str(file), run_name="__main__")

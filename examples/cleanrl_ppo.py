@@ -72,11 +72,11 @@ class Scale(nn.Module):
 
 
 def layers(scale: Scale, inputs: int, outputs: int, gain: float) -> nn.Sequential:
-    net = nn.Sequential(scale, nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs))
-    for layer, size in ((net[1], 2**0.5), (net[3], 2**0.5), (net[5], gain)):
+    first, second, last = nn.Linear(inputs, 64), nn.Linear(64, 64), nn.Linear(64, outputs)
+    for layer, size in ((first, 2**0.5), (second, 2**0.5), (last, gain)):
         nn.init.orthogonal_(layer.weight, size)
         nn.init.zeros_(layer.bias)
-    return net
+    return nn.Sequential(scale, first, nn.Tanh(), second, nn.Tanh(), last)
 
 
 def main(args: Args) -> dict[str, float]:
@@ -95,7 +95,7 @@ def main(args: Args) -> dict[str, float]:
         autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,
         include_account=True,
     )
-    inputs, choices = envs.single_observation_space.shape[0], envs.single_action_space.n
+    inputs, choices = (gym.spaces.flatdim(space) for space in (envs.single_observation_space, envs.single_action_space))
     scale = Scale(inputs)
     actor, critic = layers(scale, inputs, choices, 0.01), layers(scale, inputs, 1, 1.0)
     parameters = [*actor.parameters(), *critic.parameters()]

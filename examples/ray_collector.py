@@ -11,6 +11,7 @@ seed gives the same agent, bit for bit, whichever worker is faster: an update wa
 from __future__ import annotations
 
 import csv
+import logging
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -72,7 +73,7 @@ def main(args: Args) -> dict[str, float]:
         for worker in range(args.workers)
     ]
     print(f"starting Ray and {args.workers} workers", flush=True)
-    ray.init(address=args.address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=args.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     collector = Collector(
         makers,
         ppo.agent.actor,

@@ -109,6 +109,7 @@ def main(args: Args) -> dict[str, float]:
             if math.isfinite(reward):  # episodes have ended since the last update
                 print(f"{done:>9,.0f} decisions, return per episode {reward:+6.2f}", flush=True)
         module = algorithm.get_module()
+        assert module is not None, "one agent has one module"
 
         def make_policy(config: tg.MarketConfig, seeds: Tensor) -> Policy:
             def act(seen: tg.StepResult) -> Tensor:

@@ -102,7 +102,8 @@ def actions() -> Rows:
 
 
 def _box(space: Box) -> str:
-    bounds = [f"from {low:g} to {high:g}" for low, high in zip(space.low, space.high, strict=True)]
+    low, high = (ends.tolist()[space.cash :] for ends in space.bounds(1))
+    bounds = [f"from {first:g} to {last:g}" for first, last in zip(low, high, strict=True)]
     each = " and ".join(dict.fromkeys(bounds))
     numbers = "a number" if space.each == 1 else f"{space.each} numbers"
     return f"{'for cash a number from 0 to 1, and ' * space.cash}{numbers} {each} per symbol"

@@ -66,7 +66,7 @@ class Graph:
         return self._graphs[kind]
 
 
-def compile_graph(graph: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+def compile_graph(graph: Callable[..., Any], device: torch.device, /) -> Callable[..., Any]:
     """One graph without breaks, for tensors of a device."""
     isolated: dict[str, Any] = {"isolate_recompiles": True}  # the type stubs do not know it yet
     return torch.compile(graph, fullgraph=True, dynamic=False, options=options(device), **isolated)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -90,6 +90,12 @@ class Evaluation:
     def periods_per_year(self) -> float:
         """Decisions per year: what annualised metrics are scaled with."""
         return self.ticks_per_year / self.config.ticks_per_action
+
+    @overload
+    def interval(self, policy: str, metric: Literal["profit", "reward"]) -> Interval: ...
+
+    @overload
+    def interval(self, policy: str, metric: str) -> Interval | None: ...
 
     def interval(self, policy: str, metric: str) -> Interval | None:
         """Of a metric, of "profit" or of "reward", its sum, over the episodes that have one; None where fewer than two do.
