@@ -108,11 +108,31 @@ def test_openings_are_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay.Replay, "step", counting)
     market.live.clock.tick[3] += 9  # market 3 is the oldest after market 1
     market.reset(mask=torch.tensor([False, True, False, False, False]))
-    assert calls == [2] * CONFIG.warmup_ticks
+    assert calls == [2]
     market.reset(mask=torch.tensor([False, False, False, True, False]))
-    assert len(calls) == CONFIG.warmup_ticks
+    assert len(calls) == 1
     market.reset(mask=torch.tensor([True, False, False, False, False]))
-    assert len(calls) == 2 * CONFIG.warmup_ticks
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("markets", [1, 5])
+def test_a_warm_up_is_few_calls(markets: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is no program of silent ticks; Ctrl-C waits for 64 of them at most."""
+    config, calls = CONFIG.replace(warmup_ticks=67), list[int]()
+    compiled, plain = (opened(config, markets, seed=4, compile=on) for on in (True, False))
+    decide = replay.Replay._decide
+
+    def counting(self: replay.Replay, ticks: int) -> None:
+        calls.append(ticks)
+        decide(self, ticks)
+
+    monkeypatch.setattr(replay.Replay, "_decide", counting)
+    for mask in (None, torch.arange(markets) % 2 == 0):
+        assert differences(seen(compiled.reset(mask=mask)), seen(plain.reset(mask=mask))) == []
+        assert differences(compiled.state, plain.state) == []
+        action = torch.full((markets,), 2)
+        assert differences(seen(compiled.step(action)), seen(plain.step(action))) == []
+    assert calls == [64, 3, 1] * 2
 
 
 @pytest.mark.parametrize(("seeds", "warmed"), [(None, 5), (range(5), 2)])
@@ -148,11 +168,12 @@ class Interrupted:
         monkeypatch.setattr(owner, name, method)
 
 
-DRAWN = toy(randomize={"population.noise.rate": (0.02, 0.1)})
+# Warmed up in four calls.
+DRAWN = toy(warmup_ticks=200, randomize={"population.noise.rate": (0.02, 0.1)})
 SOME = torch.tensor([True, True, False, True, True])
 
 
-@pytest.mark.parametrize("after", [1, 40])
+@pytest.mark.parametrize("after", [1, 3])
 def test_an_interrupted_reset_of_all_markets_moves_none(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     market, plain = (opened(DRAWN, 5, seed=4, compile=on) for on in (True, False))
     for action in random_actions(DRAWN, 3, 5):
@@ -170,8 +191,8 @@ def test_an_interrupted_reset_of_all_markets_moves_none(after: int, monkeypatch:
 @pytest.mark.parametrize(
     ("owner", "name", "after", "opens"),
     [
-        (replay.Replay, "_decide", 30, False),  # in the warm-up of the first two
-        (replay.Replay, "_decide", 100, False),  # and of the next two
+        (replay.Replay, "_decide", 2, False),  # in the warm-up of the first two
+        (replay.Replay, "_decide", 6, False),  # and of the next two
         (opening.EpisodePool, "_taken", 3, False),
         (replay.Replay, "take_rows", 1, True),
         (replay.Replay, "leaves", 3, True),

@@ -27,6 +27,8 @@ from torchgym.sim.state import MarketState
 # So many times `at_once` are warmed up together: to start many episodes costs about as much as to start one.
 TOGETHER = 4
 
+MOST_TICKS = 64  # of a warm-up in one call, which Ctrl-C waits for
+
 Step = Callable[[Params, MarketState, Tensor, int], tuple[MarketState, Packed]]
 
 
@@ -49,12 +51,12 @@ def open_episodes(
     Rewards begin afterwards: what starting shares gain or lose in the warm-up is no profit and no drawdown.
 
     Args:
-        whole: the warm-up is one decision, for a step that takes any number of ticks; nobody reads what is told between.
+        whole: the warm-up is few decisions, for a step that takes any number of ticks; nobody reads what is told between.
     """
     structure = static.structure
     state = begin(static, params, seed, episode)
     rest = actions.rest(structure, seed.shape[0], seed.device)
-    ticks = structure.warmup_ticks if whole else structure.ticks_per_action
+    ticks = max(MOST_TICKS, structure.ticks_per_action) if whole else structure.ticks_per_action
     with torch.no_grad():
         for start in range(0, structure.warmup_ticks, ticks):
             state, _ = step(params, state, rest, min(ticks, structure.warmup_ticks - start))
@@ -134,7 +136,7 @@ class EpisodePool:
         params = draw_params(self._config, rows(self._base, market), random.make_key(seed, number))
         if self._warm is None:
             self._warm = target.like(params, begin(self._static, params, seed, number))
-        state = open_episodes(self._static, params, seed, number, self._warm.step)
+        state = open_episodes(self._static, params, seed, number, self._warm.step, whole=self._warm.any_ticks)
         self._warm.load(params, state)
         self._static.columns.without_events(self._warm.packed_now)
         self._ready = {episode: row for row, episode in enumerate(episodes)}

@@ -57,6 +57,7 @@ class Replay(Buffers):
     """
 
     programs: dict[Kind, Program]  # what it runs
+    any_ticks = True
 
     def __init__(self, static: Static, params: Params, state: MarketState, *, compile: bool = True) -> None:
         structure = static.structure
@@ -127,7 +128,7 @@ class Replay(Buffers):
         self._rooms = [
             _Room(
                 scratch={kind: one.scratch(largest) for kind, one in self.programs.items()},
-                state=[alike(leaf) for leaf in self._buffers[0]] if len(self.programs) > 1 else [],
+                state=[alike(leaf) for leaf in self._buffers[0]],
                 sums=[[alike(leaf) for leaf in self._nothing] for _ in range(2)],
             )
             for _ in range(threads)
@@ -151,28 +152,34 @@ class Replay(Buffers):
         return made
 
     def _bind(self, ticks: int, chunk: slice, room: _Room) -> Iterator[Bound]:
-        """The ticks of one decision in the rows of one chunk."""
+        """The ticks of one decision in the rows of one chunk.
+
+        Where decisions have one tick there is no program of silent ones. What learners are told of several ticks, which are those
+        of a warm-up then, is told of each, and the last one stays.
+        """
         old, new = (
             [leaf[chunk] for leaf in buffers] for buffers in (self._buffers[self._at], self._buffers[1 - self._at])
         )
         markets = chunk.stop - chunk.start
         between = [
             there if here.data_ptr() == there.data_ptr() else leaf[:markets]  # what no program changes is there once
-            for here, there, leaf in zip(old, new, room.state or new, strict=True)
+            for here, there, leaf in zip(old, new, room.state, strict=True)
         ]
         params = [leaf[chunk] for _, leaf in leaves(self._params)]
         known: dict[tuple[bool, int, Kind], Bound] = {}
         for left in reversed(range(ticks)):
             first, turn = left == ticks - 1, left % 2
-            kind: Kind = "silent" if left else "told"
+            kind: Kind = "silent" if left and "silent" in self.programs else "told"
             form = (first, turn, kind)
             if form not in known:
                 source = old if first else new if turn else between
-                sums = self._nothing if first else room.sums[turn]
+                sums = self._nothing if first or "silent" not in self.programs else room.sums[turn]
                 inputs = [*source, *params, self._plan, (self._action if first else self._rest)[chunk]]
-                inputs += [leaf[chunk] if first else leaf[:markets] for leaf in sums]
+                inputs += [leaf[chunk] if sums is self._nothing else leaf[:markets] for leaf in sums]
                 told = (
-                    [leaf[:markets] for leaf in room.sums[1 - turn]] if left else [leaf[chunk] for leaf in self._packed]
+                    [leaf[chunk] for leaf in self._packed]
+                    if kind == "told"
+                    else [leaf[:markets] for leaf in room.sums[1 - turn]]
                 )
                 known[form] = self.programs[kind].bind(inputs, [*(between if turn else new), *told], room.scratch[kind])
             yield known[form]

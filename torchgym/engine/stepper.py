@@ -47,7 +47,7 @@ class Stepper(Protocol):
 
     @property
     def any_ticks(self) -> bool:
-        """Whether a step may take any number of ticks without anything being compiled for it."""
+        """Whether a step may take the ticks of a whole warm-up without anything being compiled for it."""
 
     def prepare(self, params: Params, state: MarketState) -> None:
         """Compile what the first step would compile; nothing moves."""
@@ -58,7 +58,7 @@ class Stepper(Protocol):
         """One decision of every market: the new state, and what is told of it, in fresh tensors.
 
         Args:
-            ticks: how many; None is `ticks_per_action`.
+            ticks: how many; None is `ticks_per_action`. Of another number, in a warm-up, only the state counts.
         """
 
 
@@ -147,7 +147,10 @@ class Compiled:
         """Whether compiling failed, so that steps run uncompiled."""
         return isinstance(self._now, Uncompiled)
 
-    any_ticks = gave_up
+    @property
+    def any_ticks(self) -> bool:
+        """See `Stepper`; of what the first step will make it is not known."""
+        return self._now is not None and self._now.any_ticks
 
     def prepare(self, params: Params, state: MarketState) -> None:
         """See `Stepper`."""
@@ -234,7 +237,7 @@ class Automatic:
     @property
     def any_ticks(self) -> bool:
         """See `Stepper`; until it is settled, a program may take over between two steps."""
-        return self._settled and isinstance(self._now, Uncompiled)
+        return self._settled and self._now.any_ticks
 
     def prepare(self, params: Params, state: MarketState) -> None:
         """Nothing to do: no step waits."""
